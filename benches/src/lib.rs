@@ -1,0 +1,1 @@
+//! Benchmarks of the PVH crates; the benches arrive with the load-to-entry work.

@@ -1,0 +1,29 @@
+use pvh_abi::Gpa;
+
+/// Why an access to guest memory was refused; nothing has been written then.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum MemoryError {
+    /// Some byte of the range is not guest RAM, or the range runs past the end of the address space.
+    #[error("{len_bytes} bytes at {at} are not all guest RAM")]
+    NotRam {
+        /// Start of the range.
+        at: Gpa,
+        /// Its length in bytes.
+        len_bytes: u64,
+    },
+    /// An atomic word is not aligned to its size.
+    #[error("the {size_bytes}-byte word at {at} is not aligned")]
+    Misaligned {
+        /// Address of the word.
+        at: Gpa,
+        /// Its size in bytes, 4 or 8.
+        size_bytes: u64,
+    },
+    /// The backend itself failed (an I/O error under file-backed RAM, for example).
+    #[error("the memory backend failed at {at}")]
+    Backend {
+        /// Where it failed.
+        at: Gpa,
+    },
+}

@@ -1,0 +1,101 @@
+use pvh_abi::Gpa;
+
+use crate::MemoryError;
+#[cfg(feature = "std")]
+use crate::{FileRange, MapError};
+
+/// What an atomic access does to a 32- or 64-bit word; every operation is sequentially consistent.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum WordOp<T> {
+    /// Reads the word.
+    Load,
+    /// Replaces the word.
+    Swap(T),
+    /// Clears the bits that are 0 in the operand.
+    And(T),
+    /// Sets the bits that are 1 in the operand.
+    Or(T),
+    /// Replaces the word by `new` if it equals `expected`.
+    CompareExchange {
+        /// The value the word must have.
+        expected: T,
+        /// The value it gets then.
+        new: T,
+    },
+}
+
+/// The memory of a guest: RAM at guest-physical addresses, holes between.
+///
+/// The guest runs while these are called, so methods take `&self`, bytes are copied, and no reference
+/// into guest memory is ever handed out. An implementation checks the whole range first: a refused
+/// access has written nothing.
+pub trait GuestMemory {
+    /// Tells whether every byte of `len_bytes` at `at` is RAM; true for an empty range.
+    fn is_ram(&self, at: Gpa, len_bytes: u64) -> bool;
+
+    /// Copies `buf.len()` bytes at `at` out of guest memory.
+    ///
+    /// # Errors
+    ///
+    /// [`MemoryError::NotRam`] if any byte is outside RAM; `buf` is then unspecified.
+    fn read(&self, at: Gpa, buf: &mut [u8]) -> Result<(), MemoryError>;
+
+    /// Copies `bytes` into guest memory at `at`.
+    ///
+    /// # Errors
+    ///
+    /// [`MemoryError::NotRam`] if any byte is outside RAM; nothing is written then.
+    fn write(&self, at: Gpa, bytes: &[u8]) -> Result<(), MemoryError>;
+
+    /// Applies `op` to the 32-bit little-endian word at `at` and returns its previous value.
+    ///
+    /// # Errors
+    ///
+    /// [`MemoryError::Misaligned`] unless `at` is a multiple of 4, [`MemoryError::NotRam`] outside RAM.
+    fn atomic_u32(&self, at: Gpa, op: WordOp<u32>) -> Result<u32, MemoryError>;
+
+    /// Applies `op` to the 64-bit little-endian word at `at` and returns its previous value.
+    ///
+    /// # Errors
+    ///
+    /// [`MemoryError::Misaligned`] unless `at` is a multiple of 8, [`MemoryError::NotRam`] outside RAM.
+    fn atomic_u64(&self, at: Gpa, op: WordOp<u64>) -> Result<u64, MemoryError>;
+
+    /// Fills `len_bytes` at `at` with zeros.
+    ///
+    /// # Errors
+    ///
+    /// [`MemoryError::NotRam`] if any byte is outside RAM; nothing is written then.
+    fn zero(&self, at: Gpa, len_bytes: u64) -> Result<(), MemoryError> {
+        const ZEROS: [u8; 4096] = [0; 4096];
+        if !self.is_ram(at, len_bytes) {
+            return Err(MemoryError::NotRam { at, len_bytes });
+        }
+        let mut done = 0_u64;
+        while let Some(left) = len_bytes.checked_sub(done).filter(|&left| left > 0) {
+            let step = usize::try_from(left).unwrap_or(usize::MAX).min(ZEROS.len());
+            let chunk = ZEROS.get(..step).unwrap_or(&ZEROS);
+            let here = at
+                .checked_add(done)
+                .ok_or(MemoryError::NotRam { at, len_bytes })?;
+            self.write(here, chunk)?;
+            done = done.saturating_add(chunk.len() as u64);
+        }
+        Ok(())
+    }
+
+    /// Maps a range of a file at `at` in place of the RAM there, as a private copy-on-write mapping.
+    ///
+    /// Optional: a backend that cannot map keeps this default, and the caller copies instead.
+    ///
+    /// # Errors
+    ///
+    /// [`MapError::Unsupported`] by default; see [`MapError`] for the others. Guest memory is as it
+    /// was then.
+    #[cfg(feature = "std")]
+    fn map_file(&self, at: Gpa, range: FileRange<'_>) -> Result<(), MapError> {
+        let _ = (at, range);
+        Err(MapError::Unsupported)
+    }
+}

@@ -1,0 +1,3 @@
+//! `pvh-vmm`: boots PVH guests on KVM.
+
+fn main() {}
