@@ -1,0 +1,68 @@
+# The one door to this project. `make help` lists every target; each CI job is one of them.
+SHELL := /bin/bash
+CARGO ?= cargo
+RUN_ARGS ?=
+export CARGO_TERM_COLOR ?= auto
+
+.DEFAULT_GOAL := help
+.PHONY: help run test test-kvm ci full build fmt lint deps deny doc no-std features lab lab-test lab-full setup clean
+
+help: ## list every target
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+run: ## boot the built-in demo guest on /dev/kvm (RUN_ARGS= adds options)
+	@$(CARGO) run --quiet --release -p pvh-vmm -- run $(RUN_ARGS)
+
+test: ## what a newcomer runs: all tests, those with KVM where /dev/kvm can be used
+	@scripts/test.sh
+
+test-kvm: ## the tests that need /dev/kvm; fails where it is missing
+	@scripts/test.sh --kvm-only
+
+ci: test lint deps deny doc no-std lab-test lab ## what .ci/run calls
+
+full: ci features lab-full ## ci and what is too long for it; its record is committed
+
+build: ## build everything, release profile
+	$(CARGO) build --workspace --release
+
+fmt: ## format all code
+	$(CARGO) fmt --all
+
+lint: ## formatting and clippy, warnings are errors
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets --all-features -- -D warnings
+	scripts/check-unsafe.sh
+
+deps: ## compare the dependency edges with the list in docs/architecture.md
+	$(CARGO) run --quiet -p pvh-testkit --bin check-deps
+
+deny: ## licences, bans and sources of every dependency
+	@scripts/need.sh cargo-deny "cargo install --locked cargo-deny"
+	cargo deny --all-features check licenses bans sources
+
+doc: ## build the documentation, warnings are errors
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --all-features
+
+no-std: ## prove no_std: link the no_std crates into a program without std
+	$(CARGO) build --manifest-path tests/no-std/Cargo.toml --release
+
+features: ## check every feature set of every crate
+	@scripts/need.sh cargo-hack "cargo install --locked cargo-hack"
+	cargo hack check --workspace --feature-powerset --no-dev-deps
+
+lab-test: ## the lab's own tests: its parser on canned logs
+	lab/test
+
+lab: ## boot each stock Debian kernel once in a nested KVM host
+	lab/run
+
+lab-full: ## boot every kernel with every CPU count there
+	lab/run --full
+
+setup: ## install what CI needs on a fresh Debian machine (root)
+	scripts/setup.sh
+
+clean: ## remove everything that was built
+	$(CARGO) clean
+	rm -rf tests/no-std/target

@@ -1,0 +1,17 @@
+#!/bin/bash
+# Installs what `make ci` needs on a Debian 12 machine that has Rust: a C toolchain, the lab's
+# packages, and cargo-deny. Safe to repeat.
+set -euo pipefail
+
+packages=(gcc libc6-dev make binutils python3 qemu-system-x86 busybox-static cpio zstd xz-utils kmod)
+missing=()
+for package in "${packages[@]}"; do
+	dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing+=("$package")
+done
+if [ ${#missing[@]} -gt 0 ]; then
+	as_root=()
+	[ "$(id -u)" = 0 ] || as_root=(sudo)
+	"${as_root[@]}" apt-get update -qq
+	"${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+fi
+command -v cargo-deny >/dev/null || cargo install --quiet --locked cargo-deny@0.20.2
