@@ -27,3 +27,20 @@ pub enum MemoryError {
         at: Gpa,
     },
 }
+
+impl MemoryError {
+    /// The refusal of a range that came as a `usize` length.
+    pub(crate) fn not_ram(at: Gpa, len_bytes: usize) -> Self {
+        let len_bytes = u64::try_from(len_bytes).unwrap_or(u64::MAX);
+        Self::NotRam { at, len_bytes }
+    }
+
+    /// Refuses a word that is not aligned to its size.
+    pub(crate) fn check_aligned(at: Gpa, size_bytes: usize) -> Result<(), Self> {
+        let size_bytes = u64::try_from(size_bytes).unwrap_or(u64::MAX);
+        if at.is_aligned(size_bytes) {
+            return Ok(());
+        }
+        Err(Self::Misaligned { at, size_bytes })
+    }
+}

@@ -1,29 +1,8 @@
 use pvh_abi::Gpa;
 
-use crate::MemoryError;
 #[cfg(feature = "std")]
 use crate::{FileRange, MapError};
-
-/// What an atomic access does to a 32- or 64-bit word; every operation is sequentially consistent.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-#[non_exhaustive]
-pub enum WordOp<T> {
-    /// Reads the word.
-    Load,
-    /// Replaces the word.
-    Swap(T),
-    /// Clears the bits that are 0 in the operand.
-    And(T),
-    /// Sets the bits that are 1 in the operand.
-    Or(T),
-    /// Replaces the word by `new` if it equals `expected`.
-    CompareExchange {
-        /// The value the word must have.
-        expected: T,
-        /// The value it gets then.
-        new: T,
-    },
-}
+use crate::{MemoryError, WordOp};
 
 /// The memory of a guest: RAM at guest-physical addresses, holes between.
 ///
@@ -97,5 +76,37 @@ pub trait GuestMemory {
     fn map_file(&self, at: Gpa, range: FileRange<'_>) -> Result<(), MapError> {
         let _ = (at, range);
         Err(MapError::Unsupported)
+    }
+}
+
+/// A reference to guest memory is guest memory too.
+impl<M: GuestMemory + ?Sized> GuestMemory for &M {
+    fn is_ram(&self, at: Gpa, len_bytes: u64) -> bool {
+        (**self).is_ram(at, len_bytes)
+    }
+
+    fn read(&self, at: Gpa, buf: &mut [u8]) -> Result<(), MemoryError> {
+        (**self).read(at, buf)
+    }
+
+    fn write(&self, at: Gpa, bytes: &[u8]) -> Result<(), MemoryError> {
+        (**self).write(at, bytes)
+    }
+
+    fn atomic_u32(&self, at: Gpa, op: WordOp<u32>) -> Result<u32, MemoryError> {
+        (**self).atomic_u32(at, op)
+    }
+
+    fn atomic_u64(&self, at: Gpa, op: WordOp<u64>) -> Result<u64, MemoryError> {
+        (**self).atomic_u64(at, op)
+    }
+
+    fn zero(&self, at: Gpa, len_bytes: u64) -> Result<(), MemoryError> {
+        (**self).zero(at, len_bytes)
+    }
+
+    #[cfg(feature = "std")]
+    fn map_file(&self, at: Gpa, range: FileRange<'_>) -> Result<(), MapError> {
+        (**self).map_file(at, range)
     }
 }

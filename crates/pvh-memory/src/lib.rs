@@ -1,16 +1,25 @@
-//! Guest memory as one small trait.
+#![doc = include_str!("../README.md")]
 #![cfg_attr(not(feature = "std"), no_std)]
 #![forbid(unsafe_code)]
 
-#[cfg(not(feature = "std"))]
 extern crate alloc;
 
 mod error;
 mod guest_memory;
 #[cfg(feature = "std")]
 mod map;
+mod slice;
+mod vec;
+#[cfg(feature = "vm-memory")]
+mod vm;
+mod word;
 
 pub use error::MemoryError;
-pub use guest_memory::{GuestMemory, WordOp};
+pub use guest_memory::GuestMemory;
 #[cfg(feature = "std")]
 pub use map::{FileRange, MapError};
+pub use slice::SliceMemory;
+pub use vec::{RangesError, VecMemory};
+#[cfg(feature = "vm-memory")]
+pub use vm::VmMemory;
+pub use word::WordOp;

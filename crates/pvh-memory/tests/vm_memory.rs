@@ -1,0 +1,76 @@
+//! The vm-memory adapter, through the shared tests and some of its own.
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    reason = "a test may panic"
+)]
+
+mod shared;
+
+mod borrowed {
+    use pvh_memory::VmMemory;
+    use vm_memory::*;
+
+    fn with(test: &dyn Fn(&(dyn pvh_memory::GuestMemory + Sync))) {
+        let ranges = [(0, 0x1000), (0x1000, 0x1000), (0x4_0000, 0x1000)];
+        let ranges = ranges.map(|(at, len)| (GuestAddress(at), len));
+        let ram = GuestMemoryMmap::<()>::from_ranges(&ranges).unwrap();
+        test(&VmMemory::new(ram.iter()));
+    }
+
+    crate::shared::memory_tests!(with);
+    crate::shared::shared_memory_tests!(with);
+}
+
+mod owned {
+    use std::sync::Arc;
+
+    use pvh_abi::Gpa;
+    use pvh_memory::{GuestMemory, MemoryError, VmMemory, WordOp};
+    use vm_memory::{
+        GuestAddress, GuestMemoryRegion as _, GuestRegionMmap,
+        bitmap::{AtomicBitmap, Bitmap as _},
+    };
+
+    type Region = GuestRegionMmap<AtomicBitmap>;
+
+    fn region(at: u64, len: usize) -> Arc<Region> {
+        Arc::new(Region::from_range(GuestAddress(at), len, None).unwrap())
+    }
+
+    /// In any order: the adapter sorts them.
+    fn with(test: &dyn Fn(&(dyn GuestMemory + Sync))) {
+        let regions = [(0x4000_0000, 0x1000), (0x1000, 0x1000), (0, 0x1000)];
+        test(&VmMemory::new(regions.map(|(at, len)| region(at, len))));
+    }
+
+    crate::shared::memory_tests!(with);
+    crate::shared::shared_memory_tests!(with);
+
+    #[test]
+    fn words_and_bytes_mark_the_dirty_bitmap_and_loads_do_not() {
+        let ram = region(0x1000, 0x4000);
+        let memory = VmMemory::new([Arc::clone(&ram)]);
+        memory.atomic_u32(Gpa(0x2000), WordOp::Load).unwrap();
+        memory.read(Gpa(0x2000), &mut [0; 8]).unwrap();
+        let dirty = || [0_usize, 0x1000, 0x2000, 0x3000].map(|at| ram.bitmap().dirty_at(at));
+        assert_eq!(dirty(), [false; 4]);
+        memory.atomic_u32(Gpa(0x2000), WordOp::Or(1)).unwrap();
+        memory.write(Gpa(0x4000), b"dirt").unwrap();
+        assert_eq!(dirty(), [false, true, false, true]);
+    }
+
+    /// Regions need not begin at a page; a word cut by their border cannot be changed in one step.
+    #[test]
+    fn a_word_in_two_regions_is_refused_untouched() {
+        let memory = VmMemory::new([region(0, 0x1004), region(0x1004, 0x0ffc)]);
+        let at = Gpa(0x1000);
+        assert!(memory.is_ram(at, 8));
+        let refused = memory.atomic_u64(at, WordOp::Swap(!0));
+        assert_eq!(refused, Err(MemoryError::Backend { at }));
+        let mut word = [1; 8];
+        memory.read(at, &mut word).unwrap();
+        assert_eq!(word, [0; 8]);
+    }
+}
