@@ -1,0 +1,91 @@
+//! Error numbers as a guest sees them (xen/include/public/errno.h).
+
+use crate::open_set::open_set;
+
+open_set! {
+    /// A positive error number; a hypercall answers it negated.
+    #[doc(alias = "XEN_ERRNO")]
+    Errno: u16 {
+        /// Not permitted.
+        EPERM = 1,
+        /// No such thing.
+        ENOENT = 2,
+        /// No such domain.
+        ESRCH = 3,
+        /// Input or output failed.
+        EIO = 5,
+        /// No such place.
+        ENXIO = 6,
+        /// Too long.
+        E2BIG = 7,
+        /// Try again.
+        EAGAIN = 11,
+        /// Out of memory.
+        ENOMEM = 12,
+        /// Access denied.
+        EACCES = 13,
+        /// A pointer of the guest leads nowhere.
+        EFAULT = 14,
+        /// In use.
+        EBUSY = 16,
+        /// Exists already.
+        EEXIST = 17,
+        /// Between unlike things.
+        EXDEV = 18,
+        /// No such device.
+        ENODEV = 19,
+        /// Is a directory.
+        EISDIR = 21,
+        /// An argument is not valid.
+        EINVAL = 22,
+        /// No space left.
+        ENOSPC = 28,
+        /// Read only.
+        EROFS = 30,
+        /// Outside the domain of the operation.
+        EDOM = 33,
+        /// Out of range.
+        ERANGE = 34,
+        /// No such operation.
+        ENOSYS = 38,
+        /// Not empty.
+        ENOTEMPTY = 39,
+        /// No data.
+        ENODATA = 61,
+        /// The time is past.
+        ETIME = 62,
+        /// An illegal byte sequence.
+        EILSEQ = 84,
+        /// Not supported.
+        EOPNOTSUPP = 95,
+        /// The buffer is too small.
+        ENOBUFS = 105,
+        /// Connected already.
+        EISCONN = 106,
+        /// Timed out.
+        ETIMEDOUT = 110,
+    }
+}
+
+impl Errno {
+    /// Returns what a hypercall answers: the negated number.
+    #[must_use]
+    pub fn as_result(self) -> i64 {
+        i64::from(self.0).saturating_neg()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Errno;
+
+    #[test]
+    fn a_guest_reads_the_negated_number() {
+        assert_eq!(Errno::ENOSYS.as_result(), -38);
+        assert_eq!(Errno::EFAULT.as_result(), -14);
+        assert_eq!(Errno::EOPNOTSUPP.as_result(), -95);
+        assert_eq!(Errno(u16::MAX).as_result(), -65535);
+        assert_eq!(Errno::EINVAL.name(), Some("EINVAL"));
+        assert_eq!(Errno(4).name(), None);
+    }
+}
