@@ -1,1 +1,29 @@
-//! kvm
+//! Guest RAM, virtual machines and vCPUs on KVM for PVH guests.
+
+mod cpuid;
+mod decode;
+mod exit;
+mod fd;
+mod host_cpu;
+mod kick;
+mod kvm;
+mod layout;
+mod map_file;
+mod memory_slots;
+mod ram;
+mod registers;
+mod run_page;
+mod vcpu;
+mod vm;
+
+pub use cpuid::{ApicIds, CpuidLeaf, CpuidPolicy, HypervisorLeaves, cpuid_for_vcpu};
+pub use exit::{ExitData, InternalError, SystemEventKind, VmEntry, VmExit};
+pub use kick::{KickError, Kicker, kick_signal};
+pub use kvm::{Capabilities, Kvm, KvmError};
+pub use layout::{LOWMEM_END, RamError, RamRange, ram_layout};
+pub use ram::GuestRam;
+pub use registers::Registers;
+pub use vcpu::{Vcpu, VcpuError};
+pub use vm::{
+    IDENTITY_MAP_AT, InterruptControllers, KVM_PRIVATE_BYTES, TSS_AT, Vm, VmConfig, VmError,
+};

@@ -1,0 +1,30 @@
+//! What the host's CPU says of itself.
+// UNSAFETY: the CPUID intrinsics are unsafe functions in the oldest Rust this crate is built with.
+#![allow(
+    unsafe_code,
+    unused_unsafe,
+    reason = "the CPUID intrinsics are unsafe in Rust 1.88 and safe in later ones"
+)]
+
+use core::arch::x86_64::{__cpuid, CpuidResult};
+
+/// Returns the width of this host's physical addresses in bits.
+pub(crate) fn address_bits() -> u8 {
+    if cpuid(EXTENDED).eax < EXTENDED_ADDRESS_SIZES {
+        return ADDRESS_BITS_BEFORE_THE_LEAF;
+    }
+    let [bits, ..] = cpuid(EXTENDED_ADDRESS_SIZES).eax.to_le_bytes();
+    bits
+}
+
+fn cpuid(leaf: u32) -> CpuidResult {
+    // SAFETY: the intrinsic demands a CPU with the CPUID instruction; every x86-64 CPU has it, and this
+    // crate is built for no other.
+    unsafe { __cpuid(leaf) }
+}
+
+const EXTENDED: u32 = 0x8000_0000;
+const EXTENDED_ADDRESS_SIZES: u32 = 0x8000_0008;
+
+/// What the manuals say of a CPU without the leaf.
+const ADDRESS_BITS_BEFORE_THE_LEAF: u8 = 36;

@@ -1,0 +1,193 @@
+//! Opening KVM, and what it can do.
+
+use std::{
+    ffi::CString,
+    io,
+    os::unix::ffi::OsStrExt,
+    path::{Path, PathBuf},
+};
+
+use kvm_bindings::{KVM_API_VERSION, KVM_MAX_CPUID_ENTRIES};
+use kvm_ioctls::{Cap, Kvm as KvmFd};
+
+use crate::CpuidLeaf;
+
+/// KVM, opened and checked.
+#[derive(Debug)]
+pub struct Kvm {
+    fd: KvmFd,
+    capabilities: Capabilities,
+    cpuid: Vec<CpuidLeaf>,
+}
+
+/// What a host's KVM can do.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub struct Capabilities {
+    /// The most vCPUs a machine may have.
+    pub max_vcpus: u32,
+    /// One more than the highest APIC id a vCPU may have.
+    pub max_apic_ids: u32,
+    /// The most memory slots a machine may have.
+    pub max_memory_slots: u32,
+    /// Width of a guest-physical address in bits.
+    pub address_bits: u8,
+    /// Whether the local APIC timer has the TSC deadline mode.
+    pub has_tsc_deadline: bool,
+    /// KVM's support for Xen guests, a set of `KVM_XEN_HVM_CONFIG_*` bits; 0 where there is none.
+    pub xen_features: u32,
+}
+
+/// Why KVM cannot be used on this host.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum KvmError {
+    /// There is no such device: no KVM in this kernel, module not loaded, or no virtualisation in the CPU.
+    #[error("{} does not exist: load kvm_intel or kvm_amd, or enable virtualisation", path.display())]
+    Missing {
+        /// The device.
+        path: PathBuf,
+        /// The host's reason.
+        #[source]
+        source: io::Error,
+    },
+    /// The user may not open the device.
+    #[error("no permission to open {}: join the group that owns it (often kvm)", path.display())]
+    Permission {
+        /// The device.
+        path: PathBuf,
+        /// The host's reason.
+        #[source]
+        source: io::Error,
+    },
+    /// The device could not be opened for another reason.
+    #[error("cannot open {}", path.display())]
+    Open {
+        /// The device.
+        path: PathBuf,
+        /// The host's reason.
+        #[source]
+        source: io::Error,
+    },
+    /// The file is not KVM, or not the one interface there is.
+    #[error("{} has KVM API version {found}, not {KVM_API_VERSION}", path.display())]
+    Version {
+        /// The device.
+        path: PathBuf,
+        /// What it answered; -1 if it is not KVM at all.
+        found: i32,
+    },
+    /// The host's KVM lacks something that every machine needs.
+    #[error("this host's KVM lacks {capability}")]
+    Capability {
+        /// KVM's name for it.
+        capability: &'static str,
+    },
+    /// KVM did not say which CPUID leaves it supports.
+    #[error("KVM does not list the CPUID leaves it supports")]
+    Cpuid {
+        /// The host's reason.
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl Kvm {
+    /// Opens /dev/kvm.
+    ///
+    /// # Errors
+    ///
+    /// [`KvmError`]; each variant names one cause.
+    pub fn open() -> Result<Self, KvmError> {
+        Self::open_at(Path::new("/dev/kvm"))
+    }
+
+    /// Opens KVM at another path.
+    ///
+    /// # Errors
+    ///
+    /// As [`Kvm::open`].
+    pub fn open_at(path: &Path) -> Result<Self, KvmError> {
+        let fd = open(path)?;
+        let found = fd.get_api_version();
+        if u32::try_from(found) != Ok(KVM_API_VERSION) {
+            let path = path.to_owned();
+            return Err(KvmError::Version { path, found });
+        }
+        let missing = REQUIRED
+            .into_iter()
+            .find(|(cap, _)| !fd.check_extension(*cap));
+        if let Some((_, capability)) = missing {
+            return Err(KvmError::Capability { capability });
+        }
+        let cpuid = fd.get_supported_cpuid(KVM_MAX_CPUID_ENTRIES);
+        let cpuid = cpuid.map_err(|error| KvmError::Cpuid {
+            source: error.into(),
+        })?;
+        let cpuid: Vec<_> = cpuid.as_slice().iter().map(CpuidLeaf::from).collect();
+        let capabilities = capabilities(&fd, &cpuid);
+        Ok(Self {
+            fd,
+            capabilities,
+            cpuid,
+        })
+    }
+
+    /// Returns what this KVM can do.
+    #[must_use]
+    pub const fn capabilities(&self) -> &Capabilities {
+        &self.capabilities
+    }
+
+    /// Returns the CPUID leaves that this host and its KVM can offer a guest.
+    #[must_use]
+    pub fn supported_cpuid(&self) -> &[CpuidLeaf] {
+        &self.cpuid
+    }
+
+    pub(crate) const fn fd(&self) -> &KvmFd {
+        &self.fd
+    }
+}
+
+fn open(path: &Path) -> Result<KvmFd, KvmError> {
+    let opened = CString::new(path.as_os_str().as_bytes())
+        .map_err(io::Error::from)
+        .and_then(|c_path| KvmFd::new_with_path(c_path).map_err(io::Error::from));
+    let path = path.to_owned();
+    opened.map_err(|source| match source.raw_os_error() {
+        Some(libc::ENOENT | libc::ENODEV | libc::ENXIO) => KvmError::Missing { path, source },
+        Some(libc::EACCES | libc::EPERM) => KvmError::Permission { path, source },
+        _ => KvmError::Open { path, source },
+    })
+}
+
+fn capabilities(fd: &KvmFd, cpuid: &[CpuidLeaf]) -> Capabilities {
+    let number = |cap| u32::try_from(fd.check_extension_int(cap)).unwrap_or(0);
+    let address_sizes = cpuid.iter().find(|leaf| leaf.function == 0x8000_0008);
+    let max_vcpus = match number(Cap::MaxVcpus) {
+        0 => number(Cap::NrVcpus).max(1),
+        count => count,
+    };
+    Capabilities {
+        max_vcpus,
+        max_apic_ids: number(Cap::MaxVcpuId).max(max_vcpus),
+        max_memory_slots: number(Cap::NrMemslots).max(MEMORY_SLOTS_BEFORE_THE_CAPABILITY),
+        address_bits: address_sizes.map_or(36, |leaf| leaf.eax.to_le_bytes()[0]),
+        has_tsc_deadline: fd.check_extension(Cap::TscDeadlineTimer),
+        xen_features: number(Cap::XenHvm),
+    }
+}
+
+/// What every machine here needs.
+const REQUIRED: [(Cap, &str); 6] = [
+    (Cap::UserMemory, "KVM_CAP_USER_MEMORY"),
+    (Cap::SetTssAddr, "KVM_CAP_SET_TSS_ADDR"),
+    (Cap::SetIdentityMapAddr, "KVM_CAP_SET_IDENTITY_MAP_ADDR"),
+    (Cap::ExtCpuid, "KVM_CAP_EXT_CPUID"),
+    (Cap::MpState, "KVM_CAP_MP_STATE"),
+    (Cap::ImmediateExit, "KVM_CAP_IMMEDIATE_EXIT"),
+];
+
+/// What api.rst says of a KVM that does not tell.
+const MEMORY_SLOTS_BEFORE_THE_CAPABILITY: u32 = 32;

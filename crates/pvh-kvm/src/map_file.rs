@@ -1,0 +1,59 @@
+//! Mapping a file range over guest RAM.
+// UNSAFETY: `mmap` with MAP_FIXED replaces pages of a mapping of ours; no safe wrapper offers that.
+#![expect(unsafe_code, reason = "mmap with MAP_FIXED over a mapping of ours")]
+
+use std::{fs::File, io, os::fd::AsRawFd};
+
+use pvh_abi::{Gpa, address::PAGE_SIZE};
+use pvh_memory::{FileRange, MapError};
+use vm_memory::MmapRegion;
+
+/// Checks what can be known of a file range before RAM is looked at.
+pub(crate) fn check(at: Gpa, range: FileRange<'_>) -> Result<(), MapError> {
+    let aligned = at.is_aligned(PAGE_SIZE)
+        && range.offset.is_multiple_of(PAGE_SIZE)
+        && range.len_bytes.is_multiple_of(PAGE_SIZE);
+    if !aligned {
+        return Err(MapError::Misaligned { at });
+    }
+    let host = |source| MapError::Host { at, source };
+    let file = File::from(range.file.try_clone_to_owned().map_err(host)?);
+    let metadata = file.metadata().map_err(host)?;
+    let end = range.offset.checked_add(range.len_bytes);
+    let file_end = metadata.len().checked_next_multiple_of(PAGE_SIZE);
+    if !metadata.is_file() || end.is_none() || end > file_end {
+        return Err(host(io::ErrorKind::UnexpectedEof.into()));
+    }
+    Ok(())
+}
+
+/// Replaces the pages of `mapping` from `offset` on by `range`, which `check` has accepted.
+pub(crate) fn over(mapping: &MmapRegion, offset: usize, range: FileRange<'_>) -> io::Result<()> {
+    let invalid = |_| io::Error::from(io::ErrorKind::InvalidInput);
+    let len = usize::try_from(range.len_bytes).map_err(invalid)?;
+    let file_offset = libc::off_t::try_from(range.offset).map_err(invalid)?;
+    let end = offset.checked_add(len);
+    if end.is_none_or(|end| end > mapping.size()) || len == 0 {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    let start = mapping.as_ptr().wrapping_add(offset);
+    // SAFETY: MAP_FIXED demands that the pages it replaces are ours to replace. `start` and the
+    // `len > 0` bytes after it lie inside `mapping`, by the test above; `mapping` is borrowed, so it stays
+    // mapped during the call, and `munmap` of its whole range at its end takes these pages too. Rust
+    // holds no reference into them: guest memory is only accessed through volatile slices and
+    // atomics, which stay valid, because the pages are readable and writable before and after.
+    let mapped = unsafe {
+        libc::mmap(
+            start.cast(),
+            len,
+            libc::PROT_READ | libc::PROT_WRITE,
+            libc::MAP_FIXED | libc::MAP_PRIVATE | libc::MAP_NORESERVE,
+            range.file.as_raw_fd(),
+            file_offset,
+        )
+    };
+    if mapped == libc::MAP_FAILED {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}

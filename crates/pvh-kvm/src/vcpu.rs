@@ -1,0 +1,399 @@
+//! A virtual CPU: set up, entered, left.
+
+use std::{
+    io,
+    os::fd::{AsFd, BorrowedFd},
+    sync::Arc,
+    thread::{self, ThreadId},
+};
+
+use kvm_bindings::{CpuId, KVM_MP_STATE_RUNNABLE, Msrs, kvm_fpu, kvm_mp_state, kvm_msr_entry};
+use kvm_ioctls::VcpuFd;
+use pvh_entry::{EntryState, MTRR_DEF_TYPE, MTRR_DEF_TYPE_MSR};
+
+use crate::{
+    CpuidLeaf, ExitData, Kicker, Registers, VmEntry, VmExit, cpuid_for_vcpu,
+    decode::{
+        Decoded, EXIT_REASON_AT, MMIO_DATA_AT, PORT_DATA_MAX, PortAccess, RECORD_AT, Record, decode,
+    },
+    fd,
+    kick::{self, KickTarget},
+    run_page::RunPage,
+    vm::VmShared,
+};
+
+/// A virtual CPU. One thread runs it at a time; it may move between threads.
+#[derive(Debug)]
+pub struct Vcpu {
+    // The descriptor goes before the machine: see `VmWithRam`.
+    fd: VcpuFd,
+    page: RunPage,
+    kick: Arc<KickTarget>,
+    vm: Arc<VmShared>,
+    index: u32,
+    apic_id: u32,
+    pending: Pending,
+    /// The last thread that ran it, whose signal mask has been seen to.
+    thread: Option<ThreadId>,
+}
+
+/// What the last exit asked for: so many bytes (0 for nothing) at this place in the run page.
+#[derive(Clone, Copy, Debug)]
+struct Pending {
+    offset: usize,
+    len: usize,
+}
+
+/// Why a vCPU cannot be made, set up or run.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum VcpuError {
+    /// The machine was not built for so many vCPUs.
+    #[error("there is no vCPU {index} in a machine of {vcpus}")]
+    NoSuchVcpu {
+        /// The index asked for.
+        index: u32,
+        /// How many vCPUs the machine has.
+        vcpus: u32,
+    },
+    /// A model-specific register could not be set.
+    #[error("vCPU {index}: KVM refuses {value:#x} in MSR {msr:#x}")]
+    Msr {
+        /// The vCPU.
+        index: u32,
+        /// The register.
+        msr: u32,
+        /// The value.
+        value: u64,
+    },
+    /// The entry does not answer the last exit: the wrong number of bytes, or none asked for.
+    #[error("vCPU {index}: the last exit asked for {expected} bytes, the entry brings {given}")]
+    Answer {
+        /// The vCPU.
+        index: u32,
+        /// How many bytes the exit asked for.
+        expected: usize,
+        /// How many the entry brings.
+        given: usize,
+    },
+    /// KVM's record of an exit names bytes outside the page it shares with us.
+    #[error("vCPU {index}: KVM names {len} bytes at {offset:#x}, outside its page")]
+    RunPage {
+        /// The vCPU.
+        index: u32,
+        /// Where the bytes would be.
+        offset: usize,
+        /// How many.
+        len: usize,
+    },
+    /// A call to the host failed.
+    #[error("vCPU {index}: {step} failed")]
+    Host {
+        /// The vCPU.
+        index: u32,
+        /// Which call.
+        step: &'static str,
+        /// The host's reason.
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl Vcpu {
+    pub(crate) fn new(vm: &Arc<VmShared>, index: u32) -> Result<Self, VcpuError> {
+        let vcpus = vm.policy.vcpus;
+        let apic_id = vm.policy.apic_ids.apic_id(index);
+        let (true, Some(apic_id)) = (index < vcpus, apic_id) else {
+            return Err(VcpuError::NoSuchVcpu { index, vcpus });
+        };
+        let fd = vm.vm.fd().create_vcpu(u64::from(apic_id));
+        let fd = fd.map_err(host(index, "KVM_CREATE_VCPU"))?;
+        let page = RunPage::map(fd::of_vcpu(&fd), vm.run_len);
+        let page = page.map_err(host(index, "mapping kvm_run"))?;
+        let kick = KickTarget::new(fd::of_vcpu(&fd));
+        let kick = kick.map_err(host(index, "mapping kvm_run"))?;
+        let vcpu = Self {
+            fd,
+            page,
+            kick,
+            vm: Arc::clone(vm),
+            index,
+            apic_id,
+            pending: Pending::NOTHING,
+            thread: None,
+        };
+        vcpu.set_cpuid()?;
+        vcpu.set_msrs()?;
+        let fpu = vcpu.fd.set_fpu(&reset_fpu());
+        fpu.map_err(vcpu.host("KVM_SET_FPU"))?;
+        Ok(vcpu)
+    }
+
+    /// Returns the number of the vCPU in its machine.
+    #[must_use]
+    pub const fn index(&self) -> u32 {
+        self.index
+    }
+
+    /// Returns the id of its local APIC.
+    #[must_use]
+    pub const fn apic_id(&self) -> u32 {
+        self.apic_id
+    }
+
+    /// Returns the CPUID leaves the vCPU sees.
+    #[must_use]
+    pub fn cpuid(&self) -> Vec<CpuidLeaf> {
+        cpuid_for_vcpu(&self.vm.supported, self.index, &self.vm.policy)
+    }
+
+    /// Returns a handle by which other threads stop this vCPU.
+    #[must_use]
+    pub fn kicker(&self) -> Kicker {
+        self.kick.kicker()
+    }
+
+    /// Sets the registers to `state` and makes the vCPU ready to run.
+    ///
+    /// What the state does not name stays: FPU and MTRRs as they were made, the local APIC enabled at
+    /// 0xFEE0_0000.
+    ///
+    /// # Errors
+    ///
+    /// [`VcpuError::Host`] if KVM refuses a register.
+    pub fn set_entry(&mut self, state: &EntryState) -> Result<(), VcpuError> {
+        let base = self.fd.get_sregs();
+        let base = base.map_err(self.host("KVM_GET_SREGS"))?;
+        let sregs = self.fd.set_sregs(&state.to_kvm_sregs(&base));
+        sregs.map_err(self.host("KVM_SET_SREGS"))?;
+        let regs = self.fd.set_regs(&state.to_kvm_regs());
+        regs.map_err(self.host("KVM_SET_REGS"))?;
+        let debug = self.fd.set_debug_regs(&state.to_kvm_debugregs());
+        debug.map_err(self.host("KVM_SET_DEBUGREGS"))?;
+        let runnable = kvm_mp_state {
+            mp_state: KVM_MP_STATE_RUNNABLE,
+        };
+        let mp_state = self.fd.set_mp_state(runnable);
+        mp_state.map_err(self.host("KVM_SET_MP_STATE"))
+    }
+
+    /// Returns the registers, for the report on a crash.
+    ///
+    /// # Errors
+    ///
+    /// [`VcpuError::Host`] if KVM does not tell.
+    pub fn registers(&self) -> Result<Registers, VcpuError> {
+        let regs = self.fd.get_regs();
+        let regs = regs.map_err(self.host("KVM_GET_REGS"))?;
+        let sregs = self.fd.get_sregs();
+        let sregs = sregs.map_err(self.host("KVM_GET_SREGS"))?;
+        let debug = self.fd.get_debug_regs();
+        let debug = debug.map_err(self.host("KVM_GET_DEBUGREGS"))?;
+        Ok(Registers::new(&regs, &sregs, &debug))
+    }
+
+    /// Runs guest code on this thread until something comes up.
+    ///
+    /// After [`VmExit::PortIn`] and [`VmExit::MmioRead`] the next entry brings the bytes; after any other exit
+    /// it is [`VmEntry::Resume`].
+    ///
+    /// # Errors
+    ///
+    /// [`VcpuError::Answer`] if `entry` does not fit the last exit: nothing has been run, and the right entry can
+    /// still be given. [`VcpuError::Host`] if KVM_RUN fails, [`VcpuError::RunPage`] if KVM contradicts itself.
+    pub fn run(&mut self, entry: VmEntry<'_>) -> Result<VmExit, VcpuError> {
+        self.answer(entry)?;
+        self.unblock_kicks()?;
+        loop {
+            let running = self.kick.enter();
+            let ran = self.fd.run().map(|_| ());
+            drop(running);
+            return match ran.map_err(|error| error.errno()) {
+                Ok(()) => self.exit(),
+                Err(libc::EINTR) => {
+                    self.kick.acknowledge();
+                    Ok(VmExit::Interrupted)
+                }
+                // A vCPU that waited for its INIT or SIPI has got it.
+                Err(libc::EAGAIN) => continue,
+                Err(errno) => Err(self.host("KVM_RUN")(io::Error::from_raw_os_error(errno))),
+            };
+        }
+    }
+
+    /// Puts the bytes of `entry` where the last exit wants them.
+    fn answer(&mut self, entry: VmEntry<'_>) -> Result<(), VcpuError> {
+        let bytes = match entry {
+            VmEntry::Resume => &[],
+            VmEntry::Read(bytes) => bytes,
+        };
+        let Pending { offset, len } = self.pending;
+        if bytes.len() != len {
+            return Err(VcpuError::Answer {
+                index: self.index,
+                expected: len,
+                given: bytes.len(),
+            });
+        }
+        self.pending = Pending::NOTHING;
+        if len == 0 {
+            return Ok(());
+        }
+        let copied = self.page.copy_in(offset, bytes);
+        copied.ok_or(self.outside(offset, len))
+    }
+
+    /// Reads from the run page why KVM_RUN returned.
+    fn exit(&mut self) -> Result<VmExit, VcpuError> {
+        let mut reason = [0; 4];
+        let mut record: Record = [0; _];
+        self.copy_out(EXIT_REASON_AT, &mut reason)?;
+        self.copy_out(RECORD_AT, &mut record)?;
+        match decode(u32::from_le_bytes(reason), &record) {
+            Decoded::Port(access) => self.port(access),
+            Decoded::Exit(exit) => {
+                if let VmExit::MmioRead { len_bytes, .. } = exit {
+                    self.pending = Pending {
+                        offset: MMIO_DATA_AT,
+                        len: usize::from(len_bytes),
+                    };
+                }
+                Ok(exit)
+            }
+        }
+    }
+
+    fn port(&mut self, access: PortAccess) -> Result<VmExit, VcpuError> {
+        let (offset, len) = (access.data_offset, access.data_len);
+        if !access.is_out {
+            self.pending = Pending { offset, len };
+            return Ok(VmExit::PortIn {
+                port: access.port,
+                size_bytes: access.size_bytes,
+                count: access.count,
+            });
+        }
+        let mut data = [0; PORT_DATA_MAX];
+        let data = data.get_mut(..len).unwrap_or_default();
+        self.copy_out(offset, data)?;
+        Ok(VmExit::PortOut {
+            port: access.port,
+            size_bytes: access.size_bytes,
+            data: ExitData::from(&*data),
+        })
+    }
+
+    fn copy_out(&mut self, offset: usize, buf: &mut [u8]) -> Result<(), VcpuError> {
+        let copied = self.page.copy_out(offset, buf);
+        copied.ok_or(self.outside(offset, buf.len()))
+    }
+
+    /// Sees to it, once a thread, that kicks can interrupt this thread.
+    fn unblock_kicks(&mut self) -> Result<(), VcpuError> {
+        let thread = thread::current().id();
+        if self.thread != Some(thread) {
+            kick::unblock().map_err(self.host("unblocking the kick signal"))?;
+            self.thread = Some(thread);
+        }
+        Ok(())
+    }
+
+    fn set_cpuid(&self) -> Result<(), VcpuError> {
+        let entries: Vec<_> = self.cpuid().into_iter().map(CpuidLeaf::to_kvm).collect();
+        let cpuid = CpuId::from_entries(&entries);
+        let cpuid = cpuid.map_err(|_| TOO_MANY);
+        let cpuid = cpuid.map_err(self.host("listing CPUID leaves"))?;
+        let set = self.fd.set_cpuid2(&cpuid);
+        set.map_err(self.host("KVM_SET_CPUID2"))
+    }
+
+    /// Sets the MTRRs as the ABI wants them, and what firmware does to IA32_MISC_ENABLE.
+    fn set_msrs(&self) -> Result<(), VcpuError> {
+        self.set_msr(MTRR_DEF_TYPE_MSR, MTRR_DEF_TYPE)?;
+        match self.msr(MISC_ENABLE)? {
+            Some(value) => self.set_msr(MISC_ENABLE, value | FAST_STRINGS),
+            None => Ok(()),
+        }
+    }
+
+    /// Returns the value of an MSR; `None` where KVM does not know it.
+    fn msr(&self, index: u32) -> Result<Option<u64>, VcpuError> {
+        let mut msrs = self.msr_list(index, 0)?;
+        let read = self.fd.get_msrs(&mut msrs);
+        let read = read.map_err(self.host("KVM_GET_MSRS"))?;
+        Ok(msrs.as_slice().iter().take(read).map(|msr| msr.data).next())
+    }
+
+    fn set_msr(&self, msr: u32, value: u64) -> Result<(), VcpuError> {
+        let written = self.fd.set_msrs(&self.msr_list(msr, value)?);
+        match written.map_err(self.host("KVM_SET_MSRS"))? {
+            1 => Ok(()),
+            _ => Err(VcpuError::Msr {
+                index: self.index,
+                msr,
+                value,
+            }),
+        }
+    }
+
+    fn msr_list(&self, index: u32, data: u64) -> Result<Msrs, VcpuError> {
+        let entry = kvm_msr_entry {
+            index,
+            data,
+            ..kvm_msr_entry::default()
+        };
+        let msrs = Msrs::from_entries(&[entry]).map_err(|_| TOO_MANY);
+        msrs.map_err(self.host("listing MSRs"))
+    }
+
+    const fn outside(&self, offset: usize, len: usize) -> VcpuError {
+        VcpuError::RunPage {
+            index: self.index,
+            offset,
+            len,
+        }
+    }
+
+    fn host<E: Into<io::Error>>(&self, step: &'static str) -> impl FnOnce(E) -> VcpuError + use<E> {
+        host(self.index, step)
+    }
+}
+
+/// The vCPU descriptor, for ioctls that this crate does not offer.
+///
+/// They are `unsafe` to make, and part of the proof is that this value does not run the vCPU meanwhile.
+impl AsFd for Vcpu {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        fd::of_vcpu(&self.fd)
+    }
+}
+
+impl Pending {
+    const NOTHING: Self = Self { offset: 0, len: 0 };
+}
+
+/// Names the call that failed.
+fn host<E: Into<io::Error>>(index: u32, step: &'static str) -> impl FnOnce(E) -> VcpuError {
+    move |error| VcpuError::Host {
+        index,
+        step,
+        source: error.into(),
+    }
+}
+
+/// The FPU after reset (not after FNINIT): control word 0x40, all tags valid, MXCSR 0x1F80.
+fn reset_fpu() -> kvm_fpu {
+    kvm_fpu {
+        fcw: 0x40,
+        ftwx: 0xFF,
+        mxcsr: 0x1F80,
+        ..kvm_fpu::default()
+    }
+}
+
+const TOO_MANY: io::ErrorKind = io::ErrorKind::InvalidInput;
+
+const MISC_ENABLE: u32 = 0x1A0;
+
+/// Bit 0 of IA32_MISC_ENABLE: without it Linux gives up fast string instructions.
+const FAST_STRINGS: u64 = 1;

@@ -1,0 +1,297 @@
+//! A virtual machine: its memory, its interrupt controllers, its vCPUs.
+
+use std::{
+    io,
+    os::fd::{AsFd, BorrowedFd},
+    sync::Arc,
+};
+
+use kvm_bindings::{KVM_PIT_SPEAKER_DUMMY, kvm_pit_config};
+use kvm_ioctls::Cap;
+use pvh_abi::Gpa;
+use vmm_sys_util::eventfd::EventFd;
+
+use crate::{
+    ApicIds, CpuidLeaf, CpuidPolicy, GuestRam, HypervisorLeaves, Kvm, Vcpu, VcpuError, fd, kick,
+    memory_slots::{self, VmWithRam},
+};
+
+/// The page KVM takes for an identity map, where the processor cannot run real mode by itself.
+pub const IDENTITY_MAP_AT: Gpa = Gpa(0xFFFB_C000);
+
+/// The three pages KVM takes for a task state segment, for the same reason.
+pub const TSS_AT: Gpa = Gpa(0xFFFB_D000);
+
+/// Length of the pages at [`IDENTITY_MAP_AT`] and [`TSS_AT`] together, which follow each other. A memory
+/// map that reports them at all reports them as reserved.
+pub const KVM_PRIVATE_BYTES: u64 = 0x4000;
+
+/// A virtual machine.
+///
+/// It is shared by the threads that run its vCPUs and its devices; it ends with the last [`Vcpu`] and `Vm`
+/// of it.
+#[derive(Debug)]
+pub struct Vm {
+    pub(crate) shared: Arc<VmShared>,
+}
+
+/// What a machine and its vCPUs have in common.
+#[derive(Debug)]
+pub(crate) struct VmShared {
+    pub(crate) vm: VmWithRam,
+    pub(crate) supported: Vec<CpuidLeaf>,
+    pub(crate) policy: CpuidPolicy,
+    pub(crate) run_len: usize,
+}
+
+/// What a machine is to have.
+#[derive(Clone, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub struct VmConfig {
+    /// How many vCPUs there will be, 1 or more.
+    pub vcpus: u32,
+    /// The interrupt controllers.
+    pub interrupt_controllers: InterruptControllers,
+    /// How APIC ids follow from vCPU indices.
+    pub apic_ids: ApicIds,
+    /// The CPUID leaves from 0x4000_0000 on.
+    pub hypervisor: HypervisorLeaves,
+}
+
+impl VmConfig {
+    /// Returns the machine of a guest that expects plain KVM: all interrupt controllers and the timer, APIC
+    /// ids as indices, KVM's hypervisor leaves.
+    #[must_use]
+    pub const fn new(vcpus: u32) -> Self {
+        Self {
+            vcpus,
+            interrupt_controllers: InterruptControllers::KernelWithPit,
+            apic_ids: ApicIds::Index,
+            hypervisor: HypervisorLeaves::Kvm,
+        }
+    }
+}
+
+/// Which interrupt controllers KVM emulates.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum InterruptControllers {
+    /// None: a halted vCPU exits, and there is no second vCPU, because none could be started.
+    None,
+    /// Two 8259 PICs, an I/O APIC at 0xFEC0_0000, and a local APIC a vCPU.
+    Kernel,
+    /// The same and an 8254 timer.
+    KernelWithPit,
+}
+
+/// Why a machine cannot be built, or refused a request.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum VmError {
+    /// There are no vCPUs, more than KVM can have, or more than its APIC ids can name.
+    #[error("{vcpus} vCPUs: this host's KVM can have 1 to {limit}")]
+    VcpuCount {
+        /// How many were asked for.
+        vcpus: u32,
+        /// The most this host can have.
+        limit: u32,
+    },
+    /// The RAM reaches beyond what this host's KVM lets a guest address.
+    #[error(
+        "guest memory ends at {end}, beyond the {address_bits} bits of a guest-physical address"
+    )]
+    RamTooHigh {
+        /// First address after the RAM.
+        end: Gpa,
+        /// Width of a guest-physical address.
+        address_bits: u8,
+    },
+    /// The RAM takes more memory slots than there are.
+    #[error("guest memory takes {slots} memory slots, this host's KVM has {limit}")]
+    MemorySlots {
+        /// How many it takes.
+        slots: usize,
+        /// How many there are.
+        limit: u32,
+    },
+    /// The host's KVM lacks something that this machine needs.
+    #[error("this host's KVM lacks {capability}")]
+    Capability {
+        /// KVM's name for it.
+        capability: &'static str,
+    },
+    /// A call to the host failed.
+    #[error("{step} failed")]
+    Host {
+        /// Which one.
+        step: &'static str,
+        /// The host's reason.
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl Vm {
+    /// Builds a machine around `ram`; its vCPUs are still to be made.
+    ///
+    /// # Errors
+    ///
+    /// [`VmError`]: what was asked for is beyond this host's limits, or a call failed.
+    pub fn new(kvm: &Kvm, config: &VmConfig, ram: Arc<GuestRam>) -> Result<Self, VmError> {
+        check_limits(kvm, config, &ram)?;
+        kick::install_handler().map_err(host("installing the handler of the kick signal"))?;
+        let fd = kvm.fd().create_vm().map_err(host("KVM_CREATE_VM"))?;
+        fd.set_identity_map_address(IDENTITY_MAP_AT.0)
+            .map_err(host("KVM_SET_IDENTITY_MAP_ADDR"))?;
+        fd.set_tss_address(usize::try_from(TSS_AT.0).unwrap_or(usize::MAX))
+            .map_err(host("KVM_SET_TSS_ADDR"))?;
+        let run_len = fd.run_size();
+        // Before the interrupt controllers: after them, each slot costs a grace period of some milliseconds.
+        let vm = VmWithRam::new(fd, ram).map_err(host("KVM_SET_USER_MEMORY_REGION"))?;
+        create_interrupt_controllers(&vm, config.interrupt_controllers)?;
+        let has_local_apic = config.interrupt_controllers != InterruptControllers::None;
+        let mut policy = CpuidPolicy::new(config.vcpus);
+        policy.apic_ids = config.apic_ids;
+        policy.has_local_apic = has_local_apic;
+        policy.has_tsc_deadline = has_local_apic && kvm.capabilities().has_tsc_deadline;
+        policy.hypervisor = config.hypervisor.clone();
+        let shared = VmShared {
+            vm,
+            supported: kvm.supported_cpuid().to_vec(),
+            policy,
+            run_len,
+        };
+        Ok(Self {
+            shared: Arc::new(shared),
+        })
+    }
+
+    /// Makes vCPU number `index`, in the state after reset, with the MTRRs as the ABI wants them.
+    ///
+    /// vCPU 0 waits for its entry state ([`Vcpu::set_entry`]); the others, once run, wait in the kernel until
+    /// the guest starts them by INIT and SIPI. Make all of them before the first one runs.
+    ///
+    /// # Errors
+    ///
+    /// [`VcpuError::NoSuchVcpu`] beyond the machine's number of vCPUs, [`VcpuError::Host`] if a call fails, such
+    /// as for an index that has its vCPU already.
+    pub fn create_vcpu(&self, index: u32) -> Result<Vcpu, VcpuError> {
+        Vcpu::new(&self.shared, index)
+    }
+
+    /// Returns the machine's RAM.
+    #[must_use]
+    pub fn ram(&self) -> &Arc<GuestRam> {
+        self.shared.vm.ram()
+    }
+
+    /// Sets the level of an interrupt line, an input of the I/O APIC (and of the PICs below 16).
+    ///
+    /// # Errors
+    ///
+    /// [`VmError::Host`] without in-kernel interrupt controllers or for a line that does not exist.
+    pub fn set_irq_line(&self, gsi: u32, is_high: bool) -> Result<(), VmError> {
+        let fd = self.shared.vm.fd();
+        fd.set_irq_line(gsi, is_high).map_err(host("KVM_IRQ_LINE"))
+    }
+
+    /// Raises and lowers interrupt line `gsi` whenever `event` is written, without leaving the kernel.
+    ///
+    /// # Errors
+    ///
+    /// As [`Vm::set_irq_line`].
+    pub fn register_irqfd(&self, event: &EventFd, gsi: u32) -> Result<(), VmError> {
+        let fd = self.shared.vm.fd();
+        fd.register_irqfd(event, gsi).map_err(host("KVM_IRQFD"))
+    }
+}
+
+/// The VM descriptor, for ioctls that this crate does not offer.
+///
+/// They are `unsafe` to make, and part of the proof is that no vCPU made that way runs once this machine
+/// and its RAM are gone.
+impl AsFd for Vm {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        fd::of_vm(self.shared.vm.fd())
+    }
+}
+
+fn check_limits(kvm: &Kvm, config: &VmConfig, ram: &GuestRam) -> Result<(), VmError> {
+    let capabilities = kvm.capabilities();
+    let limit = vcpu_limit(config, capabilities.max_vcpus, capabilities.max_apic_ids);
+    if config.vcpus == 0 || config.vcpus > limit {
+        return Err(VmError::VcpuCount {
+            vcpus: config.vcpus,
+            limit,
+        });
+    }
+    let address_bits = capabilities.address_bits;
+    let last = ram.ram_ranges().pop();
+    if let Some(end) = last.and_then(|range| range.start.checked_add(range.len_bytes))
+        && u32::from(address_bits) < u64::BITS
+        && end.0 > 1 << address_bits
+    {
+        return Err(VmError::RamTooHigh { end, address_bits });
+    }
+    let slots = memory_slots::slot_count(ram);
+    let limit = capabilities.max_memory_slots;
+    if u32::try_from(slots).map_or(true, |slots| slots > limit) {
+        return Err(VmError::MemorySlots { slots, limit });
+    }
+    let needs_chips = config.interrupt_controllers != InterruptControllers::None;
+    let chips = if needs_chips { &CHIPS[..] } else { &[] };
+    match chips
+        .iter()
+        .find(|(cap, _)| !kvm.fd().check_extension(*cap))
+    {
+        Some((_, capability)) => Err(VmError::Capability { capability }),
+        None => Ok(()),
+    }
+}
+
+/// Returns how many vCPUs a machine may have, by their number and by their APIC ids.
+fn vcpu_limit(config: &VmConfig, max_vcpus: u32, max_apic_ids: u32) -> u32 {
+    if config.interrupt_controllers == InterruptControllers::None {
+        return max_vcpus.min(1);
+    }
+    let by_id = match config.apic_ids {
+        ApicIds::Index => max_apic_ids,
+        ApicIds::TwiceIndex => max_apic_ids.div_ceil(2),
+    };
+    max_vcpus.min(by_id)
+}
+
+fn create_interrupt_controllers(
+    vm: &VmWithRam,
+    controllers: InterruptControllers,
+) -> Result<(), VmError> {
+    if controllers == InterruptControllers::None {
+        return Ok(());
+    }
+    vm.fd()
+        .create_irq_chip()
+        .map_err(host("KVM_CREATE_IRQCHIP"))?;
+    if controllers == InterruptControllers::KernelWithPit {
+        let pit = kvm_pit_config {
+            flags: KVM_PIT_SPEAKER_DUMMY,
+            ..kvm_pit_config::default()
+        };
+        vm.fd().create_pit2(pit).map_err(host("KVM_CREATE_PIT2"))?;
+    }
+    Ok(())
+}
+
+/// Names the call that failed.
+fn host<E: Into<io::Error>>(step: &'static str) -> impl FnOnce(E) -> VmError {
+    move |error| VmError::Host {
+        step,
+        source: error.into(),
+    }
+}
+
+/// What in-kernel interrupt controllers need.
+const CHIPS: [(Cap, &str); 3] = [
+    (Cap::Irqchip, "KVM_CAP_IRQCHIP"),
+    (Cap::Irqfd, "KVM_CAP_IRQFD"),
+    (Cap::Pit2, "KVM_CAP_PIT2"),
+];
