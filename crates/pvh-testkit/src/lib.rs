@@ -1,1 +1,4 @@
-//! testkit
+#![doc = include_str!("../README.md")]
+#![forbid(unsafe_code)]
+
+pub mod elf;
