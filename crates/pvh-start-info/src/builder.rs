@@ -21,7 +21,8 @@ pub struct Module<'a> {
     pub paddr: Gpa,
     /// Its exact length in bytes.
     pub size_bytes: u64,
-    /// Its command line without a NUL, if it has one.
+    /// Its command line without a NUL, if it has one; `Some(b"")` spares guests that do not check
+    /// for an absent one (FreeBSD).
     pub cmdline: Option<&'a [u8]>,
 }
 

@@ -95,7 +95,39 @@ impl End {
 
 #[cfg(test)]
 mod tests {
-    use super::line_size_bytes;
+    use super::{End, line_size_bytes};
+    use crate::{BuildError, Part};
+
+    #[test]
+    #[cfg(target_pointer_width = "64")]
+    fn a_table_whose_count_has_more_than_32_bits_is_refused() {
+        let part = Part::Memmap;
+        let entries = 0x1_0000_0000;
+        let want = BuildError::TooMany { part, entries };
+        assert_eq!(End(56).push_table(part, entries, 24), Err(want));
+        assert_eq!(End(56).push_table(part, 0xffff_ffff, 24), Ok(Some(56)));
+    }
+
+    #[test]
+    fn a_size_that_overflows_is_refused() {
+        let part = Part::CommandLine;
+        let want = BuildError::TooLarge { part };
+        assert_eq!(End(8).push(part, None), Err(want));
+        assert_eq!(End(8).push(part, Some(u64::MAX - 7)), Err(want));
+        assert_eq!(
+            End(8).push(part, Some(u64::MAX - 8)),
+            Err(want),
+            "by its padding"
+        );
+        assert_eq!(End(8).push(part, Some(u64::MAX - 15)), Ok(8));
+    }
+
+    #[test]
+    fn a_table_without_entries_takes_no_room() {
+        let mut end = End(56);
+        assert_eq!(end.push_table(Part::ModuleTable, 0, 32), Ok(None));
+        assert_eq!(end.0, 56);
+    }
 
     #[test]
     fn a_line_takes_its_nul_and_is_rounded_to_eight() {
