@@ -1,0 +1,153 @@
+/* The first instructions of a guest image: what the CPU holds is kept before anything changes it. */
+
+#define XEN_ELFNOTE_PHYS32_ENTRY 18
+#define CODE_SELECTOR 0x08
+#define DATA_SELECTOR 0x10
+#define STACK_BYTES 16384
+#define VECTORS 32
+
+        .section .note.Xen, "a", @note
+        .balign 4
+        .long 2f - 1f                   /* name size */
+        .long 4f - 3f                   /* descriptor size */
+        .long XEN_ELFNOTE_PHYS32_ENTRY
+1:      .asciz "Xen"
+2:      .balign 4
+3:      .long entry
+4:      .balign 4
+
+        .text
+        .code32
+        .globl entry
+        .type entry, @function
+entry:
+        /* MOV changes no flag, and DS is flat: the ABI says so. */
+        movl %eax, at_entry + 0
+        movl %ebx, at_entry + 4
+        movl %ecx, at_entry + 8
+        movl %edx, at_entry + 12
+        movl %esi, at_entry + 16
+        movl %edi, at_entry + 20
+        movl %ebp, at_entry + 24
+        movl %esp, at_entry + 28
+        movl $stack_top, %esp
+        pushfl
+        popl at_entry + 32
+        movl %cr0, %eax
+        movl %eax, at_entry + 36
+        movl %cr2, %eax
+        movl %eax, at_entry + 40
+        movl %cr3, %eax
+        movl %eax, at_entry + 44
+        movl %cr4, %eax
+        movl %eax, at_entry + 48
+        movw %cs, at_entry + 52
+        movw %ds, at_entry + 54
+        movw %es, at_entry + 56
+        movw %fs, at_entry + 58
+        movw %gs, at_entry + 60
+        movw %ss, at_entry + 62
+        str at_entry + 64
+        sldt at_entry + 66
+        sgdt at_entry + 68
+        sidt at_entry + 74
+
+        /* Tables of our own, so that a fault can be told. No segment is loaded from them before one. */
+        cld
+        call fill_idt
+        lgdt gdt_pointer
+        lidt idt_pointer
+        call guest_main
+halt:
+        cli
+        hlt
+        jmp halt
+
+fill_idt:
+        movl $idt, %edi
+        movl $stubs, %eax
+        movl $VECTORS, %ecx
+1:      movw %ax, (%edi)
+        movw $CODE_SELECTOR, 2(%edi)
+        movw $0x8e00, 4(%edi)           /* present, 32-bit interrupt gate */
+        movl %eax, %edx
+        shrl $16, %edx
+        movw %dx, 6(%edi)
+        addl $8, %edi
+        addl $16, %eax
+        decl %ecx
+        jnz 1b
+        ret
+
+        /* One stub of 16 bytes a vector: an error code, if the CPU gives none, then the vector. */
+        .balign 16
+stubs:
+        .set vector, 0
+        .rept VECTORS
+        .balign 16
+        .if vector == 8 || (vector >= 10 && vector <= 14) || vector == 17 || vector == 21
+        .else
+        pushl $0
+        .endif
+        pushl $vector
+        jmp fault_entry
+        .set vector, vector + 1
+        .endr
+
+fault_entry:
+        /* The segments may be what was wrong. */
+        movw $DATA_SELECTOR, %ax
+        movw %ax, %ds
+        movw %ax, %es
+        movw %ax, %ss
+        cld
+        call fault                      /* vector, error code, eip lie on the stack in this order */
+        jmp halt
+
+        /* Compilers may call these two whatever they are told. */
+        .globl memcpy
+memcpy: pushl %esi
+        pushl %edi
+        movl 12(%esp), %edi
+        movl 16(%esp), %esi
+        movl 20(%esp), %ecx
+        movl %edi, %eax
+        rep movsb
+        popl %edi
+        popl %esi
+        ret
+
+        .globl memset
+memset: pushl %edi
+        movl 8(%esp), %edi
+        movl 12(%esp), %eax
+        movl 16(%esp), %ecx
+        rep stosb
+        movl 8(%esp), %eax
+        popl %edi
+        ret
+
+        .section .rodata
+        .balign 8
+gdt:    .quad 0
+        .quad 0x00cf9b000000ffff        /* code: base 0, limit 4 GiB */
+        .quad 0x00cf93000000ffff        /* data: base 0, limit 4 GiB */
+gdt_end:
+gdt_pointer:
+        .word gdt_end - gdt - 1
+        .long gdt
+idt_pointer:
+        .word VECTORS * 8 - 1
+        .long idt
+
+        .bss
+        .balign 16
+        .skip STACK_BYTES
+stack_top:
+        .balign 8
+idt:    .skip VECTORS * 8
+        .globl at_entry
+at_entry:
+        .skip 80
+
+        .section .note.GNU-stack, "", @progbits

@@ -1,0 +1,106 @@
+/* What every guest image shares. Integers only, no library; paging is off, so a pointer is an address. */
+#ifndef GUEST_H
+#define GUEST_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* The CPU as the first instruction found it; entry.S knows the offsets. */
+struct at_entry {
+    uint32_t eax, ebx, ecx, edx, esi, edi, ebp, esp, eflags, cr0, cr2, cr3, cr4;
+    uint16_t cs, ds, es, fs, gs, ss, tr, ldtr;
+    uint16_t gdt_limit;
+    uint32_t gdt_base;
+    uint16_t idt_limit;
+    uint32_t idt_base;
+} __attribute__((packed));
+
+extern const struct at_entry at_entry;
+extern const uint8_t image_start[], image_end[];
+
+/* Where the image goes on after entry.S; returning halts. */
+void guest_main(void);
+/* The image's last words, also after an exception; returning halts. */
+void guest_end(void);
+
+/* Memory that others wrote: read byte by byte, for nothing promises that it is aligned. */
+static inline uint8_t read8(uint32_t at)
+{
+    return *(const volatile uint8_t *)at;
+}
+
+static inline uint16_t read16(uint32_t at)
+{
+    return (uint16_t)(read8(at) | read8(at + 1) << 8);
+}
+
+static inline uint32_t read32(uint32_t at)
+{
+    return read16(at) | (uint32_t)read16(at + 2) << 16;
+}
+
+static inline uint64_t read64(uint32_t at)
+{
+    return read32(at) | (uint64_t)read32(at + 4) << 32;
+}
+
+/* Port I/O. */
+static inline uint8_t in8(uint16_t port)
+{
+    uint8_t value;
+    __asm__ volatile("inb %1, %0" : "=a"(value) : "Nd"(port));
+    return value;
+}
+
+static inline void out8(uint16_t port, uint8_t value)
+{
+    __asm__ volatile("outb %0, %1" : : "a"(value), "Nd"(port));
+}
+
+static inline uint16_t in16(uint16_t port)
+{
+    uint16_t value;
+    __asm__ volatile("inw %1, %0" : "=a"(value) : "Nd"(port));
+    return value;
+}
+
+static inline void out16(uint16_t port, uint16_t value)
+{
+    __asm__ volatile("outw %0, %1" : : "a"(value), "Nd"(port));
+}
+
+/* Model-specific registers and CPUID: one that does not exist faults, so ask CPUID first. */
+static inline uint64_t read_msr(uint32_t msr)
+{
+    uint32_t low, high;
+    __asm__ volatile("rdmsr" : "=a"(low), "=d"(high) : "c"(msr));
+    return (uint64_t)high << 32 | low;
+}
+
+static inline void cpuid(uint32_t leaf, uint32_t *eax, uint32_t *edx)
+{
+    uint32_t ebx, ecx = 0;
+    __asm__ volatile("cpuid" : "=a"(*eax), "=b"(ebx), "+c"(ecx), "=d"(*edx) : "0"(leaf));
+}
+
+/* console.c: COM1, or port 0xE9 where there is no COM1. */
+void console_open(void);
+void print(const char *text);
+void print_hex(uint64_t value, unsigned digits);
+void print_number(uint32_t value);
+/* In quotes, with what is not printable as \xNN, up to a NUL or a limit, where it says ... */
+void print_string(uint32_t at);
+
+/* check.c: one verdict for each clause. */
+extern const char *checking; /* what a fault would be about */
+void check(bool good, const char *clause);
+void check_skipped(const char *clause, const char *why);
+uint32_t failed_checks(void);
+
+/* acpi.c */
+bool acpi_rsdp_is_sound(uint32_t rsdp);
+/* Powers off; returns if there is no way to do so, or if it did not work. */
+void acpi_power_off(uint64_t rsdp);
+
+#endif
