@@ -34,18 +34,16 @@ pub(crate) fn check_end(part: Part, at: Gpa, len_bytes: u64) -> Result<(), Build
     }
 }
 
-/// Refuses a range of which any part, or its address or length, has more than 32 bits.
+/// Refuses a range that does not end below 4 GiB; what begins above 0 has a 32-bit length then too.
 pub(crate) fn check_low(part: Part, at: Gpa, len_bytes: u64) -> Result<(), BuildError> {
-    let is_low = |value: u64| u32::try_from(value).is_ok();
-    let ends_low = last_byte(at, len_bytes).is_some_and(|last| is_low(last.0));
-    if ends_low && is_low(len_bytes) {
-        return Ok(());
+    match last_byte(at, len_bytes) {
+        Some(last) if u32::try_from(last.0).is_ok() => Ok(()),
+        _ => Err(BuildError::AboveFourGib {
+            part,
+            at,
+            len_bytes,
+        }),
     }
-    Err(BuildError::AboveFourGib {
-        part,
-        at,
-        len_bytes,
-    })
 }
 
 /// Returns `value`, an address or a length of what lies at `at`, for a 32-bit field.
