@@ -40,7 +40,9 @@ fn differences(listed: &Edges, actual: &Edges) -> Vec<String> {
             continue;
         };
         for edge in wanted.difference(allowed) {
-            found.push(format!("{name} -> {edge} is a new edge: take it out, or draw it in {PICTURE}"));
+            found.push(format!(
+                "{name} -> {edge} is a new edge: take it out, or draw it in {PICTURE}"
+            ));
         }
         for edge in allowed.difference(wanted) {
             found.push(format!("{name} -> {edge} is drawn in {PICTURE} but gone"));
@@ -66,9 +68,13 @@ fn parse_list(text: &str) -> Result<Edges, String> {
         .ok_or_else(|| format!("{PICTURE}: no ```deps block"))?;
     let mut edges = Edges::new();
     for line in block.lines().filter(|line| !line.trim().is_empty()) {
-        let (name, names) =
-            line.split_once(':').ok_or_else(|| format!("{PICTURE}: no colon in {line:?}"))?;
-        let names = names.split_whitespace().filter(|word| *word != "|").map(str::to_owned);
+        let (name, names) = line
+            .split_once(':')
+            .ok_or_else(|| format!("{PICTURE}: no colon in {line:?}"))?;
+        let names = names
+            .split_whitespace()
+            .filter(|word| *word != "|")
+            .map(str::to_owned);
         edges.insert(name.trim().to_owned(), names.collect());
     }
     Ok(edges)
@@ -90,7 +96,9 @@ fn actual() -> Result<Edges, String> {
 fn edges_of(package: &Value) -> Option<(String, BTreeSet<String>)> {
     let name = package.get("name")?.as_str()?.to_owned();
     let dependencies = package.get("dependencies")?.as_array()?;
-    let normal = dependencies.iter().filter(|one| one.get("kind").is_some_and(Value::is_null));
+    let normal = dependencies
+        .iter()
+        .filter(|one| one.get("kind").is_some_and(Value::is_null));
     let names = normal.filter_map(|one| Some(one.get("name")?.as_str()?.to_owned()));
     Some((name, names.collect()))
 }
