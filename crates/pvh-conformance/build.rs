@@ -8,11 +8,13 @@ use std::{
     process::{Command, ExitCode},
 };
 
-/// Each image and what it is linked from.
-const IMAGES: [(&str, &[&str]); 1] = [(
-    "demo.elf",
-    &["entry.S", "console.c", "check.c", "acpi.c", "demo.c"],
-)];
+/// The images: file name, sources, and flags of its own.
+const IMAGES: [(&str, &[&str], &[&str]); 2] = [
+    ("demo.elf", &DEMO, &[]),
+    ("demo-draft.elf", &DEMO, &["-DSTART_INFO_DRAFT"]),
+];
+
+const DEMO: [&str; 5] = ["entry.S", "console.c", "check.c", "acpi.c", "demo.c"];
 
 /// What the sources include.
 const HEADERS: [&str; 2] = ["guest.h", "start_info.h"];
@@ -52,8 +54,8 @@ fn main() -> ExitCode {
     println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rerun-if-changed=guest");
     println!("cargo::rerun-if-env-changed=CC");
-    for (image, sources) in IMAGES {
-        if let Err(why) = build(image, sources) {
+    for (image, sources, flags) in IMAGES {
+        if let Err(why) = build(image, sources, flags) {
             println!("cargo::error=the guest image {image} was not built: {why}");
             return ExitCode::FAILURE;
         }
@@ -62,7 +64,7 @@ fn main() -> ExitCode {
 }
 
 /// Compiles and links one image into `OUT_DIR`; the error is for whoever runs Cargo.
-fn build(image: &str, sources: &[&str]) -> Result<(), String> {
+fn build(image: &str, sources: &[&str], flags: &[&str]) -> Result<(), String> {
     let out = PathBuf::from(env::var_os("OUT_DIR").ok_or("OUT_DIR is not set")?);
     let guest = Path::new("guest");
     for file in sources.iter().chain(&HEADERS).chain([&LINKER_SCRIPT]) {
@@ -74,7 +76,7 @@ fn build(image: &str, sources: &[&str]) -> Result<(), String> {
     let mut words = compiler.split_whitespace();
     let program = words.next().unwrap_or("cc");
     let mut command = Command::new(program);
-    command.args(words).args(FLAGS);
+    command.args(words).args(FLAGS).args(flags);
     command.arg("-Wl,-T").arg(guest.join(LINKER_SCRIPT));
     command.arg("-o").arg(out.join(image));
     command.args(sources.iter().map(|source| guest.join(source)));

@@ -1,5 +1,4 @@
 /* The demo guest: prints what it found at entry and what the ABI says about it, and powers off. */
-#include "guest.h"
 #include "start_info.h"
 
 enum {
@@ -26,8 +25,8 @@ static const uint32_t MSR_EFER = 0xc0000080;
 static volatile uint32_t copied = 0x900dda7a;
 static volatile uint8_t cleared[5000];
 
-static uint32_t start;
-static uint64_t rsdp, memmap;
+static struct start_info start;
+/* The part of the memory map that can be read: none before it was looked at. */
 static uint32_t memmap_count;
 
 static void field(const char *name, uint64_t value, unsigned digits)
@@ -101,7 +100,7 @@ static void show_and_check_msrs(void)
 
 static void check_registers(void)
 {
-    check((at_entry.cr0 & ~CR0_ET) == CR0_PE, "cr0: PE is set and every other writable bit clear");
+    check((at_entry.cr0 | CR0_ET) == (CR0_PE | CR0_ET), "cr0: PE is set and every other writable bit clear");
     check(at_entry.cr4 == 0, "cr4: every bit is clear");
     check(!(at_entry.eflags & (FLAG_VM | FLAG_IF | FLAG_TF)), "eflags: VM, IF and TF are clear");
     check(copied == 0x900dda7a, "the data segment is as in the file");
@@ -116,13 +115,17 @@ static bool reachable(uint64_t at, uint64_t bytes)
     return at != 0 && at < 0x100000000 && bytes <= 0x100000000 - at;
 }
 
+static struct memmap_entry memmap_entry(uint32_t index)
+{
+    return read_memmap_entry((uint32_t)start.memmap + index * MEMMAP_BYTES);
+}
+
 static bool is_ram(uint64_t at, uint64_t bytes)
 {
     for (uint32_t i = 0; i < memmap_count; i++) {
-        uint32_t entry = (uint32_t)memmap + i * MEMMAP_BYTES;
-        uint64_t from = read64(entry), size = read64(entry + MEMMAP_SIZE);
-        if (read32(entry + MEMMAP_TYPE) == MEMMAP_TYPE_RAM && at >= from && at - from <= size &&
-            bytes <= size - (at - from))
+        struct memmap_entry entry = memmap_entry(i);
+        if (entry.type == MEMMAP_TYPE_RAM && at >= entry.at && at - entry.at <= entry.size &&
+            bytes <= entry.size - (at - entry.at))
             return true;
     }
     return false;
@@ -143,22 +146,21 @@ static void show_text(const char *name, uint64_t at)
 static bool show_start_info(void)
 {
     checking = "ebx: points to the start info";
-    start = at_entry.ebx;
-    bool found = reachable(start, 40) && read32(start) == START_MAGIC;
+    bool found = reachable(at_entry.ebx, START_INFO_BYTES) && read32(at_entry.ebx) == START_MAGIC;
     check(found, checking);
     if (!found)
         return false;
-    rsdp = read64(start + START_RSDP);
+    start = read_start_info(at_entry.ebx);
     print("start info:");
-    field("version", read32(start + START_VERSION), 8);
-    field("flags", read32(start + START_FLAGS), 8);
-    field("module_count", read32(start + START_MODULE_COUNT), 8);
-    field("modules", read64(start + START_MODULES), 16);
+    field("version", start.version, 8);
+    field("flags", start.flags, 8);
+    field("module_count", start.module_count, 8);
+    field("modules", start.modules, 16);
     print("\nstart info:");
-    field("cmdline", read64(start + START_CMDLINE), 16);
-    field("rsdp", rsdp, 16);
+    field("cmdline", start.cmdline, 16);
+    field("rsdp", start.rsdp, 16);
     print("\n");
-    show_text("command line: ", read64(start + START_CMDLINE));
+    show_text("command line: ", start.cmdline);
     return true;
 }
 
@@ -166,32 +168,28 @@ static void show_memory_map(void)
 {
     static const char clause[] = "memory map: in reach, reserved fields zero";
     checking = clause;
-    if (read32(start + START_VERSION) < 1) {
-        check_skipped(clause, "version 0 has none");
+    if (!start.has_memmap) {
+        check_skipped(clause, "this version has none");
         return;
     }
-    uint64_t table = read64(start + START_MEMMAP);
-    uint32_t count = read32(start + START_MEMMAP_COUNT);
-    bool good = read32(start + START_RESERVED) == 0;
     print("start info:");
-    field("memmap", table, 16);
-    field("memmap_count", count, 8);
+    field("memmap", start.memmap, 16);
+    field("memmap_count", start.memmap_count, 8);
     print("\n");
-    if (count > MEMMAP_LIMIT)
-        count = MEMMAP_LIMIT;
-    if (!reachable(table, count * MEMMAP_BYTES)) {
+    uint32_t count = start.memmap_count < MEMMAP_LIMIT ? start.memmap_count : MEMMAP_LIMIT;
+    bool good = start.reserved == 0;
+    if (!reachable(start.memmap, count * MEMMAP_BYTES)) {
         check(count == 0 && good, clause);
         return;
     }
-    memmap = table;
     memmap_count = count;
     for (uint32_t i = 0; i < count; i++) {
-        uint32_t entry = (uint32_t)table + i * MEMMAP_BYTES;
-        good = good && read32(entry + MEMMAP_RESERVED) == 0;
+        struct memmap_entry entry = memmap_entry(i);
+        good = good && entry.reserved == 0;
         print("memory:");
-        field("start", read64(entry), 16);
-        field("size", read64(entry + MEMMAP_SIZE), 16);
-        field("type", read32(entry + MEMMAP_TYPE), 2);
+        field("start", entry.at, 16);
+        field("size", entry.size, 16);
+        field("type", entry.type, 2);
         print("\n");
     }
     check(good, clause);
@@ -206,35 +204,39 @@ static uint32_t sum(uint32_t at, uint32_t bytes)
 }
 
 /* A line: address and size as told, sums of the first and last bytes, and the command line. */
-static bool show_module(uint32_t entry)
+static bool show_module(struct module module)
 {
-    uint64_t at = read64(entry), size = read64(entry + MODULE_SIZE);
+    bool in_reach = reachable(module.at, module.size);
     print("module:");
-    field("start", at, 16);
-    field("size", size, 16);
-    bool good = reachable(at, size) && read64(entry + MODULE_RESERVED) == 0;
-    if (reachable(at, size)) {
-        uint32_t head = size < SUM_LIMIT ? (uint32_t)size : SUM_LIMIT;
-        uint32_t tail = size < TAIL_LIMIT ? (uint32_t)size : TAIL_LIMIT;
-        field("head_sum", sum((uint32_t)at, head), 8);
-        field("tail_sum", sum((uint32_t)(at + size) - tail, tail), 8);
+    field("start", module.at, 16);
+    field("size", module.size, 16);
+    if (in_reach) {
+        uint32_t head = module.size < SUM_LIMIT ? (uint32_t)module.size : SUM_LIMIT;
+        uint32_t tail = module.size < TAIL_LIMIT ? (uint32_t)module.size : TAIL_LIMIT;
+        field("head_sum", sum((uint32_t)module.at, head), 8);
+        field("tail_sum", sum((uint32_t)(module.at + module.size) - tail, tail), 8);
     }
-    show_text(" cmdline=", read64(entry + MODULE_CMDLINE));
-    return good && (memmap_count == 0 || is_ram(at, size));
+    show_text(" cmdline=", module.cmdline);
+    return in_reach && (memmap_count == 0 || is_ram(module.at, module.size));
 }
 
 static void show_modules(void)
 {
-    static const char clause[] = "modules: in RAM and in reach, reserved fields zero";
+    static const char clause[] = "modules: in reach, and in RAM if there is a memory map";
     checking = clause;
-    uint64_t table = read64(start + START_MODULES);
-    uint32_t count = read32(start + START_MODULE_COUNT);
-    if (count > MODULES_LIMIT)
-        count = MODULES_LIMIT;
-    bool good = count == 0 || reachable(table, count * MODULE_BYTES);
-    for (uint32_t i = 0; i < count && reachable(table, count * MODULE_BYTES); i++)
-        good = show_module((uint32_t)table + i * MODULE_BYTES) && good;
-    check(good, clause);
+    uint32_t count = start.module_count < MODULES_LIMIT ? start.module_count : MODULES_LIMIT;
+    if (!reachable(start.modules, count * MODULE_BYTES)) {
+        check(count == 0, clause);
+        return;
+    }
+    bool placed = true, reserved = true;
+    for (uint32_t i = 0; i < count; i++) {
+        struct module module = read_module((uint32_t)start.modules + i * MODULE_BYTES);
+        placed = show_module(module) && placed;
+        reserved = reserved && module.reserved == 0;
+    }
+    check(placed, clause);
+    check(reserved, "modules: reserved fields zero");
 }
 
 /* Linux and Xen use the first word of the start info as their first stack. */
@@ -251,7 +253,7 @@ static bool is_writable(uint32_t at)
 static void check_places(void)
 {
     checking = "start info: writable, below 1 GiB";
-    check(is_writable(start) && start < 1 << 30, checking);
+    check(is_writable(at_entry.ebx) && at_entry.ebx < 1 << 30, checking);
     checking = "memory map: the image lies in RAM";
     uint32_t image = (uint32_t)image_start;
     if (memmap_count == 0)
@@ -259,10 +261,10 @@ static void check_places(void)
     else
         check(is_ram(image, (uint32_t)image_end - image), checking);
     checking = "rsdp: points to an ACPI root pointer";
-    if (rsdp == 0)
+    if (start.rsdp == 0)
         check_skipped(checking, "none is given");
     else
-        check(reachable(rsdp, 36) && acpi_rsdp_is_sound((uint32_t)rsdp), checking);
+        check(reachable(start.rsdp, 36) && acpi_rsdp_is_sound((uint32_t)start.rsdp), checking);
 }
 
 #define READ_BY(segment, at, value) \
@@ -308,9 +310,9 @@ static uint64_t last_ram(void)
 {
     uint64_t last = 0;
     for (uint32_t i = 0; i < memmap_count; i++) {
-        uint32_t entry = (uint32_t)memmap + i * MEMMAP_BYTES;
-        uint64_t end = read64(entry) + read64(entry + MEMMAP_SIZE);
-        if (end > 0x100000000 && read64(entry) < 0x100000000)
+        struct memmap_entry entry = memmap_entry(i);
+        uint64_t end = entry.at + entry.size;
+        if (end > 0x100000000 && entry.at < 0x100000000)
             end = 0x100000000;
         if (end <= 0x100000000 && end > last && end >= 4 && is_ram(end - 4, 4))
             last = end;
@@ -354,6 +356,6 @@ void guest_end(void)
         print("\n");
     }
     checking = "ACPI tables can be read";
-    acpi_power_off(rsdp);
+    acpi_power_off(start.rsdp);
     print("PVH demo: halted\n");
 }
