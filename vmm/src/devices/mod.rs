@@ -1,0 +1,255 @@
+//! The devices of the machine, and the port and memory space they answer in.
+//!
+//! Everything here is plain data with methods; nothing knows of KVM or of threads.
+
+mod power;
+mod serial;
+
+use vm_superio::I8042Device;
+
+pub(crate) use power::{Latch, SleepControl};
+pub(crate) use serial::{InputWanted, IrqLine, SerialPort};
+
+/// First port of the first serial port.
+pub(crate) const COM1: u16 = 0x3F8;
+/// The interrupt line of the first serial port, as ISA has it.
+pub(crate) const COM1_GSI: u32 = 4;
+/// Command port of the keyboard controller.
+pub(crate) const I8042_COMMAND: u16 = 0x64;
+/// The keyboard controller's command that resets the processor.
+pub(crate) const RESET_CPU: u8 = 0xFE;
+/// ACPI PM1a control register, 2 bytes.
+pub(crate) const PM1A_CONTROL: u16 = 0x604;
+/// ACPI sleep control register: the upper byte of PM1a control.
+pub(crate) const SLEEP_CONTROL: u16 = 0x605;
+/// ACPI sleep status register.
+pub(crate) const SLEEP_STATUS: u16 = 0x606;
+
+/// What the guest asked the machine to do.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Request {
+    /// Switch off.
+    PowerOff,
+    /// Start anew.
+    Reboot,
+}
+
+/// The I/O ports of the machine.
+///
+/// A wider access is made of byte accesses at consecutive ports, as on an 8-bit bus. Ports nobody claims
+/// read all ones, and writes to them are dropped (abi.md 10.5: what a PVH guest sees under Xen).
+#[derive(Debug)]
+pub(crate) struct Ports {
+    serial: SerialPort,
+    keyboard: I8042Device<Latch>,
+    sleep: SleepControl,
+}
+
+impl Ports {
+    /// Puts the devices at their ports.
+    pub(crate) fn new(serial: SerialPort) -> Self {
+        Self {
+            serial,
+            keyboard: I8042Device::new(Latch::default()),
+            sleep: SleepControl,
+        }
+    }
+
+    /// Fills `data` with what the guest reads at `port`.
+    pub(crate) fn read(&mut self, port: u16, data: &mut [u8]) {
+        for (step, byte) in (0..).zip(data) {
+            *byte = match port.checked_add(step) {
+                Some(port) => self.read_byte(port),
+                None => ALL_ONES,
+            };
+        }
+    }
+
+    /// Takes what the guest writes at `port`; the last request of the bytes wins.
+    pub(crate) fn write(&mut self, port: u16, data: &[u8]) -> Option<Request> {
+        let ports = (0..).map_while(|step| port.checked_add(step));
+        let requests = ports
+            .zip(data)
+            .filter_map(|(port, &byte)| self.write_byte(port, byte));
+        requests.last()
+    }
+
+    /// Hands console input to the serial port; returns how many bytes it took.
+    pub(crate) fn enqueue_input(&mut self, bytes: &[u8]) -> usize {
+        self.serial.enqueue(bytes)
+    }
+
+    fn read_byte(&mut self, port: u16) -> u8 {
+        match port {
+            COM1..=COM1_LAST => self.serial.read(offset(port, COM1)),
+            I8042_DATA | I8042_COMMAND => self.keyboard.read(offset(port, I8042_DATA)),
+            PM1A_CONTROL..=SLEEP_STATUS => SleepControl::READS_AS,
+            _ => ALL_ONES,
+        }
+    }
+
+    fn write_byte(&mut self, port: u16, byte: u8) -> Option<Request> {
+        match port {
+            COM1..=COM1_LAST => self.serial.write(offset(port, COM1), byte),
+            I8042_DATA | I8042_COMMAND => {
+                let Ok(()) = self.keyboard.write(offset(port, I8042_DATA), byte);
+                return self.keyboard.reset_evt().take().then_some(Request::Reboot);
+            }
+            SLEEP_CONTROL => return self.sleep.write(byte),
+            _ => {}
+        }
+        None
+    }
+}
+
+/// Fills `data` with what the guest reads in guest-physical memory that nobody claims: all ones.
+///
+/// Writes there are dropped. No device of this machine answers in memory but the interrupt
+/// controllers, which are in the kernel.
+pub(crate) fn read_unclaimed(data: &mut [u8]) {
+    data.fill(ALL_ONES);
+}
+
+/// Distance of a port from the first of its device; both come from one match arm, so it is below 8.
+fn offset(port: u16, first: u16) -> u8 {
+    u8::try_from(port.saturating_sub(first)).unwrap_or(ALL_ONES)
+}
+
+const COM1_LAST: u16 = 0x3FF;
+/// Data port of the keyboard controller.
+const I8042_DATA: u16 = 0x60;
+const ALL_ONES: u8 = 0xFF;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::console::Output;
+    use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
+
+    struct Board {
+        ports: Ports,
+        output: Output,
+        line: EventFd,
+        wanted: EventFd,
+    }
+
+    fn board() -> Board {
+        let output = Output::default();
+        let line = EventFd::new(EFD_NONBLOCK).unwrap();
+        let wanted = EventFd::new(EFD_NONBLOCK).unwrap();
+        let serial = SerialPort::new(
+            IrqLine(line.try_clone().unwrap()),
+            InputWanted(wanted.try_clone().unwrap()),
+            output.clone(),
+        );
+        Board {
+            ports: Ports::new(serial),
+            output,
+            line,
+            wanted,
+        }
+    }
+
+    fn read<const N: usize>(ports: &mut Ports, port: u16) -> [u8; N] {
+        let mut data = [0x5A; N];
+        ports.read(port, &mut data);
+        data
+    }
+
+    #[test]
+    fn a_port_nobody_claims_reads_all_ones_and_drops_writes() {
+        let mut board = board();
+        for port in [0x20, 0x61, 0x70, 0xCF8, 0x2F8, 0xFFFF] {
+            assert_eq!(read::<1>(&mut board.ports, port), [0xFF]);
+            assert_eq!(board.ports.write(port, &[0xFE]), None);
+        }
+        assert_eq!(read::<4>(&mut board.ports, 0xCFC), [0xFF; 4]);
+    }
+
+    #[test]
+    fn an_access_past_the_last_port_wraps_nowhere() {
+        let mut board = board();
+        assert_eq!(read::<4>(&mut board.ports, 0xFFFE), [0xFF; 4]);
+        assert_eq!(board.ports.write(0xFFFF, &[0, 0, 0, 0]), None);
+    }
+
+    #[test]
+    fn bytes_written_to_com1_are_console_output() {
+        let mut board = board();
+        for byte in b"hello" {
+            assert_eq!(board.ports.write(0x3F8, &[*byte]), None);
+        }
+        assert_eq!(board.output.take(usize::MAX), b"hello");
+    }
+
+    #[test]
+    fn com1_reads_its_line_status_as_ready_to_send() {
+        let mut board = board();
+        assert_eq!(read::<1>(&mut board.ports, 0x3FD), [0x60]);
+    }
+
+    #[test]
+    fn input_raises_line_4_when_the_guest_wants_it_and_is_read_in_order() {
+        let mut board = board();
+        assert_eq!(board.ports.write(0x3F9, &[1]), None);
+        assert_eq!(board.ports.enqueue_input(b"ok"), 2);
+        assert_eq!(board.line.read().unwrap(), 1);
+        assert_eq!(read::<1>(&mut board.ports, 0x3F8), [b'o']);
+        assert!(board.wanted.read().is_err(), "one byte is still there");
+        assert_eq!(read::<1>(&mut board.ports, 0x3F8), [b'k']);
+        assert_eq!(board.wanted.read().unwrap(), 1);
+    }
+
+    #[test]
+    fn a_full_fifo_takes_no_more_input() {
+        let mut board = board();
+        assert_eq!(board.ports.enqueue_input(&[b'x'; 100]), 64);
+        assert_eq!(board.ports.enqueue_input(b"y"), 0);
+    }
+
+    #[test]
+    fn leaving_loopback_asks_for_the_input_that_was_held() {
+        let mut board = board();
+        board.ports.write(0x3FC, &[0x10]);
+        let _ = board.wanted.read();
+        assert_eq!(board.ports.enqueue_input(b"x"), 0);
+        board.ports.write(0x3FC, &[0x08]);
+        assert_eq!(board.wanted.read().unwrap(), 1);
+        assert_eq!(board.ports.enqueue_input(b"x"), 1);
+    }
+
+    #[test]
+    fn the_keyboard_controllers_reset_command_reboots() {
+        let mut board = board();
+        assert_eq!(board.ports.write(0x64, &[0xFE]), Some(Request::Reboot));
+        assert_eq!(board.ports.write(0x64, &[0xD1]), None);
+        assert_eq!(board.ports.write(0x60, &[0xFE]), None);
+        assert_eq!(read::<1>(&mut board.ports, 0x64), [0]);
+    }
+
+    #[test]
+    fn sleep_control_with_sleep_enable_powers_off() {
+        let mut board = board();
+        // SLP_TYP 5 in bits 2 to 4, SLP_EN bit 5.
+        assert_eq!(board.ports.write(0x605, &[0x34]), Some(Request::PowerOff));
+        assert_eq!(board.ports.write(0x605, &[0x14]), None);
+    }
+
+    #[test]
+    fn pm1a_control_with_sleep_enable_powers_off() {
+        let mut board = board();
+        // SLP_TYP 5 in bits 10 to 12, SLP_EN bit 13, little endian.
+        assert_eq!(
+            board.ports.write(0x604, &[0x00, 0x34]),
+            Some(Request::PowerOff)
+        );
+        assert_eq!(board.ports.write(0x604, &[0x01, 0x00]), None);
+    }
+
+    #[test]
+    fn unclaimed_memory_reads_all_ones() {
+        let mut data = [0; 8];
+        read_unclaimed(&mut data);
+        assert_eq!(data, [0xFF; 8]);
+    }
+}

@@ -1,0 +1,77 @@
+use std::io;
+
+use vm_superio::{Serial, Trigger, serial::SerialEvents};
+use vmm_sys_util::eventfd::EventFd;
+
+use crate::console::Output;
+
+/// An interrupt line: an event descriptor that KVM turns into an edge.
+#[derive(Debug)]
+pub(crate) struct IrqLine(pub(crate) EventFd);
+
+impl Trigger for IrqLine {
+    type E = io::Error;
+
+    fn trigger(&self) -> io::Result<()> {
+        self.0.write(1)
+    }
+}
+
+/// Tells the event loop that the guest has room for more input.
+#[derive(Debug)]
+pub(crate) struct InputWanted(pub(crate) EventFd);
+
+impl InputWanted {
+    fn signal(&self) {
+        // The only failure is a counter that is full: then the event loop has been told already.
+        let _ = self.0.write(1);
+    }
+}
+
+impl SerialEvents for InputWanted {
+    fn buffer_read(&self) {}
+    fn out_byte(&self) {}
+    fn tx_lost_byte(&self) {}
+    fn in_buffer_empty(&self) {
+        self.signal();
+    }
+}
+
+/// A 16550 whose output goes to the console and whose input comes from there.
+#[derive(Debug)]
+pub(crate) struct SerialPort(Serial<IrqLine, InputWanted, Output>);
+
+impl SerialPort {
+    /// A port after reset.
+    pub(crate) fn new(line: IrqLine, wanted: InputWanted, output: Output) -> Self {
+        Self(Serial::with_events(line, wanted, output))
+    }
+
+    /// Reads a register.
+    pub(crate) fn read(&mut self, offset: u8) -> u8 {
+        self.0.read(offset)
+    }
+
+    /// Writes a register.
+    pub(crate) fn write(&mut self, offset: u8, byte: u8) {
+        // Writing to the queue cannot fail, and an interrupt that is not delivered because its counter
+        // is full is pending already.
+        let _ = self.0.write(offset, byte);
+        if offset == MODEM_CONTROL {
+            // Input is refused in loopback mode, and nothing else tells when that ends.
+            self.0.events().signal();
+        }
+    }
+
+    /// Offers input; returns how many bytes were taken.
+    pub(crate) fn enqueue(&mut self, bytes: &[u8]) -> usize {
+        let room = self.0.fifo_capacity().min(bytes.len());
+        let offered = bytes.get(..room).unwrap_or_default();
+        // A full FIFO was excluded; see `write` for the interrupt. Bytes whose interrupt failed are in
+        // the FIFO all the same.
+        self.0.enqueue_raw_bytes(offered).unwrap_or(room)
+    }
+}
+
+/// Offset of the modem control register.
+const MODEM_CONTROL: u8 = 4;
