@@ -1,0 +1,90 @@
+//! The keys that speak to the VMM instead of the guest: Ctrl-A and one more, as in QEMU.
+
+/// What a typed byte means.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Key {
+    /// The guest gets this byte.
+    Send(u8),
+    /// Nobody gets anything: the first half of a sequence, or one that means nothing.
+    Nothing,
+    /// The user wants to leave.
+    Quit,
+    /// The user wants to know the keys.
+    Help,
+}
+
+/// Where in an escape sequence the typing is.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Escape {
+    armed: bool,
+}
+
+impl Escape {
+    /// Takes the next typed byte.
+    pub(crate) fn feed(&mut self, byte: u8) -> Key {
+        if !self.armed {
+            self.armed = byte == CTRL_A;
+            return if self.armed {
+                Key::Nothing
+            } else {
+                Key::Send(byte)
+            };
+        }
+        self.armed = false;
+        match byte {
+            b'x' | b'X' => Key::Quit,
+            b'h' | b'H' | b'?' => Key::Help,
+            b'a' | b'A' | CTRL_A => Key::Send(CTRL_A),
+            _ => Key::Nothing,
+        }
+    }
+}
+
+/// What Ctrl-A H prints.
+pub(crate) const HELP: &str = "\r\n\
+    Ctrl-A H  this help\r\n\
+    Ctrl-A X  end the virtual machine\r\n\
+    Ctrl-A A  send Ctrl-A to the guest\r\n";
+
+const CTRL_A: u8 = 0x01;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn typed(bytes: &[u8]) -> Vec<Key> {
+        let mut escape = Escape::default();
+        bytes.iter().map(|&byte| escape.feed(byte)).collect()
+    }
+
+    #[test]
+    fn every_byte_but_ctrl_a_goes_to_the_guest() {
+        for byte in (0..=u8::MAX).filter(|&byte| byte != 0x01) {
+            assert_eq!(typed(&[byte]), [Key::Send(byte)]);
+        }
+    }
+
+    #[test]
+    fn ctrl_a_x_quits_and_ctrl_a_h_helps() {
+        assert_eq!(typed(b"\x01x"), [Key::Nothing, Key::Quit]);
+        assert_eq!(typed(b"\x01X"), [Key::Nothing, Key::Quit]);
+        assert_eq!(typed(b"\x01h"), [Key::Nothing, Key::Help]);
+    }
+
+    #[test]
+    fn ctrl_a_twice_or_with_a_sends_one() {
+        let sent = [Key::Nothing, Key::Send(1)];
+        for sequence in [b"\x01\x01", b"\x01a", b"\x01A"] {
+            assert_eq!(typed(sequence), sent);
+        }
+        assert_eq!(typed(b"\x01\x01x")[2], Key::Send(b'x'));
+    }
+
+    #[test]
+    fn an_unknown_sequence_is_swallowed_and_typing_goes_on() {
+        assert_eq!(
+            typed(b"\x01qx"),
+            [Key::Nothing, Key::Nothing, Key::Send(b'x')]
+        );
+    }
+}

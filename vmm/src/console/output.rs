@@ -1,0 +1,343 @@
+//! The guest's output on its way to standard output.
+//!
+//! A reader that is slow, stopped or gone must block neither the event loop nor a vCPU thread that holds
+//! a lock. So output goes into a queue; one thread empties it, and vCPUs wait for room outside all locks.
+
+use std::{
+    collections::VecDeque,
+    io::{self, Write},
+    os::fd::AsFd,
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use nix::{
+    libc,
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+};
+use vmm_sys_util::signal::{Killable, SIGRTMIN, register_signal_handler};
+
+/// The queue; clones are the same queue.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Output(Arc<Shared>);
+
+#[derive(Debug, Default)]
+struct Shared {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    queue: VecDeque<u8>,
+    /// The writer holds bytes it has not written yet.
+    writing: bool,
+    /// Nothing is awaited any more: vCPUs are not held back.
+    released: bool,
+    /// The writer ends when the queue is empty.
+    closing: bool,
+    /// The writer ends at once; what is queued is lost.
+    abandoned: bool,
+}
+
+impl State {
+    fn is_drained(&self) -> bool {
+        self.queue.is_empty() && !self.writing
+    }
+}
+
+impl Output {
+    /// Waits until the queue has room, or until [`Output::release`].
+    pub(crate) fn wait_for_room(&self) {
+        let full = |state: &mut State| state.queue.len() >= QUEUE_LIMIT && !state.released;
+        drop(
+            self.0
+                .changed
+                .wait_while(self.lock(), full)
+                .unwrap_or_else(PoisonError::into_inner),
+        );
+    }
+
+    /// Lets everyone go who waits for room, now and later: the machine is stopping.
+    pub(crate) fn release(&self) {
+        self.change(|state| state.released = true);
+    }
+
+    /// Holds vCPUs back again, those of a machine built anew.
+    pub(crate) fn hold(&self) {
+        self.change(|state| state.released = false);
+    }
+
+    /// Takes up to `limit` bytes off the queue.
+    #[cfg(test)]
+    pub(crate) fn take(&self, limit: usize) -> Vec<u8> {
+        let mut state = self.lock();
+        let count = state.queue.len().min(limit);
+        state.queue.drain(..count).collect()
+    }
+
+    fn push(&self, bytes: &[u8]) {
+        self.change(|state| {
+            if !state.abandoned {
+                state.queue.extend(bytes);
+            }
+        });
+    }
+
+    /// Waits for bytes; returns none when there will be no more.
+    fn next_chunk(&self) -> Vec<u8> {
+        let idle = |state: &mut State| state.queue.is_empty() && !state.closing && !state.abandoned;
+        let mut state = self.lock();
+        state.writing = false;
+        self.0.changed.notify_all();
+        let mut state = self
+            .0
+            .changed
+            .wait_while(state, idle)
+            .unwrap_or_else(PoisonError::into_inner);
+        if state.abandoned {
+            return Vec::new();
+        }
+        let count = state.queue.len().min(CHUNK);
+        state.writing = count > 0;
+        let chunk = state.queue.drain(..count).collect();
+        drop(state);
+        self.0.changed.notify_all();
+        chunk
+    }
+
+    fn change(&self, change: impl FnOnce(&mut State)) {
+        change(&mut self.lock());
+        self.0.changed.notify_all();
+    }
+
+    fn is_abandoned(&self) -> bool {
+        self.lock().abandoned
+    }
+
+    /// Waits until all is written, at most so long; tells whether it is.
+    fn wait_drained(&self, limit: Duration) -> bool {
+        let busy = |state: &mut State| !state.is_drained();
+        let waited = self.0.changed.wait_timeout_while(self.lock(), limit, busy);
+        let (state, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        state.is_drained()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Write for Output {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.push(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// The thread that empties the queue; dropping it ends the thread, whatever it is doing.
+#[derive(Debug)]
+pub(crate) struct Writer {
+    output: Output,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Writer {
+    /// Starts writing to `sink`.
+    ///
+    /// # Errors
+    ///
+    /// When the host gives no thread or no signal handler.
+    pub(crate) fn start<S: Write + AsFd + Send + 'static>(
+        output: Output,
+        sink: S,
+    ) -> io::Result<Self> {
+        // The handler does nothing: the signal only ends a write that blocks.
+        register_signal_handler(nudge_signal(), ignore)?;
+        let thread = thread::Builder::new().name("console".into()).spawn({
+            let output = output.clone();
+            move || write_all(&output, sink)
+        })?;
+        let thread = Some(thread);
+        Ok(Self { output, thread })
+    }
+
+    /// Waits until all output is written or `give_up` says so, which is asked from time to time.
+    pub(crate) fn drain(&self, mut give_up: impl FnMut() -> bool) {
+        while !self.output.wait_drained(PATIENCE) && !give_up() {}
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        let drained = self.output.lock().is_drained();
+        self.output.change(|state| {
+            state.closing = true;
+            state.abandoned |= !drained;
+        });
+        let Some(thread) = self.thread.take() else {
+            return;
+        };
+        let started = Instant::now();
+        while !thread.is_finished() {
+            // A write that blocks ends by a signal, which is repeated as it may come just before it.
+            if started.elapsed() > NUDGE_AFTER {
+                let _ = thread.kill(nudge_signal());
+            }
+            thread::sleep(Duration::from_micros(200));
+        }
+        let _ = thread.join();
+    }
+}
+
+/// The life of the writer thread.
+fn write_all<S: Write + AsFd>(output: &Output, mut sink: S) {
+    loop {
+        let chunk = output.next_chunk();
+        if chunk.is_empty() {
+            return;
+        }
+        if let Err(error) = write_chunk(output, &mut sink, &chunk) {
+            // The guest runs on, as it would with its serial line unplugged.
+            let _ = writeln!(
+                io::stderr(),
+                "pvh-vmm: console output is dropped from here on: {error}"
+            );
+            output.change(|state| {
+                state.abandoned = true;
+                state.released = true;
+                state.writing = false;
+                state.queue.clear();
+            });
+            return;
+        }
+    }
+}
+
+fn write_chunk<S: Write + AsFd>(output: &Output, sink: &mut S, mut chunk: &[u8]) -> io::Result<()> {
+    while !chunk.is_empty() && !output.is_abandoned() {
+        match sink.write(chunk) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(count) => chunk = chunk.get(count..).unwrap_or_default(),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => wait_writable(sink),
+            Err(error) => return Err(error),
+        }
+    }
+    sink.flush()
+}
+
+/// Waits until a descriptor that someone made non-blocking takes bytes again, for a while.
+fn wait_writable<S: AsFd>(sink: &S) {
+    let mut fds = [PollFd::new(sink.as_fd(), PollFlags::POLLOUT)];
+    // Whatever it returns, the next write tells more.
+    let _ = poll(&mut fds, PollTimeout::from(50_u8));
+}
+
+/// A signal of our own, beside the one that stops vCPUs.
+fn nudge_signal() -> libc::c_int {
+    SIGRTMIN().saturating_add(3)
+}
+
+extern "C" fn ignore(_: libc::c_int, _: *mut libc::siginfo_t, _: *mut libc::c_void) {}
+
+/// Output waits in the queue up to this many bytes before vCPUs are held back.
+const QUEUE_LIMIT: usize = 64 * 1024;
+/// Bytes of one write.
+const CHUNK: usize = 4096;
+/// How often the user is asked while output drains.
+const PATIENCE: Duration = Duration::from_millis(50);
+/// How long a writer that is told to end may need before it is disturbed.
+const NUDGE_AFTER: Duration = Duration::from_millis(5);
+
+#[cfg(test)]
+mod tests {
+    use std::{fs::File, io::Read};
+
+    use super::*;
+
+    fn pipe() -> (File, File) {
+        let (reader, writer) = nix::unistd::pipe().unwrap();
+        (reader.into(), writer.into())
+    }
+
+    #[test]
+    fn what_is_queued_arrives_in_order_and_whole() {
+        let (mut reader, sink) = pipe();
+        let mut output = Output::default();
+        let writer = Writer::start(output.clone(), sink).unwrap();
+        output.write_all(b"hello ").unwrap();
+        output.write_all(b"world").unwrap();
+        writer.drain(|| false);
+        drop(writer);
+        let mut text = String::new();
+        reader.read_to_string(&mut text).unwrap();
+        assert_eq!(text, "hello world");
+    }
+
+    #[test]
+    fn a_reader_that_is_gone_stops_nobody() {
+        let (reader, sink) = pipe();
+        drop(reader);
+        let mut output = Output::default();
+        let writer = Writer::start(output.clone(), sink).unwrap();
+        for _ in 0..100 {
+            output.write_all(&[b'x'; 4096]).unwrap();
+            output.wait_for_room();
+        }
+        writer.drain(|| false);
+    }
+
+    #[test]
+    fn a_reader_that_never_reads_does_not_hold_the_end_up() {
+        let (_reader, sink) = pipe();
+        let mut output = Output::default();
+        let writer = Writer::start(output.clone(), sink).unwrap();
+        output.write_all(&[b'x'; 1 << 20]).unwrap();
+        let mut asked = 0;
+        writer.drain(|| {
+            asked += 1;
+            asked == 2
+        });
+        assert_eq!(asked, 2);
+        drop(writer);
+        assert!(output.is_abandoned());
+    }
+
+    #[test]
+    fn a_full_queue_holds_back_until_the_machine_stops() {
+        let mut output = Output::default();
+        output.write_all(&[b'x'; QUEUE_LIMIT]).unwrap();
+        let waiting = thread::spawn({
+            let output = output.clone();
+            move || output.wait_for_room()
+        });
+        thread::sleep(Duration::from_millis(20));
+        assert!(!waiting.is_finished());
+        output.release();
+        waiting.join().unwrap();
+    }
+
+    #[test]
+    fn a_non_blocking_descriptor_is_waited_for() {
+        use nix::fcntl::{FcntlArg, OFlag, fcntl};
+        let (mut reader, sink) = pipe();
+        fcntl(&sink, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).unwrap();
+        let mut output = Output::default();
+        let writer = Writer::start(output.clone(), sink).unwrap();
+        output.write_all(&[b'x'; 200_000]).unwrap();
+        let reading = thread::spawn(move || {
+            let mut bytes = Vec::new();
+            reader.read_to_end(&mut bytes).unwrap();
+            bytes.len()
+        });
+        writer.drain(|| false);
+        drop(writer);
+        assert_eq!(reading.join().unwrap(), 200_000);
+    }
+}
