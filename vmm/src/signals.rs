@@ -1,0 +1,119 @@
+//! Signals to the VMM, read in the event loop.
+
+use std::{fs, io};
+
+use nix::sys::{
+    signal::{SigSet, SigmaskHow, Signal, raise},
+    signalfd::{SfdFlags, SignalFd},
+};
+
+/// The signals that end or stop the VMM, blocked for this thread and those it starts.
+///
+/// A signal that was ignored when the VMM was started (`nohup`) stays ignored. Dropping it restores the
+/// mask; what arrives after that acts as it always does.
+#[derive(Debug)]
+pub(crate) struct Signals {
+    fd: SignalFd,
+    before: SigSet,
+}
+
+impl Signals {
+    /// Blocks the signals and opens the descriptor to read them from.
+    ///
+    /// # Errors
+    ///
+    /// When the host refuses either.
+    pub(crate) fn block() -> io::Result<Self> {
+        let ignored = ignored_signals();
+        let mut set = SigSet::empty();
+        for signal in HANDLED
+            .into_iter()
+            .filter(|&signal| !is_in(ignored, signal))
+        {
+            set.add(signal);
+        }
+        let fd = SignalFd::with_flags(&set, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?;
+        let before = set.thread_swap_mask(SigmaskHow::SIG_BLOCK)?;
+        Ok(Self { fd, before })
+    }
+
+    /// Takes the next signal that has arrived.
+    pub(crate) fn next(&self) -> Option<Signal> {
+        let info = self.fd.read_signal().ok().flatten()?;
+        i32::try_from(info.ssi_signo)
+            .ok()
+            .and_then(|number| Signal::try_from(number).ok())
+    }
+
+    /// The descriptor that becomes readable.
+    pub(crate) fn fd(&self) -> &SignalFd {
+        &self.fd
+    }
+}
+
+impl Drop for Signals {
+    fn drop(&mut self) {
+        // A mask that was in force before is one that can be set.
+        let _ = self.before.thread_set_mask();
+    }
+}
+
+/// Stops the whole process until someone continues it.
+pub(crate) fn stop_self() {
+    // It cannot be blocked or refused.
+    let _ = raise(Signal::SIGSTOP);
+}
+
+/// The signals the process was started to ignore, bit n-1 for signal n; none if it cannot be told.
+fn ignored_signals() -> u64 {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    parse_ignored(&status).unwrap_or(0)
+}
+
+fn parse_ignored(status: &str) -> Option<u64> {
+    let mask = status
+        .lines()
+        .find_map(|line| line.strip_prefix("SigIgn:"))?;
+    u64::from_str_radix(mask.trim(), 16).ok()
+}
+
+fn is_in(mask: u64, signal: Signal) -> bool {
+    let bit = (signal as u32).saturating_sub(1);
+    mask.checked_shr(bit).is_some_and(|rest| rest & 1 != 0)
+}
+
+/// What is read from the descriptor: four that end the machine, stop, and continue.
+const HANDLED: [Signal; 6] = [
+    Signal::SIGINT,
+    Signal::SIGTERM,
+    Signal::SIGHUP,
+    Signal::SIGQUIT,
+    Signal::SIGTSTP,
+    Signal::SIGCONT,
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_kernels_mask_of_ignored_signals_is_read() {
+        let status = "Name:\tx\nSigBlk:\t0000000000000002\nSigIgn:\t0000000000001001\nSigCgt:\t0\n";
+        let mask = parse_ignored(status).unwrap();
+        assert!(is_in(mask, Signal::SIGHUP), "bit 0");
+        assert!(is_in(mask, Signal::SIGPIPE), "bit 12");
+        assert!(!is_in(mask, Signal::SIGTERM));
+        assert_eq!(parse_ignored("nothing"), None);
+    }
+
+    #[test]
+    fn a_blocked_signal_is_read_instead_of_acting() {
+        let signals = Signals::block().unwrap();
+        assert_eq!(signals.next(), None);
+        raise(Signal::SIGTERM).unwrap();
+        assert_eq!(signals.next(), Some(Signal::SIGTERM));
+        assert_eq!(signals.next(), None);
+        drop(signals);
+        assert!(!SigSet::thread_get_mask().unwrap().contains(Signal::SIGTERM));
+    }
+}

@@ -1,0 +1,90 @@
+//! The user's terminal in raw mode, and as it was on every way out.
+//!
+//! What was found is kept in a static, so that the panic hook can put it back as well: with
+//! `panic = "abort"` no destructor runs.
+
+use std::{
+    io, panic,
+    sync::{Mutex, Once, PoisonError},
+};
+
+use nix::{
+    sys::termios::{OutputFlags, SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr},
+    unistd::{getpgrp, tcgetpgrp},
+};
+
+/// Raw mode for as long as it lives; dropping it puts back what was found.
+#[derive(Debug)]
+pub(crate) struct RawTerminal(());
+
+impl RawTerminal {
+    /// Puts the terminal at standard input in raw mode: every key goes to the guest, Ctrl-C too.
+    ///
+    /// Returns `None` when standard input is not a terminal, or is one that another job is using:
+    /// changing it would disturb that job.
+    ///
+    /// # Errors
+    ///
+    /// When the terminal refuses.
+    pub(crate) fn enter() -> io::Result<Option<Self>> {
+        let stdin = io::stdin();
+        if !is_ours() {
+            return Ok(None);
+        }
+        let found = tcgetattr(&stdin)?;
+        let raw = raw(found.clone());
+        restore_on_panic();
+        *FOUND.lock().unwrap_or_else(PoisonError::into_inner) = Some(found);
+        let guard = Self(());
+        tcsetattr(&stdin, SetArg::TCSANOW, &raw)?;
+        Ok(Some(guard))
+    }
+}
+
+impl Drop for RawTerminal {
+    fn drop(&mut self) {
+        if let Some(found) = FOUND.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            put_back(&found);
+        }
+    }
+}
+
+/// Tells whether standard input is a terminal whose foreground job we are.
+pub(crate) fn is_ours() -> bool {
+    tcgetpgrp(io::stdin()).is_ok_and(|foreground| foreground == getpgrp())
+}
+
+/// Every key as it is typed, no echo, no signals; but the output side as it was, so that a line feed
+/// still returns the carriage.
+fn raw(mut termios: Termios) -> Termios {
+    let output = termios.output_flags;
+    cfmakeraw(&mut termios);
+    termios.output_flags = output | OutputFlags::OPOST;
+    termios
+}
+
+/// Has a panic of any thread put the terminal back before it prints.
+fn restore_on_panic() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let print = panic::take_hook();
+        panic::set_hook(Box::new(move |info| {
+            // Not held for long by anyone; whoever panics holding it has not changed the terminal.
+            if let Some(found) = FOUND.try_lock().ok().and_then(|mut found| found.take()) {
+                put_back(&found);
+            }
+            print(info);
+        }));
+    });
+}
+
+fn put_back(found: &Termios) {
+    // A terminal that another job uses now has been set up by that job.
+    if is_ours() {
+        // A terminal that is gone needs nothing.
+        let _ = tcsetattr(io::stdin(), SetArg::TCSANOW, found);
+    }
+}
+
+/// What the terminal was before [`RawTerminal::enter`].
+static FOUND: Mutex<Option<Termios>> = Mutex::new(None);
