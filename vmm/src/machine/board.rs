@@ -1,0 +1,131 @@
+//! What the threads of one machine share.
+
+use std::{
+    io,
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
+
+use super::Crash;
+use crate::{
+    console::Output,
+    devices::{InputWanted, IrqLine, Ports, Request, SerialPort},
+};
+
+/// Why a machine ended.
+#[derive(Debug)]
+pub(crate) enum End {
+    /// The guest asked for it.
+    Request(Request),
+    /// The guest cannot go on.
+    Crash(Box<Crash>),
+    /// The user asked for it at the terminal.
+    Quit,
+    /// A signal with this number asked for it.
+    Signal(i32),
+    /// A vCPU thread panicked: a fault of this program.
+    Panic,
+}
+
+/// The devices of a machine, and how it ends: the first reason counts.
+#[derive(Debug)]
+pub(crate) struct Board {
+    ports: Mutex<Ports>,
+    output: Output,
+    input_wanted: EventFd,
+    stopping: AtomicBool,
+    end: Mutex<Option<End>>,
+    ended: EventFd,
+}
+
+impl Board {
+    /// Devices after reset; `com1` becomes an edge on the serial port's interrupt line.
+    ///
+    /// # Errors
+    ///
+    /// When the host has no more descriptors.
+    pub(crate) fn new(output: Output, com1: EventFd) -> io::Result<Self> {
+        let input_wanted = EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC)?;
+        let wanted = InputWanted(input_wanted.try_clone()?);
+        output.hold();
+        let serial = SerialPort::new(IrqLine(com1), wanted, output.clone());
+        Ok(Self {
+            ports: Mutex::new(Ports::new(serial)),
+            output,
+            input_wanted,
+            stopping: AtomicBool::new(false),
+            end: Mutex::new(None),
+            ended: EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC)?,
+        })
+    }
+
+    /// The ports, for one access.
+    pub(crate) fn ports(&self) -> MutexGuard<'_, Ports> {
+        self.ports.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Where the guest's output goes.
+    pub(crate) const fn output(&self) -> &Output {
+        &self.output
+    }
+
+    /// Readable when the guest has room for more input.
+    pub(crate) const fn input_wanted(&self) -> &EventFd {
+        &self.input_wanted
+    }
+
+    /// Readable when the machine has ended.
+    pub(crate) const fn ended(&self) -> &EventFd {
+        &self.ended
+    }
+
+    /// Ends the machine, unless something else has.
+    pub(crate) fn end(&self, reason: End) {
+        self.lock_end().get_or_insert(reason);
+        // It fails only when it has been written to 2^64 - 2 times: then it is readable.
+        let _ = self.ended.write(1);
+    }
+
+    /// Takes why the machine ended.
+    pub(crate) fn take_end(&self) -> Option<End> {
+        self.lock_end().take()
+    }
+
+    /// Has the vCPU threads leave at their next exit, and lets go those that wait for the console.
+    pub(crate) fn stop(&self) {
+        self.stopping.store(true, Ordering::SeqCst);
+        self.output.release();
+    }
+
+    /// Tells whether the vCPU threads are to leave.
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::SeqCst)
+    }
+
+    fn lock_end(&self) -> MutexGuard<'_, Option<End>> {
+        self.end.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_reason_to_end_counts() {
+        let board = Board::new(Output::default(), EventFd::new(0).unwrap()).unwrap();
+        assert!(board.ended().read().is_err());
+        board.end(End::Request(Request::Reboot));
+        board.end(End::Quit);
+        assert_eq!(board.ended().read().unwrap(), 2);
+        assert!(matches!(
+            board.take_end(),
+            Some(End::Request(Request::Reboot))
+        ));
+        assert!(board.take_end().is_none());
+    }
+}

@@ -1,0 +1,261 @@
+//! What is said of a guest that cannot go on.
+
+use std::fmt;
+
+use pvh_entry::EntryState;
+use pvh_kvm::{InternalError, Registers, VcpuError, VmExit};
+
+/// Why one vCPU cannot go on, with its registers.
+#[derive(Debug)]
+pub(crate) struct Crash {
+    /// Which vCPU.
+    pub(crate) vcpu: u32,
+    /// What happened.
+    pub(crate) failure: Failure,
+    /// Its registers, where KVM still gave them.
+    pub(crate) registers: Option<Registers>,
+}
+
+/// What happened to a vCPU.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// An exception could not be delivered, nor the double fault after it.
+    TripleFault,
+    /// The processor refused the guest's state.
+    EntryRefused {
+        /// The processor's reason, as hardware encodes it.
+        hardware_reason: u64,
+    },
+    /// KVM gave up.
+    Internal(InternalError),
+    /// An exit that means nothing on this machine.
+    Exit(Box<VmExit>),
+    /// KVM refused to run the vCPU.
+    Host(VcpuError),
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TripleFault => f.write_str("triple fault"),
+            Self::EntryRefused { hardware_reason } => {
+                write!(
+                    f,
+                    "the processor refuses the guest's state (reason {hardware_reason:#x})"
+                )
+            }
+            Self::Internal(error) => error.fmt(f),
+            Self::Exit(exit) => write!(f, "unexpected exit {exit:?}"),
+            Self::Host(error) => {
+                error.fmt(f)?;
+                let mut source = std::error::Error::source(error);
+                while let Some(cause) = source {
+                    write!(f, ": {cause}")?;
+                    source = cause.source();
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+/// Several lines: what happened where, the likely cause, the registers.
+impl fmt::Display for Crash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "vCPU {}: {}", self.vcpu, self.failure)?;
+        let Some(registers) = &self.registers else {
+            return Ok(());
+        };
+        let state = &registers.state;
+        write!(f, " at rip {:#x} ({})", state.rip, mode(state))?;
+        if let Some(cause) = likely_cause(&self.failure, state) {
+            write!(f, "\nlikely cause: {cause}")?;
+        }
+        write!(f, "\n{registers}")
+    }
+}
+
+/// Names the likely cause, where the registers tell.
+fn likely_cause(failure: &Failure, state: &EntryState) -> Option<Cause> {
+    match failure {
+        Failure::TripleFault if state.cs.selector == 0xF000 && state.rip == 0xFFF0 => {
+            Some(Cause::RegistersLost)
+        }
+        Failure::TripleFault if state.idtr.limit == 0 => Some(Cause::NoInterruptTable),
+        Failure::TripleFault if state.cr0 & CR0_PG != 0 => Some(Cause::Paging {
+            cr2: state.cr2,
+            cr3: state.cr3,
+        }),
+        Failure::TripleFault => Some(Cause::BadInterruptTable {
+            at: state.idtr.base,
+        }),
+        Failure::Internal(error) if error.suberror == KVM_INTERNAL_ERROR_EMULATION => {
+            Some(if looks_like_memory_not_there(&error.instruction) {
+                Cause::NoCode
+            } else {
+                Cause::NotEmulated
+            })
+        }
+        Failure::EntryRefused { .. } => Some(Cause::BadState),
+        _ => None,
+    }
+}
+
+/// Memory nobody claims reads all ones, and RAM nobody wrote reads zeros.
+fn looks_like_memory_not_there(instruction: &[u8]) -> bool {
+    let all = |value| instruction.iter().all(|&byte| byte == value);
+    !instruction.is_empty() && (all(0xFF) || all(0))
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Cause {
+    RegistersLost,
+    NoInterruptTable,
+    BadInterruptTable { at: u64 },
+    Paging { cr2: u64, cr3: u64 },
+    NoCode,
+    NotEmulated,
+    BadState,
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::RegistersLost => f.write_str(
+                "not known: this host's KVM has reset the vCPU, the registers are those after reset",
+            ),
+            Self::NoInterruptTable => f.write_str(
+                "an exception before the guest had loaded an interrupt table (IDTR limit 0)",
+            ),
+            Self::BadInterruptTable { at } => {
+                write!(f, "an exception without a usable entry in the interrupt table at {at:#x}")
+            }
+            Self::Paging { cr2, cr3 } => write!(
+                f,
+                "an exception that could not be delivered; the last page fault was at {cr2:#x}, \
+                 page tables at {cr3:#x}"
+            ),
+            Self::NoCode => f.write_str("the guest has jumped to where there is no code"),
+            Self::NotEmulated => f.write_str(
+                "this host's KVM had to emulate this instruction and cannot: the guest may run on \
+                 another host, or without that instruction",
+            ),
+            Self::BadState => f.write_str("the guest has set up a state that the processor forbids"),
+        }
+    }
+}
+
+/// Names the mode the vCPU was in.
+fn mode(state: &EntryState) -> &'static str {
+    let paging = state.cr0 & CR0_PG != 0;
+    let wide = state.cs.attributes.is_big();
+    match (state.cr0 & CR0_PE != 0, state.efer & EFER_LMA != 0) {
+        (false, _) => "real mode",
+        (true, true) if state.cs.attributes.is_long() => "64-bit mode",
+        (true, true) => "compatibility mode",
+        (true, false) if !wide => "16-bit protected mode",
+        (true, false) if paging => "32-bit protected mode, paged",
+        (true, false) => "32-bit protected mode, not paged",
+    }
+}
+
+const CR0_PE: u64 = 1;
+const CR0_PG: u64 = 1 << 31;
+const EFER_LMA: u64 = 1 << 10;
+/// KVM's number for an instruction it could not emulate.
+const KVM_INTERNAL_ERROR_EMULATION: u32 = 1;
+
+#[cfg(test)]
+mod tests {
+    use pvh_abi::Gpa;
+    use pvh_entry::{Segment, SegmentAttributes};
+
+    use super::*;
+
+    fn at_entry() -> EntryState {
+        EntryState::pvh(0x10_0000, Gpa(0x9000)).unwrap()
+    }
+
+    fn internal(instruction: &[u8]) -> Failure {
+        let mut error = InternalError::default();
+        error.suberror = 1;
+        error.instruction = instruction.to_vec();
+        Failure::Internal(error)
+    }
+
+    #[test]
+    fn a_triple_fault_without_an_interrupt_table_says_so() {
+        let cause = likely_cause(&Failure::TripleFault, &at_entry()).unwrap();
+        assert_eq!(cause, Cause::NoInterruptTable);
+        assert!(cause.to_string().contains("IDTR limit 0"));
+    }
+
+    #[test]
+    fn a_triple_fault_with_paging_names_the_page_fault() {
+        let mut state = at_entry();
+        state.idtr.limit = 0xFFF;
+        state.cr0 |= 1 << 31;
+        (state.cr2, state.cr3) = (0xDEAD_B000, 0x7000);
+        let cause = likely_cause(&Failure::TripleFault, &state)
+            .unwrap()
+            .to_string();
+        assert!(
+            cause.contains("0xdeadb000") && cause.contains("0x7000"),
+            "{cause}"
+        );
+    }
+
+    #[test]
+    fn registers_after_reset_are_not_taken_for_the_guests() {
+        let mut state = at_entry();
+        state.rip = 0xFFF0;
+        state.cs.selector = 0xF000;
+        let cause = likely_cause(&Failure::TripleFault, &state);
+        assert_eq!(cause, Some(Cause::RegistersLost));
+    }
+
+    #[test]
+    fn an_instruction_that_cannot_be_emulated_is_told_from_no_code_at_all() {
+        let xorps = likely_cause(&internal(&[0x0F, 0x57, 0xC0]), &at_entry());
+        assert_eq!(xorps, Some(Cause::NotEmulated));
+        for nothing in [[0xFF; 15], [0; 15]] {
+            let cause = likely_cause(&internal(&nothing), &at_entry());
+            assert_eq!(cause, Some(Cause::NoCode));
+        }
+        assert_eq!(
+            likely_cause(&internal(&[]), &at_entry()),
+            Some(Cause::NotEmulated)
+        );
+    }
+
+    #[test]
+    fn the_mode_is_named_from_cr0_efer_and_cs() {
+        let mut state = at_entry();
+        assert_eq!(mode(&state), "32-bit protected mode, not paged");
+        state.cr0 |= 1 << 31;
+        assert_eq!(mode(&state), "32-bit protected mode, paged");
+        state.efer = 0x500;
+        assert_eq!(mode(&state), "compatibility mode");
+        state.cs = Segment::FLAT_CODE_64;
+        assert_eq!(mode(&state), "64-bit mode");
+        state.efer = 0;
+        state.cs.attributes = SegmentAttributes::CODE_16;
+        assert_eq!(mode(&state), "16-bit protected mode");
+        state.cr0 = 0x10;
+        assert_eq!(mode(&state), "real mode");
+    }
+
+    #[test]
+    fn a_report_names_the_vcpu_and_what_happened() {
+        let crash = Crash {
+            vcpu: 3,
+            failure: Failure::TripleFault,
+            registers: None,
+        };
+        assert_eq!(crash.to_string(), "vCPU 3: triple fault");
+        let failure = Failure::EntryRefused {
+            hardware_reason: 0x8000_0021,
+        };
+        assert!(failure.to_string().contains("0x80000021"));
+    }
+}

@@ -1,0 +1,11 @@
+//! A machine from its parts to its end: memory, vCPU threads, and what stops them.
+
+mod board;
+mod crash;
+mod memory_map;
+mod vcpu;
+
+pub(crate) use board::{Board, End};
+pub(crate) use crash::{Crash, Failure};
+pub(crate) use memory_map::draw;
+pub(crate) use vcpu::{Threads, VcpuPlace};

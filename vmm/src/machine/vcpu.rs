@@ -1,0 +1,313 @@
+//! One thread per vCPU: run, answer the exit, run.
+
+use std::{
+    io,
+    sync::Arc,
+    thread::{self, JoinHandle},
+};
+
+use pvh_kvm::{Kicker, SystemEventKind, Vcpu, VmEntry, VmExit};
+
+use super::{Board, Crash, End, Failure};
+use crate::devices::{Request, read_unclaimed};
+
+/// A vCPU and its number.
+#[derive(Debug)]
+pub(crate) struct VcpuPlace {
+    /// Its number, from 0.
+    pub(crate) index: u32,
+    /// The vCPU, ready to run.
+    pub(crate) vcpu: Vcpu,
+}
+
+/// The vCPU threads of one machine; dropping it stops and joins them.
+#[derive(Debug)]
+pub(crate) struct Threads {
+    board: Arc<Board>,
+    threads: Vec<(Kicker, JoinHandle<()>)>,
+}
+
+impl Threads {
+    /// Starts a thread for every vCPU.
+    ///
+    /// # Errors
+    ///
+    /// When the host gives no more threads; those that were started are stopped.
+    pub(crate) fn start(
+        board: &Arc<Board>,
+        vcpus: impl IntoIterator<Item = VcpuPlace>,
+    ) -> io::Result<Self> {
+        let mut threads = Self {
+            board: Arc::clone(board),
+            threads: Vec::new(),
+        };
+        for place in vcpus {
+            let kicker = place.vcpu.kicker();
+            let board = Arc::clone(board);
+            let name = format!("vcpu{}", place.index);
+            let thread = thread::Builder::new().name(name);
+            let thread = thread.spawn(move || live(place, &board))?;
+            threads.threads.push((kicker, thread));
+        }
+        Ok(threads)
+    }
+}
+
+impl Drop for Threads {
+    fn drop(&mut self) {
+        self.board.stop();
+        for (kicker, _) in &self.threads {
+            // A signal that the host refuses leaves the request to stop at the next exit.
+            let _ = kicker.kick();
+        }
+        for (_, thread) in self.threads.drain(..) {
+            // A panic has been printed and has ended the machine.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// The life of a vCPU thread.
+fn live(mut place: VcpuPlace, board: &Board) {
+    let mut guard = EndOnPanic { board, armed: true };
+    if let Some(end) = run(&mut place, board) {
+        board.end(end);
+    }
+    guard.armed = false;
+}
+
+/// Sees to it that a thread that panics ends the machine.
+struct EndOnPanic<'a> {
+    board: &'a Board,
+    armed: bool,
+}
+
+impl Drop for EndOnPanic<'_> {
+    fn drop(&mut self) {
+        if self.armed {
+            self.board.end(End::Panic);
+        }
+    }
+}
+
+/// Runs until the machine ends; says why, if it is this vCPU that ends it.
+fn run(place: &mut VcpuPlace, board: &Board) -> Option<End> {
+    let mut answer = Vec::new();
+    let mut entry = VmEntry::Resume;
+    while !board.is_stopping() {
+        let exit = match place.vcpu.run(entry) {
+            Ok(exit) => exit,
+            Err(error) => return Some(crash(place, Failure::Host(error))),
+        };
+        entry = match exit {
+            VmExit::PortOut {
+                port,
+                size_bytes,
+                data,
+            } => {
+                if let Some(request) = port_out(board, port, size_bytes, &data) {
+                    return Some(End::Request(request));
+                }
+                VmEntry::Resume
+            }
+            VmExit::PortIn {
+                port,
+                size_bytes,
+                count,
+            } => {
+                port_in(board, port, size_bytes, count, &mut answer);
+                VmEntry::Read(&answer)
+            }
+            VmExit::MmioRead { len_bytes, .. } => {
+                answer.resize(usize::from(len_bytes), 0);
+                read_unclaimed(&mut answer);
+                VmEntry::Read(&answer)
+            }
+            VmExit::MmioWrite { .. } | VmExit::Interrupted => VmEntry::Resume,
+            other => return Some(ending(place, other)),
+        };
+    }
+    None
+}
+
+/// Takes one exit's port writes, a string instruction's one after the other.
+fn port_out(board: &Board, port: u16, size_bytes: u8, data: &[u8]) -> Option<Request> {
+    let mut ports = board.ports();
+    let accesses = data.chunks(usize::from(size_bytes).max(1));
+    let requests = accesses.filter_map(|access| ports.write(port, access));
+    let request = requests.last();
+    drop(ports);
+    // Not under the lock: the event loop needs it to deliver input while the console is stuck.
+    board.output().wait_for_room();
+    request
+}
+
+/// Answers one exit's port reads into `answer`, at most a page of them.
+fn port_in(board: &Board, port: u16, size_bytes: u8, count: u32, answer: &mut Vec<u8>) {
+    let size = usize::from(size_bytes).max(1);
+    let count = usize::try_from(count).unwrap_or(usize::MAX);
+    answer.clear();
+    answer.resize(size.saturating_mul(count).min(STRING_LIMIT), 0);
+    let mut ports = board.ports();
+    for access in answer.chunks_mut(size) {
+        ports.read(port, access);
+    }
+}
+
+/// Says what an exit means after which nothing runs.
+fn ending(place: &VcpuPlace, exit: VmExit) -> End {
+    let failure = match exit {
+        VmExit::SystemEvent {
+            kind: SystemEventKind::SHUTDOWN,
+            ..
+        } => {
+            return End::Request(Request::PowerOff);
+        }
+        VmExit::SystemEvent {
+            kind: SystemEventKind::RESET,
+            ..
+        } => {
+            return End::Request(Request::Reboot);
+        }
+        VmExit::Shutdown => Failure::TripleFault,
+        VmExit::FailEntry {
+            hardware_reason, ..
+        } => Failure::EntryRefused { hardware_reason },
+        VmExit::InternalError(error) => Failure::Internal(error),
+        other => Failure::Exit(Box::new(other)),
+    };
+    crash(place, failure)
+}
+
+fn crash(place: &VcpuPlace, failure: Failure) -> End {
+    let registers = place.vcpu.registers().ok();
+    End::Crash(Box::new(Crash {
+        vcpu: place.index,
+        failure,
+        registers,
+    }))
+}
+
+/// KVM moves at most a page of string data per exit.
+const STRING_LIMIT: usize = 4096;
+
+#[cfg(test)]
+mod tests {
+    use std::{thread::sleep, time::Duration};
+
+    use pvh_abi::Gpa;
+    use pvh_entry::EntryState;
+    use pvh_kvm::{GuestRam, Kvm, Vm, VmConfig};
+    use pvh_memory::GuestMemory;
+    use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
+
+    use super::*;
+    use crate::console::Output;
+
+    /// A machine with `code` as its kernel, running.
+    fn start(code: &[u8], cpus: u32) -> (Arc<Board>, Threads) {
+        let ram = Arc::new(GuestRam::new(2 << 20).unwrap());
+        ram.write(Gpa(0x10_0000), code).unwrap();
+        let vm = Vm::new(&Kvm::open().unwrap(), &VmConfig::new(cpus), ram).unwrap();
+        let com1 = EventFd::new(EFD_NONBLOCK).unwrap();
+        vm.register_irqfd(&com1, 4).unwrap();
+        let board = Arc::new(Board::new(Output::default(), com1).unwrap());
+        let vcpus = (0..cpus).map(|index| VcpuPlace {
+            index,
+            vcpu: vm.create_vcpu(index).unwrap(),
+        });
+        let mut vcpus: Vec<_> = vcpus.collect();
+        let entry = EntryState::pvh(0x10_0000, Gpa(0x9000)).unwrap();
+        vcpus[0].vcpu.set_entry(&entry).unwrap();
+        let threads = Threads::start(&board, vcpus).unwrap();
+        (board, threads)
+    }
+
+    /// Runs `code` until it ends the machine.
+    fn run_to_end(code: &[u8]) -> (End, Vec<u8>) {
+        let (board, threads) = start(code, 1);
+        for _ in 0..1000 {
+            if let Some(end) = board.take_end() {
+                drop(threads);
+                return (end, board.output().take(usize::MAX));
+            }
+            sleep(Duration::from_millis(5));
+        }
+        panic!("the guest does not end");
+    }
+
+    #[test]
+    #[ignore = "needs /dev/kvm"]
+    fn a_guest_prints_and_powers_off() {
+        // mov dx, 0x3F8; mov al, '!'; out dx, al; mov dx, 0x605; mov al, 0x34; out dx, al
+        let code = b"\x66\xBA\xF8\x03\xB0!\xEE\x66\xBA\x05\x06\xB0\x34\xEE";
+        let (end, output) = run_to_end(code);
+        assert!(matches!(end, End::Request(Request::PowerOff)), "{end:?}");
+        assert_eq!(output, b"!");
+    }
+
+    #[test]
+    #[ignore = "needs /dev/kvm"]
+    fn a_string_of_port_writes_arrives_in_order() {
+        // mov esi, text; mov ecx, 5; mov dx, 0x3F8; rep outsb; mov al, 0xFE; out 0x64, al; text
+        let mut code = b"\xBE\x14\x00\x10\x00\xB9\x05\x00\x00\x00\x66\xBA\xF8\x03\xF3\x6E".to_vec();
+        code.extend(b"\xB0\xFE\xE6\x64hello");
+        let (end, output) = run_to_end(&code);
+        assert!(matches!(end, End::Request(Request::Reboot)), "{end:?}");
+        assert_eq!(output, b"hello");
+    }
+
+    #[test]
+    #[ignore = "needs /dev/kvm"]
+    fn unclaimed_ports_and_memory_read_all_ones() {
+        // mov dx, 0x510; in eax, dx; mov dx, 0x3F8; out dx, al; mov eax, [0xFD000000]; out dx, al;
+        // mov [0xFD000000], eax; mov dx, 0x605; mov al, 0x20; out dx, al
+        let mut code = b"\x66\xBA\x10\x05\xED\x66\xBA\xF8\x03\xEE".to_vec();
+        code.extend(b"\xA1\x00\x00\x00\xFD\xEE\xA3\x00\x00\x00\xFD");
+        code.extend(b"\x66\xBA\x05\x06\xB0\x20\xEE");
+        let (end, output) = run_to_end(&code);
+        assert!(matches!(end, End::Request(Request::PowerOff)), "{end:?}");
+        assert_eq!(output, [0xFF, 0xFF]);
+    }
+
+    #[test]
+    #[ignore = "needs /dev/kvm"]
+    fn an_exception_without_an_interrupt_table_is_a_named_crash() {
+        // ud2
+        let (end, _) = run_to_end(b"\x0F\x0B");
+        let End::Crash(crash) = end else {
+            panic!("{end:?}")
+        };
+        let report = crash.to_string();
+        assert!(
+            report.starts_with("vCPU 0: triple fault at rip 0x100000"),
+            "{report}"
+        );
+        assert!(report.contains("IDTR limit 0"), "{report}");
+    }
+
+    #[test]
+    #[ignore = "needs /dev/kvm"]
+    fn vcpus_that_never_leave_by_themselves_are_stopped() {
+        // cli; hlt; and jmp to itself
+        for code in [&b"\xFA\xF4"[..], b"\xEB\xFE"] {
+            let (board, threads) = start(code, 3);
+            sleep(Duration::from_millis(20));
+            assert!(board.take_end().is_none());
+            drop(threads);
+            assert!(board.take_end().is_none());
+        }
+    }
+
+    #[test]
+    #[ignore = "needs /dev/kvm"]
+    fn a_guest_that_floods_the_console_waits_and_can_be_stopped() {
+        // mov dx, 0x3F8; mov ecx, -1; mov esi, 0x100000; rep outsb
+        let code = b"\x66\xBA\xF8\x03\x83\xC9\xFF\xBE\x00\x00\x10\x00\xF3\x6E\xEB\xF2";
+        let (board, threads) = start(code, 1);
+        sleep(Duration::from_millis(300));
+        drop(threads);
+        let queued = board.output().take(usize::MAX).len();
+        assert!((1..=128 * 1024).contains(&queued), "{queued}");
+    }
+}
