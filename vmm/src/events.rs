@@ -1,0 +1,252 @@
+//! The event loop of the main thread: standard input, signals, and the end of the machine.
+
+use std::{
+    fs::File,
+    io::{self, IsTerminal, Read, Write},
+    os::fd::AsFd,
+    sync::Arc,
+};
+
+use event_manager::{
+    Error, EventManager, EventOps, EventSet, Events, MutEventSubscriber, SubscriberOps,
+};
+use nix::{errno::Errno, sys::signal::Signal};
+
+use crate::{
+    console::{Command, HELP, Input},
+    machine::{Board, End},
+    signals::{Signals, stop_self},
+    terminal::{self, RawTerminal},
+};
+
+/// What belongs to the user rather than to one machine: it outlives a reboot.
+#[derive(Debug)]
+pub(crate) struct User {
+    stdin: Option<File>,
+    input: Input,
+    // Before the signals: their mask must be in force until the terminal is as it was.
+    terminal: Option<RawTerminal>,
+    signals: Signals,
+    is_terminal: bool,
+}
+
+impl User {
+    /// Takes the signals and the terminal.
+    ///
+    /// # Errors
+    ///
+    /// When the host refuses either.
+    pub(crate) fn take() -> io::Result<Self> {
+        let signals = Signals::block()?;
+        let stdin = File::from(io::stdin().as_fd().try_clone_to_owned()?);
+        let is_terminal = stdin.is_terminal();
+        Ok(Self {
+            stdin: Some(stdin),
+            input: Input::new(is_terminal),
+            terminal: RawTerminal::enter()?,
+            signals,
+            is_terminal,
+        })
+    }
+
+    /// Takes the number of a signal that has arrived and asks to end.
+    pub(crate) fn ending_signal(&self) -> Option<i32> {
+        std::iter::from_fn(|| self.signals.next())
+            .find(|&signal| ends(signal))
+            .map(|s| s as i32)
+    }
+}
+
+/// Runs until the machine on `board` has ended, and says why.
+///
+/// # Errors
+///
+/// When the host refuses to watch a descriptor.
+pub(crate) fn run(user: User, board: &Arc<Board>) -> Result<(End, User), Error> {
+    let mut manager = EventManager::new()?;
+    let watch = Watch::None;
+    let subscriber = Loop {
+        user,
+        board: Arc::clone(board),
+        watch,
+        end: None,
+        failed: None,
+    };
+    let id = manager.add_subscriber(subscriber);
+    loop {
+        let subscriber = manager.subscriber_mut(id)?;
+        if let Some(error) = subscriber.failed.take() {
+            return Err(error);
+        }
+        if let Some(end) = subscriber.end.take() {
+            let subscriber = manager.remove_subscriber(id)?;
+            return Ok((end, subscriber.user));
+        }
+        manager.run()?;
+    }
+}
+
+/// How standard input is followed.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Watch {
+    /// Not now.
+    None,
+    /// By epoll.
+    Epoll,
+    /// It is a file, always readable.
+    Always,
+}
+
+#[derive(Debug)]
+struct Loop {
+    user: User,
+    board: Arc<Board>,
+    watch: Watch,
+    end: Option<End>,
+    failed: Option<Error>,
+}
+
+impl MutEventSubscriber for Loop {
+    fn init(&mut self, ops: &mut EventOps) {
+        let added = [
+            Events::with_data(self.board.ended(), ENDED, EventSet::IN),
+            Events::with_data(self.board.input_wanted(), WANTED, EventSet::IN),
+            Events::with_data(self.user.signals.fd(), SIGNALS, EventSet::IN),
+        ];
+        self.failed = added.into_iter().find_map(|events| ops.add(events).err());
+        self.follow_input(ops);
+    }
+
+    fn process(&mut self, events: Events, ops: &mut EventOps) {
+        match events.data() {
+            ENDED => self.end = self.board.take_end(),
+            WANTED => {
+                // Reset first: what the guest asks for meanwhile is not lost.
+                let _ = self.board.input_wanted().read();
+                self.deliver();
+                self.follow_input(ops);
+            }
+            SIGNALS => self.take_signals(ops),
+            STDIN => {
+                self.read_input(ops);
+                self.follow_input(ops);
+            }
+            _ => {}
+        }
+    }
+}
+
+impl Loop {
+    /// Follows standard input exactly when it is wanted and there.
+    fn follow_input(&mut self, ops: &mut EventOps) {
+        let usable = !self.user.is_terminal || terminal::is_ours();
+        let wanted = usable && self.user.input.wants_more();
+        if !wanted {
+            return self.unfollow(ops);
+        }
+        if self.watch == Watch::None
+            && let Some(stdin) = &self.user.stdin
+        {
+            self.watch = match ops.add(Events::with_data(stdin, STDIN, EventSet::IN)) {
+                Ok(()) => Watch::Epoll,
+                Err(Error::Epoll(error)) if error.errno() == Errno::EPERM as i32 => Watch::Always,
+                Err(error) => {
+                    self.failed = Some(error);
+                    return;
+                }
+            };
+        }
+        while self.watch == Watch::Always && self.user.input.wants_more() {
+            self.read_input(ops);
+        }
+    }
+
+    fn unfollow(&mut self, ops: &mut EventOps) {
+        if self.watch == Watch::Epoll
+            && let Some(stdin) = &self.user.stdin
+        {
+            // It was added; if it is gone already, so much the better.
+            let _ = ops.remove(Events::empty(stdin));
+        }
+        self.watch = Watch::None;
+    }
+
+    /// Reads once; at the end of the input, or when it fails, the guest simply gets no more.
+    fn read_input(&mut self, ops: &mut EventOps) {
+        let mut buffer = [0; 4096];
+        let count = match self
+            .user
+            .stdin
+            .as_mut()
+            .map(|stdin| stdin.read(&mut buffer))
+        {
+            Some(Ok(count)) if count > 0 => count,
+            Some(Err(error)) if is_passing(&error) => return,
+            _ => {
+                self.unfollow(ops);
+                self.user.stdin = None;
+                return;
+            }
+        };
+        match self
+            .user
+            .input
+            .receive(buffer.get(..count).unwrap_or_default())
+        {
+            Some(Command::Quit) => self.end = Some(End::Quit),
+            Some(Command::Help) => {
+                // The queue takes everything.
+                let _ = self.board.output().clone().write_all(HELP.as_bytes());
+            }
+            None => {}
+        }
+        self.deliver();
+    }
+
+    fn deliver(&mut self) {
+        let board = &self.board;
+        self.user
+            .input
+            .deliver(|bytes| board.ports().enqueue_input(bytes));
+    }
+
+    fn take_signals(&mut self, ops: &mut EventOps) {
+        while let Some(signal) = self.user.signals.next() {
+            match signal {
+                Signal::SIGTSTP => {
+                    self.user.terminal = None;
+                    stop_self();
+                    self.come_back(ops);
+                }
+                Signal::SIGCONT => self.come_back(ops),
+                other => self.end = Some(End::Signal(other as i32)),
+            }
+        }
+    }
+
+    /// After a stop: the terminal may be ours again, or somebody else's now.
+    fn come_back(&mut self, ops: &mut EventOps) {
+        self.user.terminal = None;
+        // A terminal that refuses raw mode now is used as it is.
+        self.user.terminal = RawTerminal::enter().ok().flatten();
+        self.follow_input(ops);
+    }
+}
+
+/// Tells whether reading may be tried again later.
+fn is_passing(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
+    )
+}
+
+/// Tells whether a signal asks the VMM to end.
+fn ends(signal: Signal) -> bool {
+    !matches!(signal, Signal::SIGTSTP | Signal::SIGCONT)
+}
+
+const ENDED: u32 = 0;
+const WANTED: u32 = 1;
+const SIGNALS: u32 = 2;
+const STDIN: u32 = 3;
