@@ -1,0 +1,46 @@
+//! A guest that does what it is told over its serial port.
+
+use std::path::PathBuf;
+
+use pvh_testkit::elf::{Class, Elf, Note, Segment};
+use tempfile::TempDir;
+
+/// Prints `B`, then answers each byte: `P` powers off, `R` reboots, `X` executes an invalid
+/// instruction, `H` halts for ever; any other comes back.
+const CODE: &[u8] = &[
+    0x66, 0xBA, 0xF8, 0x03, // mov dx, 0x3F8
+    0xB0, b'B', // mov al, 'B'
+    0xEE, // out dx, al
+    0x66, 0xBA, 0xFD, 0x03, // next: mov dx, 0x3FD
+    0xEC, // in al, dx
+    0xA8, 0x01, // test al, 1
+    0x74, 0xF7, // jz next
+    0x66, 0xBA, 0xF8, 0x03, // mov dx, 0x3F8
+    0xEC, // in al, dx
+    0x3C, b'P', 0x74, 0x0F, // je off
+    0x3C, b'R', 0x74, 0x12, // je reboot
+    0x3C, b'X', 0x74, 0x12, // je crash
+    0x3C, b'H', 0x74, 0x10, // je hang
+    0xEE, // out dx, al
+    0xEB, 0xDF, // jmp next
+    0x66, 0xBA, 0x05, 0x06, // off: mov dx, 0x605
+    0xB0, 0x34, // mov al, 0x34
+    0xEE, // out dx, al
+    0xB0, 0xFE, // reboot: mov al, 0xFE
+    0xE6, 0x64, // out 0x64, al
+    0x0F, 0x0B, // crash: ud2
+    0xFA, // hang: cli
+    0xF4, // hlt
+    0xEB, 0xFC, // jmp hang
+];
+
+/// The guest as a file; the directory goes with the first value.
+pub(crate) fn obedient() -> (TempDir, PathBuf) {
+    let elf = Elf::new(Class::Elf32)
+        .segment(Segment::load(0x10_0000, CODE))
+        .segment(Segment::notes(&[Note::entry(0x10_0000)]));
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let path = dir.path().join("obedient.elf");
+    std::fs::write(&path, elf.build()).expect("the image is written");
+    (dir, path)
+}

@@ -1,0 +1,189 @@
+//! The binary from the outside: what a guest does, and what comes of it.
+
+#[cfg(test)]
+mod guest;
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io::{Read, Write},
+        process::{Child, Command, Stdio},
+        thread,
+    };
+
+    use assert_cmd::cargo::CommandCargoExt;
+
+    use super::guest::obedient;
+
+    fn pvh_vmm() -> Command {
+        Command::cargo_bin("pvh-vmm").unwrap()
+    }
+
+    /// What a run printed, and its exit code.
+    struct Run {
+        code: Option<i32>,
+        output: Vec<u8>,
+        errors: String,
+    }
+
+    fn finish(child: Child) -> Run {
+        let done = child.wait_with_output().unwrap();
+        Run {
+            code: done.status.code(),
+            output: done.stdout,
+            errors: String::from_utf8_lossy(&done.stderr).into_owned(),
+        }
+    }
+
+    /// Runs the obedient guest with `input` on standard input.
+    fn run(options: &[&str], input: &[u8]) -> Run {
+        let (_dir, kernel) = obedient();
+        let mut child = pvh_vmm()
+            .arg("run")
+            .arg(kernel)
+            .args(["--memory", "4M"])
+            .args(options)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut stdin = child.stdin.take().unwrap();
+        let input = input.to_vec();
+        let typing = thread::spawn(move || {
+            // A guest that has ended reads no more.
+            let _ = stdin.write_all(&input);
+        });
+        let run = finish(child);
+        typing.join().unwrap();
+        run
+    }
+
+    #[test]
+    #[ignore = "needs /dev/kvm"]
+    fn the_demo_guest_reports_and_powers_off() {
+        let mut command = pvh_vmm();
+        let child = command
+            .arg("run")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped());
+        let run = finish(child.stderr(Stdio::piped()).spawn().unwrap());
+        assert_eq!(run.code, Some(0), "{}", run.errors);
+        assert!(
+            run.output.len() > 100,
+            "{}",
+            String::from_utf8_lossy(&run.output)
+        );
+    }
+
+    #[test]
+    #[ignore = "needs /dev/kvm"]
+    fn power_off_is_exit_code_0() {
+        let run = run(&[], b"P");
+        assert_eq!(run.code, Some(0), "{}", run.errors);
+        assert_eq!(run.output, b"B");
+        assert_eq!(run.errors, "");
+    }
+
+    #[test]
+    #[ignore = "needs /dev/kvm"]
+    fn input_longer_than_the_fifo_arrives_whole_and_in_order() {
+        let text: Vec<u8> = (0..20_000_u32).map(|n| b'a' + (n % 23) as u8).collect();
+        let run = run(&[], &[&text[..], b"P"].concat());
+        assert_eq!(run.code, Some(0), "{}", run.errors);
+        assert_eq!(run.output[1..], text[..]);
+    }
+
+    #[test]
+    #[ignore = "needs /dev/kvm"]
+    fn input_may_come_from_a_file() {
+        let (dir, kernel) = obedient();
+        let input = dir.path().join("input");
+        std::fs::write(&input, [&[b'a'; 5000][..], b"P"].concat()).unwrap();
+        let stdin = std::fs::File::open(input).unwrap();
+        let mut command = pvh_vmm();
+        let child = command
+            .arg("run")
+            .arg(kernel)
+            .stdin(stdin)
+            .stdout(Stdio::piped());
+        let run = finish(child.stderr(Stdio::piped()).spawn().unwrap());
+        assert_eq!(run.code, Some(0), "{}", run.errors);
+        assert_eq!(run.output.len(), 5001);
+    }
+
+    #[test]
+    #[ignore = "needs /dev/kvm"]
+    fn a_reboot_builds_the_machine_anew() {
+        let (_dir, kernel) = obedient();
+        let mut command = pvh_vmm();
+        command.arg("run").arg(kernel).args(["--cpus", "2"]);
+        command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let mut stdin = child.stdin.take().unwrap();
+        let mut stdout = child.stdout.take().unwrap();
+        for answer in [b"R", b"R", b"P"] {
+            let mut booted = [0];
+            stdout.read_exact(&mut booted).unwrap();
+            assert_eq!(&booted, b"B");
+            stdin.write_all(answer).unwrap();
+        }
+        assert_eq!(finish(child).code, Some(0));
+    }
+
+    #[test]
+    #[ignore = "needs /dev/kvm"]
+    fn a_reboot_that_is_not_wanted_is_exit_code_6() {
+        let run = run(&["--no-reboot"], b"R");
+        assert_eq!(
+            (run.code, &run.output[..]),
+            (Some(6), &b"B"[..]),
+            "{}",
+            run.errors
+        );
+    }
+
+    #[test]
+    #[ignore = "needs /dev/kvm"]
+    fn a_crash_is_exit_code_5_and_is_explained() {
+        let run = run(&[], b"X");
+        assert_eq!(run.code, Some(5));
+        assert_eq!(run.output, b"B");
+        for expected in [
+            "vCPU 0",
+            "triple fault",
+            "rip 0x100033",
+            "IDTR limit 0",
+            "cr3",
+        ] {
+            assert!(run.errors.contains(expected), "{expected}: {}", run.errors);
+        }
+    }
+
+    #[test]
+    #[ignore = "needs /dev/kvm"]
+    fn a_reader_of_the_console_that_is_gone_does_not_end_the_guest() {
+        let (_dir, kernel) = obedient();
+        let mut command = pvh_vmm();
+        command.arg("run").arg(kernel).args(["--memory", "4M"]);
+        command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        drop(child.stdout.take());
+        let mut stdin = child.stdin.take().unwrap();
+        stdin.write_all(&[b'x'; 1000]).unwrap();
+        stdin.write_all(b"P").unwrap();
+        let run = finish(child);
+        assert_eq!(run.code, Some(0), "{}", run.errors);
+        assert!(
+            run.errors.contains("console output is dropped"),
+            "{}",
+            run.errors
+        );
+    }
+}

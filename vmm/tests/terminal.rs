@@ -1,0 +1,189 @@
+//! The terminal: raw while a guest runs, and as it was on every way out.
+
+#[cfg(test)]
+mod guest;
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        fs::File,
+        io::{Read, Write},
+        os::fd::OwnedFd,
+        process::{Child, Command, ExitStatus, Stdio},
+        thread::sleep,
+        time::{Duration, Instant},
+    };
+
+    use nix::{
+        pty::openpty,
+        sys::{
+            signal::{Signal, kill},
+            termios::{LocalFlags, Termios, tcgetattr},
+        },
+        unistd::Pid,
+    };
+    use tempfile::TempDir;
+
+    use super::guest::obedient;
+
+    /// A guest on a terminal of its own, as the foreground job of a session.
+    struct Session {
+        child: Child,
+        keyboard: File,
+        terminal: OwnedFd,
+        before: Termios,
+        _dir: TempDir,
+    }
+
+    impl Session {
+        /// Starts the guest and waits until it runs.
+        fn start() -> Self {
+            let (dir, kernel) = obedient();
+            let pty = openpty(None, None).unwrap();
+            let before = tcgetattr(&pty.slave).unwrap();
+            let mut child = Command::new("setsid")
+                .arg("--ctty")
+                .arg(assert_cmd::cargo::cargo_bin("pvh-vmm"))
+                .arg("run")
+                .arg(kernel)
+                .args(["--memory", "4M"])
+                .stdin(pty.slave.try_clone().unwrap())
+                .stdout(Stdio::piped())
+                .spawn()
+                .unwrap();
+            let mut booted = [0];
+            child
+                .stdout
+                .as_mut()
+                .unwrap()
+                .read_exact(&mut booted)
+                .unwrap();
+            assert_eq!(&booted, b"B");
+            let keyboard = File::from(pty.master);
+            Self {
+                child,
+                keyboard,
+                terminal: pty.slave,
+                before,
+                _dir: dir,
+            }
+        }
+
+        fn type_keys(&mut self, keys: &[u8]) {
+            self.keyboard.write_all(keys).unwrap();
+        }
+
+        fn signal(&self, signal: Signal) {
+            let pid = Pid::from_raw(i32::try_from(self.child.id()).unwrap());
+            kill(pid, signal).unwrap();
+        }
+
+        fn is_raw(&self) -> bool {
+            let flags = tcgetattr(&self.terminal).unwrap().local_flags;
+            !flags.intersects(LocalFlags::ICANON | LocalFlags::ECHO | LocalFlags::ISIG)
+        }
+
+        /// Waits for the end, and checks that the terminal is as it was.
+        fn end(mut self) -> ExitStatus {
+            let patience = Instant::now();
+            let status = loop {
+                if let Some(status) = self.child.try_wait().unwrap() {
+                    break status;
+                }
+                assert!(
+                    patience.elapsed() < Duration::from_secs(20),
+                    "it does not end"
+                );
+                sleep(Duration::from_millis(5));
+            };
+            let after = tcgetattr(&self.terminal).unwrap();
+            assert_eq!(after, self.before);
+            status
+        }
+    }
+
+    fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+        let patience = Instant::now();
+        while !holds() {
+            assert!(
+                patience.elapsed() < Duration::from_secs(10),
+                "never: {what}"
+            );
+            sleep(Duration::from_millis(5));
+        }
+    }
+
+    #[test]
+    #[ignore = "needs /dev/kvm"]
+    fn the_terminal_is_raw_while_the_guest_runs_and_restored_when_it_powers_off() {
+        let mut session = Session::start();
+        assert!(session.is_raw());
+        session.type_keys(b"P");
+        assert_eq!(session.end().code(), Some(0));
+    }
+
+    #[test]
+    #[ignore = "needs /dev/kvm"]
+    fn ctrl_c_goes_to_the_guest() {
+        let mut session = Session::start();
+        session.type_keys(b"\x03");
+        let mut echo = [0];
+        session
+            .child
+            .stdout
+            .as_mut()
+            .unwrap()
+            .read_exact(&mut echo)
+            .unwrap();
+        assert_eq!(echo, [3]);
+        session.type_keys(b"P");
+        assert_eq!(session.end().code(), Some(0));
+    }
+
+    #[test]
+    #[ignore = "needs /dev/kvm"]
+    fn a_crash_restores_the_terminal() {
+        let mut session = Session::start();
+        session.type_keys(b"X");
+        assert_eq!(session.end().code(), Some(5));
+    }
+
+    #[test]
+    #[ignore = "needs /dev/kvm"]
+    fn ctrl_a_x_ends_a_guest_that_hangs_and_does_not_listen() {
+        let mut session = Session::start();
+        session.type_keys(b"H");
+        for _ in 0..20 {
+            session.type_keys(&[b'x'; 100]);
+        }
+        session.type_keys(b"\x01x");
+        assert_eq!(session.end().code(), Some(130));
+    }
+
+    #[test]
+    #[ignore = "needs /dev/kvm"]
+    fn a_signal_ends_the_guest_with_128_and_its_number() {
+        for signal in [
+            Signal::SIGTERM,
+            Signal::SIGINT,
+            Signal::SIGHUP,
+            Signal::SIGQUIT,
+        ] {
+            let session = Session::start();
+            session.signal(signal);
+            assert_eq!(session.end().code(), Some(128 + signal as i32), "{signal}");
+        }
+    }
+
+    #[test]
+    #[ignore = "needs /dev/kvm"]
+    fn a_stop_gives_the_terminal_back_and_continuing_takes_it_again() {
+        let mut session = Session::start();
+        session.signal(Signal::SIGTSTP);
+        eventually("the terminal is given back", || !session.is_raw());
+        session.signal(Signal::SIGCONT);
+        eventually("the terminal is raw again", || session.is_raw());
+        session.type_keys(b"P");
+        assert_eq!(session.end().code(), Some(0));
+    }
+}
