@@ -1,0 +1,83 @@
+# shellcheck shell=bash
+# What the lab needs of Debian: tools, which are installed where missing, and packages that are only unpacked
+# into $cache. Sourced by `run` and by the tests.
+: "${cache:?is where packages are kept}"
+
+die() {
+	echo "lab: $1" >&2
+	exit "${2:-1}"
+}
+
+# Runs a command as root, or fails where that is not to be had without a password.
+as_root() {
+	if [ "$(id -u)" = 0 ]; then "$@"; else sudo -n "$@"; fi
+}
+
+# Makes sure of commands, each given as command:package.
+need_tools() {
+	local pair missing=()
+	for pair; do
+		command -v "${pair%%:*}" >/dev/null || missing+=("${pair#*:}")
+	done
+	[ ${#missing[@]} -gt 0 ] || return 0
+	echo "lab: installing ${missing[*]}" >&2
+	as_root apt-get -qq update >&2 || true
+	as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq -y --no-install-recommends \
+		-o DPkg::Lock::Timeout=120 install "${missing[@]}" >&2 ||
+		die "needs packages; run as root: apt-get install ${missing[*]}" 3
+}
+
+# The newest package whose whole name matches an extended regular expression.
+newest() {
+	apt-cache search --names-only "^$1\$" | cut -d' ' -f1 | sort -V | tail -n 1
+}
+
+# Downloads the newest match of $1 into the directory $2; once more with fresh lists where that fails.
+download() {
+	local attempt package
+	for attempt in now refreshed; do
+		[ "$attempt" = now ] || as_root apt-get -qq update >&2 || true
+		package=$(newest "$1")
+		[ -n "$package" ] || continue
+		echo "lab: downloading $package" >&2
+		if (cd "$2" && apt-get -qq -o APT::Sandbox::User=root download "$package" >&2); then return 0; fi
+	done
+	die "no package $1 could be downloaded; is apt configured? (as root: apt-get update)" 3
+}
+
+# Keeps in $cache/$1 what the function $3 makes of the unpacked newest match of $2. It is called in an empty
+# directory with the path of the unpacked package. The directory is renamed into place when it is whole,
+# so that what was interrupted is never used.
+cached() {
+	local home=$cache/$1 new
+	[ -d "$home" ] && return 0
+	new=$(mktemp -d "$cache/new.XXXXXX")
+	mkdir -p "$new/deb" "$new/root" "$new/keep" "$(dirname "$home")"
+	# In the chain, for `set -e` does nothing on the left of `||`.
+	(
+		download "$2" "$new/deb" &&
+			dpkg -x "$new"/deb/*.deb "$new/root" &&
+			basename "$new"/deb/*.deb >"$new/keep/package" &&
+			cd "$new/keep" && "$3" "$new/root"
+	) || { rm -rf "$new"; die "$1 is not to be had" 3; }
+	mv "$new/keep" "$home"
+	rm -rf "$new"
+}
+
+# Keeps of a kernel package: vmlinuz, and the modules of kvm_amd in the order they load, as modules/NN-name.ko.
+keep_kernel() {
+	local version number=10 kind file name order
+	version=$(basename "$1"/lib/modules/*)
+	cp "$1"/boot/vmlinuz-* vmlinuz && mkdir modules || return
+	depmod -b "$1" "$version" && order=$(modprobe -d "$1" -S "$version" --show-depends kvm_amd) || return
+	while read -r kind file _; do
+		[ "$kind" = insmod ] || continue
+		name=modules/$number-$(basename "$file")
+		cp "$file" "$name" || return
+		case $name in *.xz) xz -d "$name" || return ;; esac
+		number=$((number + 1))
+	done <<<"$order"
+	[ "$number" -gt 10 ]
+}
+
+keep_busybox() { cp "$1"/bin/busybox busybox; }
