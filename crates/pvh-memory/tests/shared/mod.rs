@@ -277,38 +277,38 @@ pub(crate) fn a_reference_is_memory_too(memory: &dyn GuestMemory) {
     assert_eq!(&buf, b"through \0 re");
 }
 
-/// Each thread sets bits of its own in two words, one bit at a time; every bit was clear before.
+/// Each thread sets and clears one bit of its own in the same words; nobody else may change it.
 pub(crate) fn threads_lose_no_bit_of_a_word(memory: &(dyn GuestMemory + Sync)) {
-    for _ in 0..50 {
-        memory.zero(Gpa(0x0ff8), 16).unwrap();
-        std::thread::scope(|threads| {
-            for thread in 0..4 {
-                threads.spawn(move || {
-                    for bit in (thread..32).step_by(4) {
-                        let before = memory.atomic_u32(Gpa(0x0ffc), WordOp::Or(1 << bit));
-                        assert_eq!(before.unwrap() & (1 << bit), 0);
-                        let before = memory.atomic_u64(Gpa(0x1000), WordOp::Or(1 << (2 * bit)));
-                        assert_eq!(before.unwrap() & (1 << (2 * bit)), 0);
-                    }
-                });
-            }
-        });
-        assert_eq!(
-            memory.atomic_u64(Gpa(0x0ff8), WordOp::Load),
-            Ok(0xffff_ffff_0000_0000)
-        );
-        assert_eq!(
-            memory.atomic_u64(Gpa(0x1000), WordOp::Load),
-            Ok(0x5555_5555_5555_5555)
-        );
-    }
+    let together = std::sync::Barrier::new(4);
+    memory.zero(Gpa(0x0ff8), 16).unwrap();
+    std::thread::scope(|threads| {
+        for thread in 0..4 {
+            let (half, bit) = (1_u32 << (8 * thread), 1_u64 << (16 * thread));
+            let together = &together;
+            threads.spawn(move || {
+                together.wait();
+                for _ in 0..30_000 {
+                    let before = memory.atomic_u32(Gpa(0x0ffc), WordOp::Or(half));
+                    assert_eq!(before.unwrap() & half, 0);
+                    let before = memory.atomic_u64(Gpa(0x1000), WordOp::Or(bit));
+                    assert_eq!(before.unwrap() & bit, 0);
+                    let before = memory.atomic_u32(Gpa(0x0ffc), WordOp::And(!half));
+                    assert_eq!(before.unwrap() & half, half);
+                    let before = memory.atomic_u64(Gpa(0x1000), WordOp::And(!bit));
+                    assert_eq!(before.unwrap() & bit, bit);
+                }
+            });
+        }
+    });
 }
 
 /// A counter made of compare-exchange in each half of one 64-bit word.
 pub(crate) fn threads_lose_no_exchange(memory: &(dyn GuestMemory + Sync)) {
-    const ROUNDS: u32 = 2000;
+    const ROUNDS: u32 = 30_000;
+    let together = std::sync::Barrier::new(4);
     memory.zero(Gpa(0x1000), 8).unwrap();
     let count = |at: Gpa| {
+        together.wait();
         for _ in 0..ROUNDS {
             let mut expected = 0;
             loop {
@@ -323,6 +323,7 @@ pub(crate) fn threads_lose_no_exchange(memory: &(dyn GuestMemory + Sync)) {
     };
     std::thread::scope(|threads| {
         for at in [0x1000, 0x1004, 0x1000, 0x1004] {
+            let count = &count;
             threads.spawn(move || count(Gpa(at)));
         }
     });
@@ -330,20 +331,24 @@ pub(crate) fn threads_lose_no_exchange(memory: &(dyn GuestMemory + Sync)) {
     assert_eq!(memory.atomic_u64(Gpa(0x1000), WordOp::Load), Ok(both));
 }
 
-/// Three threads own the bytes of two words in turn; a write that put back what it once read of a
+/// Four threads own the bytes of two words in turn; a write that put back what it once read of a
 /// neighbour's byte would be seen by the neighbour.
 pub(crate) fn threads_that_write_side_by_side_do_not_disturb_each_other(
     memory: &(dyn GuestMemory + Sync),
 ) {
+    let together = std::sync::Barrier::new(4);
     std::thread::scope(|threads| {
-        for (at, len) in [(0x1001, 2), (0x1003, 9), (0x100c, 4)] {
+        for (at, len) in [(0x1000, 3), (0x1003, 1), (0x1004, 7), (0x100b, 5)] {
+            let together = &together;
             threads.spawn(move || {
-                for round in 0..2000 {
-                    let bytes = pattern(len, u8::try_from(round % 200).unwrap());
-                    memory.write(Gpa(at), &bytes).unwrap();
-                    let mut back = vec![0; len];
-                    memory.read(Gpa(at), &mut back).unwrap();
-                    assert_eq!(back, bytes, "round {round} at {at:#x}");
+                let mut back = [0; 7];
+                together.wait();
+                for round in 0..30_000_u32 {
+                    let [byte, ..] = round.to_le_bytes();
+                    let bytes = &[byte; 7][..len];
+                    memory.write(Gpa(at), bytes).unwrap();
+                    memory.read(Gpa(at), &mut back[..len]).unwrap();
+                    assert_eq!(&back[..len], bytes, "round {round} at {at:#x}");
                 }
             });
         }
