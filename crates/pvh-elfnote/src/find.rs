@@ -1,0 +1,114 @@
+use crate::{
+    ElfError, Header, MAX_NOTES, NoEntry, NoteWalk, Origin, ProgramHeader, ReadError, Source, Text,
+    XenNotes,
+};
+
+/// Why the notes of an image forbid to boot it, or could not be read.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum NoteError {
+    /// The image requires a feature that Xen does not know.
+    #[error("Xen note FEATURES at file offset {offset:#x} requires \"{name}\", which is not known")]
+    UnknownRequired {
+        /// Where the note begins in the file.
+        offset: u64,
+        /// The name of the feature.
+        name: Text,
+    },
+    /// A section header cannot be read, and no segment has a Xen note.
+    #[error("cannot look for notes in the sections")]
+    Sections(#[source] ElfError),
+    /// The source failed.
+    #[error("cannot read the notes")]
+    Unreadable(#[source] ReadError),
+}
+
+/// Why [`scan`] found no way into an image.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ScanError {
+    /// The file is not an ELF file that can be read.
+    #[error("not a usable ELF file")]
+    Elf(#[source] ElfError),
+    /// Its notes forbid to boot it.
+    #[error("its notes cannot be used")]
+    Notes(#[source] NoteError),
+    /// It has no usable entry note.
+    #[error("no PVH entry point")]
+    NoEntry(#[source] NoEntry),
+}
+
+/// Finds the notes of an image, given all its program headers in table order.
+///
+/// Every segment of notes is walked; the sections of notes are only if no segment had a Xen note. A walk ends at a
+/// record that cannot be right, and goes on with the next segment: what was found stays. All in all
+/// [`MAX_NOTES`] records are looked at.
+///
+/// # Errors
+///
+/// [`NoteError`] if the image must not be booted whatever its entry, or if `source` fails. That there is no entry is
+/// not an error here: see [`XenNotes::require_entry`].
+pub fn find_notes<S: Source + ?Sized>(
+    source: &S,
+    header: &Header,
+    segments: impl IntoIterator<Item = ProgramHeader>,
+) -> Result<XenNotes, NoteError> {
+    let mut finder = Finder {
+        source,
+        notes: XenNotes::new(),
+        notes_left: MAX_NOTES,
+    };
+    for segment in segments.into_iter().filter(ProgramHeader::is_note) {
+        finder.walk(segment.offset, segment.file_size)?;
+    }
+    if finder.notes.count > 0 {
+        return Ok(finder.notes);
+    }
+    // index 0 is the null section
+    for section in header.section_headers(source).skip(1) {
+        let section = section.map_err(NoteError::Sections)?;
+        if section.is_note() {
+            finder.notes.origin = Origin::Sections;
+            finder.walk(section.offset, section.size)?;
+        }
+    }
+    Ok(finder.notes)
+}
+
+/// Reads headers and notes of a whole file in memory.
+///
+/// # Errors
+///
+/// [`ScanError`] if it is not an ELF file, if its notes forbid to boot it, or if it has no entry: the chain of
+/// sources says where and why.
+pub fn scan(file: &[u8]) -> Result<XenNotes, ScanError> {
+    let header = Header::read(file).map_err(ScanError::Elf)?;
+    let mut failed = None;
+    let segments = header.segments(file).map_while(|segment| {
+        let segment = segment.map_err(|error| failed = Some(error));
+        segment.ok()
+    });
+    let notes = find_notes(file, &header, segments).map_err(ScanError::Notes)?;
+    match (failed, notes.require_entry()) {
+        (Some(error), _) => Err(ScanError::Elf(error)),
+        (None, Err(reason)) => Err(ScanError::NoEntry(reason)),
+        (None, Ok(_)) => Ok(notes),
+    }
+}
+
+struct Finder<'s, S: ?Sized> {
+    source: &'s S,
+    notes: XenNotes,
+    notes_left: u32,
+}
+
+impl<S: Source + ?Sized> Finder<'_, S> {
+    fn walk(&mut self, offset: u64, len_bytes: u64) -> Result<(), NoteError> {
+        let mut walk = NoteWalk::bounded(self.source, offset, len_bytes, self.notes_left);
+        for item in &mut walk {
+            self.notes.take(self.source, item)?;
+        }
+        self.notes_left = walk.notes_left();
+        Ok(())
+    }
+}
