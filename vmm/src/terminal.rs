@@ -88,3 +88,66 @@ fn put_back(found: &Termios) {
 
 /// What the terminal was before [`RawTerminal::enter`].
 static FOUND: Mutex<Option<Termios>> = Mutex::new(None);
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        env,
+        process::{Command, Stdio},
+    };
+
+    use nix::{
+        pty::openpty,
+        sys::termios::{InputFlags, LocalFlags},
+    };
+
+    use super::*;
+
+    #[test]
+    fn raw_mode_passes_every_key_and_keeps_line_feeds_on_output() {
+        let pty = openpty(None, None).unwrap();
+        let found = tcgetattr(&pty.slave).unwrap();
+        assert!(
+            found
+                .local_flags
+                .contains(LocalFlags::ICANON | LocalFlags::ECHO)
+        );
+        let raw = raw(found.clone());
+        let keys = LocalFlags::ICANON | LocalFlags::ECHO | LocalFlags::ISIG | LocalFlags::IEXTEN;
+        assert!(!raw.local_flags.intersects(keys));
+        assert!(
+            !raw.input_flags
+                .intersects(InputFlags::ICRNL | InputFlags::IXON)
+        );
+        assert_eq!(raw.output_flags, found.output_flags);
+    }
+
+    #[test]
+    fn a_panic_restores_the_terminal_without_any_destructor() {
+        const CHILD: &str = "PVH_VMM_TEST_PANICS";
+        if env::var_os(CHILD).is_some() {
+            let guard = RawTerminal::enter()
+                .unwrap()
+                .expect("a terminal of our own");
+            std::mem::forget(guard);
+            panic!("on purpose");
+        }
+        let pty = openpty(None, None).unwrap();
+        let before = tcgetattr(&pty.slave).unwrap();
+        let child = Command::new("setsid")
+            .args(["--ctty", "--wait"])
+            .arg(env::current_exe().unwrap())
+            .args(["--exact", "--nocapture"])
+            .arg("terminal::tests::a_panic_restores_the_terminal_without_any_destructor")
+            .env(CHILD, "1")
+            .stdin(pty.slave.try_clone().unwrap())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let done = child.wait_with_output().unwrap();
+        assert!(!done.status.success());
+        assert!(String::from_utf8_lossy(&done.stderr).contains("on purpose"));
+        assert_eq!(tcgetattr(&pty.slave).unwrap(), before);
+    }
+}
