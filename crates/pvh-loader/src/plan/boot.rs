@@ -1,0 +1,325 @@
+//! What is booted besides the kernel.
+
+use std::{fs::File, io, path::Path};
+
+use pvh_abi::{
+    Gpa,
+    start_info::{MemmapKind, StartInfoFlags},
+};
+use pvh_start_info::{Builder, Generation, LINUX_MEMMAP_LIMIT, MemmapRange, Module};
+
+use super::PlanError;
+use crate::layout::{GuestRange, ISA_END};
+
+/// What a guest gets besides its kernel.
+///
+/// Fill what differs and take the rest from [`Boot::default`]; only `memmap` must be given, for
+/// without RAM nothing has a place.
+#[derive(Debug)]
+pub struct Boot {
+    /// Which form of the start info the guest gets; version 1 by default.
+    pub generation: Generation,
+    /// The kernel's command line, without a NUL.
+    pub cmdline: Vec<u8>,
+    /// The modules, in order; Linux takes the first as its initrd.
+    pub modules: Vec<ModuleSource>,
+    /// The memory of the guest. Everything is placed in its RAM, minus whatever another entry covers.
+    /// Only a version 1 start info tells the guest.
+    pub memmap: Vec<MemmapRange>,
+    /// Which memory map the start info has.
+    pub memmap_rule: MemmapRule,
+    /// Address of the ACPI RSDP, whose bytes are then kept free. The draft cannot tell the guest.
+    pub rsdp: Option<Gpa>,
+    /// SIF_* bits.
+    pub flags: StartInfoFlags,
+    /// What nothing may be put into besides what `memmap` says: ACPI tables in RAM, for example.
+    pub reserved: Vec<GuestRange>,
+}
+
+/// Which memory map a version 1 start info has; the other generations have none.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum MemmapRule {
+    /// At most [`MemmapRule::LINUX_LIMIT`] entries; a longer one is refused.
+    #[default]
+    Linux,
+    /// Any number of entries, for guests that are known to take them.
+    AnyLength,
+    /// No entry: the guest asks for its memory map in another way (a hypercall).
+    Omit,
+}
+
+impl MemmapRule {
+    /// How many entries Linux takes.
+    pub const LINUX_LIMIT: usize = LINUX_MEMMAP_LIMIT;
+}
+
+impl Default for Boot {
+    /// A version 1 boot with nothing in it, not even memory.
+    fn default() -> Self {
+        Self {
+            generation: Generation::V1,
+            cmdline: Vec::new(),
+            modules: Vec::new(),
+            memmap: Vec::new(),
+            memmap_rule: MemmapRule::default(),
+            rsdp: None,
+            flags: StartInfoFlags::NONE,
+            reserved: Vec::new(),
+        }
+    }
+}
+
+impl Boot {
+    /// Checks what can be checked without an image.
+    pub(super) fn check(&self) -> Result<(), PlanError> {
+        let memmap = self
+            .memmap
+            .iter()
+            .map(|entry| ("memory map", range_of(entry)));
+        let reserved = self
+            .reserved
+            .iter()
+            .map(|&range| ("reserved ranges", range));
+        for (list, GuestRange { start, len_bytes }) in memmap.chain(reserved) {
+            if start.checked_add(len_bytes).is_none() {
+                return Err(PlanError::RangeWraps {
+                    list,
+                    start,
+                    len_bytes,
+                });
+            }
+        }
+        let (count, limit) = (self.guest_memmap().len(), MemmapRule::LINUX_LIMIT);
+        if self.memmap_rule == MemmapRule::Linux && count > limit {
+            return Err(PlanError::MemmapTooLong { count, limit });
+        }
+        Ok(())
+    }
+
+    /// The RAM, and what is taken of it from the start.
+    pub(super) fn memory(&self) -> (Vec<GuestRange>, Vec<GuestRange>) {
+        let (ram, other): (Vec<_>, Vec<_>) = self
+            .memmap
+            .iter()
+            .partition(|entry| entry.kind == MemmapKind::RAM);
+        let rsdp = self.rsdp.map(|at| GuestRange::new(at, RSDP_BYTES));
+        let other = other.into_iter().map(range_of);
+        let taken = other.chain(self.reserved.iter().copied()).chain(rsdp);
+        (ram.into_iter().map(range_of).collect(), taken.collect())
+    }
+
+    /// Length of the start info with all it points to.
+    pub(super) fn start_info_bytes(&self) -> Result<u64, PlanError> {
+        // The length does not depend on where the modules are, nor on how long they are.
+        let anywhere = self
+            .modules
+            .iter()
+            .map(|_| GuestRange::new(Gpa(ISA_END), 0));
+        let table = self.module_table(anywhere);
+        self.builder(&table)
+            .size_bytes()
+            .map_err(PlanError::StartInfo)
+    }
+
+    /// The module table for modules at these places.
+    ///
+    /// Each module has a command line, an empty one at least: FreeBSD compares without a look at
+    /// the pointer. The draft's entries have no such field.
+    pub(crate) fn module_table(
+        &self,
+        places: impl IntoIterator<Item = GuestRange>,
+    ) -> Vec<Module<'_>> {
+        let none = (self.generation != Generation::Draft).then_some(&[][..]);
+        let modules = self
+            .modules
+            .iter()
+            .zip(places)
+            .map(|(module, place)| Module {
+                paddr: place.start,
+                size_bytes: place.len_bytes,
+                cmdline: module.cmdline.as_deref().or(none),
+            });
+        modules.collect()
+    }
+
+    /// The builder of the start info.
+    ///
+    /// There is a command line, an empty one at least: NetBSD reads it without a look at the pointer.
+    pub(crate) fn builder<'a>(&'a self, modules: &'a [Module<'a>]) -> Builder<'a> {
+        let builder = Builder::new(self.generation)
+            .cmdline(&self.cmdline)
+            .modules(modules)
+            .memmap(self.guest_memmap())
+            .flags(self.flags);
+        match self.rsdp {
+            Some(rsdp) if self.generation != Generation::Draft => builder.rsdp(rsdp),
+            _ => builder,
+        }
+    }
+
+    /// The memory map that the guest gets to see.
+    fn guest_memmap(&self) -> &[MemmapRange] {
+        match (self.generation, self.memmap_rule) {
+            (_, MemmapRule::Omit) | (Generation::Draft | Generation::V0, _) => &[],
+            _ => &self.memmap,
+        }
+    }
+}
+
+/// A module: its bytes, and its command line.
+#[derive(Debug)]
+pub struct ModuleSource {
+    data: ModuleData,
+    /// Its command line, without a NUL.
+    pub cmdline: Option<Vec<u8>>,
+}
+
+/// Where the bytes of a module are.
+#[derive(Debug)]
+pub(crate) enum ModuleData {
+    /// In a file of this length.
+    File { file: File, len_bytes: u64 },
+    /// In memory.
+    Bytes(Vec<u8>),
+}
+
+/// Why a module cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ModuleError {
+    /// The file cannot be opened or looked at.
+    #[error("the module cannot be opened")]
+    Open(#[source] io::Error),
+    /// It is a directory, a pipe or a device: its length is not known beforehand.
+    #[error("the module is not a regular file")]
+    NotRegular,
+}
+
+impl ModuleSource {
+    /// Opens the file at `path`; its bytes are read at commit, a piece at a time.
+    ///
+    /// # Errors
+    ///
+    /// [`ModuleError::Open`] if it cannot be opened, [`ModuleError::NotRegular`] for anything but a
+    /// regular file.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self, ModuleError> {
+        // Before opening, too: to open a pipe waits for its other end.
+        let metadata = std::fs::metadata(&path).map_err(ModuleError::Open)?;
+        if !metadata.is_file() {
+            return Err(ModuleError::NotRegular);
+        }
+        Self::from_file(File::open(path).map_err(ModuleError::Open)?)
+    }
+
+    /// Takes an open file, of which nothing is read before commit.
+    ///
+    /// # Errors
+    ///
+    /// As [`ModuleSource::open`].
+    pub fn from_file(file: File) -> Result<Self, ModuleError> {
+        let metadata = file.metadata().map_err(ModuleError::Open)?;
+        if !metadata.is_file() {
+            return Err(ModuleError::NotRegular);
+        }
+        let data = ModuleData::File {
+            file,
+            len_bytes: metadata.len(),
+        };
+        Ok(Self {
+            data,
+            cmdline: None,
+        })
+    }
+
+    /// Takes bytes in memory.
+    #[must_use]
+    pub const fn from_bytes(bytes: Vec<u8>) -> Self {
+        Self {
+            data: ModuleData::Bytes(bytes),
+            cmdline: None,
+        }
+    }
+
+    /// Gives the module a command line.
+    #[must_use]
+    pub fn with_cmdline(mut self, cmdline: impl Into<Vec<u8>>) -> Self {
+        self.cmdline = Some(cmdline.into());
+        self
+    }
+
+    /// The length of the module; of a file, its length when it was opened.
+    #[must_use]
+    pub const fn len_bytes(&self) -> u64 {
+        match &self.data {
+            ModuleData::File { len_bytes, .. } => *len_bytes,
+            ModuleData::Bytes(bytes) => bytes.len() as u64,
+        }
+    }
+
+    pub(crate) const fn data(&self) -> &ModuleData {
+        &self.data
+    }
+}
+
+const fn range_of(entry: &MemmapRange) -> GuestRange {
+    GuestRange::new(entry.start, entry.len_bytes)
+}
+
+/// Length of an RSDP of revision 2.
+const RSDP_BYTES: u64 = 36;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_and_a_missing_file_are_no_modules() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(matches!(
+            ModuleSource::open(dir.path()),
+            Err(ModuleError::NotRegular)
+        ));
+        let missing = dir.path().join("missing");
+        assert!(matches!(
+            ModuleSource::open(missing),
+            Err(ModuleError::Open(_))
+        ));
+        let handle = File::open(dir.path()).unwrap();
+        assert!(matches!(
+            ModuleSource::from_file(handle),
+            Err(ModuleError::NotRegular)
+        ));
+    }
+
+    #[test]
+    fn a_file_and_bytes_have_their_length() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("initrd");
+        std::fs::write(&path, b"12345").unwrap();
+        assert_eq!(ModuleSource::open(&path).unwrap().len_bytes(), 5);
+        assert_eq!(ModuleSource::from_bytes(vec![0; 3]).len_bytes(), 3);
+    }
+
+    #[test]
+    fn a_module_without_a_command_line_has_an_empty_one_but_in_the_draft() {
+        let modules = || vec![ModuleSource::from_bytes(vec![1])];
+        let boot = Boot {
+            modules: modules(),
+            ..Boot::default()
+        };
+        let [module] = &boot.module_table([GuestRange::new(Gpa(0x1000), 1)])[..] else {
+            panic!()
+        };
+        assert_eq!(module.cmdline, Some(&b""[..]));
+        let draft = Boot {
+            generation: Generation::Draft,
+            modules: modules(),
+            ..Boot::default()
+        };
+        let [module] = &draft.module_table([GuestRange::new(Gpa(0x1000), 1)])[..] else {
+            panic!()
+        };
+        assert_eq!(module.cmdline, None);
+    }
+}

@@ -1,0 +1,248 @@
+use core::fmt;
+
+use pvh_abi::Gpa;
+use pvh_start_info::BuildError;
+
+use crate::layout::GuestRange;
+
+/// Why a boot cannot be planned. Nothing has been written: planning does not see guest memory.
+///
+/// Segments and modules are counted from 0.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum PlanError {
+    /// The memory map has no RAM below 4 GiB.
+    #[error("the memory map has no RAM below 4 GiB")]
+    NoRam,
+    /// An entry of the memory map, or a reserved range, runs past the end of the address space.
+    #[error("{len_bytes} bytes at {start} of the {list} run past the end of the address space")]
+    RangeWraps {
+        /// "memory map" or "reserved ranges".
+        list: &'static str,
+        /// Where it begins.
+        start: Gpa,
+        /// Its length in bytes.
+        len_bytes: u64,
+    },
+    /// The memory map is longer than Linux can take.
+    #[error("the memory map has {count} entries, more than {limit}")]
+    MemmapTooLong {
+        /// How many there are.
+        count: usize,
+        /// How many there may be.
+        limit: usize,
+    },
+    /// The image has no byte to load.
+    #[error("the image has no loadable segment")]
+    NoSegments,
+    /// A segment has more bytes in the file than in memory.
+    #[error("segment {index}: {file_size} bytes in the file, only {mem_size} in memory")]
+    SegmentFileSize {
+        /// Which segment.
+        index: usize,
+        /// Its length in the file.
+        file_size: u64,
+        /// Its length in memory.
+        mem_size: u64,
+    },
+    /// A segment's bytes are not all in the file.
+    #[error(
+        "segment {index}: {file_size} bytes at file offset {file_offset:#x} run past the end of \
+         the file, {file_len_bytes:#x}"
+    )]
+    SegmentPastFile {
+        /// Which segment.
+        index: usize,
+        /// Where its bytes begin in the file.
+        file_offset: u64,
+        /// How many there are.
+        file_size: u64,
+        /// Length of the file.
+        file_len_bytes: u64,
+    },
+    /// A segment does not end below 4 GiB.
+    #[error("segment {index}: {mem_size} bytes at {at} do not end below 4 GiB")]
+    SegmentTooHigh {
+        /// Which segment.
+        index: usize,
+        /// Where it begins.
+        at: Gpa,
+        /// Its length in memory.
+        mem_size: u64,
+    },
+    /// Two segments want the same bytes.
+    #[error("segments {first} and {second} overlap at {at}")]
+    SegmentsOverlap {
+        /// The one that begins lower.
+        first: usize,
+        /// The other.
+        second: usize,
+        /// The first byte of both.
+        at: Gpa,
+    },
+    /// A segment's place is not free RAM, and the image cannot be moved.
+    #[error("segment {index} ({range}): {obstacle} at {at}")]
+    SegmentBlocked {
+        /// Which segment.
+        index: usize,
+        /// The range it wants.
+        range: GuestRange,
+        /// The first byte it cannot have.
+        at: Gpa,
+        /// What is there.
+        obstacle: Obstacle,
+        /// What would help.
+        fix: Fix,
+    },
+    /// The image must be moved and asks for an alignment that is not a power of two.
+    #[error("the image must be moved, but its alignment {align:#x} is not a power of two")]
+    RelocationAlign {
+        /// The alignment it asks for.
+        align: u64,
+    },
+    /// The image must be moved, and there is no place that meets its conditions.
+    #[error(
+        "the image ({len_bytes} bytes) must be moved, and there is no free RAM for it from \
+         {min:#x} to {max:#x} at a multiple of {align:#x}"
+    )]
+    RelocationNoRoom {
+        /// Its length in memory, from first to last byte.
+        len_bytes: u64,
+        /// The alignment it asks for.
+        align: u64,
+        /// The lowest address it may have.
+        min: u64,
+        /// The highest address its last byte may have.
+        max: u64,
+        /// What would help.
+        fix: Fix,
+    },
+    /// The entry point is not in a segment.
+    #[error("the entry point {entry:#x} is in no segment of the image ({image})")]
+    EntryOutside {
+        /// The entry point.
+        entry: u32,
+        /// From the first segment to the last.
+        image: GuestRange,
+    },
+    /// A module does not fit into free RAM below 4 GiB.
+    #[error(
+        "module {index}: no room for {size_bytes} bytes below 4 GiB, the longest is \
+         {longest_bytes} bytes"
+    )]
+    NoRoomForModule {
+        /// Which module.
+        index: usize,
+        /// Its length.
+        size_bytes: u64,
+        /// Length of the longest room left.
+        longest_bytes: u64,
+        /// What would help.
+        fix: Fix,
+    },
+    /// The start info does not fit into free RAM below 1 GiB.
+    #[error(
+        "no room for {size_bytes} bytes of start info below 1 GiB, the longest is \
+         {longest_bytes} bytes"
+    )]
+    NoRoomForStartInfo {
+        /// Its length with all it points to.
+        size_bytes: u64,
+        /// Length of the longest room left.
+        longest_bytes: u64,
+        /// What would help.
+        fix: Fix,
+    },
+    /// The start info cannot be built.
+    #[error("the start info cannot be built")]
+    StartInfo(#[source] BuildError),
+}
+
+/// What is in the way of a segment.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum Obstacle {
+    /// No RAM.
+    NotRam,
+    /// RAM that is kept for something else.
+    Reserved,
+}
+
+impl fmt::Display for Obstacle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NotRam => "no RAM",
+            Self::Reserved => "a reserved range",
+        })
+    }
+}
+
+/// What would make a plan possible.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum Fix {
+    /// Give the guest this much RAM, contiguous from address 0 up.
+    MoreRam {
+        /// How much, at least.
+        ram_bytes: u64,
+    },
+    /// Make the modules smaller: no amount of RAM below 4 GiB holds them.
+    SmallerModules,
+    /// Make the command lines, the list of modules or the memory map shorter.
+    SmallerStartInfo,
+    /// Merge entries of the memory map, or allow a long one for a guest that takes it.
+    ShorterMemmap,
+    /// Keep the reserved ranges away from where the image wants to be.
+    MoveReserved,
+    /// Link the image elsewhere, or make it relocatable (a `PHYS32_RELOC` note).
+    Relink,
+    /// Build the image again: its program headers or its notes are wrong or missing.
+    Rebuild,
+    /// Correct the memory map given to the planner.
+    CorrectMemmap,
+}
+
+impl fmt::Display for Fix {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const MIB: u64 = 1 << 20;
+        f.write_str(match *self {
+            Self::MoreRam { ram_bytes } => {
+                return write!(
+                    f,
+                    "give the guest {} MiB of RAM or more",
+                    ram_bytes.div_ceil(MIB)
+                );
+            }
+            Self::SmallerModules => "use smaller modules (they must fit below 4 GiB)",
+            Self::SmallerStartInfo => "use shorter command lines or fewer modules",
+            Self::ShorterMemmap => "merge entries of the memory map",
+            Self::MoveReserved => "keep reserved ranges away from the image",
+            Self::Relink => "link the image elsewhere, or give it a PHYS32_RELOC note",
+            Self::Rebuild => "build the image again, its headers or notes are wrong",
+            Self::CorrectMemmap => "correct the memory map",
+        })
+    }
+}
+
+impl PlanError {
+    /// Returns what would make the plan possible.
+    #[must_use]
+    pub const fn fix(&self) -> Option<Fix> {
+        Some(match *self {
+            Self::NoRam | Self::RangeWraps { .. } => Fix::CorrectMemmap,
+            Self::MemmapTooLong { .. } => Fix::ShorterMemmap,
+            Self::NoSegments
+            | Self::SegmentFileSize { .. }
+            | Self::SegmentPastFile { .. }
+            | Self::SegmentsOverlap { .. }
+            | Self::RelocationAlign { .. }
+            | Self::EntryOutside { .. } => Fix::Rebuild,
+            Self::SegmentTooHigh { .. } => Fix::Relink,
+            Self::SegmentBlocked { fix, .. }
+            | Self::RelocationNoRoom { fix, .. }
+            | Self::NoRoomForModule { fix, .. }
+            | Self::NoRoomForStartInfo { fix, .. } => fix,
+            Self::StartInfo(_) => return None,
+        })
+    }
+}
