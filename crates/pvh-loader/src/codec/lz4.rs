@@ -1,0 +1,83 @@
+use super::{Target, UnpackError};
+
+/// Unpacks a legacy frame: after the magic, blocks of a 32-bit length and that many packed bytes.
+///
+/// The frame has no end mark. Four bytes with nothing behind them are no block: they are the length that the
+/// kernel's build appends, and come back as what is left.
+pub(super) fn unpack<'a>(target: &Target<'a>) -> Result<(Vec<u8>, &'a [u8]), UnpackError> {
+    let mut out = Vec::new();
+    target.reserve(&mut out, target.within_limit(target.expected_bytes))?;
+    let mut rest = target.packed.get(MAGIC_LEN..).unwrap_or_default();
+    while let Some((word, body)) = rest.split_first_chunk::<4>() {
+        if body.is_empty() {
+            return Ok((out, rest));
+        }
+        let len = u32::from_le_bytes(*word);
+        if len != MAGIC {
+            let Some((block, after)) = block(body, len) else {
+                return Err(cut_or_corrupt(target, rest, len));
+            };
+            append(target, &mut out, block, rest)?;
+            rest = after;
+        } else {
+            rest = body;
+        }
+    }
+    if rest.is_empty() {
+        Ok((out, rest))
+    } else {
+        Err(target.truncated())
+    }
+}
+
+fn block(body: &[u8], len: u32) -> Option<(&[u8], &[u8])> {
+    let len = usize::try_from(len)
+        .ok()
+        .filter(|len| (1..=MAX_PACKED).contains(len))?;
+    body.split_at_checked(len)
+}
+
+fn cut_or_corrupt(target: &Target<'_>, rest: &[u8], len: u32) -> UnpackError {
+    if usize::try_from(len).is_ok_and(|len| (1..=MAX_PACKED).contains(&len)) {
+        return target.truncated();
+    }
+    target.corrupt(rest, "a block's length is out of range")
+}
+
+fn append(
+    target: &Target<'_>,
+    out: &mut Vec<u8>,
+    block: &[u8],
+    rest: &[u8],
+) -> Result<(), UnpackError> {
+    let start = out.len();
+    let most = block.len().saturating_mul(MAX_RATIO).min(BLOCK_LEN);
+    let room = target
+        .within_limit(start.saturating_add(most))
+        .saturating_sub(start);
+    target.reserve(out, room)?;
+    out.resize(start.saturating_add(room), 0);
+    let into = out.get_mut(start..).unwrap_or_default();
+    match lz4_flex::block::decompress_into(block, into) {
+        Ok(len) => {
+            out.truncate(start.saturating_add(len));
+            Ok(())
+        }
+        Err(lz4_flex::block::DecompressError::OutputTooSmall { .. }) if room < most => {
+            Err(target.too_large())
+        }
+        Err(refused) => Err(target.corrupt(rest, refused)),
+    }
+}
+
+const MAGIC: u32 = 0x184c_2102;
+const MAGIC_LEN: usize = 4;
+
+/// What one block holds at most, unpacked.
+const BLOCK_LEN: usize = 8 << 20;
+
+/// And packed: the worst case of the format.
+const MAX_PACKED: usize = BLOCK_LEN + BLOCK_LEN / 255 + 16;
+
+/// More than a block can grow by: a byte of a match's length stands for at most 255.
+const MAX_RATIO: usize = 256;

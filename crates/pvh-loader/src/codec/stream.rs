@@ -1,0 +1,102 @@
+use std::io;
+
+use super::{Drained, Target, UnpackError};
+
+/// The content of a stream, and the bytes after it.
+type Unpacked<'a> = Result<(Vec<u8>, &'a [u8]), UnpackError>;
+
+pub(super) fn gzip<'a>(target: &Target<'a>) -> Unpacked<'a> {
+    let mut rest = target.packed;
+    let out = target.drain(&mut flate2::bufread::GzDecoder::new(&mut rest));
+    finish(target, rest, out)
+}
+
+pub(super) fn bzip2<'a>(target: &Target<'a>) -> Unpacked<'a> {
+    let mut rest = target.packed;
+    let out = target.drain(&mut bzip2::bufread::BzDecoder::new(&mut rest));
+    finish(target, rest, out)
+}
+
+pub(super) fn xz<'a>(target: &Target<'a>, max_window_bytes: u64) -> Unpacked<'a> {
+    let mut rest = target.packed;
+    let mut decoder =
+        lzma_rust2::XzReader::new_mem_limit(&mut rest, false, to_kib(max_window_bytes));
+    let out = target.drain(&mut decoder);
+    drop(decoder);
+    finish(target, rest, out)
+}
+
+pub(super) fn lzma<'a>(target: &Target<'a>, max_window_bytes: u64) -> Unpacked<'a> {
+    let mut source = target.packed;
+    let decoder =
+        lzma_rust2::LzmaReader::new_mem_limit(&mut source, to_kib(max_window_bytes), None);
+    let (out, unused) = match decoder {
+        Ok(mut decoder) => {
+            decoder.set_relaxed_end_condition(false);
+            let out = target.drain(&mut decoder);
+            let (_, unused) = decoder.into_parts();
+            (out, unused.len())
+        }
+        Err(refused) => (Err(Drained::Decoder(refused)), 0),
+    };
+    let read = target
+        .packed
+        .len()
+        .saturating_sub(source.len())
+        .saturating_sub(unused);
+    finish(target, target.packed.get(read..).unwrap_or_default(), out)
+}
+
+pub(super) fn zstd<'a>(target: &Target<'a>, max_window_bytes: u64) -> Unpacked<'a> {
+    let mut rest = target.packed;
+    let decoder =
+        ruzstd::decoding::StreamingDecoder::new_with_max_window_size(&mut rest, max_window_bytes);
+    let out = match decoder {
+        Ok(mut decoder) => target.drain(&mut decoder).and_then(|out| {
+            let frame = decoder.into_frame_decoder();
+            let stated = frame.get_checksum_from_data();
+            if stated.is_some() && stated != frame.get_calculated_checksum() {
+                return Err(Drained::Decoder(io::Error::other(
+                    "the checksum does not match",
+                )));
+            }
+            Ok(out)
+        }),
+        Err(refused) => Err(Drained::Decoder(io::Error::other(refused))),
+    };
+    finish(target, rest, out)
+}
+
+/// Names what a decoder said.
+fn finish<'a>(target: &Target<'a>, rest: &'a [u8], out: Result<Vec<u8>, Drained>) -> Unpacked<'a> {
+    match out {
+        Ok(out) => Ok((out, rest)),
+        Err(Drained::Bound(bound)) => Err(bound),
+        Err(Drained::Decoder(cause)) if is_end(&cause) => Err(target.truncated()),
+        Err(Drained::Decoder(cause)) => Err(target.corrupt(rest, cause)),
+    }
+}
+
+/// Tells whether the decoder ran out of bytes; some say so only in the causes of their error.
+fn is_end(error: &io::Error) -> bool {
+    if error.kind() == io::ErrorKind::UnexpectedEof {
+        return true;
+    }
+    let mut cause = error
+        .get_ref()
+        .map(|inner| inner as &(dyn std::error::Error + 'static));
+    while let Some(inner) = cause {
+        if inner.downcast_ref::<io::Error>().is_some_and(is_end) {
+            return true;
+        }
+        cause = inner.source();
+    }
+    false
+}
+
+fn to_kib(bytes: u64) -> u32 {
+    // The decoder takes the largest value for no limit.
+    u32::try_from(bytes >> 10)
+        .unwrap_or(u32::MAX)
+        .min(u32::MAX.saturating_sub(1))
+}

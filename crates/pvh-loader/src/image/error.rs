@@ -1,0 +1,253 @@
+use std::{fmt, io};
+
+use pvh_elfnote::{ElfError, NoEntry, NoteError};
+
+use crate::codec::{Codec, UnpackError};
+
+/// Why a file is not an image that can be booted.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ImageError {
+    /// The file cannot be opened.
+    #[error("cannot open the kernel")]
+    Open {
+        /// The host's reason.
+        #[source]
+        source: io::Error,
+    },
+    /// A directory was given.
+    #[error("the kernel is a directory")]
+    Directory,
+    /// A device was given.
+    #[error("the kernel is neither a regular file nor a pipe")]
+    NotAFile,
+    /// The file has no bytes.
+    #[error("the kernel file is empty")]
+    Empty,
+    /// The file is too short to be a kernel.
+    #[error("the kernel file has only {len_bytes} bytes")]
+    TooShort {
+        /// Its length.
+        len_bytes: u64,
+    },
+    /// The file holds more than may be read into memory.
+    #[error("the kernel file holds more than the limit of {limit_bytes} bytes")]
+    FileTooLarge {
+        /// [`Limits::max_file_bytes`](crate::image::Limits::max_file_bytes).
+        limit_bytes: u64,
+    },
+    /// This host has not the memory for it.
+    #[error("no memory for the {len_bytes} bytes of the kernel")]
+    NoMemory {
+        /// The length asked for.
+        len_bytes: u64,
+    },
+    /// Bytes that were there when the file was opened could not be read.
+    #[error("cannot read {len_bytes} bytes at offset {offset:#x} of the kernel")]
+    Read {
+        /// Where in the file, or in the unpacked ELF.
+        offset: u64,
+        /// How many bytes.
+        len_bytes: u64,
+        /// The host's reason; `UnexpectedEof` when the file has become shorter.
+        #[source]
+        source: io::Error,
+    },
+    /// The file ends inside a structure.
+    #[error("the kernel is cut short: {what} does not fit into its {len_bytes} bytes")]
+    Truncated {
+        /// Which structure.
+        what: &'static str,
+        /// Length of the file.
+        len_bytes: u64,
+    },
+    /// The file is neither an ELF nor a bzImage.
+    #[error("neither an ELF nor a bzImage{}", Looks(.looks_like, .head))]
+    UnknownFormat {
+        /// What it looks like, if that can be told.
+        looks_like: Option<&'static str>,
+        /// Its first bytes, zeros beyond its end.
+        head: [u8; 4],
+    },
+    /// The bzImage is of a time before the payload could be found.
+    #[error(
+        "a bzImage of boot protocol {major}.{minor:02}, which does not say where its kernel is"
+    )]
+    OldBootProtocol {
+        /// Major version.
+        major: u8,
+        /// Minor version.
+        minor: u8,
+    },
+    /// The bzImage says that it holds no kernel.
+    #[error("the bzImage has no payload")]
+    NoPayload,
+    /// The payload does not lie inside the file: most often a file that was cut short.
+    #[error(
+        "the bzImage's payload, {len_bytes} bytes at offset {offset:#x}, runs past the file's \
+         {file_bytes} bytes"
+    )]
+    PayloadOutside {
+        /// Where it begins in the file.
+        offset: u64,
+        /// Its length.
+        len_bytes: u64,
+        /// Length of the file.
+        file_bytes: u64,
+    },
+    /// The payload is packed in a way we do not know.
+    #[error(
+        "the bzImage's payload at offset {offset:#x} is packed in an unknown way (it begins with \
+         {})", Hex(.magic)
+    )]
+    UnknownCodec {
+        /// Where it begins in the file.
+        offset: u64,
+        /// Its first bytes.
+        magic: [u8; 6],
+    },
+    /// The packed kernel cannot be unpacked.
+    #[error("the {} stream at offset {offset:#x} of the kernel file cannot be unpacked", .codec.name())]
+    Unpack {
+        /// The codec.
+        codec: Codec,
+        /// Where the stream begins in the file.
+        offset: u64,
+        /// What is wrong with it.
+        #[source]
+        source: UnpackError,
+    },
+    /// What was unpacked is no kernel.
+    #[error("what the {} stream unpacks to is not an ELF{}", .codec.name(), Looks(.looks_like, .head))]
+    UnpackedNotElf {
+        /// The codec.
+        codec: Codec,
+        /// What it looks like, if that can be told.
+        looks_like: Option<&'static str>,
+        /// Its first bytes, zeros beyond its end.
+        head: [u8; 4],
+    },
+    /// The ELF headers are wrong.
+    #[error("the ELF headers cannot be used")]
+    Elf {
+        /// What is wrong with them, and where.
+        #[source]
+        source: ElfError,
+    },
+    /// The notes cannot be read.
+    #[error("the ELF notes cannot be used")]
+    Notes {
+        /// What is wrong with them, and where.
+        #[source]
+        source: NoteError,
+    },
+    /// The ELF is for another machine than a PC.
+    #[error("an ELF for machine {machine} ({}), not for x86", machine_name(*.machine))]
+    Machine {
+        /// `e_machine`.
+        machine: u16,
+    },
+    /// There is nothing to load.
+    #[error("the ELF has no loadable segment")]
+    NoSegments,
+    /// Nothing says where a PVH guest would start.
+    #[error("the kernel has no PVH entry point")]
+    NoEntry {
+        /// Why, exactly.
+        #[source]
+        source: NoEntry,
+    },
+}
+
+impl ImageError {
+    /// Returns what the user can do about it, where there is something to do.
+    #[must_use]
+    pub fn fix(&self) -> Option<&'static str> {
+        Some(match self {
+            Self::Directory => "give the kernel file in it",
+            Self::NotAFile | Self::Empty | Self::TooShort { .. } => {
+                "give an ELF (vmlinux) or a bzImage (vmlinuz)"
+            }
+            Self::Truncated { .. } | Self::PayloadOutside { .. } => {
+                "copy or download the file again"
+            }
+            Self::UnknownFormat { looks_like, .. } => format_fix(*looks_like),
+            Self::OldBootProtocol { .. } | Self::NoPayload => {
+                "take a kernel from 2.6.24 or later, or give its unpacked vmlinux"
+            }
+            Self::UnknownCodec { .. } => "unpack it (scripts/extract-vmlinux) and give the vmlinux",
+            Self::Unpack { source, .. } => unpack_fix(source)?,
+            Self::UnpackedNotElf { .. } => "unpack it and give the ELF in it",
+            Self::NoEntry {
+                source: NoEntry::Cut(_),
+            } => "copy or download the file again",
+            Self::NoEntry { .. } => {
+                "build the kernel with CONFIG_PVH=y (Linux), or give it the note XEN_ELFNOTE_PHYS32_ENTRY"
+            }
+            Self::Machine { .. } => "give a kernel for x86 or x86-64",
+            Self::FileTooLarge { .. } => {
+                "give the file by its name rather than through a pipe, or raise the limit"
+            }
+            _ => return None,
+        })
+    }
+}
+
+fn format_fix(looks_like: Option<&'static str>) -> &'static str {
+    match looks_like {
+        Some(name) if name.contains("initramfs") => "give it as the initrd, after the kernel",
+        Some(name) if name.starts_with("a file packed") => "unpack it first",
+        Some(name) if name.contains("EFI program") => {
+            "take the kernel out of it (its .linux section)"
+        }
+        _ => "give an ELF (vmlinux) or a bzImage (vmlinuz)",
+    }
+}
+
+fn unpack_fix(error: &UnpackError) -> Option<&'static str> {
+    match error {
+        UnpackError::TooLarge { .. } => Some("raise the limit if the file is to be trusted"),
+        UnpackError::NoMemory { .. } => None,
+        _ => Some("copy or download the file again"),
+    }
+}
+
+/// The machines a kernel is most often built for by mistake.
+fn machine_name(machine: u16) -> &'static str {
+    match machine {
+        2 | 43 => "SPARC",
+        8 => "MIPS",
+        20 | 21 => "PowerPC",
+        22 => "s390",
+        40 => "ARM",
+        183 => "AArch64",
+        243 => "RISC-V",
+        258 => "LoongArch",
+        _ => "unknown",
+    }
+}
+
+/// What the first bytes look like, or the bytes themselves.
+struct Looks<'a>(&'a Option<&'static str>, &'a [u8; 4]);
+
+impl fmt::Display for Looks<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(name) => write!(f, "; it looks like {name}"),
+            None => write!(f, "; it begins with {}", Hex(self.1)),
+        }
+    }
+}
+
+/// Bytes as people write them.
+struct Hex<'a>(&'a [u8]);
+
+impl fmt::Display for Hex<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, byte) in self.0.iter().enumerate() {
+            let gap = if index == 0 { "" } else { " " };
+            write!(f, "{gap}{byte:02x}")?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,179 @@
+//! From a file to the ELF in it.
+
+use super::{Format, ImageError, Limits, lookalike::lookalike};
+use crate::{
+    bzimage,
+    codec::{self, Codec},
+    source::{Backing, Head},
+};
+
+/// The ELF of a file, and how it was found.
+#[derive(Debug)]
+pub(crate) struct Unpacked {
+    pub(crate) elf: Backing,
+    pub(crate) format: Format,
+    /// Length of the file it came from.
+    pub(crate) file_bytes: u64,
+    /// The bzImage's payload, if it was one.
+    pub(crate) payload: Option<bzimage::Payload>,
+}
+
+/// Finds the ELF in `file`.
+///
+/// The order is libxenguest's: the whole file is unpacked once if gzip packed it, and is then an ELF or a bzImage,
+/// whose payload is unpacked once. What is packed twice beyond that is refused, as it is there.
+pub(crate) fn unpack(file: Backing, limits: &Limits) -> Result<Unpacked, ImageError> {
+    let file_bytes = file.len_bytes();
+    if file_bytes == 0 {
+        return Err(ImageError::Empty);
+    }
+    let head = head(&file)?;
+    if !head.as_slice().starts_with(GZIP) {
+        return elf_or_bzimage(file, limits);
+    }
+    let offset = 0;
+    let inner = unpack_range(&file, (offset, file_bytes), Codec::Gzip, limits)?;
+    drop(file);
+    let mut unpacked = elf_or_bzimage(Backing::Bytes(inner), limits).map_err(in_gzip)?;
+    unpacked.file_bytes = file_bytes;
+    unpacked.format = match unpacked.format {
+        Format::BzImage { codec } => Format::GzippedBzImage { codec },
+        _ => Format::GzippedElf,
+    };
+    Ok(unpacked)
+}
+
+fn elf_or_bzimage(file: Backing, limits: &Limits) -> Result<Unpacked, ImageError> {
+    let file_bytes = file.len_bytes();
+    let head = head(&file)?;
+    let head = head.as_slice();
+    if head.starts_with(ELF) {
+        return Ok(Unpacked {
+            elf: file,
+            format: Format::Elf,
+            file_bytes,
+            payload: None,
+        });
+    }
+    if !bzimage::detect(head) {
+        return Err(not_a_kernel(head, file_bytes));
+    }
+    let payload = bzimage::payload(head, file_bytes)?;
+    let mut magic = [0; 6];
+    let magic_len = usize::try_from(payload.len_bytes).map_or(magic.len(), |len| len.min(6));
+    let start = magic.get_mut(..magic_len).unwrap_or_default();
+    file.read(payload.offset, start)
+        .map_err(|source| ImageError::Read {
+            offset: payload.offset,
+            len_bytes: 6,
+            source,
+        })?;
+    let Some(codec) = Codec::detect(&magic) else {
+        return Err(ImageError::UnknownCodec {
+            offset: payload.offset,
+            magic,
+        });
+    };
+    let elf = unpack_range(&file, (payload.offset, payload.len_bytes), codec, limits)?;
+    if !elf.starts_with(ELF) {
+        return Err(unpacked_not_elf(codec, &elf));
+    }
+    let format = Format::BzImage { codec };
+    Ok(Unpacked {
+        elf: Backing::Bytes(elf),
+        format,
+        file_bytes,
+        payload: Some(payload),
+    })
+}
+
+/// Unpacks a range (offset, length) of `file`.
+fn unpack_range(
+    file: &Backing,
+    range: (u64, u64),
+    codec: Codec,
+    limits: &Limits,
+) -> Result<Vec<u8>, ImageError> {
+    let (offset, len_bytes) = range;
+    if len_bytes > limits.max_file_bytes {
+        return Err(ImageError::FileTooLarge {
+            limit_bytes: limits.max_file_bytes,
+        });
+    }
+    let copied;
+    let packed = match file {
+        Backing::Bytes(bytes) => slice(bytes, offset, len_bytes),
+        Backing::File { .. } => {
+            copied = file.range(offset, len_bytes)?;
+            &copied
+        }
+    };
+    codec::unpack(codec, packed, limits).map_err(|source| ImageError::Unpack {
+        codec,
+        offset,
+        source,
+    })
+}
+
+/// A range that has been checked against the length of `bytes`.
+fn slice(bytes: &[u8], offset: u64, len_bytes: u64) -> &[u8] {
+    let start = usize::try_from(offset).unwrap_or(usize::MAX);
+    let len = usize::try_from(len_bytes).unwrap_or(usize::MAX);
+    bytes
+        .get(start..)
+        .and_then(|tail| tail.get(..len))
+        .unwrap_or_default()
+}
+
+fn head(file: &Backing) -> Result<Head<{ bzimage::HEAD_LEN }>, ImageError> {
+    file.head()
+}
+
+fn not_a_kernel(head: &[u8], file_bytes: u64) -> ImageError {
+    match lookalike(head) {
+        None if file_bytes < SHORTEST => ImageError::TooShort {
+            len_bytes: file_bytes,
+        },
+        looks_like => ImageError::UnknownFormat {
+            looks_like,
+            head: first_four(head),
+        },
+    }
+}
+
+/// An error about what gzip held names the gzip.
+fn in_gzip(error: ImageError) -> ImageError {
+    let (looks_like, head) = match error {
+        ImageError::UnknownFormat { looks_like, head } => (looks_like, head),
+        ImageError::Empty | ImageError::TooShort { .. } => (Some("next to nothing"), [0; 4]),
+        other => return other,
+    };
+    ImageError::UnpackedNotElf {
+        codec: Codec::Gzip,
+        looks_like,
+        head,
+    }
+}
+
+fn unpacked_not_elf(codec: Codec, unpacked: &[u8]) -> ImageError {
+    let head = unpacked.get(..bzimage::HEAD_LEN).unwrap_or(unpacked);
+    ImageError::UnpackedNotElf {
+        codec,
+        looks_like: lookalike(head),
+        head: first_four(head),
+    }
+}
+
+fn first_four(head: &[u8]) -> [u8; 4] {
+    let mut four = [0; 4];
+    for (to, from) in four.iter_mut().zip(head) {
+        *to = *from;
+    }
+    four
+}
+
+const ELF: &[u8] = b"\x7fELF";
+const GZIP: &[u8] = &[0x1f, 0x8b];
+
+/// The shortest kernel there could be: the header of an ELF32.
+const SHORTEST: u64 = 52;

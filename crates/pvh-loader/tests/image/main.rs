@@ -1,0 +1,13 @@
+//! Kernel images of every kind, sound and broken.
+#[cfg(test)]
+mod basic;
+#[cfg(test)]
+mod kernels;
+#[cfg(test)]
+mod limits;
+#[cfg(test)]
+mod malformed;
+#[cfg(test)]
+mod pack;
+#[cfg(test)]
+mod regression;
