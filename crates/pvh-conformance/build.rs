@@ -14,7 +14,14 @@ const IMAGES: [(&str, &[&str], &[&str]); 2] = [
     ("demo-draft.elf", &DEMO, &["-DSTART_INFO_DRAFT"]),
 ];
 
-const DEMO: [&str; 5] = ["entry.S", "console.c", "check.c", "acpi.c", "demo.c"];
+const DEMO: [&str; 6] = [
+    "entry.S",
+    "console.c",
+    "check.c",
+    "acpi.c",
+    "xen.c",
+    "demo.c",
+];
 
 /// What the sources include.
 const HEADERS: [&str; 2] = ["guest.h", "start_info.h"];

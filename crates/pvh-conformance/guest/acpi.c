@@ -145,7 +145,8 @@ static uint16_t pm1_control(uint32_t fadt, uint32_t field, uint32_t gas_field)
     return port <= 0xffff ? (uint16_t)port : 0;
 }
 
-static void power_off_by(uint32_t fadt)
+/* Returns whether there was a way to try. */
+static bool power_off_by(uint32_t fadt)
 {
     uint32_t length = read32(fadt + 4);
     uint64_t dsdt = length >= 148 ? read64(fadt + 140) : 0;
@@ -154,17 +155,17 @@ static void power_off_by(uint32_t fadt)
         dsdt = read32(fadt + 40);
     if (!reachable(dsdt) || !find_s5((uint32_t)dsdt, &types)) {
         print("power off: none: no _S5 in the DSDT\n");
-        return;
+        return false;
     }
     bool reduced = length >= 116 && read32(fadt + 112) & HARDWARE_REDUCED;
     if (reduced && length >= 256) {
         write_sleep_control(fadt + 244, (uint8_t)(types.a << SLEEP_SLP_TYP_SHIFT | SLEEP_SLP_EN));
-        return;
+        return true;
     }
     uint16_t a = pm1_control(fadt, 64, 172), b = pm1_control(fadt, 68, 184);
     if (reduced || a == 0) {
         print("power off: none: the FADT names no control register\n");
-        return;
+        return false;
     }
     print("power off: by PM1a control port ");
     print_hex(a, 4);
@@ -173,21 +174,23 @@ static void power_off_by(uint32_t fadt)
     sleep_by(a, types.a);
     if (b != 0)
         sleep_by(b, types.b);
+    return true;
 }
 
-void acpi_power_off(uint64_t rsdp)
+bool acpi_power_off(uint64_t rsdp)
 {
     if (!reachable(rsdp) || !acpi_rsdp_is_sound((uint32_t)rsdp)) {
         print("power off: none: no RSDP\n");
-        return;
+        return false;
     }
     uint32_t fadt = find_fadt((uint32_t)rsdp);
     if (fadt == 0) {
         print("power off: none: no FADT\n");
-        return;
+        return false;
     }
-    power_off_by(fadt);
+    if (!power_off_by(fadt))
+        return false;
     for (volatile uint32_t wait = 0; wait < POLLS; wait++)
         ;
-    print("power off: had no effect\n");
+    return true;
 }

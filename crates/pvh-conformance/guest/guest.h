@@ -78,10 +78,22 @@ static inline uint64_t read_msr(uint32_t msr)
     return (uint64_t)high << 32 | low;
 }
 
-static inline void cpuid(uint32_t leaf, uint32_t *eax, uint32_t *edx)
+static inline void write_msr(uint32_t msr, uint64_t value)
 {
-    uint32_t ebx, ecx = 0;
-    __asm__ volatile("cpuid" : "=a"(*eax), "=b"(ebx), "+c"(ecx), "=d"(*edx) : "0"(leaf));
+    __asm__ volatile("wrmsr" : : "a"((uint32_t)value), "d"((uint32_t)(value >> 32)), "c"(msr) : "memory");
+}
+
+struct cpuid {
+    uint32_t eax, ebx, ecx, edx;
+};
+
+static inline struct cpuid cpuid(uint32_t leaf)
+{
+    struct cpuid r;
+    __asm__ volatile("cpuid"
+                     : "=a"(r.eax), "=b"(r.ebx), "=c"(r.ecx), "=d"(r.edx)
+                     : "0"(leaf), "2"(0));
+    return r;
 }
 
 /* console.c: COM1, or port 0xE9 where there is no COM1. */
@@ -100,7 +112,10 @@ uint32_t failed_checks(void);
 
 /* acpi.c */
 bool acpi_rsdp_is_sound(uint32_t rsdp);
-/* Powers off; returns if there is no way to do so, or if it did not work. */
-void acpi_power_off(uint64_t rsdp);
+/* Powers off; returns whether it tried, for then it had no effect. */
+bool acpi_power_off(uint64_t rsdp);
+
+/* xen.c: the same, by a hypercall. */
+bool xen_power_off(void);
 
 #endif

@@ -27,8 +27,8 @@ pub struct Report {
     pub checks: Vec<Check>,
     /// The exceptions that the guest took.
     pub exceptions: Vec<Exception>,
-    /// How the guest tried to power off, or why it could not.
-    pub power_off: Option<String>,
+    /// How the guest tried to power off, or why it could not, one way after the other.
+    pub power_off: Vec<String>,
     /// The last word; `None` if the report ends before it.
     pub verdict: Option<Verdict>,
 }
@@ -245,7 +245,7 @@ power off: none: no RSDP\r
             ["cr4: every bit is clear"]
         );
         assert_eq!(report.exceptions[0].vector, 13);
-        assert_eq!(report.power_off.as_deref(), Some("none: no RSDP"));
+        assert_eq!(report.power_off, ["none: no RSDP"]);
         assert_eq!(report.verdict, Some(Verdict::Failed(1)));
     }
 

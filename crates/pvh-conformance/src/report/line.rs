@@ -22,7 +22,7 @@ pub(super) fn read(report: &mut Report, text: &str) -> Result<(), &'static str> 
         "memory" => report.memory.push(memory(value)?),
         "module" => report.modules.push(module(value)?),
         "exception" => report.exceptions.push(exception(value)?),
-        "power off" => report.power_off = Some(value.to_owned()),
+        "power off" => report.power_off.push(value.to_owned()),
         "PVH demo" => report.verdict = verdict(value)?.or(report.verdict),
         _ => {}
     }
