@@ -4,12 +4,22 @@
 
 pub mod address;
 pub mod cpuid;
+pub mod domain;
 pub mod elfnote;
 pub mod errno;
+pub mod event_channel;
+pub mod grant;
+pub mod hvm;
 pub mod hypercall;
+pub mod memory;
+pub mod multicall;
 mod open_set;
+pub mod sched;
 pub mod start_info;
 pub mod vcpu;
+pub mod version;
+mod wire;
 
 pub use address::Gpa;
+pub use domain::DomId;
 pub use errno::Errno;

@@ -7,7 +7,7 @@ use zerocopy::{
     little_endian::{U16, U32, U64},
 };
 
-use crate::open_set::open_set;
+use crate::{open_set::open_set, wire::wire};
 
 open_set! {
     /// The sub-operation of `vcpu_op`.
@@ -138,6 +138,94 @@ pub struct VcpuHvmX86_64 {
 }
 
 const _: () = assert!(size_of::<VcpuHvmX86_64>() == 112);
+
+wire! {
+    /// The answer of `get_runstate_info`, 64-bit callers.
+    #[doc(alias = "vcpu_runstate_info")]
+    RunstateInfo: 48 {
+        /// 0 running, 1 runnable, 2 blocked, 3 offline.
+        pub state: U32 = 0,
+        /// Padding.
+        pub pad: U32 = 4,
+        /// When that began, system time in ns.
+        pub state_entry_time: U64 = 8,
+        /// How long it was in each state, ns.
+        pub time: [U64; 4] = 16,
+    }
+}
+
+wire! {
+    /// The answer of `get_runstate_info`, 32-bit callers.
+    #[doc(alias = "vcpu_runstate_info")]
+    RunstateInfoCompat: 44 {
+        /// 0 running, 1 runnable, 2 blocked, 3 offline.
+        pub state: U32 = 0,
+        /// When that began, system time in ns.
+        pub state_entry_time: U64 = 4,
+        /// How long it was in each state, ns.
+        pub time: [U64; 4] = 12,
+    }
+}
+
+wire! {
+    /// The argument of `register_runstate_memory_area` and `register_vcpu_time_memory_area`.
+    #[doc(alias = "vcpu_register_runstate_memory_area")]
+    #[doc(alias = "vcpu_register_time_memory_area")]
+    RegisterArea: 8 {
+        /// Linear address of the area; 32-bit callers use the low half.
+        pub addr: U64 = 0,
+    }
+}
+
+wire! {
+    /// The argument of `set_periodic_timer`.
+    #[doc(alias = "vcpu_set_periodic_timer")]
+    SetPeriodicTimer: 8 {
+        /// Its period in ns.
+        pub period_ns: U64 = 0,
+    }
+}
+
+wire! {
+    /// The argument of `set_singleshot_timer`, 64-bit callers.
+    #[doc(alias = "vcpu_set_singleshot_timer")]
+    SetSingleshotTimer: 16 {
+        /// When it fires, system time in ns.
+        pub timeout_abs_ns: U64 = 0,
+        /// Bit 0: fail if that is past.
+        pub flags: U32 = 8,
+        /// Padding.
+        pub pad: U32 = 12,
+    }
+}
+
+wire! {
+    /// The argument of `set_singleshot_timer`, 32-bit callers.
+    #[doc(alias = "vcpu_set_singleshot_timer")]
+    SetSingleshotTimerCompat: 12 {
+        /// When it fires, system time in ns.
+        pub timeout_abs_ns: U64 = 0,
+        /// Bit 0: fail if that is past.
+        pub flags: U32 = 8,
+    }
+}
+
+/// Flag of `set_singleshot_timer`: fail if the time is past.
+#[doc(alias = "VCPU_SSHOTTMR_future")]
+pub const SINGLESHOT_FUTURE: u32 = 1;
+
+wire! {
+    /// The argument of `register_vcpu_info`.
+    #[doc(alias = "vcpu_register_vcpu_info")]
+    RegisterVcpuInfo: 16 {
+        /// The frame.
+        pub mfn: U64 = 0,
+        /// The place in it, in bytes.
+        pub offset: U32 = 8,
+        /// Not used.
+        pub rsvd: U32 = 12,
+    }
+}
 
 #[cfg(test)]
 mod tests {

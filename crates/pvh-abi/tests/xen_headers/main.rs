@@ -2,6 +2,8 @@
 //! 64-bit layout.
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test may stop")]
 
+mod layouts;
+
 use std::{
     collections::BTreeMap,
     env, fs,
