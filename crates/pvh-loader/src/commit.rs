@@ -37,7 +37,7 @@ pub enum CommitError {
         /// Where it would go.
         range: GuestRange,
     },
-    /// The plan has no start info, or more than one, or not the modules of the boot.
+    /// The plan has no start info, or not as many modules as the boot.
     #[error("the plan is not for this image and boot: it is not complete")]
     Incomplete,
     /// Two writes of the plan overlap.
@@ -179,7 +179,6 @@ pub fn commit<M: GuestMemory + ?Sized>(
 
 /// Checks that every write is what `image` and `boot` have.
 fn check_sources(plan: &LoadPlan, image: &Image, boot: &Boot) -> Result<(), CommitError> {
-    let mut start_infos = 0_usize;
     for write in &plan.writes {
         let len_bytes = write.range.len_bytes;
         let matches = match write.kind {
@@ -195,16 +194,13 @@ fn check_sources(plan: &LoadPlan, image: &Image, boot: &Boot) -> Result<(), Comm
                 module.is_some_and(|len| !whole || len == len_bytes)
                     && range.is_some_and(|range| !whole || *range == write.range)
             }
-            WriteKind::StartInfo => {
-                start_infos = start_infos.saturating_add(1);
-                write.range.start == plan.start_info
-            }
+            WriteKind::StartInfo => write.range.start == plan.start_info,
         };
         if !matches {
             return Err(mismatch(write));
         }
     }
-    if start_infos != 1 || plan.modules.len() != boot.modules.len() {
+    if plan.modules.len() != boot.modules.len() {
         return Err(CommitError::Incomplete);
     }
     Ok(())
