@@ -1,0 +1,549 @@
+//! What carrying out a plan does to guest memory, and that a failure does nothing to it.
+
+#![expect(
+    clippy::arithmetic_side_effects,
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "the numbers are small, and a test may stop"
+)]
+
+use std::{
+    fs::File,
+    io::{Seek, Write as _},
+};
+
+use pvh_abi::{
+    Gpa,
+    start_info::{MemmapKind, StartInfoFlags},
+};
+use pvh_loader::{
+    Image,
+    commit::{CommitError, commit},
+    layout::GuestRange,
+    plan::{Boot, LoadPlan, MemmapRule, ModuleSource, PlanError, WriteKind, plan},
+};
+use pvh_memory::{GuestMemory, VecMemory};
+use pvh_start_info::{Generation, MemmapRange, read, read_cmdline};
+use pvh_testkit::elf::{Class, Elf, Note, Segment};
+
+mod common;
+use common::{Recorder, planned};
+
+const MIB: u64 = 1 << 20;
+
+/// 5000 bytes at 1 MiB, zeros to 1 MiB + 9000; 100 bytes at 2 MiB.
+fn kernel() -> Vec<u8> {
+    Elf::new(Class::Elf64)
+        .segment(Segment::load(MIB, numbers(5000)).mem_size(9000))
+        .segment(Segment::notes(&[Note::entry(0x10_0010)]))
+        .segment(Segment::load(2 * MIB, numbers(100)))
+        .build()
+}
+
+/// No byte 0 and no byte of the poison.
+fn numbers(len: usize) -> Vec<u8> {
+    (1..=100).cycle().take(len).collect()
+}
+
+fn file_of(bytes: &[u8]) -> File {
+    let mut file = tempfile::tempfile().unwrap();
+    file.write_all(bytes).unwrap();
+    file.rewind().unwrap();
+    file
+}
+
+fn ram() -> Vec<GuestRange> {
+    vec![GuestRange::new(Gpa(0), 16 * MIB)]
+}
+
+fn memmap() -> Vec<MemmapRange> {
+    let [ram] = ram()[..] else { panic!() };
+    vec![
+        MemmapRange {
+            start: ram.start,
+            len_bytes: ram.len_bytes,
+            kind: MemmapKind::RAM,
+        },
+        MemmapRange {
+            start: Gpa(0xFC00_0000),
+            len_bytes: 0x1000,
+            kind: MemmapKind::ACPI,
+        },
+    ]
+}
+
+fn boot() -> Boot {
+    let file = ModuleSource::from_file(file_of(&numbers(600_001))).unwrap();
+    Boot {
+        cmdline: b"console=ttyS0".to_vec(),
+        modules: vec![
+            file.with_cmdline("initrd"),
+            ModuleSource::from_bytes(numbers(4096)),
+            ModuleSource::from_bytes(Vec::new()),
+        ],
+        memmap: memmap(),
+        rsdp: Some(Gpa(0xFC00_0000)),
+        flags: StartInfoFlags::PRIVILEGED,
+        ..Boot::default()
+    }
+}
+
+/// The image as a file, so that its bytes are read at commit.
+fn image() -> Image {
+    Image::from_file(file_of(&kernel()), &Default::default()).unwrap()
+}
+
+fn line<M: GuestMemory>(memory: &M, at: Option<Gpa>) -> Vec<u8> {
+    let mut buf = [0; 64];
+    let fetch = |at, buf: &mut [u8]| memory.read(at, buf);
+    read_cmdline(at.unwrap(), &mut buf, fetch).unwrap().to_vec()
+}
+
+#[test]
+fn the_guest_finds_everything_where_the_start_info_says() {
+    let (image, boot) = (image(), boot());
+    let memory = Recorder::new(&ram());
+    let plan = plan(&image, &boot).unwrap();
+    let loaded = commit(&plan, &image, &boot, &memory).unwrap();
+    assert_eq!(loaded.entry.rip, 0x10_0010);
+    assert_eq!(loaded.entry.rbx, plan.start_info.0);
+
+    let fetch = |at, buf: &mut [u8]| memory.read(at, buf);
+    let info = read(Generation::V1, plan.start_info, fetch).unwrap();
+    assert_eq!(info.version, Some(1));
+    assert_eq!(info.flags, StartInfoFlags::PRIVILEGED);
+    assert_eq!(info.rsdp, Some(Gpa(0xFC00_0000)));
+    assert_eq!(line(&memory, info.cmdline), b"console=ttyS0");
+    let modules: Vec<_> = info
+        .modules(10, fetch)
+        .unwrap()
+        .map(Result::unwrap)
+        .collect();
+    let want = [(600_001, &b"initrd"[..]), (4096, b""), (0, b"")];
+    assert_eq!(modules.len(), want.len());
+    for (module, (size_bytes, cmdline)) in modules.iter().zip(want) {
+        assert_eq!(module.size_bytes, size_bytes);
+        assert_eq!(line(&memory, module.cmdline), cmdline);
+        let len = usize::try_from(size_bytes).unwrap();
+        assert!(memory.bytes(module.paddr, size_bytes) == numbers(len));
+    }
+    let map: Vec<_> = info
+        .memmap(10, fetch)
+        .unwrap()
+        .map(|entry| entry.unwrap().range)
+        .collect();
+    assert_eq!(map, memmap());
+}
+
+#[test]
+fn what_is_written_is_what_was_planned_and_nothing_else() {
+    let (image, boot) = (image(), boot());
+    let memory = Recorder::new(&ram());
+    let plan = plan(&image, &boot).unwrap();
+    let loaded = commit(&plan, &image, &boot, &memory).unwrap();
+    let planned = planned(&plan);
+    assert_eq!(memory.written(), planned);
+    let total: u64 = planned.iter().map(|range| range.len_bytes).sum();
+    assert_eq!(loaded.written_bytes, total);
+}
+
+#[test]
+fn zeros_are_written_after_a_segment_and_after_a_module() {
+    let (image, boot) = (image(), boot());
+    let memory = Recorder::new(&ram());
+    let plan = plan(&image, &boot).unwrap();
+    commit(&plan, &image, &boot, &memory).unwrap();
+    assert!(memory.bytes(Gpa(MIB), 5000) == numbers(5000));
+    assert!(memory.bytes(Gpa(MIB + 5000), 4000) == [0; 4000]);
+    assert_eq!(memory.bytes(Gpa(MIB + 9000), 1), [common::POISON]);
+    let [initrd, _, empty] = plan.modules[..] else {
+        panic!()
+    };
+    let end = initrd.end().unwrap();
+    let tail = end.checked_align_up(4096).unwrap().0 - end.0;
+    assert!(memory.bytes(end, tail).iter().all(|&byte| byte == 0));
+    assert_eq!(memory.bytes(empty.start, 4096), [0; 4096]);
+}
+
+#[test]
+fn nothing_undefined_is_in_the_pages_of_the_start_info() {
+    let (image, boot) = (image(), boot());
+    let memory = Recorder::new(&ram());
+    let plan = plan(&image, &boot).unwrap();
+    commit(&plan, &image, &boot, &memory).unwrap();
+    let page = memory.bytes(plan.start_info, 4096);
+    assert!(!page.contains(&common::POISON));
+    assert_eq!(page[4000..], [0; 96]);
+}
+
+#[test]
+fn a_file_is_read_in_pieces() {
+    let (image, boot) = (image(), boot());
+    let memory = Recorder::new(&ram());
+    let plan = plan(&image, &boot).unwrap();
+    commit(&plan, &image, &boot, &memory).unwrap();
+    let longest = memory.writes().iter().map(|write| write.len_bytes).max();
+    assert_eq!(longest, Some(256 << 10));
+}
+
+#[test]
+fn memory_that_owns_its_bytes_holds_the_same() {
+    let (image, boot) = (image(), boot());
+    let recorder = Recorder::new(&ram());
+    let owner = VecMemory::zeroed(&[(Gpa(0), 16 * MIB)]).unwrap();
+    let plan = plan(&image, &boot).unwrap();
+    let loaded = commit(&plan, &image, &boot, &recorder).unwrap();
+    assert_eq!(commit(&plan, &image, &boot, &owner).unwrap(), loaded);
+    for write in &plan.writes {
+        let mut bytes = vec![1; usize::try_from(write.range.len_bytes).unwrap()];
+        owner.read(write.range.start, &mut bytes).unwrap();
+        assert!(
+            bytes == recorder.bytes(write.range.start, write.range.len_bytes),
+            "{write:?}"
+        );
+    }
+}
+
+#[test]
+fn an_image_in_memory_and_one_in_a_file_are_loaded_alike() {
+    let boot = boot();
+    let in_memory = Image::from_bytes(kernel()).unwrap();
+    let (a, b) = (Recorder::new(&ram()), Recorder::new(&ram()));
+    let plan_a = plan(&in_memory, &boot).unwrap();
+    let plan_b = plan(&image(), &boot).unwrap();
+    assert_eq!(plan_a, plan_b);
+    commit(&plan_a, &in_memory, &boot, &a).unwrap();
+    commit(&plan_b, &image(), &boot, &b).unwrap();
+    assert!(a.bytes(Gpa(0), 4 * MIB) == b.bytes(Gpa(0), 4 * MIB));
+}
+
+#[test]
+fn every_generation_is_built() {
+    for (generation, version) in [
+        (Generation::Draft, None),
+        (Generation::V0, Some(0)),
+        (Generation::V1, Some(1)),
+    ] {
+        let image = image();
+        let mut boot = Boot {
+            generation,
+            ..boot()
+        };
+        boot.modules[0].cmdline = None;
+        let memory = Recorder::new(&ram());
+        let plan = plan(&image, &boot).unwrap();
+        commit(&plan, &image, &boot, &memory).unwrap();
+        let fetch = |at, buf: &mut [u8]| memory.read(at, buf);
+        let info = read(generation, plan.start_info, fetch).unwrap();
+        assert_eq!(info.version, version);
+        assert_eq!(info.modules(10, fetch).unwrap().count(), 3);
+        assert_eq!(info.rsdp.is_some(), generation != Generation::Draft);
+        assert_eq!(
+            info.memmap(10, fetch).unwrap().count(),
+            2 * usize::from(version == Some(1))
+        );
+    }
+}
+
+#[test]
+fn a_draft_cannot_give_a_module_its_command_line() {
+    let boot = Boot {
+        generation: Generation::Draft,
+        ..boot()
+    };
+    assert!(matches!(
+        plan(&image(), &boot),
+        Err(PlanError::StartInfo(_))
+    ));
+}
+
+#[test]
+fn a_boot_that_wraps_is_refused_before_anything_else() {
+    let mut wrapping = memmap();
+    wrapping[1].len_bytes = u64::MAX;
+    let map = Boot {
+        memmap: wrapping,
+        ..boot()
+    };
+    let error = plan(&image(), &map).unwrap_err();
+    assert!(
+        matches!(
+            error,
+            PlanError::RangeWraps {
+                list: "memory map",
+                ..
+            }
+        ),
+        "{error}"
+    );
+    let reserved = vec![GuestRange::new(Gpa(u64::MAX), 1)];
+    let boot = Boot { reserved, ..boot() };
+    let error = plan(&image(), &boot).unwrap_err();
+    assert!(
+        matches!(
+            error,
+            PlanError::RangeWraps {
+                list: "reserved ranges",
+                ..
+            }
+        ),
+        "{error}"
+    );
+}
+
+/// A map entry that is not RAM hides the RAM under it, as libxl's map has it for the low RSDP.
+#[test]
+fn reserved_ranges_other_map_entries_and_the_rsdp_are_left_alone() {
+    let kinds = [
+        MemmapKind::RESERVED,
+        MemmapKind::ACPI,
+        MemmapKind::NVS,
+        MemmapKind(77),
+    ];
+    let entries = kinds.into_iter().enumerate().map(|(n, kind)| MemmapRange {
+        start: Gpa(2 * MIB + 0x1000 * (1 + n as u64)),
+        len_bytes: 1,
+        kind,
+    });
+    let boot = Boot {
+        memmap: memmap().into_iter().chain(entries).collect(),
+        reserved: vec![GuestRange::new(Gpa(2 * MIB + 0x5001), 0xFFF)],
+        rsdp: Some(Gpa(2 * MIB + 0x6FE0)), // 36 bytes, to 4 bytes into the next page
+        ..Boot::default()
+    };
+    assert_eq!(
+        plan(&image(), &boot).unwrap().start_info,
+        Gpa(2 * MIB + 0x8000)
+    );
+}
+
+#[test]
+fn a_boot_that_tells_no_memory_map_still_uses_it() {
+    let boot = Boot {
+        memmap_rule: MemmapRule::Omit,
+        ..boot()
+    };
+    let image = image();
+    let memory = Recorder::new(&ram());
+    let plan = plan(&image, &boot).unwrap();
+    commit(&plan, &image, &boot, &memory).unwrap();
+    let fetch = |at, buf: &mut [u8]| memory.read(at, buf);
+    let info = read(Generation::V1, plan.start_info, fetch).unwrap();
+    assert_eq!(
+        (info.memmap_table.paddr, info.memmap_table.entries),
+        (None, 0)
+    );
+}
+
+/// A boot in which one thing has gone wrong after planning, and the error that must come of it.
+struct Broken {
+    what: &'static str,
+    spoil: fn(&mut LoadPlan, &mut Image, &mut Boot, &mut Vec<GuestRange>),
+    is: fn(&CommitError) -> bool,
+}
+
+const BROKEN: &[Broken] = &[
+    Broken {
+        what: "less memory than the map says",
+        spoil: |_, _, _, ram| ram[0].len_bytes = 2 * MIB + 50,
+        is: |e| matches!(e, CommitError::NotRam { .. }),
+    },
+    Broken {
+        what: "an image with fewer segments",
+        spoil: |_, image, _, _| *image = other_image(MIB, &numbers(5000)),
+        is: |e| matches!(e, CommitError::Mismatch { .. }),
+    },
+    Broken {
+        what: "a segment of another length",
+        spoil: |plan, _, _, _| plan.writes[0].range.len_bytes -= 1,
+        is: |e| {
+            matches!(
+                e,
+                CommitError::Mismatch {
+                    what: WriteKind::Segment { .. },
+                    ..
+                }
+            )
+        },
+    },
+    Broken {
+        what: "a module more",
+        spoil: |_, _, boot, _| boot.modules.push(ModuleSource::from_bytes(vec![1])),
+        is: |e| matches!(e, CommitError::Incomplete),
+    },
+    Broken {
+        what: "a module less",
+        spoil: |_, _, boot, _| drop(boot.modules.pop()),
+        is: |e| matches!(e, CommitError::Mismatch { .. }),
+    },
+    Broken {
+        what: "a longer module",
+        spoil: |_, _, boot, _| boot.modules[1] = ModuleSource::from_bytes(numbers(4097)),
+        is: |e| {
+            matches!(
+                e,
+                CommitError::Mismatch {
+                    what: WriteKind::Module { index: 1 },
+                    ..
+                }
+            )
+        },
+    },
+    Broken {
+        what: "two writes to one place",
+        spoil: |plan, _, _, _| plan.writes[1].range.start = Gpa(MIB + 4999),
+        is: |e| matches!(e, CommitError::Overlap { at: Gpa(at), .. } if *at == MIB + 4999),
+    },
+    Broken {
+        what: "no start info",
+        spoil: |plan, _, _, _| plan.writes.truncate(plan.writes.len() - 1),
+        is: |e| matches!(e, CommitError::Incomplete),
+    },
+    Broken {
+        what: "a start info elsewhere",
+        spoil: |plan, _, _, _| plan.start_info = Gpa(0x2_0000),
+        is: |e| {
+            matches!(
+                e,
+                CommitError::Mismatch {
+                    what: WriteKind::StartInfo,
+                    ..
+                }
+            )
+        },
+    },
+    Broken {
+        what: "a longer command line",
+        spoil: |_, _, boot, _| boot.cmdline = vec![b'x'; 5000],
+        is: |e| {
+            matches!(
+                e,
+                CommitError::Mismatch {
+                    what: WriteKind::StartInfo,
+                    ..
+                }
+            )
+        },
+    },
+    Broken {
+        what: "a command line with a NUL",
+        spoil: |_, _, boot, _| boot.cmdline[3] = 0,
+        is: |e| matches!(e, CommitError::StartInfo(_)),
+    },
+    Broken {
+        what: "a start info at 0",
+        spoil: |plan, _, _, _| {
+            plan.start_info = Gpa(0);
+            plan.writes.last_mut().unwrap().range.start = Gpa(0);
+        },
+        is: |e| matches!(e, CommitError::StartInfo(_) | CommitError::Entry(_)),
+    },
+    Broken {
+        what: "a start info above 4 GiB",
+        spoil: |plan, _, _, ram| {
+            plan.start_info = Gpa(1 << 32);
+            plan.writes.last_mut().unwrap().range.start = Gpa(1 << 32);
+            ram.push(GuestRange::new(Gpa(1 << 32), MIB));
+        },
+        is: |e| matches!(e, CommitError::StartInfo(_) | CommitError::Entry(_)),
+    },
+];
+
+fn other_image(at: u64, data: &[u8]) -> Image {
+    let entry = Note::entry(u32::try_from(at).unwrap());
+    let elf = Elf::new(Class::Elf64)
+        .segment(Segment::load(at, data))
+        .segment(Segment::notes(&[entry]));
+    Image::from_bytes(elf.build()).unwrap()
+}
+
+#[test]
+fn a_failed_load_leaves_guest_memory_untouched() {
+    for broken in BROKEN {
+        let (mut image, mut boot, mut ram) = (image(), boot(), ram());
+        let mut plan = plan(&image, &boot).unwrap();
+        (broken.spoil)(&mut plan, &mut image, &mut boot, &mut ram);
+        let memory = Recorder::new(&ram);
+        let error = commit(&plan, &image, &boot, &memory).unwrap_err();
+        assert!((broken.is)(&error), "{}: {error:?}", broken.what);
+        assert!(error.memory_untouched(), "{}: {error:?}", broken.what);
+        assert_eq!(memory.writes(), [], "{}: {error:?}", broken.what);
+    }
+}
+
+#[test]
+fn a_file_that_changed_its_length_is_found_before_the_first_write() {
+    for len in [600_000, 600_002, 0] {
+        let (image, mut boot) = (image(), boot());
+        let file = file_of(&numbers(600_001));
+        boot.modules[0] = ModuleSource::from_file(file.try_clone().unwrap()).unwrap();
+        let plan = plan(&image, &boot).unwrap();
+        let memory = Recorder::new(&ram());
+        file.set_len(len).unwrap();
+        let error = commit(&plan, &image, &boot, &memory).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            format!("module 0 was 600001 bytes long, and is {len} bytes now")
+        );
+        assert!(error.memory_untouched() && memory.writes().is_empty());
+    }
+}
+
+#[test]
+fn an_image_that_became_shorter_is_found_before_the_first_write() {
+    let file = file_of(&kernel());
+    let image = Image::from_file(file.try_clone().unwrap(), &Default::default()).unwrap();
+    let boot = boot();
+    let plan = plan(&image, &boot).unwrap();
+    let ends = plan.writes.iter().filter_map(|write| match write.kind {
+        WriteKind::Segment { file_offset, .. } => Some(file_offset + write.range.len_bytes),
+        _ => None,
+    });
+    let memory = Recorder::new(&ram());
+    file.set_len(ends.max().unwrap() - 1).unwrap();
+    let error = commit(&plan, &image, &boot, &memory).unwrap_err();
+    assert!(matches!(error, CommitError::ImageChanged(_)), "{error:?}");
+    assert!(error.memory_untouched() && memory.writes().is_empty());
+}
+
+/// The one failure of a file that no check before the first write can see.
+#[test]
+fn a_file_that_shrinks_while_it_is_read_is_an_error_that_says_so() {
+    let (image, mut boot) = (image(), boot());
+    let file = file_of(&numbers(600_001));
+    boot.modules[0] = ModuleSource::from_file(file.try_clone().unwrap()).unwrap();
+    let plan = plan(&image, &boot).unwrap();
+    let mut memory = Recorder::new(&ram());
+    memory.before_write = Some(Box::new(move || file.set_len(300_000).unwrap()));
+    let error = commit(&plan, &image, &boot, &memory).unwrap_err();
+    assert!(
+        matches!(error, CommitError::ReadModule { index: 0, .. }),
+        "{error:?}"
+    );
+    assert!(!error.memory_untouched());
+    assert_eq!(memory.bytes(plan.start_info, 4), [common::POISON; 4]);
+}
+
+#[test]
+fn a_memory_that_fails_at_any_write_ends_the_load_there() {
+    let (image, boot) = (image(), boot());
+    let plan = plan(&image, &boot).unwrap();
+    let planned = planned(&plan);
+    let whole = Recorder::new(&ram());
+    commit(&plan, &image, &boot, &whole).unwrap();
+    for number in 0..whole.writes().len() {
+        let mut memory = Recorder::new(&ram());
+        memory.fails_at = Some(number);
+        let error = commit(&plan, &image, &boot, &memory).unwrap_err();
+        assert!(matches!(error, CommitError::Memory { .. }), "{error:?}");
+        assert!(!error.memory_untouched());
+        assert_eq!(memory.writes().len(), number);
+        for write in memory.writes() {
+            let inside = |plan: &GuestRange| {
+                plan.contains(write.start) && write.end().unwrap() <= plan.end().unwrap()
+            };
+            assert!(planned.iter().any(inside), "{write} was not planned");
+        }
+    }
+}
