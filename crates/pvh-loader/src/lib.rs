@@ -6,6 +6,7 @@ pub mod image;
 mod bzimage;
 mod codec;
 pub mod commit;
+pub mod inspect;
 pub mod layout;
 pub mod plan;
 mod source;

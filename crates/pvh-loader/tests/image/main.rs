@@ -2,6 +2,8 @@
 #[cfg(test)]
 mod basic;
 #[cfg(test)]
+mod inspect;
+#[cfg(test)]
 mod kernels;
 #[cfg(test)]
 mod limits;
