@@ -1,0 +1,183 @@
+//! Guest RAM: the promises of the memory trait, mapped files, and what it costs.
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    reason = "a test may panic"
+)]
+
+#[path = "../../pvh-memory/tests/shared/mod.rs"]
+mod shared;
+
+mod trait_promises {
+    use pvh_kvm::GuestRam;
+    use pvh_memory::GuestMemory;
+
+    fn with(test: &dyn Fn(&(dyn GuestMemory + Sync))) {
+        test(&GuestRam::new(0x2000).unwrap());
+    }
+
+    crate::shared::memory_tests!(with);
+    crate::shared::shared_memory_tests!(with);
+}
+
+mod mapped_files {
+    use std::{fs::File, io::Write, os::fd::AsFd};
+
+    use pvh_abi::Gpa;
+    use pvh_kvm::GuestRam;
+    use pvh_memory::{FileRange, GuestMemory, MapError};
+
+    /// A file of three pages, filled with 1, 2 and 3, and half a page of 4.
+    fn file() -> File {
+        let mut file = tempfile::tempfile().unwrap();
+        for (byte, len) in [(1, 0x1000), (2, 0x1000), (3, 0x1000), (4, 0x800)] {
+            file.write_all(&vec![byte; len]).unwrap();
+        }
+        file
+    }
+
+    fn range(file: &File, offset: u64, len_bytes: u64) -> FileRange<'_> {
+        FileRange {
+            file: file.as_fd(),
+            offset,
+            len_bytes,
+        }
+    }
+
+    fn byte(ram: &GuestRam, at: u64) -> u8 {
+        let mut byte = [0];
+        ram.read(Gpa(at), &mut byte).unwrap();
+        byte[0]
+    }
+
+    #[test]
+    fn a_mapped_range_replaces_its_pages_and_no_others() {
+        let ram = GuestRam::new(0x10000).unwrap();
+        ram.write(Gpa(0), &[0xEE; 0x10000]).unwrap();
+        ram.map_file(Gpa(0x4000), range(&file(), 0x1000, 0x2000))
+            .unwrap();
+        assert_eq!(byte(&ram, 0x3FFF), 0xEE);
+        assert_eq!(byte(&ram, 0x4000), 2);
+        assert_eq!(byte(&ram, 0x4FFF), 2);
+        assert_eq!(byte(&ram, 0x5FFF), 3);
+        assert_eq!(byte(&ram, 0x6000), 0xEE);
+    }
+
+    #[test]
+    fn the_rest_of_the_last_page_reads_as_zeros() {
+        let ram = GuestRam::new(0x10000).unwrap();
+        ram.write(Gpa(0), &[0xEE; 0x10000]).unwrap();
+        ram.map_file(Gpa(0), range(&file(), 0x3000, 0x1000))
+            .unwrap();
+        assert_eq!([0x7FF, 0x800, 0xFFF].map(|at| byte(&ram, at)), [4, 0, 0]);
+    }
+
+    #[test]
+    fn writes_to_a_mapped_range_do_not_reach_the_file() {
+        let file = file();
+        let ram = GuestRam::new(0x10000).unwrap();
+        for at in [0x1000, 0x2000] {
+            ram.map_file(Gpa(at), range(&file, 0, 0x1000)).unwrap();
+        }
+        ram.write(Gpa(0x1000), b"guest").unwrap();
+        assert_eq!(byte(&ram, 0x1000), b'g');
+        assert_eq!(byte(&ram, 0x2000), 1);
+    }
+
+    #[test]
+    fn a_file_can_be_mapped_above_4_gib() {
+        let ram = GuestRam::new(0xFC00_2000).unwrap();
+        ram.map_file(Gpa(0x1_0000_1000), range(&file(), 0, 0x1000))
+            .unwrap();
+        assert_eq!(byte(&ram, 0x1_0000_0FFF), 0);
+        assert_eq!(byte(&ram, 0x1_0000_1000), 1);
+    }
+
+    #[test]
+    fn anything_but_whole_pages_is_refused() {
+        let ram = GuestRam::new(0x10000).unwrap();
+        let file = file();
+        for (at, offset, len) in [(1, 0, 0x1000), (0, 1, 0x1000), (0, 0, 0x800)] {
+            let error = ram.map_file(Gpa(at), range(&file, offset, len));
+            assert!(matches!(error, Err(MapError::Misaligned { .. })));
+        }
+        assert_eq!(byte(&ram, 0), 0);
+    }
+
+    #[test]
+    fn a_range_that_is_not_all_ram_is_refused() {
+        let ram = GuestRam::new(0x2000).unwrap();
+        for at in [0x1000, 0x2000, 0x1_0000_0000, !0xFFF] {
+            let error = ram.map_file(Gpa(at), range(&file(), 0, 0x2000));
+            assert!(matches!(error, Err(MapError::NotRam { .. })), "{at:#x}");
+        }
+        assert_eq!(byte(&ram, 0x1000), 0);
+    }
+
+    #[test]
+    fn a_range_past_the_end_of_the_file_is_refused() {
+        let ram = GuestRam::new(0x10000).unwrap();
+        for (offset, len) in [(0, 0x5000), (0x4000, 0x1000), (!0xFFF, 0x1000)] {
+            let error = ram.map_file(Gpa(0), range(&file(), offset, len));
+            assert!(matches!(error, Err(MapError::Host { .. })), "{offset:#x}");
+        }
+        assert_eq!(byte(&ram, 0), 0);
+    }
+
+    #[test]
+    fn what_is_no_regular_file_is_refused() {
+        let ram = GuestRam::new(0x10000).unwrap();
+        let device = File::open("/dev/zero").unwrap();
+        let error = ram.map_file(Gpa(0), range(&device, 0, 0x1000));
+        assert!(matches!(error, Err(MapError::Host { .. })));
+    }
+
+    #[test]
+    fn an_empty_range_maps_nothing() {
+        let ram = GuestRam::new(0x1000).unwrap();
+        ram.map_file(Gpa(0), range(&file(), 0x1000, 0)).unwrap();
+        assert_eq!(byte(&ram, 0), 0);
+    }
+}
+
+mod cost {
+    use pvh_abi::Gpa;
+    use pvh_kvm::{GuestRam, RamError};
+    use pvh_memory::GuestMemory;
+
+    fn resident_kib() -> u64 {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap();
+        let line = status.lines().find(|line| line.starts_with("VmRSS:"));
+        let kib = line.unwrap().split_whitespace().nth(1).unwrap();
+        kib.parse().unwrap()
+    }
+
+    #[test]
+    fn memory_beyond_the_hosts_costs_only_what_is_touched() {
+        let before = resident_kib();
+        let ram = GuestRam::with_address_bits(1 << 40, 46).unwrap();
+        assert_eq!(ram.size_bytes(), 1 << 40);
+        for range in ram.ram_ranges() {
+            let last = Gpa(range.start.0 + range.len_bytes - 1);
+            ram.write(last, &[1]).unwrap();
+        }
+        // Other tests run beside this one and touch little.
+        let grown = resident_kib().saturating_sub(before);
+        assert!(grown < 32 << 10, "{grown} KiB became resident");
+    }
+
+    #[test]
+    fn what_the_host_has_no_addresses_for_is_refused() {
+        // 2^51 bytes are more than any process can map.
+        let error = GuestRam::with_address_bits(1 << 51, 52).unwrap_err();
+        assert!(matches!(error, RamError::Host { .. }), "{error}");
+    }
+
+    #[test]
+    fn the_hosts_own_width_is_the_limit() {
+        // No x86 has more than 52 physical address bits.
+        let error = GuestRam::new(1 << 53).unwrap_err();
+        assert!(matches!(error, RamError::TooLarge { .. }), "{error}");
+    }
+}
