@@ -66,15 +66,23 @@ pub fn kick_signal() -> c_int {
 #[derive(Debug)]
 pub(crate) struct KickTarget {
     immediate_exit: ImmediateExit,
+    run: Mutex<Run>,
+}
+
+/// The run that is going on, if any.
+#[derive(Debug)]
+struct Run {
     /// The thread that is inside KVM_RUN, or about to be.
-    running: Mutex<Option<pthread_t>>,
+    thread: Option<pthread_t>,
+    /// Whether it has got its signal: one is enough, and more would pile up in its queue.
+    is_signalled: bool,
 }
 
 impl KickTarget {
     pub(crate) fn new(vcpu: BorrowedFd<'_>) -> io::Result<Arc<Self>> {
         Ok(Arc::new(Self {
             immediate_exit: ImmediateExit::map(vcpu)?,
-            running: Mutex::new(None),
+            run: Mutex::new(Run::NONE),
         }))
     }
 
@@ -92,7 +100,10 @@ impl KickTarget {
     pub(crate) fn enter(&self) -> Running<'_> {
         // SAFETY: `pthread_self` has no demands; it is unsafe only as a foreign function.
         let this = unsafe { libc::pthread_self() };
-        *self.lock() = Some(this);
+        *self.lock() = Run {
+            thread: Some(this),
+            is_signalled: false,
+        };
         Running(self)
     }
 
@@ -103,15 +114,15 @@ impl KickTarget {
 
     fn kick(&self) -> Result<(), KickError> {
         self.immediate_exit.flag().store(1, SeqCst);
-        let running = self.lock();
-        let Some(thread) = *running else {
+        let mut run = self.lock();
+        let Some(thread) = run.thread.filter(|_| !run.is_signalled) else {
             return Ok(());
         };
-        // SAFETY: `pthread_kill` demands a thread that has not been joined or detached and ended. `thread` is
+        // SAFETY: `pthread_kill` demands a thread that has not been joined, or detached and ended. `thread` is
         // inside `Vcpu::run`: it has registered itself and must take the lock we hold to go on, so it
         // cannot end during this call. The signal has a handler, so it ends no process.
         let errno = unsafe { libc::pthread_kill(thread, kick_signal()) };
-        drop(running);
+        run.is_signalled = errno == 0;
         match errno {
             0 => Ok(()),
             errno => Err(KickError::Signal {
@@ -120,9 +131,16 @@ impl KickTarget {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Option<pthread_t>> {
-        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Run> {
+        self.run.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+impl Run {
+    const NONE: Self = Self {
+        thread: None,
+        is_signalled: false,
+    };
 }
 
 /// A registration by [`KickTarget::enter`].
@@ -130,7 +148,7 @@ pub(crate) struct Running<'a>(&'a KickTarget);
 
 impl Drop for Running<'_> {
     fn drop(&mut self) {
-        *self.0.lock() = None;
+        *self.0.lock() = Run::NONE;
     }
 }
 

@@ -1,0 +1,67 @@
+//! A machine for a guest of a few bytes.
+#![allow(dead_code, reason = "each test file uses a part of it")]
+
+use std::{sync::Arc, thread, time::Duration};
+
+use pvh_abi::Gpa;
+use pvh_entry::EntryState;
+use pvh_kvm::{GuestRam, Kvm, Vcpu, Vm, VmConfig, VmEntry, VmExit};
+use pvh_memory::GuestMemory;
+
+/// Where guests begin.
+pub(crate) const CODE: u32 = 0x10_0000;
+
+/// What ebx holds at entry.
+pub(crate) const START_INFO: Gpa = Gpa(0x9000);
+
+/// A machine of one vCPU, with `code` at its entry point.
+pub(crate) fn guest(code: &[u8]) -> (Vm, Vcpu) {
+    machine(&VmConfig::new(1), 16 << 20, code)
+}
+
+/// The same as `config` says; vCPU 0 is returned, ready to run.
+pub(crate) fn machine(config: &VmConfig, ram_bytes: u64, code: &[u8]) -> (Vm, Vcpu) {
+    let kvm = Kvm::open().unwrap();
+    let ram = Arc::new(GuestRam::new(ram_bytes).unwrap());
+    ram.write(Gpa(CODE.into()), code).unwrap();
+    let vm = Vm::new(&kvm, config, ram).unwrap();
+    let mut vcpu = vm.create_vcpu(0).unwrap();
+    vcpu.set_entry(&EntryState::pvh(CODE, START_INFO).unwrap())
+        .unwrap();
+    kick_after_a_minute(&vcpu);
+    (vm, vcpu)
+}
+
+/// Runs on; a guest that hangs fails its test with `Interrupted`.
+pub(crate) fn resume(vcpu: &mut Vcpu) -> VmExit {
+    vcpu.run(VmEntry::Resume).unwrap()
+}
+
+/// Answers a read.
+pub(crate) fn answer(vcpu: &mut Vcpu, bytes: &[u8]) -> VmExit {
+    vcpu.run(VmEntry::Read(bytes)).unwrap()
+}
+
+/// What `out imm8, al` gives: one byte at a port.
+pub(crate) fn out(port: u16, byte: u8) -> VmExit {
+    VmExit::PortOut {
+        port,
+        size_bytes: 1,
+        data: [byte][..].into(),
+    }
+}
+
+pub(crate) fn u32_at(vm: &Vm, at: u64) -> u32 {
+    let mut word = [0; 4];
+    vm.ram().read(Gpa(at), &mut word).unwrap();
+    u32::from_le_bytes(word)
+}
+
+/// Ends the wait for a guest that hangs.
+pub(crate) fn kick_after_a_minute(vcpu: &Vcpu) {
+    let kicker = vcpu.kicker();
+    thread::spawn(move || {
+        thread::sleep(Duration::from_secs(60));
+        let _ = kicker.kick();
+    });
+}
