@@ -6,6 +6,10 @@ use kvm_bindings::{KVM_CPUID_FLAG_SIGNIFCANT_INDEX, kvm_cpuid_entry2};
 mod policy;
 mod topology;
 
+#[cfg(test)]
+#[expect(clippy::arithmetic_side_effects, reason = "a test may panic")]
+mod tests;
+
 pub use policy::cpuid_for_vcpu;
 
 /// The answer to CPUID for one value of eax and, where it matters, ecx.

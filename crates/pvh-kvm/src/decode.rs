@@ -158,3 +158,160 @@ const RECORD_LEN: usize = 256;
 pub(crate) const PORT_DATA_MAX: usize = 4096;
 
 const DATA_WORDS: usize = 16;
+
+#[cfg(test)]
+#[expect(clippy::arithmetic_side_effects, reason = "a test may panic")]
+mod tests {
+    use super::*;
+
+    /// A record whose fields are given as (offset, bytes).
+    fn record(fields: &[(usize, &[u8])]) -> Record {
+        let mut record = [0; RECORD_LEN];
+        for (at, bytes) in fields {
+            record[*at..*at + bytes.len()].copy_from_slice(bytes);
+        }
+        record
+    }
+
+    fn exit(reason: u32, fields: &[(usize, &[u8])]) -> VmExit {
+        match decode(reason, &record(fields)) {
+            Decoded::Exit(exit) => exit,
+            Decoded::Port(access) => panic!("{access:?}"),
+        }
+    }
+
+    #[test]
+    fn the_places_are_those_of_the_kernel_header() {
+        // struct kvm_run: u32 exit_reason at 8, the union at 32; its mmio.data is 8 further on.
+        assert_eq!((EXIT_REASON_AT, RECORD_AT, MMIO_DATA_AT), (8, 32, 40));
+        assert_eq!(
+            size_of_val(&kvm_bindings::kvm_run::default().__bindgen_anon_1),
+            256
+        );
+    }
+
+    #[test]
+    fn a_port_access_has_direction_size_port_count_and_place() {
+        let fields: &[(usize, &[u8])] = &[(0, &[1, 2, 0xF8, 0x03]), (4, &[3]), (8, &[0, 0x10])];
+        let want = PortAccess {
+            is_out: true,
+            size_bytes: 2,
+            port: 0x3F8,
+            count: 3,
+            data_offset: 0x1000,
+            data_len: 6,
+        };
+        assert_eq!(decode(2, &record(fields)), Decoded::Port(want));
+    }
+
+    #[test]
+    fn a_port_access_of_no_bytes_or_more_than_a_page_is_unhandled() {
+        let none = exit(2, &[(0, &[1, 1]), (4, &[0])]);
+        assert_eq!(none, VmExit::Unhandled { reason: 2 });
+        let most = record(&[(0, &[0, 4]), (4, &[0, 4])]);
+        assert!(matches!(decode(2, &most), Decoded::Port(access) if access.data_len == 4096));
+        let more = exit(2, &[(0, &[0, 4]), (4, &[1, 4])]);
+        assert_eq!(more, VmExit::Unhandled { reason: 2 });
+        let wrapping = exit(2, &[(0, &[0, 0xFF]), (4, &[0xFF; 4])]);
+        assert_eq!(wrapping, VmExit::Unhandled { reason: 2 });
+    }
+
+    #[test]
+    fn an_mmio_write_carries_its_bytes_and_a_read_their_number() {
+        let fields: &[(usize, &[u8])] = &[(2, &[0xE0, 0xFE]), (8, &[1, 2, 3, 4, 5]), (16, &[4])];
+        assert_eq!(
+            exit(6, fields),
+            VmExit::MmioRead {
+                at: Gpa(0xFEE0_0000),
+                len_bytes: 4
+            }
+        );
+        let fields = [fields, &[(20, &[1])]].concat();
+        assert_eq!(
+            exit(6, &fields),
+            VmExit::MmioWrite {
+                at: Gpa(0xFEE0_0000),
+                data: ExitData::from(&[1, 2, 3, 4][..])
+            }
+        );
+    }
+
+    #[test]
+    fn an_mmio_access_of_no_bytes_or_more_than_8_is_unhandled() {
+        for len in [[0, 0, 0, 0], [9, 0, 0, 0], [8, 1, 0, 0], [0xFF; 4]] {
+            assert_eq!(exit(6, &[(16, &len)]), VmExit::Unhandled { reason: 6 });
+        }
+    }
+
+    #[test]
+    fn exits_without_a_record_are_named() {
+        assert_eq!(exit(5, &[]), VmExit::Halt);
+        assert_eq!(exit(8, &[]), VmExit::Shutdown);
+        assert_eq!(exit(10, &[]), VmExit::Interrupted);
+        assert_eq!(exit(34, &[]), VmExit::Unhandled { reason: 34 });
+        assert_eq!(
+            exit(u32::MAX, &[(0, &[0xFF; 256])]),
+            VmExit::Unhandled { reason: u32::MAX }
+        );
+    }
+
+    #[test]
+    fn a_refused_entry_keeps_the_hardware_reason() {
+        assert_eq!(
+            exit(9, &[(0, &[0x21, 0, 0, 0x80]), (8, &[3])]),
+            VmExit::FailEntry {
+                hardware_reason: 0x8000_0021,
+                host_cpu: 3
+            }
+        );
+    }
+
+    #[test]
+    fn a_system_event_has_at_most_16_words() {
+        assert_eq!(
+            exit(24, &[(0, &[2]), (4, &[1]), (8, &[7])]),
+            VmExit::SystemEvent {
+                kind: SystemEventKind::RESET,
+                data: vec![7]
+            }
+        );
+        let VmExit::SystemEvent { data, .. } = exit(24, &[(4, &[0xFF; 4])]) else {
+            panic!("not a system event");
+        };
+        assert_eq!(data.len(), 16);
+    }
+
+    #[test]
+    fn an_emulation_failure_shows_the_instruction_where_kvm_gives_it() {
+        let bytes: &[u8] = &[3, 0x0F, 0x57, 0xC0, 0x90];
+        let with = exit(17, &[(0, &[1]), (4, &[4]), (8, &[1]), (16, bytes)]);
+        let VmExit::InternalError(error) = with else {
+            panic!("{with:?}");
+        };
+        assert_eq!(error.instruction, [0x0F, 0x57, 0xC0]);
+        assert_eq!(
+            error.to_string(),
+            "KVM cannot emulate an instruction, bytes [0f, 57, c0]"
+        );
+        let without = exit(17, &[(0, &[1]), (4, &[4]), (16, bytes)]);
+        assert!(matches!(without, VmExit::InternalError(error) if error.instruction.is_empty()));
+    }
+
+    #[test]
+    fn an_instruction_longer_than_15_bytes_is_cut() {
+        let exit = exit(17, &[(0, &[1]), (4, &[4]), (8, &[1]), (16, &[0xFF; 24])]);
+        assert!(matches!(exit, VmExit::InternalError(error) if error.instruction == [0xFF; 15]));
+    }
+
+    #[test]
+    fn an_internal_error_shows_its_words() {
+        let exit = exit(17, &[(0, &[3]), (4, &[2]), (8, &[0x30, 0x80]), (16, &[1])]);
+        let VmExit::InternalError(error) = exit else {
+            panic!("{exit:?}");
+        };
+        assert_eq!(
+            error.to_string(),
+            "KVM failed to deliver an event, data 0x8030 0x1"
+        );
+    }
+}

@@ -197,3 +197,18 @@ const SUBERROR_DELIVERY: u32 = 3;
 const SUBERROR_UNEXPECTED: u32 = 4;
 
 const INLINE: usize = 8;
+
+#[cfg(test)]
+mod tests {
+    use super::ExitData;
+
+    #[test]
+    fn data_of_every_length_comes_back_as_it_was() {
+        let bytes: Vec<u8> = (0..=255).cycle().take(4096).collect();
+        for len in [0, 1, 2, 4, 7, 8, 9, 255, 256, 257, 4096] {
+            let data = ExitData::from(&bytes[..len]);
+            assert_eq!(data.as_bytes(), &bytes[..len]);
+            assert_eq!(data.len(), len);
+        }
+    }
+}

@@ -154,12 +154,17 @@ fn open(path: &Path) -> Result<KvmFd, KvmError> {
     let opened = CString::new(path.as_os_str().as_bytes())
         .map_err(io::Error::from)
         .and_then(|c_path| KvmFd::new_with_path(c_path).map_err(io::Error::from));
+    opened.map_err(|source| not_opened(path, source))
+}
+
+/// Names why `path` could not be opened.
+fn not_opened(path: &Path, source: io::Error) -> KvmError {
     let path = path.to_owned();
-    opened.map_err(|source| match source.raw_os_error() {
+    match source.raw_os_error() {
         Some(libc::ENOENT | libc::ENODEV | libc::ENXIO) => KvmError::Missing { path, source },
         Some(libc::EACCES | libc::EPERM) => KvmError::Permission { path, source },
         _ => KvmError::Open { path, source },
-    })
+    }
 }
 
 fn capabilities(fd: &KvmFd, cpuid: &[CpuidLeaf]) -> Capabilities {
@@ -191,3 +196,56 @@ const REQUIRED: [(Cap, &str); 6] = [
 
 /// What api.rst says of a KVM that does not tell.
 const MEMORY_SLOTS_BEFORE_THE_CAPABILITY: u32 = 32;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn named(errno: i32) -> KvmError {
+        not_opened(Path::new("/dev/kvm"), io::Error::from_raw_os_error(errno))
+    }
+
+    #[test]
+    fn each_reason_not_to_open_has_its_own_error() {
+        for errno in [libc::ENOENT, libc::ENODEV, libc::ENXIO] {
+            assert!(matches!(named(errno), KvmError::Missing { .. }));
+        }
+        for errno in [libc::EACCES, libc::EPERM] {
+            assert!(matches!(named(errno), KvmError::Permission { .. }));
+        }
+        assert!(matches!(named(libc::EMFILE), KvmError::Open { .. }));
+    }
+
+    #[test]
+    fn an_error_names_the_device_and_the_way_out() {
+        assert_eq!(
+            named(libc::ENOENT).to_string(),
+            "/dev/kvm does not exist: load kvm_intel or kvm_amd, or enable virtualisation"
+        );
+        assert_eq!(
+            named(libc::EACCES).to_string(),
+            "no permission to open /dev/kvm: join the group that owns it (often kvm)"
+        );
+    }
+
+    #[test]
+    fn a_path_that_does_not_exist_is_missing() {
+        let error = Kvm::open_at(Path::new("/nonexistent/kvm")).unwrap_err();
+        assert!(matches!(error, KvmError::Missing { .. }));
+    }
+
+    #[test]
+    fn a_device_that_is_not_kvm_is_told_by_its_version() {
+        let error = Kvm::open_at(Path::new("/dev/null")).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "/dev/null has KVM API version -1, not 12"
+        );
+    }
+
+    #[test]
+    fn a_path_with_a_nul_is_refused() {
+        let error = Kvm::open_at(Path::new("/dev/kvm\0")).unwrap_err();
+        assert!(matches!(error, KvmError::Open { .. }));
+    }
+}

@@ -110,3 +110,99 @@ const HIGHMEM_START: Gpa = Gpa(1 << 32);
 
 /// The widest physical address of the architecture.
 const MAX_ADDRESS_BITS: u8 = 52;
+
+#[cfg(test)]
+#[expect(clippy::arithmetic_side_effects, reason = "a test may panic")]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn ranges(size_bytes: u64, address_bits: u8) -> Vec<(u64, u64)> {
+        let layout = ram_layout(size_bytes, address_bits).unwrap();
+        let pairs = layout.iter().map(|range| (range.start.0, range.len_bytes));
+        pairs.collect()
+    }
+
+    /// abi.md 10.2, after libxl: RAM from 0 to min(size, 0xfc000000), the rest from 4 GiB.
+    #[test]
+    fn ram_ends_below_the_hole_and_goes_on_at_4_gib() {
+        assert_eq!(ranges(0x1000, 46), [(0, 0x1000)]);
+        assert_eq!(ranges(0xfc00_0000, 46), [(0, 0xfc00_0000)]);
+        assert_eq!(
+            ranges(0xfc00_1000, 46),
+            [(0, 0xfc00_0000), (0x1_0000_0000, 0x1000)]
+        );
+        assert_eq!(
+            ranges(0x2_0000_0000, 46),
+            [(0, 0xfc00_0000), (0x1_0000_0000, 0x1_0400_0000)]
+        );
+    }
+
+    #[test]
+    fn a_guest_without_memory_is_refused() {
+        assert!(matches!(ram_layout(0, 46), Err(RamError::Empty)));
+    }
+
+    #[test]
+    fn a_part_of_a_page_is_refused() {
+        let error = ram_layout(0x1001, 46).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "4097 bytes of memory are not whole pages of 4096 bytes"
+        );
+    }
+
+    #[test]
+    fn memory_beyond_the_guest_physical_space_is_refused_with_the_limit() {
+        // 36 bits are 64 GiB; the hole takes 64 MiB of them.
+        let limit = (64 << 30) - (64 << 20);
+        assert_eq!(
+            ranges(limit, 36),
+            [(0, 0xfc00_0000), (0x1_0000_0000, 60 << 30)]
+        );
+        let error = ram_layout(limit + 0x1000, 36).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "68652371968 bytes of memory do not fit the guest-physical space of 36 bits: at most \
+             68652367872 bytes do"
+        );
+        assert!(matches!(
+            ram_layout(!0xFFF, 64),
+            Err(RamError::TooLarge { .. })
+        ));
+    }
+
+    #[test]
+    fn a_space_below_4_gib_has_no_second_range() {
+        assert_eq!(ranges(0xfc00_0000, 32), [(0, 0xfc00_0000)]);
+        assert!(ram_layout(0xfc00_1000, 32).is_err());
+        assert_eq!(ranges(1 << 31, 31), [(0, 1 << 31)]);
+        assert!(ram_layout((1 << 31) + 0x1000, 31).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn no_size_puts_ram_into_the_hole_or_past_the_end(pages in 0_u64..1 << 42, bits in 20_u8..=64) {
+            let size_bytes = pages << 12;
+            let Ok(layout) = ram_layout(size_bytes, bits) else {
+                // The space without the hole is too small for it.
+                let hole = if bits < 32 { 0 } else { 0x400_0000 };
+                prop_assert!(size_bytes == 0 || size_bytes > (1 << bits.min(52)) - hole);
+                return Ok(());
+            };
+            let mut end = 0;
+            let mut sum = 0;
+            for range in layout {
+                let range_end = range.start.0 + range.len_bytes;
+                prop_assert!(range.start.0 >= end && range.len_bytes > 0);
+                prop_assert!(range.start.0 % 0x1000 == 0 && range.len_bytes % 0x1000 == 0);
+                prop_assert!(range_end <= 0xfc00_0000 || range.start.0 >= 0x1_0000_0000);
+                prop_assert!(range_end <= 1 << bits.min(52));
+                end = range_end;
+                sum += range.len_bytes;
+            }
+            prop_assert_eq!(sum, size_bytes);
+        }
+    }
+}

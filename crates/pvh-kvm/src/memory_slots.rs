@@ -9,7 +9,7 @@ use kvm_bindings::kvm_userspace_memory_region;
 use kvm_ioctls::VmFd;
 use pvh_abi::address::PAGE_SIZE;
 
-use crate::GuestRam;
+use crate::{GuestRam, RamRange};
 
 /// A VM descriptor and the RAM its guest uses: whoever holds the one holds the other.
 #[derive(Debug)]
@@ -22,7 +22,7 @@ pub(crate) struct VmWithRam {
 impl VmWithRam {
     /// Makes every range of `ram` visible to the guest of `fd`.
     pub(crate) fn new(fd: VmFd, ram: Arc<GuestRam>) -> io::Result<Self> {
-        for (slot, region) in (0..).zip(memory_slots(&ram)) {
+        for (slot, region) in (0..).zip(memory_slots(ram.host_ranges())) {
             let region = kvm_userspace_memory_region { slot, ..region };
             // SAFETY: the wrapper demands that the host range is mapped, and stays ours and unused by Rust
             // references, for as long as the guest can run. It is a part of a mapping of `ram`, which is
@@ -45,12 +45,14 @@ impl VmWithRam {
 
 /// Returns how many memory slots `ram` takes.
 pub(crate) fn slot_count(ram: &GuestRam) -> usize {
-    memory_slots(ram).count()
+    memory_slots(ram.host_ranges()).count()
 }
 
-/// Cuts RAM into ranges that fit a memory slot.
-fn memory_slots(ram: &GuestRam) -> impl Iterator<Item = kvm_userspace_memory_region> {
-    ram.host_ranges().flat_map(|(range, host_start)| {
+/// Cuts RAM ranges, each with its address in this process, into ranges that fit a memory slot.
+fn memory_slots(
+    ranges: impl Iterator<Item = (RamRange, u64)>,
+) -> impl Iterator<Item = kvm_userspace_memory_region> {
+    ranges.flat_map(|(range, host_start)| {
         let starts = (0..range.len_bytes).step_by(SLOT_MAX_BYTES);
         starts.map(move |offset| kvm_userspace_memory_region {
             slot: 0,
@@ -69,3 +71,47 @@ fn memory_slots(ram: &GuestRam) -> impl Iterator<Item = kvm_userspace_memory_reg
 const SLOT_MAX_BYTES: usize = 1 << 42;
 
 const _: () = assert!((SLOT_MAX_BYTES as u64) / PAGE_SIZE < 1 << 31);
+
+#[cfg(test)]
+#[expect(clippy::arithmetic_side_effects, reason = "a test may panic")]
+mod tests {
+    use crate::ram_layout;
+
+    use super::*;
+
+    fn slots(size_bytes: u64) -> Vec<(u64, u64, u64)> {
+        let layout = ram_layout(size_bytes, 52).unwrap();
+        let ranges = layout
+            .into_iter()
+            .map(|range| (range, range.start.0 + (1 << 60)));
+        let slots = memory_slots(ranges).map(|slot| {
+            let offset = slot.userspace_addr - (1 << 60);
+            (slot.guest_phys_addr, offset, slot.memory_size)
+        });
+        slots.collect()
+    }
+
+    #[test]
+    fn a_range_is_one_slot() {
+        assert_eq!(slots(0x1000), [(0, 0, 0x1000)]);
+        assert_eq!(
+            slots(0xFC00_1000),
+            [(0, 0, 0xFC00_0000), (0x1_0000_0000, 0x1_0000_0000, 0x1000)]
+        );
+    }
+
+    #[test]
+    fn a_range_longer_than_kvm_takes_is_cut() {
+        // 9 TiB above 4 GiB: two slots of 4 TiB and one of 1 TiB.
+        let high = slots(0xFC00_0000 + (9 << 40))[1..].to_vec();
+        let start = 0x1_0000_0000;
+        assert_eq!(
+            high,
+            [
+                (start, start, 4 << 40),
+                (start + (4 << 40), start + (4 << 40), 4 << 40),
+                (start + (8 << 40), start + (8 << 40), 1 << 40)
+            ]
+        );
+    }
+}

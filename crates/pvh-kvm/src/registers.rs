@@ -170,3 +170,45 @@ fn segments(f: &mut fmt::Formatter<'_>, a: (&str, Segment), b: (&str, Segment)) 
     });
     writeln!(f, "{a}  {b}")
 }
+
+#[cfg(test)]
+mod tests {
+    use pvh_abi::Gpa;
+
+    use super::*;
+
+    #[test]
+    fn what_an_entry_state_sets_is_what_a_dump_shows() {
+        let mut state = EntryState::pvh(0x10_0000, Gpa(0x9000)).unwrap();
+        state.r15 = 0x1234_5678_9ABC_DEF0;
+        state.fs = Segment {
+            selector: 0x28,
+            base: 0x7000,
+            limit: 0xFFF,
+            attributes: SegmentAttributes::new(0x0F3).unwrap(),
+        };
+        state.gdtr = DescriptorTable {
+            base: 0x4000,
+            limit: 0x17,
+        };
+        let sregs = state.to_kvm_sregs(&kvm_sregs::default());
+        let dump = Registers::new(&state.to_kvm_regs(), &sregs, &state.to_kvm_debugregs());
+        assert_eq!(dump.state, state);
+    }
+
+    #[test]
+    fn a_dump_is_eleven_lines() {
+        let dump = Registers::new(
+            &kvm_regs::default(),
+            &kvm_sregs::default(),
+            &kvm_debugregs::default(),
+        );
+        let text = dump.to_string();
+        assert_eq!(text.lines().count(), 11);
+        assert!(text.starts_with("rip   0000000000000000  flags "));
+        assert!(
+            text.lines()
+                .all(|line| line.len() <= 120 && line.trim_end() == line)
+        );
+    }
+}

@@ -12,7 +12,8 @@ use pvh_abi::Gpa;
 use vmm_sys_util::eventfd::EventFd;
 
 use crate::{
-    ApicIds, CpuidLeaf, CpuidPolicy, GuestRam, HypervisorLeaves, Kvm, Vcpu, VcpuError, fd, kick,
+    ApicIds, CpuidLeaf, CpuidPolicy, GuestRam, HypervisorLeaves, Kvm, RamRange, Vcpu, VcpuError,
+    fd, kick,
     memory_slots::{self, VmWithRam},
 };
 
@@ -225,14 +226,7 @@ fn check_limits(kvm: &Kvm, config: &VmConfig, ram: &GuestRam) -> Result<(), VmEr
             limit,
         });
     }
-    let address_bits = capabilities.address_bits;
-    let last = ram.ram_ranges().pop();
-    if let Some(end) = last.and_then(|range| range.start.checked_add(range.len_bytes))
-        && u32::from(address_bits) < u64::BITS
-        && end.0 > 1 << address_bits
-    {
-        return Err(VmError::RamTooHigh { end, address_bits });
-    }
+    check_address_bits(&ram.ram_ranges(), capabilities.address_bits)?;
     let slots = memory_slots::slot_count(ram);
     let limit = capabilities.max_memory_slots;
     if u32::try_from(slots).map_or(true, |slots| slots > limit) {
@@ -246,6 +240,16 @@ fn check_limits(kvm: &Kvm, config: &VmConfig, ram: &GuestRam) -> Result<(), VmEr
     {
         Some((_, capability)) => Err(VmError::Capability { capability }),
         None => Ok(()),
+    }
+}
+
+/// Refuses RAM beyond `2^address_bits`: KVM may offer less than the processor has.
+fn check_address_bits(ranges: &[RamRange], address_bits: u8) -> Result<(), VmError> {
+    let space = 1_u64.checked_shl(address_bits.into()).unwrap_or(u64::MAX);
+    let end_of = |range: &RamRange| range.start.checked_add(range.len_bytes);
+    match ranges.last().and_then(end_of) {
+        Some(end) if end.0 > space => Err(VmError::RamTooHigh { end, address_bits }),
+        _ => Ok(()),
     }
 }
 
@@ -295,3 +299,40 @@ const CHIPS: [(Cap, &str); 3] = [
     (Cap::Irqfd, "KVM_CAP_IRQFD"),
     (Cap::Pit2, "KVM_CAP_PIT2"),
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ram_layout;
+
+    #[test]
+    fn vcpus_are_limited_by_their_number_and_by_their_apic_ids() {
+        let mut config = VmConfig::new(1);
+        assert_eq!(vcpu_limit(&config, 288, 1024), 288);
+        assert_eq!(vcpu_limit(&config, 288, 255), 255);
+        config.apic_ids = ApicIds::TwiceIndex;
+        assert_eq!(vcpu_limit(&config, 288, 255), 128);
+        assert_eq!(vcpu_limit(&config, 288, 1024), 288);
+        config.interrupt_controllers = InterruptControllers::None;
+        assert_eq!(vcpu_limit(&config, 288, 1024), 1);
+    }
+
+    #[test]
+    fn ram_beyond_what_kvm_lets_a_guest_address_is_refused() {
+        let ranges = ram_layout(0x1_0000_0000, 46).unwrap();
+        assert!(check_address_bits(&ranges, 46).is_ok());
+        assert!(check_address_bits(&ranges, 64).is_ok());
+        let error = check_address_bits(&ranges, 32).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "guest memory ends at 0x104000000, beyond the 32 bits of a guest-physical address"
+        );
+    }
+
+    #[test]
+    fn what_kvm_takes_for_itself_lies_in_the_hole_and_touches() {
+        assert_eq!(IDENTITY_MAP_AT, Gpa(0xFFFB_C000));
+        assert_eq!(TSS_AT.0 - IDENTITY_MAP_AT.0, 0x1000);
+        assert_eq!(KVM_PRIVATE_BYTES, 0x1000 + 3 * 0x1000);
+    }
+}
