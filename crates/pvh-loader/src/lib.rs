@@ -1,4 +1,4 @@
-//! Loads kernels for the x86/HVM direct boot ABI: opens and unpacks an image, plans, then commits.
+#![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
 
 pub mod image;
