@@ -1,4 +1,4 @@
-use crate::{Note, ReadError, Source, Text, text::until_nul};
+use crate::{Note, ReadError, Source, Text};
 
 /// Features of a Xen guest: bits numbered by XENFEAT_* (xen/include/public/features.h), first word.
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
@@ -58,28 +58,43 @@ pub(crate) struct FeatureSet {
 impl FeatureSet {
     /// Reads names separated by `|`, a `!` before those that are required, up to a NUL or the descriptor's end.
     ///
-    /// As in libelf a name longer than 63 bytes is taken in pieces, and nothing beyond 4096 bytes is looked at.
-    pub(crate) fn read<S: Source + ?Sized>(source: &S, note: &Note) -> Result<Self, ReadError> {
-        let mut set = Self::default();
-        let end = note.desc_size.min(MAX_BYTES);
+    /// As in libelf a name longer than 63 bytes is taken in pieces, and a string without end in its first 4096
+    /// bytes says nothing. So does one that exceeds `bytes_left`, which bounds the work for a whole file.
+    pub(crate) fn read<S: Source + ?Sized>(
+        source: &S,
+        note: &Note,
+        bytes_left: &mut u32,
+    ) -> Result<Self, ReadError> {
+        let limit = MAX_BYTES.min(*bytes_left);
+        let size = note.desc_size.min(limit);
+        *bytes_left = bytes_left.saturating_sub(size);
+        let (mut set, mut name) = (Self::default(), Name::new());
         let mut at = 0_u32;
-        while at < end {
+        while at < size {
             let mut window = [0; WINDOW_BYTES];
-            let left = usize::try_from(end.saturating_sub(at)).unwrap_or(usize::MAX);
+            let left = usize::try_from(size.saturating_sub(at)).unwrap_or(usize::MAX);
             let (bytes, _) = window.split_at_mut(left.min(WINDOW_BYTES));
-            let here = note.desc_offset.saturating_add(at.into());
-            source.read_at(here, bytes)?;
-            let string = until_nul(bytes);
-            let name = string.split(|&byte| byte == b'|').next();
-            let name = name.unwrap_or_default();
-            set.add(name);
-            if name.len() == string.len() && string.len() < WINDOW_BYTES {
-                break;
+            source.read_at(note.desc_offset.saturating_add(at.into()), bytes)?;
+            for &byte in &*bytes {
+                match byte {
+                    0 => {
+                        set.add(name.as_bytes());
+                        return Ok(set);
+                    }
+                    b'|' => set.add(name.take().as_bytes()),
+                    _ if name.push(byte) => {}
+                    _ => {
+                        set.add(name.take().as_bytes());
+                        name.push(byte);
+                    }
+                }
             }
-            let bar = usize::from(name.len() < string.len());
-            let step = u32::try_from(name.len().saturating_add(bar)).unwrap_or(u32::MAX);
-            at = at.saturating_add(step);
+            at = at.saturating_add(u32::try_from(bytes.len()).unwrap_or(u32::MAX));
         }
+        if note.desc_size > limit {
+            return Ok(Self::default());
+        }
+        set.add(name.as_bytes());
         Ok(set)
     }
 
@@ -103,7 +118,44 @@ impl FeatureSet {
     }
 }
 
-const WINDOW_BYTES: usize = 63;
+/// A name as it grows.
+struct Name {
+    bytes: [u8; MAX_NAME_BYTES],
+    len: usize,
+}
+
+impl Name {
+    const fn new() -> Self {
+        Self {
+            bytes: [0; MAX_NAME_BYTES],
+            len: 0,
+        }
+    }
+
+    fn as_bytes(&self) -> &[u8] {
+        self.bytes.get(..self.len).unwrap_or_default()
+    }
+
+    /// Appends a byte; false when there is no room.
+    fn push(&mut self, byte: u8) -> bool {
+        let Some(slot) = self.bytes.get_mut(self.len) else {
+            return false;
+        };
+        *slot = byte;
+        self.len = self.len.saturating_add(1);
+        true
+    }
+
+    fn take(&mut self) -> Self {
+        core::mem::replace(self, Self::new())
+    }
+}
+
+/// How many bytes of FEATURES strings are looked at in one file.
+pub(crate) const MAX_FEATURE_BYTES: u32 = 65_536;
+
+const WINDOW_BYTES: usize = 64;
+const MAX_NAME_BYTES: usize = 63;
 const MAX_BYTES: u32 = 4096;
 const NAMES: [(&[u8], Features); 7] = [
     (b"writable_page_tables", Features::WRITABLE_PAGE_TABLES),
@@ -125,16 +177,20 @@ const NAMES: [(&[u8], Features); 7] = [
 mod tests {
     use super::*;
 
-    fn read(desc: &[u8]) -> FeatureSet {
-        let note = Note {
+    fn note_of(desc: &[u8]) -> Note {
+        Note {
             offset: 0,
             kind: 10,
             is_xen: true,
             name_size: 4,
             desc_offset: 0,
             desc_size: desc.len().try_into().expect("short"),
-        };
-        FeatureSet::read(desc, &note).expect("in memory")
+        }
+    }
+
+    fn read(desc: &[u8]) -> FeatureSet {
+        let mut left = MAX_FEATURE_BYTES;
+        FeatureSet::read(desc, &note_of(desc), &mut left).expect("in memory")
     }
 
     #[test]
@@ -163,12 +219,31 @@ mod tests {
     }
 
     #[test]
-    fn a_name_without_end_is_looked_at_for_4096_bytes() {
-        let mut long = [b'x'; 5000];
-        assert_eq!(read(&long), FeatureSet::default());
-        long[4990..4996].copy_from_slice(b"|dom0|");
-        assert_eq!(read(&long).supported.0, 0);
-        long[4080..4086].copy_from_slice(b"|dom0|");
+    fn a_name_longer_than_63_bytes_is_taken_in_pieces() {
+        let mut long = [b'x'; 67];
+        long[63..].copy_from_slice(b"dom0");
         assert_eq!(read(&long).supported, Features::DOM0);
+        assert_eq!(read(&long[1..]).supported, Features(0));
+    }
+
+    #[test]
+    fn a_string_without_end_in_4096_bytes_says_nothing() {
+        let mut long = [b'|'; 5000];
+        long[10..14].copy_from_slice(b"dom0");
+        assert_eq!(read(&long[..4096]).supported, Features::DOM0);
+        assert_eq!(read(&long[..4097]), FeatureSet::default());
+        long[4095] = 0;
+        assert_eq!(read(&long).supported, Features::DOM0);
+    }
+
+    #[test]
+    fn the_budget_of_a_file_ends() {
+        let desc: &[u8] = b"dom0|dom0|dom0";
+        let note = note_of(desc);
+        let mut left = 20;
+        let first = FeatureSet::read(desc, &note, &mut left).expect("in memory");
+        assert_eq!((first.supported, left), (Features::DOM0, 6));
+        let second = FeatureSet::read(desc, &note, &mut left).expect("in memory");
+        assert_eq!((second, left), (FeatureSet::default(), 0));
     }
 }

@@ -1,6 +1,6 @@
 use crate::{
     ElfError, Header, MAX_NOTES, NoEntry, NoteWalk, Origin, ProgramHeader, ReadError, Source, Text,
-    XenNotes,
+    XenNotes, features::MAX_FEATURE_BYTES,
 };
 
 /// Why the notes of an image forbid to boot it, or could not be read.
@@ -57,6 +57,7 @@ pub fn find_notes<S: Source + ?Sized>(
         source,
         notes: XenNotes::new(),
         notes_left: MAX_NOTES,
+        feature_bytes_left: MAX_FEATURE_BYTES,
     };
     for segment in segments.into_iter().filter(ProgramHeader::is_note) {
         finder.walk(segment.offset, segment.file_size)?;
@@ -100,13 +101,15 @@ struct Finder<'s, S: ?Sized> {
     source: &'s S,
     notes: XenNotes,
     notes_left: u32,
+    feature_bytes_left: u32,
 }
 
 impl<S: Source + ?Sized> Finder<'_, S> {
     fn walk(&mut self, offset: u64, len_bytes: u64) -> Result<(), NoteError> {
         let mut walk = NoteWalk::bounded(self.source, offset, len_bytes, self.notes_left);
         for item in &mut walk {
-            self.notes.take(self.source, item)?;
+            self.notes
+                .take(self.source, item, &mut self.feature_bytes_left)?;
         }
         self.notes_left = walk.notes_left();
         Ok(())

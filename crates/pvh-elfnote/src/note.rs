@@ -250,65 +250,65 @@ impl<'s, S: Source + ?Sized> NoteWalk<'s, S> {
 
     /// Reads the record at `self.at`, which is below the end, and steps over it.
     fn step(&mut self) -> Result<Note, NoteFault> {
+        let notes_left = self.notes_left.checked_sub(1);
+        self.notes_left = notes_left.ok_or_else(|| self.fault(None, FaultReason::TooMany))?;
+        self.must_hold(HEADER_BYTES, None)?;
+        let head = self.head();
+        let head = head.map_err(|error| self.fault(None, FaultReason::Unreadable(error)))?;
+        let kind = head.header.kind.get();
+        let name_size = head.header.name_size.get();
+        let desc_size = head.header.desc_size.get();
+        let is_xen = name_size > 0 && head.name == XEN_NAME;
+        // 32-bit sizes: no sum of theirs leaves 64 bits
+        let desc_start = HEADER_BYTES.saturating_add(padded(name_size));
+        let need_bytes = desc_start.saturating_add(desc_size.into());
+        self.must_hold(need_bytes, is_xen.then_some(XenNoteType(kind)))?;
         let offset = self.at;
-        let left_bytes = self.area.end.saturating_sub(offset);
-        let fail = |xen_kind, reason| {
-            Err(NoteFault {
-                offset,
-                xen_kind,
-                reason,
-            })
-        };
-        let Some(notes_left) = self.notes_left.checked_sub(1) else {
-            return fail(None, FaultReason::TooMany);
-        };
-        self.notes_left = notes_left;
-        let need_bytes = HEADER_BYTES;
-        if left_bytes < need_bytes {
-            let cut = FaultReason::Cut {
-                need_bytes,
-                left_bytes,
-            };
-            return fail(None, cut);
-        }
-        let (header, is_xen) = match self.head(offset, left_bytes) {
-            Ok(head) => head,
-            Err(error) => return fail(None, FaultReason::Unreadable(error)),
-        };
-        let kind = header.kind.get();
-        // three 32-bit numbers: no sum of theirs leaves 64 bits
-        let name_end = HEADER_BYTES.saturating_add(padded(header.name_size.get()));
-        let need_bytes = name_end.saturating_add(header.desc_size.get().into());
-        if left_bytes < need_bytes {
-            let xen_kind = is_xen.then_some(XenNoteType(kind));
-            let cut = FaultReason::Cut {
-                need_bytes,
-                left_bytes,
-            };
-            return fail(xen_kind, cut);
-        }
-        let size = name_end.saturating_add(padded(header.desc_size.get()));
+        let size = desc_start.saturating_add(padded(desc_size));
         self.at = offset.saturating_add(size);
         Ok(Note {
             offset,
             kind,
             is_xen,
-            name_size: header.name_size.get(),
-            desc_offset: offset.saturating_add(name_end),
-            desc_size: header.desc_size.get(),
+            name_size,
+            desc_offset: offset.saturating_add(desc_start),
+            desc_size,
         })
     }
 
-    /// Reads header and first name bytes in one access, and tells whether the owner is Xen.
-    fn head(&self, offset: u64, left_bytes: u64) -> Result<(NoteHeader, bool), ReadError> {
-        let mut raw = Head::new_zeroed();
-        let bytes = raw.as_mut_bytes();
-        let left = usize::try_from(left_bytes).unwrap_or(usize::MAX);
+    /// Reads the header and the first four bytes of the name in one access; zeros for what the area does not hold.
+    fn head(&self) -> Result<Head, ReadError> {
+        let mut head = Head::new_zeroed();
+        let bytes = head.as_mut_bytes();
+        let left = usize::try_from(self.left_bytes()).unwrap_or(usize::MAX);
         let len = left.min(bytes.len());
-        let (read, _) = bytes.split_at_mut(len);
-        self.source.read_at(offset, read)?;
-        let has_name = raw.header.name_size.get() > 0 && read_whole(left_bytes);
-        Ok((raw.header, has_name && raw.name == XEN_NAME))
+        let (inside, _) = bytes.split_at_mut(len);
+        self.source.read_at(self.at, inside)?;
+        Ok(head)
+    }
+
+    fn must_hold(&self, need_bytes: u64, xen_kind: Option<XenNoteType>) -> Result<(), NoteFault> {
+        let left_bytes = self.left_bytes();
+        if need_bytes <= left_bytes {
+            return Ok(());
+        }
+        let cut = FaultReason::Cut {
+            need_bytes,
+            left_bytes,
+        };
+        Err(self.fault(xen_kind, cut))
+    }
+
+    const fn left_bytes(&self) -> u64 {
+        self.area.end.saturating_sub(self.at)
+    }
+
+    const fn fault(&self, xen_kind: Option<XenNoteType>, reason: FaultReason) -> NoteFault {
+        NoteFault {
+            offset: self.at,
+            xen_kind,
+            reason,
+        }
     }
 
     fn area_fault(&self) -> Option<NoteFault> {
@@ -358,10 +358,6 @@ struct Head {
 }
 
 const _: () = assert!(size_of::<Head>() == 16);
-
-const fn read_whole(left_bytes: u64) -> bool {
-    left_bytes >= size_of::<Head>() as u64
-}
 
 fn padded(size: u32) -> u64 {
     u64::from(size).next_multiple_of(NOTE_ALIGN)

@@ -172,8 +172,13 @@ impl XenNotes {
         &mut self,
         source: &S,
         item: Result<Note, NoteFault>,
+        feature_bytes_left: &mut u32,
     ) -> Result<(), NoteError> {
         match item {
+            Ok(note) if note.xen_kind() == Some(XenNoteType::FEATURES) => {
+                self.count = self.count.saturating_add(1);
+                self.take_features(source, &note, feature_bytes_left)
+            }
             Ok(note) => self.take_note(source, &note),
             Err(fault) => self.take_fault(fault),
         }
@@ -199,10 +204,8 @@ impl XenNotes {
             return Ok(());
         };
         self.count = self.count.saturating_add(1);
-        match kind {
-            XenNoteType::PHYS32_ENTRY => return self.take_entry(source, note),
-            XenNoteType::FEATURES => return self.take_features(source, note),
-            _ => {}
+        if kind == XenNoteType::PHYS32_ENTRY {
+            return self.take_entry(source, note);
         }
         if let Some(slot) = self.text_slot(kind) {
             *slot = Some(note.text(source).map_err(NoteError::Unreadable)?);
@@ -232,8 +235,9 @@ impl XenNotes {
         &mut self,
         source: &S,
         note: &Note,
+        bytes_left: &mut u32,
     ) -> Result<(), NoteError> {
-        let set = FeatureSet::read(source, note).map_err(NoteError::Unreadable)?;
+        let set = FeatureSet::read(source, note, bytes_left).map_err(NoteError::Unreadable)?;
         if let Some(name) = set.unknown {
             let offset = note.offset;
             return Err(NoteError::UnknownRequired { offset, name });
