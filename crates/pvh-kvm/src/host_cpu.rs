@@ -1,10 +1,6 @@
 //! What the host's CPU says of itself.
 // UNSAFETY: the CPUID intrinsics are unsafe functions in the oldest Rust this crate is built with.
-#![allow(
-    unsafe_code,
-    unused_unsafe,
-    reason = "the CPUID intrinsics are unsafe in Rust 1.88 and safe in later ones"
-)]
+#![expect(unsafe_code, reason = "the CPUID instruction")]
 
 use core::arch::x86_64::{__cpuid, CpuidResult};
 
@@ -17,6 +13,7 @@ pub(crate) fn address_bits() -> u8 {
     bits
 }
 
+#[allow(unused_unsafe, reason = "unsafe in Rust 1.88, safe in later ones")]
 fn cpuid(leaf: u32) -> CpuidResult {
     // SAFETY: the intrinsic demands a CPU with the CPUID instruction; every x86-64 CPU has it, and this
     // crate is built for no other.

@@ -43,7 +43,6 @@ mod kvm {
         0xB9, 0x1B, 0, 0, 0,                // mov ecx, 0x1B (IA32_APIC_BASE)
         0x0F, 0x32,                         // rdmsr
         0xA3, 0x4C, 0x20, 0, 0,             // mov [0x204C], eax
-        0xD9, 0x3D, 0x50, 0x20, 0, 0,       // fnstcw [0x2050]
         0xE6, 0xF4,                         // out 0xF4, al
     ];
 
