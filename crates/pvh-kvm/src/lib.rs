@@ -1,4 +1,4 @@
-//! Guest RAM, virtual machines and vCPUs on KVM for PVH guests.
+#![doc = include_str!("../README.md")]
 
 mod cpuid;
 mod decode;
