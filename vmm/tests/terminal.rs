@@ -78,6 +78,16 @@ mod tests {
             kill(pid, signal).unwrap();
         }
 
+        /// Tells whether the process has been stopped, as a shell sees it by `wait`.
+        fn is_stopped(&self) -> bool {
+            let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap();
+            stat.rsplit(')')
+                .next()
+                .unwrap()
+                .trim_start()
+                .starts_with('T')
+        }
+
         fn is_raw(&self) -> bool {
             let flags = tcgetattr(&self.terminal).unwrap().local_flags;
             !flags.intersects(LocalFlags::ICANON | LocalFlags::ECHO | LocalFlags::ISIG)
@@ -99,6 +109,14 @@ mod tests {
             let after = tcgetattr(&self.terminal).unwrap();
             assert_eq!(after, self.before);
             status
+        }
+    }
+
+    impl Drop for Session {
+        fn drop(&mut self) {
+            // A test that fails leaves nothing behind; otherwise it has ended already.
+            let _ = self.child.kill();
+            let _ = self.child.wait();
         }
     }
 
@@ -180,7 +198,9 @@ mod tests {
     fn a_stop_gives_the_terminal_back_and_continuing_takes_it_again() {
         let mut session = Session::start();
         session.signal(Signal::SIGTSTP);
-        eventually("the terminal is given back", || !session.is_raw());
+        // Not before: a SIGCONT that comes first would be undone by the stop.
+        eventually("it is stopped", || session.is_stopped());
+        assert!(!session.is_raw());
         session.signal(Signal::SIGCONT);
         eventually("the terminal is raw again", || session.is_raw());
         session.type_keys(b"P");
