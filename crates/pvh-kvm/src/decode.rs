@@ -152,7 +152,7 @@ pub(crate) const RECORD_AT: usize = offset_of!(kvm_run, __bindgen_anon_1);
 /// Where the data of an MMIO read belongs in `kvm_run`.
 pub(crate) const MMIO_DATA_AT: usize = RECORD_AT + 8;
 
-const RECORD_LEN: usize = 256;
+pub(crate) const RECORD_LEN: usize = 256;
 
 /// KVM moves at most one page of port data in one exit.
 pub(crate) const PORT_DATA_MAX: usize = 4096;

@@ -14,7 +14,8 @@ use pvh_entry::{EntryState, MTRR_DEF_TYPE, MTRR_DEF_TYPE_MSR};
 use crate::{
     CpuidLeaf, ExitData, Kicker, Registers, VmEntry, VmExit, cpuid_for_vcpu,
     decode::{
-        Decoded, EXIT_REASON_AT, MMIO_DATA_AT, PORT_DATA_MAX, PortAccess, RECORD_AT, Record, decode,
+        Decoded, EXIT_REASON_AT, MMIO_DATA_AT, PORT_DATA_MAX, PortAccess, RECORD_AT, RECORD_LEN,
+        Record, decode,
     },
     fd,
     kick::{self, KickTarget},
@@ -246,7 +247,7 @@ impl Vcpu {
     /// Reads from the run page why KVM_RUN returned.
     fn exit(&mut self) -> Result<VmExit, VcpuError> {
         let mut reason = [0; 4];
-        let mut record: Record = [0; _];
+        let mut record: Record = [0; RECORD_LEN];
         self.copy_out(EXIT_REASON_AT, &mut reason)?;
         self.copy_out(RECORD_AT, &mut record)?;
         match decode(u32::from_le_bytes(reason), &record) {
