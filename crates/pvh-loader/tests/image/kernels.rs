@@ -1,8 +1,14 @@
 //! Real kernels: every file in the directory that `PVH_TEST_KERNELS` names must be one that boots.
 
-use std::{env, fs};
+use std::{
+    env,
+    fs::{self, File},
+};
 
-use pvh_loader::image::{Format, Image};
+use pvh_loader::{
+    image::{Format, Image},
+    inspect::inspect,
+};
 
 #[test]
 #[ignore = "needs kernels: set PVH_TEST_KERNELS to a directory of them"]
@@ -33,4 +39,26 @@ fn every_real_kernel_has_an_entry_in_a_segment() {
         count += 1;
     }
     assert!(count > 0, "the directory is empty");
+}
+
+#[test]
+#[ignore = "needs kernels: set PVH_TEST_KERNELS to a directory of them"]
+fn a_real_bzimage_cut_at_every_4_kib_of_its_payload_is_refused() {
+    let directory = env::var_os("PVH_TEST_KERNELS").expect("PVH_TEST_KERNELS names a directory");
+    let mut cuts = 0;
+    for file in fs::read_dir(directory).unwrap() {
+        let copy = tempfile::NamedTempFile::new().unwrap();
+        fs::copy(file.unwrap().path(), copy.path()).unwrap();
+        let Some(payload) = inspect(copy.path()).unwrap().payload else {
+            continue;
+        };
+        let writer = File::options().write(true).open(copy.path()).unwrap();
+        let end = payload.offset + payload.packed_bytes;
+        for pages in (0..end.div_ceil(4096)).rev() {
+            writer.set_len(pages * 4096).unwrap();
+            assert!(Image::open(copy.path()).is_err(), "cut at {pages} pages");
+            cuts += 1;
+        }
+    }
+    assert!(cuts > 0, "no bzImage in the directory");
 }
