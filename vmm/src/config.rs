@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use pvh_start_info::Generation;
 
+use crate::args::{RunArguments, StartInfoArgument};
+
 /// One machine.
 #[derive(Clone, Debug)]
 pub(crate) struct RunConfig {
@@ -21,6 +23,8 @@ pub(crate) struct RunConfig {
     pub(crate) generation: Generation,
     /// What happens when the guest asks to reboot.
     pub(crate) on_reboot: OnReboot,
+    /// The KVM device, /dev/kvm as a rule.
+    pub(crate) kvm_device: PathBuf,
 }
 
 /// A module and its command line.
@@ -39,4 +43,35 @@ pub(crate) enum OnReboot {
     Rebuild,
     /// The run ends.
     End,
+}
+
+impl From<RunArguments> for RunConfig {
+    fn from(arguments: RunArguments) -> Self {
+        let initrd = arguments.initrd.into_iter().map(|path| ModuleConfig {
+            path,
+            cmdline: None,
+        });
+        let modules = arguments.modules.into_iter().map(|module| ModuleConfig {
+            path: module.path,
+            cmdline: module.cmdline.map(String::into_bytes),
+        });
+        Self {
+            kernel: arguments.kernel,
+            modules: initrd.chain(modules).collect(),
+            cmdline: arguments.cmdline.into_bytes(),
+            memory_bytes: arguments.memory.bytes(),
+            cpus: arguments.cpus,
+            generation: match arguments.start_info {
+                StartInfoArgument::Draft => Generation::Draft,
+                StartInfoArgument::V0 => Generation::V0,
+                StartInfoArgument::V1 => Generation::V1,
+            },
+            kvm_device: arguments.kvm_device,
+            on_reboot: if arguments.no_reboot {
+                OnReboot::End
+            } else {
+                OnReboot::Rebuild
+            },
+        }
+    }
 }

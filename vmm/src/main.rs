@@ -1,3 +1,55 @@
 //! `pvh-vmm`: boots PVH guests on KVM.
+#![forbid(unsafe_code)]
 
-fn main() {}
+mod acpi;
+mod args;
+mod config;
+mod console;
+mod devices;
+mod events;
+mod exit;
+mod inspect;
+mod machine;
+mod run;
+mod signals;
+mod size;
+mod terminal;
+
+use std::{
+    io::{self, Write},
+    process::ExitCode,
+};
+
+use clap::Parser;
+
+use args::{Arguments, Command};
+use config::RunConfig;
+use run::{Outcome, run};
+
+fn main() -> ExitCode {
+    ExitCode::from(match Arguments::parse().command {
+        Command::Run(arguments) => boot(&RunConfig::from(arguments)),
+        Command::Inspect(arguments) => inspect::run(&arguments),
+    })
+}
+
+/// Runs one machine to its end and returns the exit code.
+fn boot(config: &RunConfig) -> u8 {
+    match run(config) {
+        Ok(outcome) => {
+            if let Outcome::Crashed(crash) = &outcome {
+                complain(&format!("the guest has crashed: {crash}"));
+            }
+            outcome.exit_code()
+        }
+        Err(error) => {
+            complain(&error.line(config));
+            error.exit_code()
+        }
+    }
+}
+
+fn complain(text: &str) {
+    // Nobody is left to be told that standard error is gone.
+    let _ = writeln!(io::stderr(), "pvh-vmm: {text}");
+}

@@ -16,6 +16,7 @@ use pvh_loader::{
     plan::{Boot, LoadPlan, ModuleError, ModuleSource, PlanError, plan},
 };
 use pvh_memory::{GuestMemory, MemoryError};
+use pvh_start_info::Generation;
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
 use crate::{
@@ -136,7 +137,7 @@ const MAX_CPUS: u32 = 255;
 pub(crate) fn run(config: &RunConfig) -> Result<Outcome, RunError> {
     let apic_ids = apic_ids(config)?;
     let kernel = Kernel::open(config)?;
-    let kvm = Kvm::open().map_err(RunError::Kvm)?;
+    let kvm = Kvm::open_at(&config.kvm_device).map_err(RunError::Kvm)?;
     let blueprint = Blueprint::draw(config, &kernel, &apic_ids, &kvm)?;
     let output = Output::default();
     let mut session = None;
@@ -210,9 +211,12 @@ impl Kernel {
         let (image, name) = match &config.kernel {
             Some(path) => (Image::open(path), path.as_path()),
             None => {
-                let demo = pvh_conformance::demo_image().to_vec();
+                let demo = match config.generation {
+                    Generation::Draft => pvh_conformance::draft_demo_image(),
+                    _ => pvh_conformance::demo_image(),
+                };
                 (
-                    Image::from_bytes(demo),
+                    Image::from_bytes(demo.to_vec()),
                     Path::new("the built-in demo guest"),
                 )
             }

@@ -31,6 +31,8 @@ struct Shared {
 #[derive(Debug, Default)]
 struct State {
     queue: VecDeque<u8>,
+    /// How many threads wait for a change: to notify nobody is a system call all the same.
+    waiting: u32,
     /// The writer holds bytes it has not written yet.
     writing: bool,
     /// Nothing is awaited any more: vCPUs are not held back.
@@ -50,13 +52,8 @@ impl State {
 impl Output {
     /// Waits until the queue has room, or until [`Output::release`].
     pub(crate) fn wait_for_room(&self) {
-        let full = |state: &mut State| state.queue.len() >= QUEUE_LIMIT && !state.released;
-        drop(
-            self.0
-                .changed
-                .wait_while(self.lock(), full)
-                .unwrap_or_else(PoisonError::into_inner),
-        );
+        let full = |state: &State| state.queue.len() >= QUEUE_LIMIT && !state.released;
+        drop(self.wait_while(self.lock(), full));
     }
 
     /// Lets everyone go who waits for room, now and later: the machine is stopping.
@@ -87,29 +84,55 @@ impl Output {
 
     /// Waits for bytes; returns none when there will be no more.
     fn next_chunk(&self) -> Vec<u8> {
-        let idle = |state: &mut State| state.queue.is_empty() && !state.closing && !state.abandoned;
+        let idle = |state: &State| state.queue.is_empty() && !state.closing && !state.abandoned;
+        self.change(|state| state.writing = false);
         let mut state = self.lock();
-        state.writing = false;
-        self.0.changed.notify_all();
-        let mut state = self
-            .0
-            .changed
-            .wait_while(state, idle)
-            .unwrap_or_else(PoisonError::into_inner);
+        if idle(&state) {
+            drop(self.wait_while(state, idle));
+            // Guests write byte by byte, and to wake us for each would cost them more than this.
+            thread::sleep(GATHER);
+            state = self.lock();
+        }
         if state.abandoned {
             return Vec::new();
         }
         let count = state.queue.len().min(CHUNK);
         state.writing = count > 0;
         let chunk = state.queue.drain(..count).collect();
-        drop(state);
-        self.0.changed.notify_all();
+        self.notify(state);
         chunk
     }
 
     fn change(&self, change: impl FnOnce(&mut State)) {
-        change(&mut self.lock());
-        self.0.changed.notify_all();
+        let mut state = self.lock();
+        change(&mut state);
+        self.notify(state);
+    }
+
+    /// Wakes whoever waits, after letting go of the lock they want.
+    fn notify(&self, state: MutexGuard<'_, State>) {
+        let is_awaited = state.waiting > 0;
+        drop(state);
+        if is_awaited {
+            self.0.changed.notify_all();
+        }
+    }
+
+    fn wait_while<'a>(
+        &self,
+        mut state: MutexGuard<'a, State>,
+        holds: impl Fn(&State) -> bool,
+    ) -> MutexGuard<'a, State> {
+        while holds(&state) {
+            state.waiting = state.waiting.saturating_add(1);
+            state = self
+                .0
+                .changed
+                .wait(state)
+                .unwrap_or_else(PoisonError::into_inner);
+            state.waiting = state.waiting.saturating_sub(1);
+        }
+        state
     }
 
     fn is_abandoned(&self) -> bool {
@@ -118,9 +141,12 @@ impl Output {
 
     /// Waits until all is written, at most so long; tells whether it is.
     fn wait_drained(&self, limit: Duration) -> bool {
+        let mut state = self.lock();
+        state.waiting = state.waiting.saturating_add(1);
         let busy = |state: &mut State| !state.is_drained();
-        let waited = self.0.changed.wait_timeout_while(self.lock(), limit, busy);
-        let (state, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        let waited = self.0.changed.wait_timeout_while(state, limit, busy);
+        let (mut state, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        state.waiting = state.waiting.saturating_sub(1);
         state.is_drained()
     }
 
@@ -250,6 +276,8 @@ extern "C" fn ignore(_: libc::c_int, _: *mut libc::siginfo_t, _: *mut libc::c_vo
 const QUEUE_LIMIT: usize = 64 * 1024;
 /// Bytes of one write.
 const CHUNK: usize = 4096;
+/// How long the first byte after silence waits for more: six characters of a line with 115200 baud.
+const GATHER: Duration = Duration::from_micros(500);
 /// How often the user is asked while output drains.
 const PATIENCE: Duration = Duration::from_millis(50);
 /// How long a writer that is told to end may need before it is disturbed.

@@ -1,0 +1,194 @@
+//! The command line, as clap reads it.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::size::Size;
+
+/// Boots PVH guests on KVM: kernels, unikernels and firmware with a Xen PVH entry point.
+#[derive(Debug, Parser)]
+#[command(name = "pvh-vmm", version, disable_help_subcommand = true, after_help = EXIT_CODES)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Boot a kernel on this terminal; without one, the built-in demo guest
+    #[command(after_help = RUN_HELP)]
+    Run(RunArguments),
+    /// Say what a kernel file is, where it would enter, and why not
+    Inspect(InspectArguments),
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct RunArguments {
+    /// ELF, gzipped ELF or bzImage with a PVH entry point
+    pub(crate) kernel: Option<PathBuf>,
+    /// Initial RAM disk: handed over as the first module
+    #[arg(long, value_name = "FILE")]
+    pub(crate) initrd: Option<PathBuf>,
+    /// A module, with its command line behind the first '='; may be repeated
+    #[arg(long = "module", value_name = "FILE[=CMDLINE]")]
+    pub(crate) modules: Vec<ModuleArgument>,
+    /// The kernel's command line
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    pub(crate) cmdline: String,
+    /// Guest RAM: bytes, or a number with K, M, G or T (powers of 1024)
+    #[arg(long, value_name = "SIZE", default_value = "512M")]
+    pub(crate) memory: Size,
+    /// Number of virtual CPUs
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub(crate) cpus: u32,
+    /// Which start-of-day structure the guest gets
+    #[arg(long, value_name = "GENERATION", value_enum, default_value_t = StartInfoArgument::V1)]
+    pub(crate) start_info: StartInfoArgument,
+    /// What the guest finds around its CPUs
+    #[arg(long, value_name = "PLATFORM", value_enum, default_value_t = PlatformArgument::Auto)]
+    pub(crate) platform: PlatformArgument,
+    /// The KVM device
+    #[arg(long, value_name = "PATH", default_value = "/dev/kvm")]
+    pub(crate) kvm_device: PathBuf,
+    /// End with code 6 when the guest asks to reboot, instead of building the machine anew
+    #[arg(long)]
+    pub(crate) no_reboot: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct InspectArguments {
+    /// The file to explain
+    pub(crate) file: PathBuf,
+    /// Print one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub(crate) enum StartInfoArgument {
+    /// The 20-byte structure of the first text (2015)
+    Draft,
+    /// Version 0: no memory map
+    #[value(name = "0")]
+    V0,
+    /// Version 1: with a memory map
+    #[value(name = "1")]
+    V1,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub(crate) enum PlatformArgument {
+    /// What suits the image and this host
+    Auto,
+    /// A plain PC: local APIC, I/O APIC, serial port, ACPI
+    None,
+}
+
+/// `FILE` or `FILE=CMDLINE`.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct ModuleArgument {
+    pub(crate) path: PathBuf,
+    pub(crate) cmdline: Option<String>,
+}
+
+impl std::str::FromStr for ModuleArgument {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (path, cmdline) = match text.split_once('=') {
+            Some((path, cmdline)) => (path, Some(cmdline.to_owned())),
+            None => (text, None),
+        };
+        if path.is_empty() {
+            return Err("a module needs a file: FILE or FILE=CMDLINE");
+        }
+        Ok(Self {
+            path: path.into(),
+            cmdline,
+        })
+    }
+}
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0      the guest powered off; the file can be booted (inspect)
+  2      bad arguments
+  3      a file is refused
+  4      the host cannot: no KVM, no permission, not enough memory
+  5      the guest crashed
+  6      the guest asked to reboot (with --no-reboot)
+  128+N  ended by signal N";
+
+const RUN_HELP: &str = "\
+Keys: Ctrl-A X ends the guest, Ctrl-A Ctrl-A sends one Ctrl-A, Ctrl-A H lists them.
+
+Examples:
+  pvh-vmm run
+  pvh-vmm run /boot/vmlinuz --initrd initrd.gz --cpus 2 --cmdline \"console=ttyS0\"
+  pvh-vmm run unikernel.elf --memory 64M --module config.json=config";
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn run(arguments: &[&str]) -> Result<RunArguments, clap::Error> {
+        let words = ["pvh-vmm", "run"].iter().chain(arguments);
+        match Arguments::try_parse_from(words)?.command {
+            Command::Run(run) => Ok(run),
+            Command::Inspect(_) => unreachable!("the words say run"),
+        }
+    }
+
+    #[test]
+    fn the_definition_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn nothing_given_is_the_demo_guest_with_512_mib_and_one_cpu() {
+        let run = run(&[]).unwrap();
+        assert_eq!(run.kernel, None);
+        assert_eq!((run.memory.bytes(), run.cpus), (512 << 20, 1));
+        assert_eq!(run.start_info, StartInfoArgument::V1);
+        assert!(!run.no_reboot);
+    }
+
+    #[test]
+    fn a_module_is_split_at_its_first_equals_sign() {
+        let modules = run(&["--module", "a=b=c", "--module", "d", "--module", "e="])
+            .unwrap()
+            .modules;
+        assert_eq!(
+            modules[0],
+            ModuleArgument {
+                path: "a".into(),
+                cmdline: Some("b=c".into())
+            }
+        );
+        assert_eq!(
+            modules[1],
+            ModuleArgument {
+                path: "d".into(),
+                cmdline: None
+            }
+        );
+        assert_eq!(modules[2].cmdline.as_deref(), Some(""));
+        assert!(run(&["--module", "=c"]).is_err());
+    }
+
+    #[test]
+    fn a_start_info_generation_is_one_of_three() {
+        assert_eq!(
+            run(&["--start-info", "draft"]).unwrap().start_info,
+            StartInfoArgument::Draft
+        );
+        assert_eq!(
+            run(&["--start-info", "0"]).unwrap().start_info,
+            StartInfoArgument::V0
+        );
+        assert!(run(&["--start-info", "2"]).is_err());
+    }
+}

@@ -1,0 +1,142 @@
+//! Exit codes, and the one line that goes with a failure.
+
+use std::{error::Error, fmt};
+
+use pvh_kvm::{RamError, VmError};
+use pvh_loader::plan::PlanError;
+
+use crate::{
+    config::RunConfig,
+    run::{Outcome, RunError},
+};
+
+/// The guest powered off, or the file can be booted.
+pub(crate) const SUCCESS: u8 = 0;
+/// The arguments are wrong in themselves; clap ends with the same code.
+pub(crate) const ARGUMENTS: u8 = 2;
+/// A file is refused.
+pub(crate) const REFUSED: u8 = 3;
+/// The host cannot.
+pub(crate) const HOST: u8 = 4;
+/// The guest crashed.
+pub(crate) const CRASHED: u8 = 5;
+/// The guest asked to reboot, and was not to.
+pub(crate) const REBOOT: u8 = 6;
+/// The user ended the guest at the terminal: what an interrupt from there means.
+const QUIT: u8 = signalled(2);
+
+/// The code of an end by a signal.
+const fn signalled(number: u8) -> u8 {
+    number.saturating_add(128)
+}
+
+impl Outcome {
+    /// Which code this end has.
+    pub(crate) fn exit_code(&self) -> u8 {
+        match self {
+            Self::PoweredOff => SUCCESS,
+            Self::RebootRequested => REBOOT,
+            Self::Crashed(_) => CRASHED,
+            Self::Quit => QUIT,
+            Self::Signal(number) => signalled(u8::try_from(*number).unwrap_or(u8::MAX)),
+        }
+    }
+}
+
+impl RunError {
+    /// Which code this failure has.
+    pub(crate) fn exit_code(&self) -> u8 {
+        match self {
+            Self::CpuCount { .. } => ARGUMENTS,
+            Self::Ram(RamError::Empty | RamError::NotWholePages { .. }) => ARGUMENTS,
+            Self::Image { .. }
+            | Self::Module { .. }
+            | Self::Plan { .. }
+            | Self::Commit { .. }
+            | Self::NoRoom { .. } => REFUSED,
+            _ => HOST,
+        }
+    }
+
+    /// What the user can do about it.
+    fn fix(&self) -> Option<String> {
+        Some(match self {
+            Self::Image { source, .. } => source.fix()?.to_owned(),
+            Self::Plan { source, .. } => source.fix()?.to_string(),
+            Self::CpuCount { .. } | Self::Vm(VmError::VcpuCount { .. }) => {
+                "choose another --cpus".to_owned()
+            }
+            Self::Ram(RamError::NotWholePages { .. }) => {
+                "choose a --memory in multiples of 4K".to_owned()
+            }
+            Self::Ram(_) => "choose another --memory".to_owned(),
+            Self::NoRoom { .. } => "choose a larger --memory".to_owned(),
+            _ => return None,
+        })
+    }
+
+    /// The module that is in the way, if it is one.
+    fn module(&self) -> Option<usize> {
+        match self {
+            Self::Plan {
+                source: PlanError::NoRoomForModule { index, .. },
+                ..
+            } => Some(*index),
+            _ => None,
+        }
+    }
+
+    /// What to tell the user: what is wrong, with which file, and the way out, in one line.
+    pub(crate) fn line(&self, config: &RunConfig) -> String {
+        let module = self.module().and_then(|index| config.modules.get(index));
+        let file = module.map(|module| format!("{}: ", module.path.display()));
+        let fix = self.fix().map(|fix| format!("; {fix}"));
+        format!(
+            "{}{}{}",
+            file.unwrap_or_default(),
+            Chain(self),
+            fix.unwrap_or_default()
+        )
+    }
+}
+
+/// An error and what caused it, in one line.
+pub(crate) struct Chain<'a>(pub(crate) &'a dyn Error);
+
+impl fmt::Display for Chain<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)?;
+        let mut source = self.0.source();
+        while let Some(cause) = source {
+            write!(f, ": {cause}")?;
+            source = cause.source();
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_end_has_its_code() {
+        assert_eq!(Outcome::PoweredOff.exit_code(), 0);
+        assert_eq!(Outcome::RebootRequested.exit_code(), 6);
+        assert_eq!(Outcome::Quit.exit_code(), 130);
+        assert_eq!(Outcome::Signal(15).exit_code(), 143);
+    }
+
+    #[test]
+    fn wrong_in_themselves_are_no_cpus_and_no_memory() {
+        assert_eq!(RunError::CpuCount { cpus: 0 }.exit_code(), 2);
+        assert_eq!(RunError::Ram(RamError::Empty).exit_code(), 2);
+        let too_large = RamError::TooLarge {
+            size_bytes: 1 << 60,
+            limit_bytes: 1 << 48,
+            address_bits: 48,
+        };
+        assert_eq!(RunError::Ram(too_large).exit_code(), 4);
+        assert_eq!(RunError::NoRoom { memory_bytes: 4096 }.exit_code(), 3);
+    }
+}

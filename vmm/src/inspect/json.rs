@@ -1,0 +1,98 @@
+//! The report as programs read it: one object, numbers as numbers.
+
+use pvh_elfnote::{Class, Origin, PT_LOAD, ProgramHeader};
+use pvh_loader::{
+    image::ImageError,
+    inspect::{ElfReport, NoteReport, NoteValue, PayloadReport, Report},
+};
+use serde_json::{Value, json};
+
+use super::text::{Kind, note_name};
+use crate::exit::Chain;
+
+/// The object for a file that could be read.
+pub(super) fn report(name: &str, report: &Report) -> Value {
+    json!({
+        "file": name,
+        "file_bytes": report.file_bytes,
+        "format": report.format.map(|_| Kind(report).to_string()),
+        "payload": report.payload.as_ref().map(payload),
+        "elf": report.elf.as_ref().map(elf),
+        "entry": report.elf.as_ref().and_then(|elf| elf.entry),
+        "bootable": report.verdict.is_bootable(),
+        "why": report.verdict.why().map(|why| Chain(why).to_string()),
+        "fix": report.verdict.fix(),
+    })
+}
+
+/// The object for a file that could not even be read.
+pub(super) fn unreadable(name: &str, error: &ImageError) -> Value {
+    json!({
+        "file": name,
+        "bootable": false,
+        "why": Chain(error).to_string(),
+        "fix": error.fix(),
+    })
+}
+
+fn payload(payload: &PayloadReport) -> Value {
+    json!({
+        "codec": payload.codec.name(),
+        "boot_protocol": [payload.protocol.0, payload.protocol.1],
+        "offset": payload.offset,
+        "packed_bytes": payload.packed_bytes,
+        "unpacked_bytes": payload.unpacked_bytes,
+    })
+}
+
+fn elf(elf: &ElfReport) -> Value {
+    let loads = elf
+        .segments
+        .iter()
+        .filter(|segment| segment.kind == PT_LOAD);
+    json!({
+        "class": match elf.class { Class::Elf32 => 32, Class::Elf64 => 64 },
+        "machine": elf.machine,
+        "type": elf.kind,
+        "bytes": elf.len_bytes,
+        "e_entry": elf.start,
+        "segments": loads.map(segment).collect::<Vec<_>>(),
+        "notes": elf.notes.iter().map(note).collect::<Vec<_>>(),
+        "notes_from": match elf.origin { Origin::Segments => "segments", Origin::Sections => "sections" },
+        "relocation": elf.relocation.map(|reloc| json!({
+            "align": reloc.align,
+            "min": reloc.min,
+            "max": reloc.max,
+        })),
+    })
+}
+
+fn segment(segment: &ProgramHeader) -> Value {
+    json!({
+        "offset": segment.offset,
+        "paddr": segment.paddr,
+        "vaddr": segment.vaddr,
+        "file_size": segment.file_size,
+        "mem_size": segment.mem_size,
+        "flags": segment.flags,
+        "align": segment.align,
+    })
+}
+
+fn note(note: &NoteReport) -> Value {
+    json!({
+        "type": note.kind.0,
+        "name": note_name(note.kind),
+        "offset": note.offset,
+        "value": match &note.value {
+            NoteValue::Number(number) => json!(number),
+            NoteValue::Words(words) => json!(words),
+            NoteValue::Text(text) => json!(text.to_string()),
+            _ => Value::Null,
+        },
+        "bytes": match &note.value {
+            NoteValue::Opaque { len_bytes } => json!(len_bytes),
+            _ => Value::Null,
+        },
+    })
+}

@@ -1,0 +1,75 @@
+//! `pvh-vmm inspect FILE`: what a file is, where it would be entered, and why not.
+
+mod json;
+mod text;
+
+use std::io::{self, Write};
+
+use pvh_loader::{
+    image::ImageError,
+    inspect::{Report, inspect},
+};
+
+use crate::{
+    args::InspectArguments,
+    exit::{Chain, REFUSED, SUCCESS},
+};
+
+/// Prints the report of a file and returns the exit code.
+pub(crate) fn run(arguments: &InspectArguments) -> u8 {
+    let name = arguments.file.display().to_string();
+    let report = match inspect(&arguments.file) {
+        Ok(report) => report,
+        Err(error) => return unreadable(&name, &error, arguments.json),
+    };
+    let page = if arguments.json {
+        json::report(&name, &report).to_string()
+    } else {
+        let report = &report;
+        text::Page {
+            name: &name,
+            report,
+        }
+        .to_string()
+    };
+    print(&page);
+    if report.verdict.is_bootable() {
+        SUCCESS
+    } else {
+        REFUSED
+    }
+}
+
+fn unreadable(name: &str, error: &ImageError, as_json: bool) -> u8 {
+    if as_json {
+        print(&json::unreadable(name, error).to_string());
+    }
+    let fix = error
+        .fix()
+        .map(|fix| format!("; {fix}"))
+        .unwrap_or_default();
+    complain(&format!("{name}: {}{fix}", Chain(error)));
+    REFUSED
+}
+
+/// The reason of a refusal and the way out, in one line.
+fn why(report: &Report) -> String {
+    let Some(why) = report.verdict.why() else {
+        return String::new();
+    };
+    let fix = report
+        .verdict
+        .fix()
+        .map(|fix| format!("; {fix}"))
+        .unwrap_or_default();
+    format!("{}{fix}", Chain(&why))
+}
+
+/// Prints to standard output; a reader that has gone is none of our business.
+fn print(page: &str) {
+    let _ = writeln!(io::stdout(), "{}", page.trim_end());
+}
+
+fn complain(line: &str) {
+    let _ = writeln!(io::stderr(), "pvh-vmm: {line}");
+}

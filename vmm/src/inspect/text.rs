@@ -1,0 +1,173 @@
+//! The report as people read it.
+
+use std::fmt;
+
+use pvh_abi::elfnote::XenNoteType;
+use pvh_elfnote::{Class, Origin, PF_R, PF_W, PF_X, PT_LOAD, PT_NOTE, ProgramHeader};
+use pvh_loader::{
+    image::Format,
+    inspect::{ElfReport, NoteReport, NoteValue, Report},
+};
+
+/// The whole report of one file.
+pub(super) struct Page<'a> {
+    pub(super) name: &'a str,
+    pub(super) report: &'a Report,
+}
+
+impl fmt::Display for Page<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { name, report } = *self;
+        writeln!(f, "{name}: {}", Kind(report))?;
+        writeln!(f, "  file        {} bytes", report.file_bytes)?;
+        if let Some(payload) = &report.payload {
+            let (major, minor) = payload.protocol;
+            writeln!(
+                f,
+                "  payload     {}, {} bytes at {:#x}, unpacked {} bytes (boot protocol {major}.{minor:02})",
+                payload.codec.name(),
+                payload.packed_bytes,
+                payload.offset,
+                payload.unpacked_bytes,
+            )?;
+        }
+        if let Some(elf) = &report.elf {
+            elf_lines(f, elf)?;
+        }
+        match report.verdict.is_bootable() {
+            true => writeln!(f, "  verdict     bootable through PVH"),
+            false => writeln!(f, "  verdict     refused: {}", super::why(report)),
+        }
+    }
+}
+
+fn elf_lines(f: &mut fmt::Formatter<'_>, elf: &ElfReport) -> fmt::Result {
+    let class = match elf.class {
+        Class::Elf32 => "ELF32",
+        Class::Elf64 => "ELF64",
+    };
+    writeln!(
+        f,
+        "  elf         {class}, machine {} ({}), type {}, {} bytes",
+        elf.machine,
+        machine_name(elf.machine),
+        elf.kind,
+        elf.len_bytes,
+    )?;
+    for segment in elf
+        .segments
+        .iter()
+        .filter(|segment| SHOWN.contains(&segment.kind))
+    {
+        writeln!(f, "  segment     {}", SegmentLine(segment))?;
+    }
+    for note in &elf.notes {
+        writeln!(f, "  note        {}", NoteLine(note))?;
+    }
+    if !elf.notes.is_empty() {
+        let origin = match elf.origin {
+            Origin::Segments => "PT_NOTE segments",
+            Origin::Sections => "SHT_NOTE sections",
+        };
+        writeln!(f, "  notes from  {origin}")?;
+    }
+    if let Some(entry) = elf.entry {
+        writeln!(f, "  entry       {entry:#x}")?;
+    }
+    if let Some(reloc) = elf.relocation {
+        let align = reloc
+            .align
+            .map_or("the segments'".to_owned(), |align| format!("{align:#x}"));
+        writeln!(
+            f,
+            "  relocation  {:#x} to {:#x}, alignment {align}",
+            reloc.min, reloc.max
+        )?;
+    }
+    Ok(())
+}
+
+/// What a file is, in a few words.
+pub(super) struct Kind<'a>(pub(super) &'a Report);
+
+impl fmt::Display for Kind<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.format {
+            Some(Format::Elf) => f.write_str("ELF"),
+            Some(Format::GzippedElf) => f.write_str("gzipped ELF"),
+            Some(Format::BzImage { codec }) => write!(f, "bzImage ({})", codec.name()),
+            Some(Format::GzippedBzImage { codec }) => {
+                write!(f, "gzipped bzImage ({})", codec.name())
+            }
+            _ => f.write_str("no kernel that can be read"),
+        }
+    }
+}
+
+struct SegmentLine<'a>(&'a ProgramHeader);
+
+impl fmt::Display for SegmentLine<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let segment = self.0;
+        let kind = if segment.kind == PT_LOAD {
+            "LOAD"
+        } else {
+            "NOTE"
+        };
+        let flag = |bit, letter| {
+            if segment.flags & bit != 0 {
+                letter
+            } else {
+                '-'
+            }
+        };
+        write!(
+            f,
+            "{kind} {}{}{} at {:#x}, {:#x} bytes of {:#x} from file offset {:#x}, align {:#x}",
+            flag(PF_R, 'r'),
+            flag(PF_W, 'w'),
+            flag(PF_X, 'x'),
+            segment.paddr,
+            segment.file_size,
+            segment.mem_size,
+            segment.offset,
+            segment.align,
+        )
+    }
+}
+
+struct NoteLine<'a>(&'a NoteReport);
+
+impl fmt::Display for NoteLine<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let note = self.0;
+        write!(f, "{} = ", note_name(note.kind))?;
+        match &note.value {
+            NoteValue::Number(number) => write!(f, "{number:#x}"),
+            NoteValue::Words(words) => {
+                let words: Vec<String> = words.iter().map(|word| format!("{word:#x}")).collect();
+                f.write_str(&words.join(", "))
+            }
+            NoteValue::Text(text) => write!(f, "\"{text}\""),
+            NoteValue::Opaque { len_bytes } => write!(f, "{len_bytes} bytes"),
+            _ => f.write_str("?"),
+        }
+    }
+}
+
+/// The name of a note's type, or its number.
+pub(super) fn note_name(kind: XenNoteType) -> String {
+    kind.name()
+        .map_or_else(|| format!("type {}", kind.0), str::to_owned)
+}
+
+fn machine_name(machine: u16) -> &'static str {
+    match machine {
+        3 => "i386",
+        62 => "x86-64",
+        _ => "not x86",
+    }
+}
+
+/// The kinds of segments that matter to a boot.
+const SHOWN: [u32; 2] = [PT_LOAD, PT_NOTE];

@@ -1,0 +1,110 @@
+//! Sizes as a user writes them: `4096`, `64K`, `512M`, `4G`, `1T`.
+
+use std::{fmt, str::FromStr};
+
+/// A number of bytes.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Size(u64);
+
+impl Size {
+    pub(crate) fn bytes(self) -> u64 {
+        self.0
+    }
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+pub(crate) enum SizeError {
+    #[error("not a size; write bytes, or a whole number with K, M, G or T, as in 512M")]
+    NotASize,
+    #[error("larger than 2^64 bytes")]
+    TooLarge,
+}
+
+impl FromStr for Size {
+    type Err = SizeError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (digits, shift) = split_unit(text);
+        if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+            return Err(SizeError::NotASize);
+        }
+        let number: u64 = digits.parse().map_err(|_| SizeError::TooLarge)?;
+        let bytes = number.checked_mul(1 << shift).ok_or(SizeError::TooLarge)?;
+        Ok(Self(bytes))
+    }
+}
+
+/// Splits off the unit: `K`, `M`, `G`, `T` in either case, with or without `iB` or `B`.
+fn split_unit(text: &str) -> (&str, u32) {
+    let lower = text.to_ascii_lowercase();
+    let bare = lower
+        .strip_suffix("ib")
+        .or_else(|| lower.strip_suffix('b'))
+        .unwrap_or(&lower);
+    let shift = match bare.bytes().last() {
+        Some(b'k') => 10,
+        Some(b'm') => 20,
+        Some(b'g') => 30,
+        Some(b't') => 40,
+        // "5B" and "5iB" are no sizes of ours: leave the letters, so that they are refused
+        _ => return (text, 0),
+    };
+    let digits = bare.len().saturating_sub(1);
+    (text.get(..digits).unwrap_or(text), shift)
+}
+
+impl fmt::Display for Size {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let units = [(40, "T"), (30, "G"), (20, "M"), (10, "K")];
+        let whole = units
+            .iter()
+            .find(|(shift, _)| self.0 != 0 && self.0.trailing_zeros() >= *shift);
+        match whole {
+            Some((shift, unit)) => write!(f, "{}{unit}", self.0 >> shift),
+            None => write!(f, "{}", self.0),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bytes(text: &str) -> Result<u64, SizeError> {
+        text.parse::<Size>().map(Size::bytes)
+    }
+
+    #[test]
+    fn units_are_powers_of_1024_in_either_case() {
+        assert_eq!(bytes("4096"), Ok(4096));
+        assert_eq!(bytes("64K"), Ok(65536));
+        assert_eq!(bytes("512m"), Ok(512 << 20));
+        assert_eq!(bytes("4GiB"), Ok(4 << 30));
+        assert_eq!(bytes("4GB"), Ok(4 << 30));
+        assert_eq!(bytes("1T"), Ok(1 << 40));
+        assert_eq!(bytes("0"), Ok(0));
+    }
+
+    #[test]
+    fn what_is_no_size_is_refused() {
+        for text in [
+            "", "M", "-1", "+1", "1.5G", "0x10", "1 G", "5B", "1P", "1MM", "é", "1é",
+        ] {
+            assert_eq!(bytes(text), Err(SizeError::NotASize), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn more_than_64_bits_is_refused() {
+        assert_eq!(bytes("16777215T"), Ok(16_777_215 << 40));
+        assert_eq!(bytes("16777216T"), Err(SizeError::TooLarge));
+        assert_eq!(bytes("99999999999999999999"), Err(SizeError::TooLarge));
+    }
+
+    #[test]
+    fn a_size_is_shown_in_its_largest_whole_unit() {
+        for text in ["512M", "4G", "1T", "3K", "4097", "0"] {
+            assert_eq!(text.parse::<Size>().unwrap().to_string(), text);
+        }
+    }
+}

@@ -1,0 +1,256 @@
+//! Everything a user can get wrong: one line that says what, where and the way out, and the exit code.
+
+#[cfg(test)]
+mod guest;
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        fs::{self, File},
+        os::unix::{
+            fs::{MetadataExt, PermissionsExt},
+            process::CommandExt,
+        },
+        process::Command,
+    };
+
+    use assert_cmd::cargo::CommandCargoExt;
+    use pvh_testkit::elf::{Class, Elf, Note, Segment};
+    use tempfile::TempDir;
+
+    use super::guest::obedient;
+
+    /// Runs the binary and checks that it ended with `code` and one line, which it returns.
+    fn refusal(code: i32, arguments: &[&str]) -> String {
+        let mut command = Command::cargo_bin("pvh-vmm").unwrap();
+        let output = command
+            .args(arguments)
+            .env("RUST_BACKTRACE", "1")
+            .output()
+            .unwrap();
+        let errors = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {errors}");
+        assert_eq!(errors.lines().count(), 1, "{arguments:?}: {errors}");
+        assert!(errors.starts_with("pvh-vmm: "), "{errors}");
+        assert!(output.stdout.is_empty());
+        errors
+    }
+
+    fn says(line: &str, words: &[&str]) {
+        for word in words {
+            assert!(line.contains(word), "{word:?} is missing in: {line}");
+        }
+    }
+
+    fn file(bytes: &[u8]) -> (TempDir, String) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("kernel");
+        fs::write(&path, bytes).unwrap();
+        let path = path.to_str().unwrap().to_owned();
+        (dir, path)
+    }
+
+    fn elf(class: Class) -> Elf {
+        Elf::new(class).segment(Segment::load(0x10_0000, vec![0xf4; 0x9000]))
+    }
+
+    fn bootable() -> Vec<u8> {
+        elf(Class::Elf64)
+            .segment(Segment::notes(&[Note::entry(0x10_0000)]))
+            .build()
+    }
+
+    #[test]
+    fn a_kernel_that_is_not_there() {
+        says(
+            &refusal(3, &["run", "/nonexistent/vmlinuz"]),
+            &["/nonexistent/vmlinuz", "No such file"],
+        );
+    }
+
+    /// A directory that anyone may enter.
+    fn open_directory() -> TempDir {
+        let everyone = fs::Permissions::from_mode(0o755);
+        tempfile::Builder::new()
+            .permissions(everyone)
+            .tempdir()
+            .unwrap()
+    }
+
+    /// A copy of the binary that anyone may run, and a file that only its owner may use; tests often run
+    /// as root, to whom nothing is forbidden.
+    fn as_somebody_else(arguments: &[&str]) -> (String, Option<i32>) {
+        const NOBODY: u32 = 65534;
+        let dir = open_directory();
+        let binary = dir.path().join("pvh-vmm");
+        fs::copy(assert_cmd::cargo::cargo_bin("pvh-vmm"), &binary).unwrap();
+        let mut command = Command::new(&binary);
+        command.args(arguments);
+        if fs::metadata("/proc/self").unwrap().uid() == 0 {
+            command.uid(NOBODY);
+        }
+        let output = command.output().unwrap();
+        (
+            String::from_utf8(output.stderr).unwrap(),
+            output.status.code(),
+        )
+    }
+
+    /// A file in a directory that all may enter, which nobody may open.
+    fn forbidden(bytes: &[u8]) -> (TempDir, String) {
+        let dir = open_directory();
+        let path = dir.path().join("forbidden");
+        fs::write(&path, bytes).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o000)).unwrap();
+        let path = path.to_str().unwrap().to_owned();
+        (dir, path)
+    }
+
+    #[test]
+    fn a_kernel_that_may_not_be_read() {
+        let (_dir, path) = forbidden(&bootable());
+        let (line, code) = as_somebody_else(&["run", &path]);
+        assert_eq!(code, Some(3), "{line}");
+        says(&line, &[&path, "Permission denied"]);
+    }
+
+    #[test]
+    fn a_kvm_device_that_is_not_there() {
+        let line = refusal(4, &["run", "--kvm-device", "/nonexistent/kvm"]);
+        says(&line, &["/nonexistent/kvm does not exist", "kvm_amd"]);
+    }
+
+    #[test]
+    fn a_kvm_device_that_may_not_be_opened() {
+        let (_dir, path) = forbidden(b"");
+        let (line, code) = as_somebody_else(&["run", "--kvm-device", &path]);
+        assert_eq!(code, Some(4), "{line}");
+        says(&line, &[&path, "no permission", "group"]);
+    }
+
+    #[test]
+    fn a_kvm_device_that_is_none() {
+        says(
+            &refusal(4, &["run", "--kvm-device", "/dev/null"]),
+            &["/dev/null"],
+        );
+    }
+
+    #[test]
+    fn a_directory() {
+        says(&refusal(3, &["run", "/"]), &["/: ", "is a directory"]);
+    }
+
+    #[test]
+    fn an_empty_file() {
+        let (_dir, path) = file(b"");
+        says(&refusal(3, &["run", &path]), &[&path, "empty"]);
+    }
+
+    #[test]
+    fn a_kernel_cut_at_every_page() {
+        let whole = bootable();
+        for end in (0..whole.len()).step_by(4096) {
+            let (_dir, path) = file(&whole[..end]);
+            refusal(3, &["run", &path]);
+        }
+    }
+
+    #[test]
+    fn a_kernel_for_another_machine() {
+        let arm = elf(Class::Elf64)
+            .segment(Segment::notes(&[Note::entry(0x10_0000)]))
+            .machine(183);
+        let (_dir, path) = file(&arm.build());
+        says(&refusal(3, &["run", &path]), &["AArch64", "x86"]);
+    }
+
+    #[test]
+    fn a_kernel_without_the_note() {
+        let (_dir, path) = file(&elf(Class::Elf64).build());
+        says(
+            &refusal(3, &["run", &path]),
+            &["no PVH entry point", "CONFIG_PVH=y"],
+        );
+    }
+
+    #[test]
+    #[ignore = "needs /dev/kvm"]
+    fn kvm_a_kernel_larger_than_memory() {
+        let big = Elf::new(Class::Elf64)
+            .segment(Segment::load(0x10_0000, vec![0xf4; 16]).mem_size(64 << 20))
+            .segment(Segment::notes(&[Note::entry(0x10_0000)]));
+        let (_dir, path) = file(&big.build());
+        says(
+            &refusal(3, &["run", &path, "--memory", "32M"]),
+            &[&path, "segment 0", "MiB of RAM"],
+        );
+    }
+
+    #[test]
+    #[ignore = "needs /dev/kvm"]
+    fn kvm_an_initrd_that_does_not_fit() {
+        let (_dir, kernel) = obedient();
+        let dir = tempfile::tempdir().unwrap();
+        let initrd = dir.path().join("initrd.gz");
+        File::create(&initrd).unwrap().set_len(64 << 20).unwrap();
+        let (kernel, initrd) = (kernel.to_str().unwrap(), initrd.to_str().unwrap());
+        let line = refusal(3, &["run", kernel, "--initrd", initrd, "--memory", "32M"]);
+        says(&line, &["initrd.gz", "67108864 bytes", "MiB of RAM"]);
+    }
+
+    #[test]
+    #[ignore = "needs /dev/kvm"]
+    fn kvm_modules_that_cannot_be_used() {
+        says(
+            &refusal(3, &["run", "--initrd", "/nonexistent"]),
+            &["/nonexistent", "No such file"],
+        );
+        says(
+            &refusal(3, &["run", "--module", "/=x"]),
+            &["/: ", "not a regular file"],
+        );
+    }
+
+    #[test]
+    fn no_cpu_and_too_many() {
+        says(&refusal(2, &["run", "--cpus", "0"]), &["0 CPUs", "1 to"]);
+        says(
+            &refusal(2, &["run", "--cpus", "100000"]),
+            &["100000 CPUs", "--cpus"],
+        );
+    }
+
+    #[test]
+    #[ignore = "needs /dev/kvm"]
+    fn kvm_memory_that_cannot_be() {
+        says(&refusal(2, &["run", "--memory", "0"]), &["--memory"]);
+        says(
+            &refusal(2, &["run", "--memory", "5000"]),
+            &["whole pages", "4K"],
+        );
+        says(
+            &refusal(3, &["run", "--memory", "4K"]),
+            &["4096 bytes", "larger --memory"],
+        );
+        says(
+            &refusal(4, &["run", "--memory", "16777215T"]),
+            &["guest-physical space", "at most"],
+        );
+    }
+
+    #[test]
+    fn options_that_do_not_exist_end_with_2() {
+        for arguments in [
+            &["run", "--frobnicate"][..],
+            &["walk"],
+            &[],
+            &["run", "--memory", "lots"],
+        ] {
+            let mut command = Command::cargo_bin("pvh-vmm").unwrap();
+            let output = command.args(arguments).output().unwrap();
+            assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+            assert!(!output.stderr.is_empty());
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! `pvh-vmm inspect` from the outside.
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, path::Path, process::Command};
+
+    use assert_cmd::cargo::CommandCargoExt;
+    use pvh_testkit::elf::{Class, Elf, Note, Segment};
+    use serde_json::{Value, json};
+
+    /// Writes a file and returns what `inspect` printed on it, with its exit code.
+    fn inspect(options: &[&str], bytes: &[u8]) -> (String, Option<i32>) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("kernel");
+        fs::write(&path, bytes).unwrap();
+        inspect_path(options, &path)
+    }
+
+    fn inspect_path(options: &[&str], path: &Path) -> (String, Option<i32>) {
+        let mut command = Command::cargo_bin("pvh-vmm").unwrap();
+        let output = command
+            .arg("inspect")
+            .args(options)
+            .arg(path)
+            .output()
+            .unwrap();
+        (
+            String::from_utf8(output.stdout).unwrap(),
+            output.status.code(),
+        )
+    }
+
+    fn kernel() -> Vec<u8> {
+        Elf::new(Class::Elf32)
+            .segment(Segment::load(0x10_0000, vec![0xf4; 64]))
+            .segment(Segment::notes(&[Note::entry(0x10_0010)]))
+            .build()
+    }
+
+    #[test]
+    fn a_kernel_is_described_with_its_entry() {
+        let (page, code) = inspect(&[], &kernel());
+        assert_eq!(code, Some(0), "{page}");
+        for line in [
+            "ELF32",
+            "LOAD rwx at 0x100000",
+            "PHYS32_ENTRY = 0x100010",
+            "entry       0x100010",
+        ] {
+            assert!(page.contains(line), "{line:?} is missing in:\n{page}");
+        }
+        assert!(
+            page.ends_with("verdict     bootable through PVH\n"),
+            "{page}"
+        );
+    }
+
+    #[test]
+    fn json_is_one_object_with_numbers() {
+        let (page, code) = inspect(&["--json"], &kernel());
+        assert_eq!(code, Some(0));
+        let value: Value = serde_json::from_str(&page).unwrap();
+        assert_eq!(value["entry"], json!(0x10_0010));
+        assert_eq!(value["bootable"], json!(true));
+        assert_eq!(value["elf"]["class"], json!(32));
+        assert_eq!(value["elf"]["segments"][0]["paddr"], json!(0x10_0000));
+        assert_eq!(value["elf"]["notes"][0]["name"], json!("PHYS32_ENTRY"));
+        assert_eq!(value["why"], Value::Null);
+    }
+
+    #[test]
+    fn a_kernel_without_the_note_is_refused_and_the_fix_named() {
+        let elf = Elf::new(Class::Elf64)
+            .segment(Segment::load(0x10_0000, vec![0xf4; 64]))
+            .build();
+        let (page, code) = inspect(&[], &elf);
+        assert_eq!(code, Some(3));
+        assert!(
+            page.contains("refused: the kernel has no PVH entry point"),
+            "{page}"
+        );
+        assert!(page.contains("CONFIG_PVH=y"), "{page}");
+        let (page, code) = inspect(&["--json"], &elf);
+        let value: Value = serde_json::from_str(&page).unwrap();
+        assert_eq!(code, Some(3));
+        assert_eq!(value["bootable"], json!(false));
+        assert!(value["fix"].as_str().unwrap().contains("PHYS32_ENTRY"));
+    }
+
+    #[test]
+    fn a_file_that_is_not_there_is_refused_in_json_too() {
+        let (page, code) = inspect_path(&["--json"], Path::new("/nonexistent/vmlinuz"));
+        let value: Value = serde_json::from_str(&page).unwrap();
+        assert_eq!(code, Some(3));
+        assert_eq!(value["bootable"], json!(false));
+    }
+
+    #[test]
+    fn a_note_s_text_cannot_reach_the_terminal() {
+        let os = Note::xen(6, b"\x1b[2Jlinux\n\0".to_vec());
+        let elf = Elf::new(Class::Elf32)
+            .segment(Segment::load(0x10_0000, vec![0xf4; 64]))
+            .segment(Segment::notes(&[os, Note::entry(0x10_0000)]))
+            .build();
+        let (page, _) = inspect(&[], &elf);
+        assert!(!page.contains('\x1b'), "{page:?}");
+    }
+}
