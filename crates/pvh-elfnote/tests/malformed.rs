@@ -308,6 +308,13 @@ fn a_cut_entry_note_is_named_as_the_reason() {
     };
     assert_eq!((fault.offset, fault.reason), (0, need));
 
+    // after a good one it is no reason, but the cut is known
+    let both = note_area(&[Note::entry(GOOD), Note::entry(0x20_0000).desc_size(8)]);
+    let elf = Elf::new(Class::Elf64).segment(Segment::note_bytes(both));
+    let found = notes(&elf).expect("the first is good");
+    assert_eq!((found.entry, found.refused), (Some(GOOD), None));
+    assert!(found.fault.is_some_and(|fault| fault.xen_kind.is_some()));
+
     let foreign = [Note::xen(6, *b"os").to_bytes(), vec![0; 7]].concat();
     let Err(NoEntry::Cut(fault)) = reason(foreign) else {
         panic!("nothing tells what the 7 bytes were to be")
