@@ -57,7 +57,8 @@ pub enum VmExit {
     },
     /// The guest halted; only without in-kernel interrupt controllers, which wait in the kernel.
     Halt,
-    /// The guest shut down by a triple fault.
+    /// The guest shut down by a triple fault. An AMD host has lost its registers then, see
+    /// [`Registers::are_after_init`](crate::Registers::are_after_init).
     Shutdown,
     /// The guest asked its hypervisor for something that concerns the whole machine.
     SystemEvent {

@@ -16,6 +16,15 @@ pub struct Registers {
 }
 
 impl Registers {
+    /// Tells whether these are the registers of a processor after INIT, which says nothing of the guest.
+    ///
+    /// So they are after a triple fault on an AMD host: KVM resets the vCPU, because the processor has lost
+    /// its state.
+    #[must_use]
+    pub const fn are_after_init(&self) -> bool {
+        self.state.rip == 0xFFF0 && self.state.cs.base == 0xFFFF_0000 && self.state.cr0 & 1 == 0
+    }
+
     pub(crate) fn new(regs: &kvm_regs, sregs: &kvm_sregs, debug: &kvm_debugregs) -> Self {
         let state = EntryState {
             rax: regs.rax,
@@ -194,6 +203,21 @@ mod tests {
         let sregs = state.to_kvm_sregs(&kvm_sregs::default());
         let dump = Registers::new(&state.to_kvm_regs(), &sregs, &state.to_kvm_debugregs());
         assert_eq!(dump.state, state);
+    }
+
+    #[test]
+    fn a_processor_after_init_is_told_by_its_reset_vector() {
+        let mut state = EntryState::pvh(0xFFF0, Gpa(0x9000)).unwrap();
+        let is_reset = |state: &EntryState| {
+            let sregs = state.to_kvm_sregs(&kvm_sregs::default());
+            let debug = state.to_kvm_debugregs();
+            Registers::new(&state.to_kvm_regs(), &sregs, &debug).are_after_init()
+        };
+        assert!(!is_reset(&state));
+        state.cs.base = 0xFFFF_0000;
+        assert!(!is_reset(&state));
+        state.cr0 = 0x6000_0010;
+        assert!(is_reset(&state));
     }
 
     #[test]

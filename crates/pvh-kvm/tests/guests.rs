@@ -251,16 +251,13 @@ mod kvm {
 
     #[test]
     #[ignore = "needs /dev/kvm"]
-    fn a_triple_fault_is_a_shutdown_and_leaves_its_registers() {
+    fn a_triple_fault_is_a_shutdown() {
         let (_vm, mut vcpu) = guest(&[0x90, 0x0F, 0x0B]); // nop; ud2, without an IDT
         assert_eq!(resume(&mut vcpu), VmExit::Shutdown);
         let registers = vcpu.registers().unwrap();
-        assert_eq!(registers.state.rip, u64::from(CODE) + 1);
-        assert!(
-            registers
-                .to_string()
-                .starts_with("rip   0000000000100001  flags")
-        );
+        // An AMD host has lost them.
+        let is_at_fault = registers.state.rip == u64::from(CODE) + 1;
+        assert!(is_at_fault || registers.are_after_init(), "{registers}");
     }
 
     #[test]
