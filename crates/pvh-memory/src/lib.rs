@@ -6,6 +6,7 @@ extern crate alloc;
 
 mod error;
 mod guest_memory;
+mod linear;
 #[cfg(feature = "std")]
 mod map;
 mod slice;
@@ -16,6 +17,9 @@ mod word;
 
 pub use error::MemoryError;
 pub use guest_memory::GuestMemory;
+pub use linear::{
+    Access, LinearAddress, LinearFault, LinearMemory, PagingMode, PagingPolicy, PagingState,
+};
 #[cfg(feature = "std")]
 pub use map::{FileRange, MapError};
 pub use slice::SliceMemory;
