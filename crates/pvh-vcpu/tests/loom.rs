@@ -1,13 +1,23 @@
 //! Every interleaving of a few threads on one set, by loom:
 //! `RUSTFLAGS="--cfg loom" cargo test -p pvh-vcpu --test loom --release`.
 #![cfg(loom)]
-#![expect(clippy::unwrap_used, reason = "a test may stop")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test may stop"
+)]
 
 use loom::{sync::Arc, thread};
 use pvh_abi::vcpu::VcpuHvmContext;
 use pvh_vcpu::{CpuPolicy, Effect, Orders, Vcpu, VcpuError, VcpuSet};
 use zerocopy::FromZeros;
 
+#[expect(
+    dead_code,
+    unreachable_pub,
+    reason = "the library's file, of which each test uses a part"
+)]
 #[path = "../src/shared.rs"]
 mod shared;
 
