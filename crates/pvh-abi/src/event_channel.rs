@@ -6,6 +6,11 @@ use zerocopy::little_endian::{U16, U32, U64};
 
 use crate::{open_set::open_set, wire::wire};
 
+/// The number of an event channel's local end.
+#[doc(alias = "evtchn_port_t")]
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct Port(pub u32);
+
 open_set! {
     /// The sub-operation of `event_channel_op`.
     #[doc(alias = "EVTCHNOP")]

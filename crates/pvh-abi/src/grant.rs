@@ -202,6 +202,72 @@ wire! {
     }
 }
 
+wire! {
+    /// One side of a copy, 64-bit callers.
+    #[doc(alias = "gnttab_copy_ptr")]
+    GrantCopySide: 16 {
+        /// A grant reference, or a frame of the caller's, by the copy's flags.
+        pub place: U64 = 0,
+        /// Whose page.
+        pub domid: U16 = 8,
+        /// Where in the page.
+        pub offset: U16 = 10,
+        /// Padding.
+        pub pad: U32 = 12,
+    }
+}
+
+wire! {
+    /// One side of a copy, 32-bit callers.
+    #[doc(alias = "gnttab_copy_ptr")]
+    GrantCopySideCompat: 8 {
+        /// A grant reference, or a frame of the caller's, by the copy's flags.
+        pub place: U32 = 0,
+        /// Whose page.
+        pub domid: U16 = 4,
+        /// Where in the page.
+        pub offset: U16 = 6,
+    }
+}
+
+wire! {
+    /// An element of `copy`, 64-bit callers.
+    #[doc(alias = "gnttab_copy")]
+    GrantCopy: 40 {
+        /// Where from.
+        pub source: GrantCopySide = 0,
+        /// Where to.
+        pub dest: GrantCopySide = 16,
+        /// How many bytes.
+        pub len: U16 = 32,
+        /// Bit 0: the source is a grant; bit 1: the destination is one.
+        pub flags: U16 = 34,
+        /// Out: see [`GrantStatus`].
+        pub status: I16 = 36,
+        /// Padding.
+        pub pad: U16 = 38,
+    }
+}
+
+wire! {
+    /// An element of `copy`, 32-bit callers.
+    #[doc(alias = "gnttab_copy")]
+    GrantCopyCompat: 24 {
+        /// Where from.
+        pub source: GrantCopySideCompat = 0,
+        /// Where to.
+        pub dest: GrantCopySideCompat = 8,
+        /// How many bytes.
+        pub len: U16 = 16,
+        /// Bit 0: the source is a grant; bit 1: the destination is one.
+        pub flags: U16 = 18,
+        /// Out: see [`GrantStatus`].
+        pub status: I16 = 20,
+        /// Padding.
+        pub pad: U16 = 22,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

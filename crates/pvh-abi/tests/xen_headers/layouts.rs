@@ -16,8 +16,8 @@ use pvh_abi::{
         SetPriority, Virq,
     },
     grant::{
-        GetVersion, GrantEntryV1, GrantOp, GrantStatus, MapGrantRef, QuerySize, SetVersion,
-        SetupTable, SetupTableCompat, UnmapGrantRef,
+        GetVersion, GrantCopy, GrantCopyCompat, GrantEntryV1, GrantOp, GrantStatus, MapGrantRef,
+        QuerySize, SetVersion, SetupTable, SetupTableCompat, UnmapGrantRef,
     },
     hvm::{GetMemType, GetTime, HvmOp, HvmParam, HvmParamArg, PagetableDying, UpcallVector},
     memory::{
@@ -156,6 +156,20 @@ fn memory_and_grants() -> Vec<Claim> {
         layout!("struct gnttab_query_size", QuerySize; dom; nr_frames; max_nr_frames; status),
     );
     claims.extend(layout!("struct gnttab_set_version", SetVersion; version));
+    claims.extend(layout!(
+        "struct gnttab_copy",
+        GrantCopy,
+        GrantCopyCompat,
+        source,
+        dest,
+        len,
+        flags,
+        status
+    ));
+    claims.extend([
+        ("offsetof(struct gnttab_copy, source.domid)".into(), 8, 4),
+        ("offsetof(struct gnttab_copy, dest.offset)".into(), 26, 14),
+    ]);
     claims.extend(layout!("struct gnttab_get_version", GetVersion; dom; version));
     claims
 }
