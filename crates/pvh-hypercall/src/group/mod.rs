@@ -1,0 +1,46 @@
+//! One trait for each hypercall; what an embedder does not have keeps its default and answers the ABI's own error.
+//!
+//! Arguments arrive checked as far as they can be without knowing the domain: copied once, in the caller's
+//! layout, sub-operations that do not exist refused. A method answers, and whatever else has to
+//! happen (a vCPU that sleeps, a domain that stops) is between it and the embedder.
+
+mod events;
+mod grants;
+mod hvm;
+mod memory;
+mod other;
+mod sched;
+mod vcpus;
+mod version;
+
+pub use events::{ControlBlock, EventChannels, PortState};
+pub use grants::{CopySide, GrantMapping, GrantTable, GrantTableSize, MappedGrant};
+pub use hvm::Hvm;
+pub use memory::{Extents, MAX_MEMORY_MAP, MapRequest, Memory, MemoryMapEntries};
+pub use other::{Assist, Console, Timer};
+pub use sched::{Ports, Sched};
+pub use vcpus::{Runstate, Vcpus};
+pub use version::Version;
+
+pub(crate) use events::event_channel_op;
+pub(crate) use grants::grant_table_op;
+pub(crate) use hvm::hvm_op;
+pub(crate) use memory::memory_op;
+pub(crate) use other::{console_io, set_timer_op, vm_assist};
+pub(crate) use sched::sched_op;
+pub(crate) use vcpus::vcpu_op;
+pub(crate) use version::xen_version;
+
+/// The low 32 bits of an argument that the ABI takes as an `int`.
+pub(crate) const fn low_32(argument: u64) -> u32 {
+    let [b0, b1, b2, b3, ..] = argument.to_le_bytes();
+    u32::from_le_bytes([b0, b1, b2, b3])
+}
+
+/// A count as a result; none of them is that large.
+pub(crate) fn as_result(count: u64) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
+
+/// The most elements of a guest's list that one go works on; see [`Outcome::Again`](crate::Outcome::Again).
+pub(crate) const CHUNK: u64 = 256;

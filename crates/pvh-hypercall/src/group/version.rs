@@ -1,0 +1,84 @@
+use pvh_abi::{
+    Errno,
+    version::{CompileInfo, FeatureInfo, Features, VersionOp},
+};
+
+use super::low_32;
+use crate::{Guest, Width};
+
+/// `xen_version`.
+pub trait Version {
+    /// The version: major in the high half, minor in the low.
+    fn version(&self) -> u32 {
+        4 << 16 | 17
+    }
+
+    /// What follows the version, NUL-terminated.
+    fn extra_version(&self) -> [u8; 16];
+
+    /// How the hypervisor was built, each text NUL-terminated.
+    fn compile_info(&self) -> CompileInfo;
+
+    /// The guest types that can run, separated by spaces.
+    fn capabilities(&self) -> &[u8];
+
+    /// The source's state, NUL-terminated.
+    fn changeset(&self) -> [u8; 64];
+
+    /// The features of submap 0.
+    fn features(&self) -> Features {
+        Features::PVH
+    }
+
+    /// The domain's UUID.
+    fn uuid(&self) -> [u8; 16];
+
+    /// The hypervisor's command line, which Xen does not show to a domU.
+    fn command_line(&self) -> &[u8] {
+        b"<denied>"
+    }
+}
+
+pub(crate) fn xen_version(
+    version: &dyn Version,
+    guest: Guest<'_>,
+    [op, arg, ..]: [u64; 5],
+) -> Result<i64, Errno> {
+    match VersionOp(low_32(op)) {
+        VersionOp::VERSION => return Ok(i64::from(version.version())),
+        VersionOp::EXTRAVERSION => guest.write(arg, &version.extra_version())?,
+        VersionOp::COMPILE_INFO => guest.write(arg, &version.compile_info())?,
+        VersionOp::CAPABILITIES => guest.write(arg, &text(version.capabilities()))?,
+        VersionOp::CHANGESET => guest.write(arg, &version.changeset())?,
+        VersionOp::PLATFORM_PARAMETERS => match guest.width() {
+            Width::Native => guest.write(arg, &[0_u8; 8])?,
+            Width::Compat => guest.write(arg, &[0_u8; 4])?,
+        },
+        VersionOp::GET_FEATURES => get_features(version, guest, arg)?,
+        VersionOp::PAGESIZE if arg == 0 => return Ok(4096),
+        VersionOp::PAGESIZE => return Err(Errno::EINVAL),
+        VersionOp::GUEST_HANDLE => guest.write(arg, &version.uuid())?,
+        VersionOp::COMMANDLINE => guest.write(arg, &text(version.command_line()))?,
+        VersionOp::BUILD_ID => return Err(Errno::EPERM),
+        _ => return Err(Errno::ENOSYS),
+    }
+    Ok(0)
+}
+
+fn get_features(version: &dyn Version, guest: Guest<'_>, arg: u64) -> Result<(), Errno> {
+    let mut info: FeatureInfo = guest.read(arg)?;
+    if info.submap_idx.get() != 0 {
+        return Err(Errno::EINVAL);
+    }
+    info.submap.set(version.features().0);
+    guest.write(arg, &info)
+}
+
+/// A text in its 1024 bytes, cut so that a NUL ends it.
+fn text(text: &[u8]) -> [u8; 1024] {
+    let mut bytes = [0; 1024];
+    for (byte, text) in bytes.iter_mut().take(1023).zip(text) {
+        *byte = *text;
+    }
+    bytes
+}

@@ -1,0 +1,217 @@
+use core::marker::PhantomData;
+
+use pvh_abi::Errno;
+use zerocopy::{
+    FromBytes, Immutable, IntoBytes,
+    little_endian::{U32, U64},
+};
+
+use crate::Width;
+
+/// A copy that hit something which is not guest memory, or may not be touched: the guest reads -EFAULT.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("an address of the guest leads nowhere")]
+#[expect(clippy::exhaustive_structs, reason = "the guest is not told the cause")]
+pub struct Fault;
+
+/// Guest memory at linear addresses, as the calling vCPU maps them at this moment (supervisor data
+/// accesses).
+///
+/// A copy goes up page by page; one that fails on a later page has written the earlier ones. Length 0
+/// succeeds. An implementation bounds its work by the length alone, whatever the page tables hold.
+pub trait GuestIo {
+    /// Copies `buf.len()` bytes at `linear` out of guest memory.
+    ///
+    /// # Errors
+    ///
+    /// [`Fault`] if any byte cannot be read; `buf` is unspecified then.
+    fn copy_from_guest(&self, linear: u64, buf: &mut [u8]) -> Result<(), Fault>;
+
+    /// Copies `bytes` into guest memory at `linear`.
+    ///
+    /// # Errors
+    ///
+    /// [`Fault`] if any byte cannot be written; earlier pages have been written then.
+    fn copy_to_guest(&self, linear: u64, bytes: &[u8]) -> Result<(), Fault>;
+}
+
+impl From<Fault> for Errno {
+    fn from(_: Fault) -> Self {
+        Self::EFAULT
+    }
+}
+
+/// Guest memory, together with the layouts that the caller uses.
+#[derive(Clone, Copy)]
+pub struct Guest<'io> {
+    io: &'io dyn GuestIo,
+    width: Width,
+}
+
+impl core::fmt::Debug for Guest<'_> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Guest")
+            .field("width", &self.width)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<'io> Guest<'io> {
+    /// Joins the two.
+    #[must_use]
+    pub const fn new(io: &'io dyn GuestIo, width: Width) -> Self {
+        Self { io, width }
+    }
+
+    /// The caller's width.
+    #[must_use]
+    pub const fn width(&self) -> Width {
+        self.width
+    }
+
+    /// Copies one structure in, whole and once.
+    ///
+    /// # Errors
+    ///
+    /// EFAULT.
+    pub fn read<T: FromBytes + IntoBytes>(&self, linear: u64) -> Result<T, Errno> {
+        let mut value = T::new_zeroed();
+        self.io.copy_from_guest(linear, value.as_mut_bytes())?;
+        Ok(value)
+    }
+
+    /// Copies bytes in.
+    ///
+    /// # Errors
+    ///
+    /// EFAULT.
+    pub fn read_bytes(&self, linear: u64, buf: &mut [u8]) -> Result<(), Errno> {
+        Ok(self.io.copy_from_guest(linear, buf)?)
+    }
+
+    /// Copies one structure in, by the caller's layout: `N` for 64-bit callers, `C` for the others.
+    ///
+    /// # Errors
+    ///
+    /// EFAULT.
+    pub fn read_either<N, C, T>(&self, linear: u64) -> Result<T, Errno>
+    where
+        N: FromBytes + IntoBytes + Into<T>,
+        C: FromBytes + IntoBytes + Into<T>,
+    {
+        match self.width {
+            Width::Native => self.read::<N>(linear).map(Into::into),
+            Width::Compat => self.read::<C>(linear).map(Into::into),
+        }
+    }
+
+    /// Copies one structure out, padding included.
+    ///
+    /// # Errors
+    ///
+    /// EFAULT; what was to be done has been done then.
+    pub fn write<T: IntoBytes + Immutable + ?Sized>(
+        &self,
+        linear: u64,
+        value: &T,
+    ) -> Result<(), Errno> {
+        Ok(self.io.copy_to_guest(linear, value.as_bytes())?)
+    }
+
+    /// An array of frame numbers or machine words, 8 or 4 bytes each by the caller's width.
+    #[must_use]
+    pub const fn words(&self, linear: u64) -> GuestArray<'io, Word> {
+        let element_bytes = match self.width {
+            Width::Native => 8,
+            Width::Compat => 4,
+        };
+        GuestArray::new(*self, linear, element_bytes)
+    }
+
+    /// An array of structures that have one layout.
+    #[must_use]
+    pub const fn array<T>(&self, linear: u64) -> GuestArray<'io, T> {
+        GuestArray::new(*self, linear, size_of::<T>() as u64)
+    }
+}
+
+/// A machine word of the caller, as an element of a [`GuestArray`].
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct Word;
+
+/// An array in guest memory; nothing of it is copied before it is asked for.
+#[derive(Clone, Copy, Debug)]
+pub struct GuestArray<'io, T> {
+    guest: Guest<'io>,
+    linear: u64,
+    element_bytes: u64,
+    element: PhantomData<T>,
+}
+
+impl<'io, T> GuestArray<'io, T> {
+    const fn new(guest: Guest<'io>, linear: u64, element_bytes: u64) -> Self {
+        Self {
+            guest,
+            linear,
+            element_bytes,
+            element: PhantomData,
+        }
+    }
+
+    /// The linear address of an element; one past the end of the address space is a fault.
+    fn at(&self, index: u64) -> Result<u64, Errno> {
+        let offset = index.checked_mul(self.element_bytes);
+        offset
+            .and_then(|offset| self.linear.checked_add(offset))
+            .ok_or(Errno::EFAULT)
+    }
+}
+
+impl<T: FromBytes + IntoBytes + Immutable> GuestArray<'_, T> {
+    /// Reads an element.
+    ///
+    /// # Errors
+    ///
+    /// EFAULT.
+    pub fn get(&self, index: u64) -> Result<T, Errno> {
+        self.guest.read(self.at(index)?)
+    }
+
+    /// Writes an element.
+    ///
+    /// # Errors
+    ///
+    /// EFAULT.
+    pub fn set(&self, index: u64, value: &T) -> Result<(), Errno> {
+        self.guest.write(self.at(index)?, value)
+    }
+}
+
+impl GuestArray<'_, Word> {
+    /// Reads a word.
+    ///
+    /// # Errors
+    ///
+    /// EFAULT.
+    pub fn word(&self, index: u64) -> Result<u64, Errno> {
+        let at = self.at(index)?;
+        self.guest.read_either::<U64, U32, u64>(at)
+    }
+
+    /// Writes a word, cut to the caller's width.
+    ///
+    /// # Errors
+    ///
+    /// EFAULT.
+    pub fn set_word(&self, index: u64, value: u64) -> Result<(), Errno> {
+        let at = self.at(index)?;
+        match self.guest.width {
+            Width::Native => self.guest.write(at, &U64::new(value)),
+            Width::Compat => {
+                let [b0, b1, b2, b3, ..] = value.to_le_bytes();
+                self.guest.write(at, &[b0, b1, b2, b3])
+            }
+        }
+    }
+}
