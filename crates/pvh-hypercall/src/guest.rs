@@ -1,6 +1,7 @@
 use core::marker::PhantomData;
 
 use pvh_abi::Errno;
+use pvh_memory::{GuestMemory, LinearAddress, LinearMemory};
 use zerocopy::{
     FromBytes, Immutable, IntoBytes,
     little_endian::{U32, U64},
@@ -33,6 +34,17 @@ pub trait GuestIo {
     ///
     /// [`Fault`] if any byte cannot be written; earlier pages have been written then.
     fn copy_to_guest(&self, linear: u64, bytes: &[u8]) -> Result<(), Fault>;
+}
+
+/// Guest memory behind the guest's own page tables.
+impl<M: GuestMemory + ?Sized> GuestIo for LinearMemory<'_, M> {
+    fn copy_from_guest(&self, linear: u64, buf: &mut [u8]) -> Result<(), Fault> {
+        self.read(LinearAddress(linear), buf).map_err(|_| Fault)
+    }
+
+    fn copy_to_guest(&self, linear: u64, bytes: &[u8]) -> Result<(), Fault> {
+        self.write(LinearAddress(linear), bytes).map_err(|_| Fault)
+    }
 }
 
 impl From<Fault> for Errno {
@@ -213,5 +225,60 @@ impl GuestArray<'_, Word> {
                 self.guest.write(at, &[b0, b1, b2, b3])
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use pvh_abi::Gpa;
+    use pvh_memory::{PagingPolicy, PagingState, SliceMemory};
+
+    use super::*;
+
+    #[test]
+    fn memory_without_paging_is_guest_io_and_a_hole_is_efault() {
+        let unpaged = PagingState {
+            cr0: 0x11,
+            cr3: 0,
+            cr4: 0,
+            efer: 0,
+            rflags: 2,
+            pkru: 0,
+        };
+        let policy = PagingPolicy {
+            address_bits: 39,
+            is_amd: false,
+            has_gib_pages: false,
+            has_pse36: false,
+        };
+        let mut bytes = [0; 0x2000];
+        let memory = SliceMemory::new(Gpa(0), &mut bytes);
+        let io = LinearMemory::new(&memory, &unpaged, &policy);
+        let guest = Guest::new(&io, Width::Compat);
+        assert_eq!(guest.write(0x0ffe, &[1_u8, 2, 3, 4]), Ok(()));
+        assert_eq!(guest.words(0x0ffe).word(0), Ok(0x0403_0201));
+        assert_eq!(guest.read::<[u8; 4]>(0x1ffd), Err(Errno(14)));
+        assert_eq!(guest.write(0x1ffe, &[9_u8; 4]), Err(Errno(14)));
+        assert_eq!(guest.words(u64::MAX).word(1), Err(Errno(14)), "no wrap");
+    }
+
+    #[test]
+    fn words_are_8_bytes_or_4() {
+        struct Echo;
+        impl GuestIo for Echo {
+            fn copy_from_guest(&self, linear: u64, buf: &mut [u8]) -> Result<(), Fault> {
+                // Answers where it was asked, so that the test sees the addresses.
+                for (byte, at) in buf.iter_mut().zip(linear.to_le_bytes()) {
+                    *byte = at;
+                }
+                Ok(())
+            }
+            fn copy_to_guest(&self, _: u64, _: &[u8]) -> Result<(), Fault> {
+                Err(Fault)
+            }
+        }
+        let third = |width| Guest::new(&Echo, width).words(0x100).word(3);
+        assert_eq!(third(Width::Native), Ok(0x118));
+        assert_eq!(third(Width::Compat), Ok(0x10c));
     }
 }
