@@ -1,24 +1,22 @@
 //! The ACPI tables a guest finds through its RSDP: processors, serial port, power off, reset.
 //!
-//! The platform is *hardware-reduced*: no PM1 event block, no SCI, no PM timer. A guest that follows the
-//! flag uses the sleep control register and takes interrupts from the I/O APIC only. A guest that reads
-//! `PM1a_CNT` and `\_S5` itself, as small kernels do, also finds what it looks for: the sleep control
-//! register is the upper byte of the PM1a control register, and the bits have the same places there.
+//! The platform is *not* hardware-reduced, as Xen's is not: Linux takes a hardware-reduced platform for one
+//! with EFI, reboots through that, and where there is none jumps to a BIOS that is not there either. So
+//! there is a PM1a block, small as it is, and an SCI that never comes.
 
 use acpi_tables::{
     Aml, aml,
+    facs::FACS,
     fadt::{FADTBuilder, Flags},
     gas::{AccessSize, AddressSpace, GAS},
-    madt::{EnabledStatus, IoApic, LocalInterruptController, MADT, ProcessorLocalApic},
+    madt::{EnabledStatus, IoApic, ProcessorLocalApic},
     rsdp::Rsdp,
     sdt::Sdt,
     xsdt::XSDT,
 };
 use pvh_abi::Gpa;
 
-use crate::devices::{
-    COM1, COM1_GSI, I8042_COMMAND, PM1A_CONTROL, RESET_CPU, SLEEP_CONTROL, SLEEP_STATUS,
-};
+use crate::devices::{COM1, COM1_GSI, I8042_COMMAND, PM1A_CONTROL, PM1A_EVENT, RESET_CPU};
 
 /// The tables as bytes for one address, and where the RSDP is among them.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -38,10 +36,12 @@ impl Acpi {
             at,
             bytes: vec![0; RSDP_RESERVED_BYTES],
         };
+        // First, for it must begin on a border of 64 bytes.
+        let facs = tables.append(&encode(&FACS::new()));
         let dsdt = tables.append(&dsdt());
         let mut xsdt = XSDT::new(OEM_ID, OEM_TABLE_ID, OEM_REVISION);
-        xsdt.add_entry(tables.append(&encode(&fadt(dsdt).finalize())));
-        xsdt.add_entry(tables.append(&encode(&madt(apic_ids))));
+        xsdt.add_entry(tables.append(&encode(&fadt(facs, dsdt).finalize())));
+        xsdt.add_entry(tables.append(&madt(apic_ids)));
         let xsdt = tables.append(&encode(&xsdt));
         let rsdp = encode(&Rsdp::new(OEM_ID, xsdt));
         let mut bytes = tables.bytes;
@@ -69,50 +69,51 @@ impl Tables {
 }
 
 /// Says how to power off, to reset, and what of a PC is not there.
-fn fadt(dsdt: u64) -> FADTBuilder {
-    let byte_port = |port: u16| {
-        GAS::new(
-            AddressSpace::SystemIo,
-            8,
-            0,
-            AccessSize::ByteAccess,
-            u64::from(port),
-        )
+fn fadt(facs: u64, dsdt: u64) -> FADTBuilder {
+    let ports = |port: u16, bits| {
+        let size = match bits {
+            8 => AccessSize::ByteAccess,
+            _ => AccessSize::WordAccess,
+        };
+        GAS::new(AddressSpace::SystemIo, bits, 0, size, u64::from(port))
     };
     let mut fadt = FADTBuilder::new(OEM_ID, OEM_TABLE_ID, OEM_REVISION)
         .flag(Flags::Wbinvd)
+        .flag(Flags::ProcC1)
         .flag(Flags::PwrButton)
         .flag(Flags::SlpButton)
         .flag(Flags::ResetRegSup)
-        .flag(Flags::HwReducedAcpi)
         .dsdt_64(dsdt);
-    // Readers of ACPI 1.0 know the 32-bit field only; both may be set if they agree.
+    // Low RAM ends below 4 GiB. Small readers know the 32-bit fields only; of the DSDT both may be set if
+    // they agree, of the FACS one.
+    fadt.firmware_ctrl = u32::try_from(facs).unwrap_or(0).into();
     fadt.dsdt = u32::try_from(dsdt).unwrap_or(0).into();
     fadt.iapc_boot_arch = (NO_VGA | NO_CMOS_RTC).into();
+    fadt.sci_int = SCI.into();
+    fadt.pm1a_evt_blk = u32::from(PM1A_EVENT).into();
+    fadt.pm1_evt_len = 4;
+    fadt.x_pm1a_evt_blk = ports(PM1A_EVENT, 32);
     fadt.pm1a_cnt_blk = u32::from(PM1A_CONTROL).into();
     fadt.pm1_cnt_len = 2;
-    fadt.reset_reg = byte_port(I8042_COMMAND);
+    fadt.x_pm1a_cnt_blk = ports(PM1A_CONTROL, 16);
+    fadt.reset_reg = ports(I8042_COMMAND, 8);
     fadt.reset_value = RESET_CPU;
-    fadt.sleep_control_reg = byte_port(SLEEP_CONTROL);
-    fadt.sleep_status_reg = byte_port(SLEEP_STATUS);
     fadt
 }
 
 /// Lists the processors and the I/O APIC.
 ///
 /// There is no override for IRQ 0: KVM routes every legacy line to the I/O APIC pin of its own number.
-fn madt(apic_ids: &[u8]) -> MADT {
-    let lapic = LocalInterruptController::Address(LAPIC);
-    let mut madt = MADT::new(OEM_ID, OEM_TABLE_ID, OEM_REVISION, lapic);
+fn madt(apic_ids: &[u8]) -> Vec<u8> {
+    let mut madt = Sdt::new(*b"APIC", 36, 1, OEM_ID, OEM_TABLE_ID, OEM_REVISION);
+    madt.append_slice(&LAPIC.to_le_bytes());
+    madt.append_slice(&PCAT_COMPAT.to_le_bytes());
     for (uid, &apic_id) in (0..=u8::MAX).zip(apic_ids) {
-        madt.add_structure(ProcessorLocalApic::new(
-            uid,
-            apic_id,
-            EnabledStatus::Enabled,
-        ));
+        let processor = ProcessorLocalApic::new(uid, apic_id, EnabledStatus::Enabled);
+        madt.append_slice(&encode(&processor));
     }
-    madt.add_structure(IoApic::new(IOAPIC_ID, IOAPIC, 0));
-    madt
+    madt.append_slice(&encode(&IoApic::new(IOAPIC_ID, IOAPIC, 0)));
+    madt.as_slice().to_vec()
 }
 
 /// Declares the soft-off state and COM1.
@@ -146,14 +147,18 @@ const LAPIC: u32 = 0xFEE0_0000;
 const IOAPIC: u32 = 0xFEC0_0000;
 /// KVM's I/O APIC has id 0 at reset.
 const IOAPIC_ID: u8 = 0;
+/// MADT flag: there are two 8259 PICs as well, to be masked when the APICs are used.
+const PCAT_COMPAT: u32 = 1;
+/// The system control interrupt's line, where PCs have it; nothing raises it.
+const SCI: u16 = 9;
 /// The value `\_S5` gives for the sleep type field.
 const SLEEP_TYPE_S5: u8 = 5;
 /// IA-PC boot architecture flag: do not look for a VGA.
 const NO_VGA: u16 = 1 << 2;
 /// IA-PC boot architecture flag: no clock at ports 0x70 and 0x71.
 const NO_CMOS_RTC: u16 = 1 << 5;
-/// The RSDP is 36 bytes; the next table begins on a border.
-const RSDP_RESERVED_BYTES: usize = 48;
+/// The RSDP is 36 bytes; the table after it begins on a border.
+const RSDP_RESERVED_BYTES: usize = 64;
 const OEM_ID: [u8; 6] = *b"PVHVMM";
 const OEM_TABLE_ID: [u8; 8] = *b"PVH-VMM ";
 const OEM_REVISION: u32 = 1;
@@ -217,19 +222,37 @@ mod tests {
     }
 
     #[test]
-    fn the_fadt_powers_off_by_either_way() {
+    fn the_platform_is_not_hardware_reduced() {
+        let guest = Guest::new(1);
+        let fadt = guest.find(b"FACP");
+        let flags = u32::from_le_bytes(fadt[112..116].try_into().unwrap());
+        assert_eq!(flags & 1 << 20, 0);
+        // No SMI command: ACPI mode is on from the start.
+        assert_eq!(fadt[48..52], [0; 4]);
+        let facs = u64::from(u32::from_le_bytes(fadt[36..40].try_into().unwrap()));
+        assert_eq!(
+            (&guest.at(facs)[..4], facs % 64, u64_at(fadt, 132)),
+            (&b"FACS"[..], 0, 0)
+        );
+    }
+
+    #[test]
+    fn the_fadt_and_s5_say_how_to_power_off() {
         let guest = Guest::new(1);
         let fadt = guest.find(b"FACP");
         assert_eq!(fadt.len(), 276);
-        let flags = u32::from_le_bytes(fadt[112..116].try_into().unwrap());
-        assert_ne!(flags & 1 << 20, 0, "hardware-reduced");
-        // Sleep control and status: I/O, 8 bits wide, byte access.
-        assert_eq!(&fadt[244..248], &[1, 8, 0, 1]);
-        assert_eq!(u64_at(fadt, 248), 0x605);
-        assert_eq!(u64_at(fadt, 260), 0x606);
-        // PM1a_CNT for those who read the FADT by hand.
-        assert_eq!(&fadt[64..68], &0x604_u32.to_le_bytes());
-        assert_eq!(fadt[89], 2);
+        // PM1a event and control blocks, in the old fields and as generic addresses.
+        assert_eq!(fadt[56..60], 0x600_u32.to_le_bytes());
+        assert_eq!(fadt[64..68], 0x604_u32.to_le_bytes());
+        assert_eq!((fadt[88], fadt[89]), (4, 2));
+        assert_eq!(
+            (&fadt[148..152], u64_at(fadt, 152)),
+            (&[1, 32, 0, 2][..], 0x600)
+        );
+        assert_eq!(
+            (&fadt[172..176], u64_at(fadt, 176)),
+            (&[1, 16, 0, 2][..], 0x604)
+        );
         let dsdt = guest.table(u64_at(fadt, 140));
         assert_eq!(
             u64::from(u32::from_le_bytes(fadt[40..44].try_into().unwrap())),
@@ -263,6 +286,7 @@ mod tests {
         let guest = Guest(bytes);
         let madt = guest.find(b"APIC");
         assert_eq!(&madt[36..40], &0xFEE0_0000_u32.to_le_bytes());
+        assert_eq!(madt[40..44], [1, 0, 0, 0], "PCAT_COMPAT");
         let entries = &madt[44..];
         for (uid, id) in (0_u8..).zip(ids) {
             let entry = &entries[usize::from(uid) * 8..][..8];

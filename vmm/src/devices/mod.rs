@@ -7,7 +7,7 @@ mod serial;
 
 use vm_superio::I8042Device;
 
-pub(crate) use power::{Latch, SleepControl};
+pub(crate) use power::{Latch, Pm1};
 pub(crate) use serial::{InputWanted, IrqLine, SerialPort};
 
 /// First port of the first serial port.
@@ -18,12 +18,10 @@ pub(crate) const COM1_GSI: u32 = 4;
 pub(crate) const I8042_COMMAND: u16 = 0x64;
 /// The keyboard controller's command that resets the processor.
 pub(crate) const RESET_CPU: u8 = 0xFE;
+/// ACPI PM1a event registers: status and enable, 2 bytes each.
+pub(crate) const PM1A_EVENT: u16 = 0x600;
 /// ACPI PM1a control register, 2 bytes.
 pub(crate) const PM1A_CONTROL: u16 = 0x604;
-/// ACPI sleep control register: the upper byte of PM1a control.
-pub(crate) const SLEEP_CONTROL: u16 = 0x605;
-/// ACPI sleep status register.
-pub(crate) const SLEEP_STATUS: u16 = 0x606;
 
 /// What the guest asked the machine to do.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -42,7 +40,7 @@ pub(crate) enum Request {
 pub(crate) struct Ports {
     serial: SerialPort,
     keyboard: I8042Device<Latch>,
-    sleep: SleepControl,
+    power: Pm1,
 }
 
 impl Ports {
@@ -51,7 +49,7 @@ impl Ports {
         Self {
             serial,
             keyboard: I8042Device::new(Latch::default()),
-            sleep: SleepControl,
+            power: Pm1::default(),
         }
     }
 
@@ -83,7 +81,7 @@ impl Ports {
         match port {
             COM1..=COM1_LAST => self.serial.read(offset(port, COM1)),
             I8042_DATA | I8042_COMMAND => self.keyboard.read(offset(port, I8042_DATA)),
-            PM1A_CONTROL..=SLEEP_STATUS => SleepControl::READS_AS,
+            PM1A_EVENT..=PM1A_LAST => self.power.read(offset(port, PM1A_EVENT)),
             _ => ALL_ONES,
         }
     }
@@ -95,7 +93,7 @@ impl Ports {
                 let Ok(()) = self.keyboard.write(offset(port, I8042_DATA), byte);
                 return self.keyboard.reset_evt().take().then_some(Request::Reboot);
             }
-            SLEEP_CONTROL => return self.sleep.write(byte),
+            PM1A_EVENT..=PM1A_LAST => return self.power.write(offset(port, PM1A_EVENT), byte),
             _ => {}
         }
         None
@@ -116,6 +114,7 @@ fn offset(port: u16, first: u16) -> u8 {
 }
 
 const COM1_LAST: u16 = 0x3FF;
+const PM1A_LAST: u16 = 0x605;
 /// Data port of the keyboard controller.
 const I8042_DATA: u16 = 0x60;
 const ALL_ONES: u8 = 0xFF;
@@ -228,11 +227,17 @@ mod tests {
     }
 
     #[test]
-    fn sleep_control_with_sleep_enable_powers_off() {
+    fn pm1_events_can_be_enabled_and_never_happen() {
         let mut board = board();
-        // SLP_TYP 5 in bits 2 to 4, SLP_EN bit 5.
-        assert_eq!(board.ports.write(0x605, &[0x34]), Some(Request::PowerOff));
-        assert_eq!(board.ports.write(0x605, &[0x14]), None);
+        assert_eq!(board.ports.write(0x602, &[0x20, 0x01]), None);
+        assert_eq!(board.ports.write(0x600, &[0xFF, 0xFF]), None);
+        assert_eq!(read::<4>(&mut board.ports, 0x600), [0, 0, 0x20, 0x01]);
+    }
+
+    #[test]
+    fn acpi_mode_is_on() {
+        let mut board = board();
+        assert_eq!(read::<2>(&mut board.ports, 0x604), [1, 0]);
     }
 
     #[test]

@@ -24,23 +24,41 @@ impl Trigger for Latch {
     }
 }
 
-/// ACPI's sleep control register (ACPI 6.5, 4.8.3.7), which is also the upper byte of PM1a control.
-#[derive(Debug)]
-pub(crate) struct SleepControl;
+/// ACPI's PM1a event and control blocks (ACPI 6.5, 4.8.3.1 and 4.8.3.2), 6 bytes on end.
+///
+/// No event ever happens, so status is 0. What is enabled can be read back: an OS takes hardware that
+/// forgets it for broken. ACPI mode is always on.
+#[derive(Debug, Default)]
+pub(crate) struct Pm1 {
+    enable: [u8; 2],
+}
 
-impl SleepControl {
-    /// What control and status read as: awake, nothing pending.
-    pub(crate) const READS_AS: u8 = 0;
+impl Pm1 {
+    /// Reads the byte at `offset`.
+    pub(crate) const fn read(&self, offset: u8) -> u8 {
+        let [low, high] = self.enable;
+        match offset {
+            2 => low,
+            3 => high,
+            4 => SCI_ENABLE,
+            _ => 0,
+        }
+    }
 
-    /// Takes a write; sleep enable means power off, since no other sleep state is declared.
-    #[expect(
-        clippy::unused_self,
-        reason = "a device is written to, even one without state"
-    )]
-    pub(crate) fn write(&self, byte: u8) -> Option<Request> {
-        (byte & SLEEP_ENABLE != 0).then_some(Request::PowerOff)
+    /// Takes the byte at `offset`; sleep enable means power off, since no other sleep state is declared.
+    pub(crate) fn write(&mut self, offset: u8, byte: u8) -> Option<Request> {
+        let [low, high] = &mut self.enable;
+        match offset {
+            2 => *low = byte,
+            3 => *high = byte,
+            5 if byte & SLEEP_ENABLE != 0 => return Some(Request::PowerOff),
+            _ => {}
+        }
+        None
     }
 }
 
-/// `SLP_EN`; the sleep type in bits 2 to 4 is not looked at.
+/// `SCI_EN`, bit 0 of PM1 control: ACPI mode.
+const SCI_ENABLE: u8 = 1;
+/// `SLP_EN`, bit 13 of PM1 control, here of its upper byte; the sleep type below it is not looked at.
 const SLEEP_ENABLE: u8 = 1 << 5;
