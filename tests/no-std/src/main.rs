@@ -17,8 +17,10 @@ use core::{
 
 use pvh_abi::{Gpa, start_info::MemmapKind};
 use pvh_entry::EntryState;
+use pvh_hypercall::{Stub, write_msr};
 use pvh_memory::{GuestMemory, VecMemory};
 use pvh_start_info::{Builder, Generation, MemmapRange};
+use pvh_vcpu::{Vcpu, VcpuSet};
 
 /// A heap that is always empty.
 struct NoHeap;
@@ -70,6 +72,9 @@ fn touch_every_crate(file: &[u8]) -> Option<u64> {
     let fetch = |at: Gpa, buf: &mut [u8]| memory.read(at, buf);
     let info = pvh_start_info::read(Generation::V1, at, fetch).ok()?;
     let state = EntryState::pvh(notes.require_entry().ok()?, at).ok()?;
+    write_msr(at.0, Stub::Vmcall, &memory).ok()?;
+    let mut vcpus = VcpuSet::new([Vcpu::RESET; 2]);
+    vcpus.sipi(1, block[0]).ok()?;
     Some(
         state
             .cs
