@@ -152,15 +152,12 @@ mod tests {
         let run = run(&[], b"X");
         assert_eq!(run.code, Some(5));
         assert_eq!(run.output, b"B");
-        for expected in [
-            "vCPU 0",
-            "triple fault",
-            "rip 0x100033",
-            "IDTR limit 0",
-            "cr3",
-        ] {
-            assert!(run.errors.contains(expected), "{expected}: {}", run.errors);
-        }
+        let errors = run.errors;
+        let has = |what| errors.contains(what);
+        assert!(has("vCPU 0: triple fault"), "{errors}");
+        // An AMD host has no registers to tell from.
+        let is_explained = has("rip 0x100033") && has("IDTR limit 0") && has("cr3");
+        assert!(is_explained || has("registers are lost"), "{errors}");
     }
 
     #[test]

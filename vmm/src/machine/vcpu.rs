@@ -6,7 +6,7 @@ use std::{
     thread::{self, JoinHandle},
 };
 
-use pvh_kvm::{Kicker, SystemEventKind, Vcpu, VmEntry, VmExit};
+use pvh_kvm::{Kicker, Registers, SystemEventKind, Vcpu, VmEntry, VmExit};
 
 use super::{Board, Crash, End, Failure};
 use crate::devices::{Request, read_unclaimed};
@@ -181,6 +181,11 @@ fn ending(place: &VcpuPlace, exit: VmExit) -> End {
 
 fn crash(place: &VcpuPlace, failure: Failure) -> End {
     let registers = place.vcpu.registers().ok();
+    // An AMD host has only those of a processor after INIT, which would lead astray.
+    let is_lost = |registers: &Registers| {
+        matches!(failure, Failure::TripleFault) && registers.are_after_init()
+    };
+    let registers = registers.filter(|registers| !is_lost(registers));
     End::Crash(Box::new(Crash {
         vcpu: place.index,
         failure,
@@ -279,11 +284,13 @@ mod tests {
             panic!("{end:?}")
         };
         let report = crash.to_string();
+        assert!(report.starts_with("vCPU 0: triple fault"), "{report}");
+        // An AMD host has no registers to tell from.
+        let is_explained = report.contains("at rip 0x100000") && report.contains("IDTR limit 0");
         assert!(
-            report.starts_with("vCPU 0: triple fault at rip 0x100000"),
+            is_explained || report.contains("registers are lost"),
             "{report}"
         );
-        assert!(report.contains("IDTR limit 0"), "{report}");
     }
 
     #[test]
