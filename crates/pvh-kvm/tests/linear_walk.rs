@@ -88,9 +88,11 @@ mod kvm {
         has_smap: bool,
         /// CR4.PSE. It stays what it is: an entry with bit 7 must not become a pointer to a table of data.
         has_pse: bool,
-        /// EFER.NXE. It stays too: KVM's shadow tables are shared by guests with and without, so that one which turns
-        /// it off goes on with the pages it has met.
+        /// EFER.NXE, and RFLAGS.AC below. They stay too: KVM's shadow tables do not tell them apart, and a page that
+        /// was met with the one is found there with the other. (With AC, a read-only user page that was written
+        /// while WP was off, which shadow tables can only show as the kernel's.)
         has_nxe: bool,
+        has_ac: bool,
         mode: PagingMode,
     }
 
@@ -164,6 +166,7 @@ mod kvm {
                 twin: VecMemory::zeroed(&[]).unwrap(),
                 has_pse: random.percent(50),
                 has_nxe: random.percent(60),
+                has_ac: random.percent(50),
                 mode,
             };
             pair.fill(random);
@@ -338,7 +341,8 @@ mod kvm {
         /// Registers: what rights depend on is at random.
         fn state(&self, random: &mut Random) -> PagingState {
             let mut bit = |at: u32| u64::from(random.percent(50)) << at;
-            let (wp, ac) = (bit(16), bit(18));
+            let wp = bit(16);
+            let ac = u64::from(self.has_ac) << 18;
             let pse = u64::from(self.has_pse) << 4;
             let nxe = u64::from(self.has_nxe) << 11;
             let smap = if self.has_smap { bit(21) } else { 0 };
