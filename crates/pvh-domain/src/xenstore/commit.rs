@@ -1,0 +1,111 @@
+//! The beginning and the end of a transaction.
+
+use std::collections::BTreeMap;
+
+use pvh_abi::{DomId, Errno};
+
+use super::{
+    node::Node,
+    permission::is_privileged,
+    store::{Caller, Store},
+    text::only_string,
+    transaction::Transaction,
+};
+
+impl Store {
+    /// Begins a transaction and returns its id, which is never 0.
+    pub(crate) fn start_transaction(&mut self, by: Caller) -> Result<u32, Errno> {
+        if by.transaction.is_some() {
+            return Err(Errno::EBUSY);
+        }
+        let limit = self.limits.transactions;
+        let domain = self.domain(by).ok_or(Errno::ENOENT)?;
+        if !is_privileged(by.domid) && domain.transactions.len() > limit {
+            return Err(Errno::ENOSPC);
+        }
+        let mut id = domain.next_transaction;
+        while id == 0 || domain.transactions.contains_key(&id) {
+            id = id.wrapping_add(1);
+        }
+        domain.next_transaction = id.wrapping_add(1);
+        domain.transactions.insert(id, Transaction::default());
+        Ok(id)
+    }
+
+    /// Ends a transaction: whatever is answered but EINVAL, it is gone.
+    pub(crate) fn end_transaction(&mut self, by: Caller, payload: &[u8]) -> Result<(), Errno> {
+        let is_commit = match only_string(payload) {
+            Some(b"T") => true,
+            Some(b"F") => false,
+            _ => return Err(Errno::EINVAL),
+        };
+        let id = by.transaction.ok_or(Errno::ENOENT)?;
+        let domain = self.domain(by).ok_or(Errno::ENOENT)?;
+        let view = domain.transactions.remove(&id).ok_or(Errno::ENOENT)?;
+        domain.bytes = domain.bytes.saturating_sub(view.bytes());
+        if !is_commit {
+            return Ok(());
+        }
+        if view.is_doomed {
+            return Err(Errno::ENOMEM);
+        }
+        self.check_owners(&view)?;
+        self.check_conflicts(&view)?;
+        self.apply(by, &view);
+        Ok(())
+    }
+
+    /// Refuses a commit after which a domain would own as many nodes as the limit says, or more.
+    fn check_owners(&self, view: &Transaction) -> Result<(), Errno> {
+        let mut changes: BTreeMap<u32, i64> = BTreeMap::new();
+        for record in view.records().iter().filter(|record| record.is_modified) {
+            for (node, change) in [(&record.before, -1), (&record.now, 1)] {
+                if let Some(node) = node {
+                    let total = changes.entry(node.owner()).or_default();
+                    *total = total.saturating_add(change);
+                }
+            }
+        }
+        for (owner, change) in changes {
+            let domid = u16::try_from(owner).map_or(DomId(0), DomId);
+            let owned = self.domains.get(&domid).map_or(0, |domain| domain.nodes);
+            let new = usize::try_from(change).unwrap_or(0);
+            if new > 0 && !is_privileged(domid) && owned.saturating_add(new) >= self.limits.nodes {
+                return Err(Errno::ENOSPC);
+            }
+        }
+        Ok(())
+    }
+
+    /// Refuses a commit if a node it touched has changed since.
+    fn check_conflicts(&self, view: &Transaction) -> Result<(), Errno> {
+        let is_same = view.records().iter().all(|record| {
+            let now = self.tree.get(&*record.path).map(|node| node.generation);
+            now == record.before.as_ref().map(|node| node.generation)
+        });
+        if is_same { Ok(()) } else { Err(Errno::EAGAIN) }
+    }
+
+    /// Makes the changes, then fires for each in the order in which nodes were first touched.
+    fn apply(&mut self, by: Caller, view: &Transaction) {
+        for record in view.records().iter().filter(|record| record.is_modified) {
+            match &record.now {
+                Some(node) => self.insert(&record.path, Node::clone(node)),
+                None => self.take(&record.path),
+            }
+        }
+        let outside = Caller {
+            transaction: None,
+            ..by
+        };
+        for record in view.records() {
+            if let Some(reach) = record.fire {
+                let before = record
+                    .before
+                    .as_ref()
+                    .map(|node| node.permissions.as_slice());
+                self.fire(outside, &record.path, (None, before), reach);
+            }
+        }
+    }
+}

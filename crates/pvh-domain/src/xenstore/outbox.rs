@@ -1,0 +1,115 @@
+use std::{
+    collections::{HashSet, VecDeque},
+    sync::Arc,
+};
+
+use super::{
+    path::is_special,
+    wire::{HEADER_BYTES, Header, MAX_PAYLOAD_BYTES, Message, MessageType},
+};
+
+/// What a waiting message costs beside its header and payload: its places in the queue and in the set.
+const QUEUED_BYTES: usize = 96;
+
+/// Messages that wait for one client, in the order they were made.
+#[derive(Debug, Default)]
+pub(crate) struct Outbox {
+    queue: VecDeque<Message>,
+    /// The payloads of the events in the queue: an equal one is not queued again.
+    events: HashSet<Arc<[u8]>>,
+    replies: usize,
+    bytes: usize,
+}
+
+impl Outbox {
+    /// How many replies wait.
+    pub(crate) fn replies(&self) -> usize {
+        self.replies
+    }
+
+    /// What the waiting messages cost.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Queues a reply. Their number is bounded by the caller, who takes no request beyond it.
+    pub(crate) fn reply(&mut self, header: Header, payload: Vec<u8>) {
+        self.replies = self.replies.saturating_add(1);
+        self.push(header, payload.into());
+    }
+
+    /// Queues a watch event unless an equal one waits, or it is too long, or the outbox would cost more
+    /// than `room_bytes`.
+    pub(crate) fn event(&mut self, path: &[u8], token: &[u8], room_bytes: usize) {
+        let len = path.len().saturating_add(token.len()).saturating_add(2);
+        if len > MAX_PAYLOAD_BYTES || self.bytes.saturating_add(cost(len)) > room_bytes {
+            return;
+        }
+        let payload: Arc<[u8]> = [path, b"\0", token, b"\0"].concat().into();
+        if !is_special(path) && !self.events.insert(Arc::clone(&payload)) {
+            return;
+        }
+        let header = Header::new(MessageType::WATCH_EVENT, 0, 0, &payload);
+        self.push(header, payload);
+    }
+
+    /// Takes the oldest message.
+    pub(crate) fn pop(&mut self) -> Option<Message> {
+        let message = self.queue.pop_front()?;
+        self.bytes = self.bytes.saturating_sub(cost(message.payload.len()));
+        if message.header.kind.get() == MessageType::WATCH_EVENT.0 {
+            self.events.remove(&message.payload);
+        } else {
+            self.replies = self.replies.saturating_sub(1);
+        }
+        Some(message)
+    }
+
+    fn push(&mut self, header: Header, payload: Arc<[u8]>) {
+        self.bytes = self.bytes.saturating_add(cost(payload.len()));
+        self.queue.push_back(Message { header, payload });
+    }
+}
+
+/// What a message of this length costs.
+fn cost(payload_len: usize) -> usize {
+    payload_len
+        .saturating_add(HEADER_BYTES)
+        .saturating_add(QUEUED_BYTES)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Outbox;
+
+    #[test]
+    fn an_equal_event_is_not_queued_twice_until_it_was_taken() {
+        let mut outbox = Outbox::default();
+        for _ in 0..3 {
+            outbox.event(b"/a", b"t", usize::MAX);
+        }
+        assert_eq!(&*outbox.pop().unwrap().payload, b"/a\0t\0");
+        assert_eq!((outbox.pop(), outbox.bytes()), (None, 0));
+        outbox.event(b"/a", b"t", usize::MAX);
+        assert!(outbox.pop().is_some());
+    }
+
+    #[test]
+    fn special_events_are_all_queued() {
+        let mut outbox = Outbox::default();
+        outbox.event(b"@releaseDomain", b"t", usize::MAX);
+        outbox.event(b"@releaseDomain", b"t", usize::MAX);
+        assert!(outbox.pop().is_some() && outbox.pop().is_some());
+    }
+
+    #[test]
+    fn an_event_that_does_not_fit_is_dropped() {
+        let mut outbox = Outbox::default();
+        outbox.event(b"/a", b"t", 116); // 16 + 96 + 5
+        outbox.event(b"/a", &[b't'; 4093], usize::MAX); // 4097 bytes
+        assert_eq!(outbox.pop(), None);
+        outbox.event(b"/a", b"t", 117);
+        outbox.event(b"/a", &[b't'; 4092], usize::MAX);
+        assert!(outbox.pop().is_some() && outbox.pop().is_some());
+    }
+}

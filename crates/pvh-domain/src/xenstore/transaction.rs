@@ -1,0 +1,116 @@
+use std::{collections::HashMap, sync::Arc};
+
+use super::node::Node;
+
+/// What a touched node costs beside its path and the node itself.
+const RECORD_BYTES: usize = 128;
+
+/// A view of the tree in which changes are kept until they are committed.
+///
+/// A node is taken from the tree when it is first touched, and the commit is refused if any touched node
+/// has changed in the tree since.
+#[derive(Debug, Default)]
+pub(crate) struct Transaction {
+    /// In the order they were first touched.
+    records: Vec<Record>,
+    index: HashMap<Arc<[u8]>, usize>,
+    /// A change could not be made: the commit answers ENOMEM.
+    pub(crate) is_doomed: bool,
+    /// What all records cost.
+    bytes: usize,
+}
+
+/// A node the transaction touched.
+#[derive(Debug)]
+pub(crate) struct Record {
+    pub(crate) path: Arc<[u8]>,
+    /// The node in the tree when it was first touched.
+    pub(crate) before: Option<Arc<Node>>,
+    /// The node as the transaction sees it.
+    pub(crate) now: Option<Arc<Node>>,
+    pub(crate) is_modified: bool,
+    /// Whether the commit fires watches: only those of exactly this node, or those above as well.
+    pub(crate) fire: Option<Reach>,
+}
+
+/// Which watches an event concerns.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Reach {
+    /// Those set on exactly this node: it went away with a node above.
+    Exact,
+    /// Those set on this node and on nodes above.
+    Upwards,
+}
+
+impl Transaction {
+    pub(crate) fn records(&self) -> &[Record] {
+        &self.records
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    pub(crate) fn record(&self, path: &[u8]) -> Option<&Record> {
+        self.records.get(*self.index.get(path)?)
+    }
+
+    /// What touching a node costs.
+    pub(crate) fn touch_bytes(path: &[u8], node: Option<&Arc<Node>>) -> usize {
+        path.len()
+            .saturating_add(RECORD_BYTES)
+            .saturating_add(node.map_or(0, |node| node.size_bytes()))
+    }
+
+    /// Takes a node into the view.
+    pub(crate) fn touch(&mut self, path: &[u8], node: Option<Arc<Node>>) {
+        let cost = Self::touch_bytes(path, node.as_ref());
+        self.bytes = self.bytes.saturating_add(cost);
+        let path: Arc<[u8]> = path.into();
+        self.index.insert(Arc::clone(&path), self.records.len());
+        self.records.push(Record {
+            path,
+            before: node.clone(),
+            now: node,
+            is_modified: false,
+            fire: None,
+        });
+    }
+
+    /// Replaces a node of the view.
+    pub(crate) fn put(&mut self, path: &[u8], node: Option<Arc<Node>>) {
+        let added = node.as_ref().map_or(0, |node| node.size_bytes());
+        let Some(record) = self.record_mut(path) else {
+            return;
+        };
+        let freed = record.held_bytes();
+        record.now = node;
+        record.is_modified = true;
+        self.bytes = self.bytes.saturating_sub(freed).saturating_add(added);
+    }
+
+    /// What the view's own version of a node costs now.
+    pub(crate) fn held_bytes(&self, path: &[u8]) -> usize {
+        self.record(path).map_or(0, Record::held_bytes)
+    }
+
+    /// Notes that the commit has to fire; watches above stay concerned once they were.
+    pub(crate) fn fire(&mut self, path: &[u8], reach: Reach) {
+        if let Some(record) = self.record_mut(path)
+            && record.fire != Some(Reach::Upwards)
+        {
+            record.fire = Some(reach);
+        }
+    }
+
+    fn record_mut(&mut self, path: &[u8]) -> Option<&mut Record> {
+        self.records.get_mut(*self.index.get(path)?)
+    }
+}
+
+impl Record {
+    fn held_bytes(&self) -> usize {
+        let own = self.now.as_ref().filter(|_| self.is_modified);
+        own.map_or(0, |node| node.size_bytes())
+    }
+}

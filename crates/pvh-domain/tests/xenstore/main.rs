@@ -1,0 +1,20 @@
+//! The store, its messages, limits and ring.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    clippy::cast_possible_truncation,
+    reason = "tests"
+)]
+
+mod boot;
+mod client;
+mod limits;
+mod messages;
+mod model;
+
+mod ring;
+mod transactions;
+mod watches;
