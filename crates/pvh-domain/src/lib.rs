@@ -2,7 +2,12 @@
 #![forbid(unsafe_code)]
 
 pub mod console;
+pub mod event;
 mod ring;
+pub mod runstate;
+pub mod shared_info;
+pub mod time;
+pub mod vcpu_info;
 pub mod xenstore;
 
 pub use ring::RingError;

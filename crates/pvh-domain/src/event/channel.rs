@@ -1,0 +1,82 @@
+use pvh_abi::{DomId, event_channel::Virq};
+
+use super::HostPort;
+
+/// One port, as only the hypervisor knows it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Channel {
+    pub(super) state: State,
+    /// The vCPU that is told.
+    pub(super) vcpu: u32,
+    /// Its receiver is the hypervisor: the guest may not touch it.
+    pub(super) is_xens: bool,
+    /// Its queue with the FIFO ABI, 0 the highest.
+    pub(super) priority: u8,
+    /// The queue it was last linked on.
+    pub(super) last_queue: Queue,
+    /// It was raised before its event word was there. Never cleared, as in Xen: later generations of the
+    /// port are raised once more than they had to be.
+    pub(super) is_saved: bool,
+}
+
+/// What a port is.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum State {
+    /// Not in use.
+    Free,
+    /// Port 0.
+    Reserved,
+    /// Waits for the domain.
+    Unbound(DomId),
+    /// Joined to another port of this domain.
+    Local(u32),
+    /// Joined to a port of domain 0, which is the embedder.
+    Host(HostPort),
+    /// A physical interrupt, which never comes.
+    Pirq(u32),
+    /// A virtual interrupt.
+    Virq(Virq),
+    /// Signals between vCPUs.
+    Ipi,
+}
+
+/// A queue of the FIFO ABI.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(super) struct Queue {
+    pub(super) vcpu: u32,
+    pub(super) priority: u8,
+}
+
+impl Channel {
+    /// A port that was never used.
+    pub(super) const FREE: Self = Self {
+        state: State::Free,
+        vcpu: 0,
+        is_xens: false,
+        priority: DEFAULT_PRIORITY,
+        last_queue: Queue {
+            vcpu: 0,
+            priority: 0,
+        },
+        is_saved: false,
+    };
+
+    /// Tells whether a guest uses it.
+    pub(super) fn is_usable(&self) -> bool {
+        !self.is_xens && !matches!(self.state, State::Free | State::Reserved)
+    }
+}
+
+/// Tells whether a virtual interrupt is one of the whole domain, which vCPU 0 binds; the others are each vCPU's own.
+///
+/// Of Xen 4.17: there ARGO is global.
+pub(super) const fn is_global(virq: Virq) -> bool {
+    !matches!(
+        virq,
+        Virq::TIMER | Virq::DEBUG | Virq::XENOPROF | Virq::XENPMU
+    )
+}
+
+pub(super) const DEFAULT_PRIORITY: u8 = 7;
+/// The lowest priority has the highest number.
+pub(super) const LAST_PRIORITY: u8 = 15;

@@ -1,0 +1,56 @@
+use pvh_memory::GuestMemory;
+
+use super::HostPort;
+use crate::{shared_info::SharedInfo, vcpu_info::VcpuInfos};
+
+/// What the embedder has to do after a call.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum Effect {
+    /// `evtchn_upcall_pending` of the vCPU has just gone from 0 to 1: inject its upcall, by the method that the
+    /// guest chose, and wake it if it is blocked.
+    Upcall(u32),
+    /// An event that the vCPU polls for is pending: wake it. It polls no longer.
+    Unblock(u32),
+    /// The guest has raised the event of a port that is joined to this end of the embedder's.
+    Host(HostPort),
+}
+
+/// Where events go: the guest's memory, the places in it, and the effects of a call, in the order in which they
+/// are to be carried out.
+#[derive(Debug)]
+pub struct Delivery<'domain, M: ?Sized> {
+    /// The guest's memory.
+    pub memory: &'domain M,
+    /// The page with the words of the two-level ABI.
+    pub shared_info: &'domain SharedInfo,
+    /// Where the vCPUs are told.
+    pub vcpu_infos: &'domain VcpuInfos,
+    /// What has to be done; a call adds to it.
+    pub effects: Vec<Effect>,
+}
+
+impl<'domain, M: GuestMemory + ?Sized> Delivery<'domain, M> {
+    /// Begins with no effects.
+    #[must_use]
+    pub const fn new(
+        memory: &'domain M,
+        shared_info: &'domain SharedInfo,
+        vcpu_infos: &'domain VcpuInfos,
+    ) -> Self {
+        Self {
+            memory,
+            shared_info,
+            vcpu_infos,
+            effects: Vec::new(),
+        }
+    }
+
+    /// Sets the upcall flag of a vCPU; an upcall follows if it was clear.
+    pub(super) fn upcall(&mut self, vcpu: u32) {
+        let infos = self.vcpu_infos;
+        if infos.mark_upcall(self.memory, self.shared_info, vcpu) {
+            self.effects.push(Effect::Upcall(vcpu));
+        }
+    }
+}

@@ -1,0 +1,201 @@
+//! The `shared_info` page (xen/include/public/xen.h), in both widths.
+
+mod spot;
+
+use pvh_abi::Gpa;
+use pvh_memory::{GuestMemory, MemoryError, VecMemory, WordOp};
+
+use crate::time::{Wallclock, version_after, version_during};
+
+pub use spot::Spot;
+
+/// How many vCPUs have a `vcpu_info` inside `shared_info`.
+#[doc(alias = "XEN_LEGACY_MAX_VCPUS")]
+pub const VCPUS_IN_SHARED_INFO: u32 = 32;
+
+/// The layout of `shared_info` and of `vcpu_info`.
+#[doc(alias = "has_32bit_shinfo")]
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[expect(clippy::exhaustive_enums, reason = "the ABI has these two")]
+pub enum Width {
+    /// 32-bit words, 1024 ports.
+    Bits32,
+    /// 64-bit words, 4096 ports; what a domain begins with.
+    #[default]
+    Bits64,
+}
+
+impl Width {
+    /// Returns how many bits a word of events has, and how many words the selector reaches.
+    #[must_use]
+    pub const fn word_bits(self) -> u32 {
+        match self {
+            Self::Bits32 => 32,
+            Self::Bits64 => 64,
+        }
+    }
+
+    /// Returns how many ports the two-level ABI has.
+    #[must_use]
+    pub const fn max_ports(self) -> u32 {
+        match self {
+            Self::Bits32 => 1024,
+            Self::Bits64 => 4096,
+        }
+    }
+
+    /// The place of `evtchn_mask` in `shared_info`; `evtchn_pending` is at 2048 in both.
+    const fn mask_offset(self) -> u64 {
+        match self {
+            Self::Bits32 => 2176,
+            Self::Bits64 => 2560,
+        }
+    }
+
+    /// The places of `wc_version` and of `wc_sec_hi`.
+    const fn wallclock_offsets(self) -> (u64, u64) {
+        match self {
+            Self::Bits32 => (2304, 2340),
+            Self::Bits64 => (3072, 3084),
+        }
+    }
+}
+
+/// The `shared_info` page of a domain.
+///
+/// The page exists from the domain's creation on, and events are posted into it before the guest maps it: until
+/// then it is a page of ours. Mapping it copies what it holds to the guest's frame, which is the page from then on.
+///
+/// A frame in a hole works as one in RAM does once the embedder's memory has a page there; [`map`](Self::map)
+/// refuses a frame that has none.
+#[derive(Debug)]
+pub struct SharedInfo {
+    page: Page,
+    width: Width,
+    wallclock: Wallclock,
+}
+
+#[derive(Debug)]
+enum Page {
+    /// Not mapped: the bytes are ours, at address 0 of a memory of their own.
+    Own(VecMemory),
+    /// Mapped by the guest.
+    Guest(Gpa),
+}
+
+impl Default for SharedInfo {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl SharedInfo {
+    /// Makes the page of a new domain: zeros, 64-bit, mapped nowhere.
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            page: Page::Own(own_page(&[0; PAGE_BYTES])),
+            width: Width::default(),
+            wallclock: Wallclock::default(),
+        }
+    }
+
+    /// Returns the layout in force.
+    #[must_use]
+    pub const fn width(&self) -> Width {
+        self.width
+    }
+
+    /// Returns where the guest has mapped the page.
+    #[must_use]
+    pub const fn place(&self) -> Option<Gpa> {
+        match self.page {
+            Page::Own(_) => None,
+            Page::Guest(at) => Some(at),
+        }
+    }
+
+    /// Latches the layout; when it changes, the wallclock is written at its new place. Nothing else is moved:
+    /// event words and `vcpu_info` are read in the new layout as they are.
+    pub fn latch<M: GuestMemory + ?Sized>(&mut self, memory: &M, width: Width) {
+        if self.width != width {
+            self.width = width;
+            self.set_wallclock(memory, self.wallclock);
+        }
+    }
+
+    /// Gives the page a frame of guest memory, `at`, or moves it there: what it holds is copied.
+    ///
+    /// # Errors
+    ///
+    /// [`MemoryError`] if `at` is not a page of guest memory; the page stays where it was then.
+    pub fn map<M: GuestMemory + ?Sized>(&mut self, memory: &M, at: Gpa) -> Result<(), MemoryError> {
+        memory.write(at, &self.contents(memory)?)?;
+        self.page = Page::Guest(at);
+        Ok(())
+    }
+
+    /// Takes the page away from the guest, with what it holds; the guest's frame keeps a copy.
+    pub fn unmap<M: GuestMemory + ?Sized>(&mut self, memory: &M) {
+        let contents = self.contents(memory).unwrap_or([0; PAGE_BYTES]);
+        self.page = Page::Own(own_page(&contents));
+    }
+
+    /// Writes the wallclock: its version odd, the fields, its version even.
+    pub fn set_wallclock<M: GuestMemory + ?Sized>(&mut self, memory: &M, wallclock: Wallclock) {
+        self.wallclock = wallclock;
+        let (at, high_at) = self.width.wallclock_offsets();
+        let (version, low, high) = (self.at(at), self.at(at.saturating_add(4)), self.at(high_at));
+        let Some(before) = version.word(memory, WordOp::Load) else {
+            return;
+        };
+        let during = version_during(before);
+        version.word(memory, WordOp::Swap(during));
+        let [sec, sec_hi] = wallclock.second_words();
+        low.put_words(memory, &[sec, wallclock.nanoseconds]);
+        high.put_words(memory, &[sec_hi]);
+        version.word(memory, WordOp::Swap(version_after(during)));
+    }
+
+    /// The place `offset` bytes into the page.
+    pub(crate) fn at(&self, offset: u64) -> Spot<'_> {
+        match &self.page {
+            Page::Own(page) => Spot::own(page, Gpa(offset)),
+            Page::Guest(at) => Spot::guest(*at).offset(offset),
+        }
+    }
+
+    /// The 32-bit word that holds a port's pending bit, or `None` past the layout's last port.
+    pub(crate) fn pending_word(&self, port: u32) -> Option<Spot<'_>> {
+        self.event_word(PENDING_OFFSET, port)
+    }
+
+    /// The 32-bit word that holds a port's mask bit, or `None` past the layout's last port.
+    pub(crate) fn mask_word(&self, port: u32) -> Option<Spot<'_>> {
+        self.event_word(self.width.mask_offset(), port)
+    }
+
+    fn event_word(&self, array: u64, port: u32) -> Option<Spot<'_>> {
+        let word = u64::from(port / 32).saturating_mul(4);
+        (port < self.width.max_ports()).then(|| self.at(array.saturating_add(word)))
+    }
+
+    fn contents<M: GuestMemory + ?Sized>(
+        &self,
+        memory: &M,
+    ) -> Result<[u8; PAGE_BYTES], MemoryError> {
+        let mut bytes = [0; PAGE_BYTES];
+        self.at(0).read(memory, &mut bytes)?;
+        Ok(bytes)
+    }
+}
+
+fn own_page(bytes: &[u8; PAGE_BYTES]) -> VecMemory {
+    VecMemory::from_bytes(Gpa(0), bytes)
+}
+
+const PENDING_OFFSET: u64 = 2048;
+const PAGE_BYTES: usize = 4096;
+
+#[cfg(test)]
+mod tests;

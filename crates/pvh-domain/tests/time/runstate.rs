@@ -1,0 +1,97 @@
+use pvh_domain::{
+    runstate::{Runstate, State},
+    shared_info::Width,
+};
+use zerocopy::IntoBytes;
+
+use crate::watched::{u32_at, u64_at};
+
+/// Offline from 100 on, running from 150, blocked from 180.
+fn blocked() -> Runstate {
+    let mut runstate = Runstate::new(100);
+    runstate.change(State::Running, 150);
+    runstate.change(State::Blocked, 180);
+    runstate
+}
+
+fn times(runstate: &Runstate) -> [u64; 4] {
+    runstate.to_info().time.map(|time| time.get())
+}
+
+#[test]
+fn each_state_counts_the_time_it_lasted() {
+    assert_eq!(times(&blocked()), [30, 0, 0, 50]);
+    assert_eq!(times(&blocked().at(200)), [30, 0, 20, 50]);
+    assert_eq!(blocked().at(200).to_info().state_entry_time.get(), 180);
+}
+
+#[test]
+fn a_change_to_the_same_state_is_none() {
+    let mut runstate = blocked();
+    runstate.change(State::Blocked, 500);
+    assert_eq!(runstate, blocked());
+}
+
+#[test]
+fn time_that_goes_backwards_counts_as_none() {
+    let mut runstate = blocked();
+    runstate.change(State::Runnable, 10);
+    assert_eq!(
+        (times(&runstate), runstate.state()),
+        ([30, 0, 0, 50], State::Runnable)
+    );
+    assert_eq!(runstate.to_info().state_entry_time.get(), 180);
+    assert_eq!(times(&runstate.at(5)), [30, 0, 0, 50]);
+}
+
+#[test]
+fn both_layouts_have_their_fields() {
+    let runstate = blocked();
+    let wide = runstate.to_info();
+    let wide = wide.as_bytes();
+    assert_eq!((wide.len(), u32_at(wide, 0), u64_at(wide, 8)), (48, 2, 180));
+    assert_eq!((u64_at(wide, 16), u64_at(wide, 40)), (30, 50));
+    let narrow = runstate.to_info_compat();
+    let narrow = narrow.as_bytes();
+    assert_eq!(
+        (narrow.len(), u32_at(narrow, 0), u64_at(narrow, 4)),
+        (44, 2, 180)
+    );
+    assert_eq!((u64_at(narrow, 12), u64_at(narrow, 36)), (30, 50));
+}
+
+#[test]
+fn the_numbers_are_those_of_vcpu_h() {
+    let states = [
+        State::Running,
+        State::Runnable,
+        State::Blocked,
+        State::Offline,
+    ];
+    assert_eq!(states.map(State::number), [0, 1, 2, 3]);
+    assert_eq!(Runstate::new(0).state(), State::Offline);
+}
+
+#[test]
+fn an_area_is_written_at_once_without_the_update_flag() {
+    for (width, len) in [(Width::Bits64, 48), (Width::Bits32, 44)] {
+        let mut steps = Vec::new();
+        blocked().write_area(width, false, |at, bytes| steps.push((at, bytes.len())));
+        assert_eq!(steps, [(0, len)]);
+    }
+}
+
+#[test]
+fn with_the_update_flag_bit_63_of_the_entry_time_is_set_meanwhile() {
+    for (width, entry) in [(Width::Bits64, 8_usize), (Width::Bits32, 4)] {
+        let mut area = [0; 48];
+        let mut seen = Vec::new();
+        blocked().write_area(width, true, |at, bytes| {
+            let at = usize::try_from(at).unwrap();
+            area[at..at + bytes.len()].copy_from_slice(bytes);
+            seen.push((u32_at(&area, 0), u64_at(&area, entry)));
+        });
+        let flag = 0x8000_0000_0000_0000;
+        assert_eq!(seen, [(0, flag), (2, flag | 180), (2, 180)], "{width:?}");
+    }
+}
