@@ -15,6 +15,7 @@ mod limits;
 mod messages;
 mod model;
 
+mod recorded;
 mod ring;
 mod transactions;
 mod watches;

@@ -135,7 +135,7 @@ proptest! {
             ],
             prop_oneof![Just(0_usize), 1990..2030_usize],
         ),
-        1..200,
+        1..100,
     )) {
         let mut client = booted();
         let before = client.store.usage(GUEST).unwrap();
