@@ -2,10 +2,13 @@
 
 mod spot;
 
-use pvh_abi::Gpa;
+use pvh_abi::{Errno, Gpa};
 use pvh_memory::{GuestMemory, MemoryError, VecMemory, WordOp};
 
-use crate::time::{Wallclock, version_after, version_during};
+use crate::{
+    time::{Wallclock, version_after, version_during},
+    vcpu_info::usable_frame,
+};
 
 pub use spot::Spot;
 
@@ -124,13 +127,15 @@ impl SharedInfo {
         }
     }
 
-    /// Gives the page a frame of guest memory, `at`, or moves it there: what it holds is copied.
+    /// Gives the page a frame of the guest, or moves it to another: what it holds is copied.
     ///
     /// # Errors
     ///
-    /// [`MemoryError`] if `at` is not a page of guest memory; the page stays where it was then.
-    pub fn map<M: GuestMemory + ?Sized>(&mut self, memory: &M, at: Gpa) -> Result<(), MemoryError> {
-        memory.write(at, &self.contents(memory)?)?;
+    /// `EINVAL` for a frame that is not RAM; the page stays where it was then.
+    pub fn map<M: GuestMemory + ?Sized>(&mut self, memory: &M, gfn: u64) -> Result<(), Errno> {
+        let at = usable_frame(memory, gfn).ok_or(Errno::EINVAL)?;
+        let contents = self.contents(memory).map_err(|_| Errno::EINVAL)?;
+        memory.write(at, &contents).map_err(|_| Errno::EINVAL)?;
         self.page = Page::Guest(at);
         Ok(())
     }

@@ -17,7 +17,7 @@ impl Guest {
     fn new() -> Self {
         let memory = VecMemory::zeroed(&[(Gpa(0), 0x8000)]).unwrap();
         let mut shared_info = SharedInfo::new();
-        shared_info.map(&memory, Gpa(0x1000)).unwrap();
+        shared_info.map(&memory, 1).unwrap();
         let infos = VcpuInfos::new(40);
         Self {
             memory,

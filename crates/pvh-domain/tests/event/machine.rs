@@ -50,7 +50,7 @@ pub(crate) fn fifo(vcpus: u32) -> Machine {
 impl<M: GuestMemory> Machine<M> {
     pub(crate) fn new(memory: M, vcpus: u32, max_port: u32) -> Self {
         let mut shared_info = SharedInfo::new();
-        shared_info.map(&memory, Gpa(SHARED_INFO)).unwrap();
+        shared_info.map(&memory, SHARED_INFO / 0x1000).unwrap();
         let config = Config {
             domain: ME,
             vcpus,

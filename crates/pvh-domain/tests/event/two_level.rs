@@ -1,6 +1,6 @@
 //! The two-level ABI, in both widths of `shared_info`.
 
-use pvh_abi::{Errno, Gpa, event_channel::Port};
+use pvh_abi::{Errno, event_channel::Port};
 use pvh_domain::{event::Effect, shared_info::Width};
 
 use crate::machine::{Machine, SHARED_INFO, ram, two_level, upcall_at};
@@ -144,10 +144,7 @@ fn events_are_posted_into_the_page_before_it_is_mapped() {
     let port = machine.ipi(0);
     assert_eq!(machine.send(port), (Ok(()), vec![Effect::Upcall(0)]));
     assert_eq!(machine.word(SHARED_INFO + 2048), 0, "not there any more");
-    machine
-        .shared_info
-        .map(&machine.memory, Gpa(0x5000))
-        .unwrap();
+    machine.shared_info.map(&machine.memory, 5).unwrap();
     assert_eq!(machine.word(0x5000 + 2048), 1 << port.0);
     assert_eq!(machine.word(0x5000), 1, "the upcall flag came along");
 }

@@ -31,7 +31,7 @@ const AT: usize = 64 + 32;
 fn guest() -> (Watched, impl Fn(&Watched, &TimeInfo)) {
     let memory = Watched::new();
     let mut shared_info = SharedInfo::new();
-    shared_info.map(&memory, Gpa(PAGE)).unwrap();
+    shared_info.map(&memory, PAGE / 0x1000).unwrap();
     let infos = VcpuInfos::new(2);
     let write = move |memory: &Watched, info: &TimeInfo| {
         info.write(memory, infos.spot(&shared_info, 1).unwrap());

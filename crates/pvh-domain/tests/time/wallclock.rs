@@ -1,4 +1,3 @@
-use pvh_abi::Gpa;
 use pvh_domain::{
     shared_info::{SharedInfo, Width},
     time::Wallclock,
@@ -14,7 +13,7 @@ const CLOCK: Wallclock = Wallclock {
 fn mapped(width: Width) -> (Watched, SharedInfo) {
     let memory = Watched::new();
     let mut shared_info = SharedInfo::new();
-    shared_info.map(&memory, Gpa(PAGE)).unwrap();
+    shared_info.map(&memory, PAGE / 0x1000).unwrap();
     shared_info.latch(&memory, width);
     (memory, shared_info)
 }
