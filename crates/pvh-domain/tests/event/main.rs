@@ -12,6 +12,7 @@ mod fifo;
 mod hostile;
 mod joined;
 mod lossless;
+mod lossless_bits;
 mod machine;
 mod ops;
 mod poll;
