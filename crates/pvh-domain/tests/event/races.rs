@@ -173,3 +173,25 @@ fn pending_comes_before_masked_is_tested_and_the_head_before_ready_and_upcall() 
         ]
     );
 }
+
+#[test]
+fn the_pending_bit_comes_before_the_mask_is_tested_and_the_selector_before_the_upcall() {
+    let mut machine = Machine::new(Scripted::new(ram()), 1, 1023);
+    machine.ipi(0);
+    let order = Rc::new(core::cell::RefCell::new(Vec::new()));
+    let log = order.clone();
+    let base = crate::machine::SHARED_INFO;
+    machine
+        .memory
+        .on_access(move |_, at, op| log.borrow_mut().push((at.0 - base, op)));
+    machine.send(FIRST).0.unwrap();
+    assert_eq!(
+        *order.borrow(),
+        [
+            (2048, WordOp::Or(1 << 1)),
+            (2560, WordOp::Load),
+            (8, WordOp::Or(1)),
+            (0, WordOp::Or(1)),
+        ]
+    );
+}
