@@ -124,7 +124,7 @@ mod tests {
         pairs.collect()
     }
 
-    /// abi.md 10.2, after libxl: RAM from 0 to min(size, 0xfc000000), the rest from 4 GiB.
+    /// After libxl (libxl_dom.c, build_hvm): RAM from 0 to min(size, 0xfc000000), the rest from 4 GiB.
     #[test]
     fn ram_ends_below_the_hole_and_goes_on_at_4_gib() {
         assert_eq!(ranges(0x1000, 46), [(0, 0x1000)]);

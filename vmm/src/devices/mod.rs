@@ -35,7 +35,7 @@ pub(crate) enum Request {
 /// The I/O ports of the machine.
 ///
 /// A wider access is made of byte accesses at consecutive ports, as on an 8-bit bus. Ports nobody claims
-/// read all ones, and writes to them are dropped (abi.md 10.5: what a PVH guest sees under Xen).
+/// read all ones, and writes to them are dropped, which is what a PVH guest sees under Xen.
 #[derive(Debug)]
 pub(crate) struct Ports {
     serial: SerialPort,
