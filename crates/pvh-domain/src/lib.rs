@@ -3,6 +3,7 @@
 
 pub mod console;
 pub mod event;
+pub mod hvm;
 mod ring;
 pub mod runstate;
 pub mod shared_info;
