@@ -8,7 +8,7 @@ use crate::size::Size;
 
 /// Boots PVH guests on KVM: kernels, unikernels and firmware with a Xen PVH entry point.
 #[derive(Debug, Parser)]
-#[command(name = "pvh-vmm", version, disable_help_subcommand = true, after_help = EXIT_CODES)]
+#[command(name = "pvh-vmm", version, after_help = EXIT_CODES)]
 pub(crate) struct Arguments {
     #[command(subcommand)]
     pub(crate) command: Command,
@@ -30,7 +30,7 @@ pub(crate) struct RunArguments {
     /// Initial RAM disk: handed over as the first module
     #[arg(long, value_name = "FILE")]
     pub(crate) initrd: Option<PathBuf>,
-    /// A module, with its command line behind the first '='; may be repeated
+    /// A module, with its command line behind the first '=' (so its name has none); may be repeated
     #[arg(long = "module", value_name = "FILE[=CMDLINE]")]
     pub(crate) modules: Vec<ModuleArgument>,
     /// The kernel's command line
@@ -67,7 +67,7 @@ pub(crate) struct InspectArguments {
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
 pub(crate) enum StartInfoArgument {
-    /// The 20-byte structure of the first text (2015)
+    /// The 20-byte structure of the first text (2015); it names no ACPI, so the guest cannot power off by it
     Draft,
     /// Version 0: no memory map
     #[value(name = "0")]
@@ -121,6 +121,9 @@ Exit codes:
   128+N  ended by signal N";
 
 const RUN_HELP: &str = "\
+Exit codes: 0 powered off, 2 bad arguments, 3 a file is refused, 4 the host cannot, 5 the guest crashed,
+6 the guest asked to reboot (with --no-reboot), 128+N ended by signal N.
+
 Keys: Ctrl-A X ends the guest, Ctrl-A Ctrl-A sends one Ctrl-A, Ctrl-A H lists them.
 
 Examples:

@@ -69,7 +69,7 @@ impl RunError {
             Self::Ram(RamError::NotWholePages { .. }) => {
                 "choose a --memory in multiples of 4K".to_owned()
             }
-            Self::Ram(_) => "choose another --memory".to_owned(),
+            Self::Ram(_) | Self::HostMemory(_) => "choose another --memory".to_owned(),
             Self::NoRoom { .. } => "choose a larger --memory".to_owned(),
             _ => return None,
         })

@@ -8,6 +8,7 @@ mod console;
 mod devices;
 mod events;
 mod exit;
+mod host_memory;
 mod inspect;
 mod machine;
 mod run;

@@ -25,6 +25,7 @@ use crate::{
     console::{Output, Writer},
     devices::{COM1_GSI, Request},
     events::{self, User},
+    host_memory,
     machine::{Board, Crash, End, Threads, VcpuPlace, draw},
 };
 
@@ -91,6 +92,9 @@ pub(crate) enum RunError {
     /// There is no memory of that size.
     #[error(transparent)]
     Ram(RamError),
+    /// So much memory that KVM's tables do not fit into the host.
+    #[error(transparent)]
+    HostMemory(#[from] host_memory::TooLarge),
     /// So little memory that nothing is left beside the ACPI tables.
     #[error("{memory_bytes} bytes of memory leave no room beside the ACPI tables")]
     NoRoom {
@@ -253,6 +257,7 @@ impl<'a> Blueprint<'a> {
         let memory_bytes = config.memory_bytes;
         let ram = ram_layout(memory_bytes, kvm.capabilities().address_bits);
         let ram = ram.map_err(RunError::Ram)?;
+        host_memory::check(memory_bytes)?;
         let acpi_bytes = Acpi::build(Gpa(0), apic_ids).bytes.len() as u64;
         let map = draw(&ram, acpi_bytes).ok_or(RunError::NoRoom { memory_bytes })?;
         let acpi = Acpi::build(map.acpi, apic_ids);

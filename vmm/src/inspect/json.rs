@@ -1,13 +1,13 @@
 //! The report as programs read it: one object, numbers as numbers.
 
-use pvh_elfnote::{Class, Origin, PT_LOAD, ProgramHeader};
+use pvh_elfnote::{Class, Origin, ProgramHeader};
 use pvh_loader::{
     image::ImageError,
     inspect::{ElfReport, NoteReport, NoteValue, PayloadReport, Report},
 };
 use serde_json::{Value, json};
 
-use super::text::{Kind, note_name};
+use super::text::{Kind, SHOWN, note_name};
 use crate::exit::Chain;
 
 /// The object for a file that could be read.
@@ -29,6 +29,11 @@ pub(super) fn report(name: &str, report: &Report) -> Value {
 pub(super) fn unreadable(name: &str, error: &ImageError) -> Value {
     json!({
         "file": name,
+        "file_bytes": null,
+        "format": null,
+        "payload": null,
+        "elf": null,
+        "entry": null,
         "bootable": false,
         "why": Chain(error).to_string(),
         "fix": error.fix(),
@@ -46,19 +51,19 @@ fn payload(payload: &PayloadReport) -> Value {
 }
 
 fn elf(elf: &ElfReport) -> Value {
-    let loads = elf
+    let shown = elf
         .segments
         .iter()
-        .filter(|segment| segment.kind == PT_LOAD);
+        .filter(|segment| SHOWN.contains(&segment.kind));
     json!({
         "class": match elf.class { Class::Elf32 => 32, Class::Elf64 => 64 },
         "machine": elf.machine,
         "type": elf.kind,
         "bytes": elf.len_bytes,
         "e_entry": elf.start,
-        "segments": loads.map(segment).collect::<Vec<_>>(),
+        "segments": shown.map(segment).collect::<Vec<_>>(),
         "notes": elf.notes.iter().map(note).collect::<Vec<_>>(),
-        "notes_from": match elf.origin { Origin::Segments => "segments", Origin::Sections => "sections" },
+        "notes_from": notes_from(elf),
         "relocation": elf.relocation.map(|reloc| json!({
             "align": reloc.align,
             "min": reloc.min,
@@ -69,6 +74,7 @@ fn elf(elf: &ElfReport) -> Value {
 
 fn segment(segment: &ProgramHeader) -> Value {
     json!({
+        "type": segment.kind,
         "offset": segment.offset,
         "paddr": segment.paddr,
         "vaddr": segment.vaddr,
@@ -95,4 +101,13 @@ fn note(note: &NoteReport) -> Value {
             _ => Value::Null,
         },
     })
+}
+
+/// Where the Xen notes were found, if there are any.
+fn notes_from(elf: &ElfReport) -> Option<&'static str> {
+    let origin = match elf.origin {
+        Origin::Segments => "segments",
+        Origin::Sections => "sections",
+    };
+    (!elf.notes.is_empty()).then_some(origin)
 }

@@ -170,4 +170,4 @@ fn machine_name(machine: u16) -> &'static str {
 }
 
 /// The kinds of segments that matter to a boot.
-const SHOWN: [u32; 2] = [PT_LOAD, PT_NOTE];
+pub(super) const SHOWN: [u32; 2] = [PT_LOAD, PT_NOTE];
