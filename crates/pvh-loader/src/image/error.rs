@@ -178,18 +178,29 @@ impl ImageError {
             Self::UnknownCodec { .. } => "unpack it (scripts/extract-vmlinux) and give the vmlinux",
             Self::Unpack { source, .. } => unpack_fix(source)?,
             Self::UnpackedNotElf { .. } => "unpack it and give the ELF in it",
-            Self::NoEntry {
-                source: NoEntry::Cut(_),
-            } => "copy or download the file again",
-            Self::NoEntry { .. } => {
-                "build the kernel with CONFIG_PVH=y (Linux), or give it the note XEN_ELFNOTE_PHYS32_ENTRY"
-            }
+            Self::NoEntry { source } => entry_fix(source),
             Self::Machine { .. } => "give a kernel for x86 or x86-64",
             Self::FileTooLarge { .. } => {
                 "give the file by its name rather than through a pipe, or raise the limit"
             }
             _ => return None,
         })
+    }
+}
+
+fn entry_fix(why: &NoEntry) -> &'static str {
+    match why {
+        NoEntry::Cut(_) => {
+            "the notes are malformed or the file is cut: copy it again, or build it with the note \
+             XEN_ELFNOTE_PHYS32_ENTRY"
+        }
+        NoEntry::NoEntryNote { .. } => {
+            "a kernel for Xen PV guests alone cannot be booted: take one for PVH (Linux: CONFIG_PVH=y), or give it the \
+             note XEN_ELFNOTE_PHYS32_ENTRY"
+        }
+        _ => {
+            "build the kernel with CONFIG_PVH=y (Linux), or give it the note XEN_ELFNOTE_PHYS32_ENTRY"
+        }
     }
 }
 
