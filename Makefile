@@ -11,7 +11,7 @@ help: ## list every target
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: ## boot the built-in demo guest on /dev/kvm (RUN_ARGS= adds options)
-	@$(CARGO) run --quiet --release -p pvh-vmm -- run $(RUN_ARGS)
+	@$(CARGO) run --release -p pvh-vmm -- run $(RUN_ARGS)
 
 test: ## what a newcomer runs: all tests, those with KVM where /dev/kvm can be used
 	@scripts/test.sh
