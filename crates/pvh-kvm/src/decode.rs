@@ -4,8 +4,9 @@ use std::mem::offset_of;
 
 use kvm_bindings::{
     KVM_EXIT_FAIL_ENTRY, KVM_EXIT_HLT, KVM_EXIT_INTERNAL_ERROR, KVM_EXIT_INTR, KVM_EXIT_IO,
-    KVM_EXIT_IO_OUT, KVM_EXIT_MMIO, KVM_EXIT_SHUTDOWN, KVM_EXIT_SYSTEM_EVENT,
-    KVM_INTERNAL_ERROR_EMULATION_FLAG_INSTRUCTION_BYTES as FLAG_INSTRUCTION, kvm_run,
+    KVM_EXIT_IO_OUT, KVM_EXIT_MMIO, KVM_EXIT_SHUTDOWN, KVM_EXIT_SYSTEM_EVENT, KVM_EXIT_X86_RDMSR,
+    KVM_EXIT_X86_WRMSR, KVM_INTERNAL_ERROR_EMULATION_FLAG_INSTRUCTION_BYTES as FLAG_INSTRUCTION,
+    kvm_run,
 };
 use pvh_abi::Gpa;
 
@@ -41,6 +42,14 @@ pub(crate) fn decode(reason: u32, record: &Record) -> Decoded {
     let exit = match reason {
         KVM_EXIT_IO => return port(record),
         KVM_EXIT_MMIO => mmio(record),
+        KVM_EXIT_X86_RDMSR => VmExit::MsrRead {
+            index: u32_at(record, 12),
+        },
+        // `{u8 error, u8 pad[7], u32 reason, u32 index, u64 data}`
+        KVM_EXIT_X86_WRMSR => VmExit::MsrWrite {
+            index: u32_at(record, 12),
+            value: u64_at(record, 16),
+        },
         KVM_EXIT_HLT => VmExit::Halt,
         KVM_EXIT_SHUTDOWN => VmExit::Shutdown,
         KVM_EXIT_INTR => VmExit::Interrupted,
@@ -152,6 +161,12 @@ pub(crate) const RECORD_AT: usize = offset_of!(kvm_run, __bindgen_anon_1);
 /// Where the data of an MMIO read belongs in `kvm_run`.
 pub(crate) const MMIO_DATA_AT: usize = RECORD_AT + 8;
 
+/// Where the verdict on an MSR access belongs: 0 lets it pass, anything else is #GP.
+pub(crate) const MSR_ERROR_AT: usize = RECORD_AT;
+
+/// Where the value of an MSR that is read belongs.
+pub(crate) const MSR_DATA_AT: usize = RECORD_AT + 16;
+
 pub(crate) const RECORD_LEN: usize = 256;
 
 /// KVM moves at most one page of port data in one exit.
@@ -241,6 +256,21 @@ mod tests {
         for len in [[0, 0, 0, 0], [9, 0, 0, 0], [8, 1, 0, 0], [0xFF; 4]] {
             assert_eq!(exit(6, &[(16, &len)]), VmExit::Unhandled { reason: 6 });
         }
+    }
+
+    #[test]
+    fn an_msr_access_has_index_and_value() {
+        // struct { u8 error; u8 pad[7]; u32 reason; u32 index; u64 data; }
+        let fields: &[(usize, &[u8])] = &[(8, &[4]), (12, &[1, 0, 0, 0x40]), (16, &[9, 0, 7])];
+        assert_eq!(exit(29, fields), VmExit::MsrRead { index: 0x4000_0001 });
+        assert_eq!(
+            exit(30, fields),
+            VmExit::MsrWrite {
+                index: 0x4000_0001,
+                value: 0x7_0009
+            }
+        );
+        assert_eq!((MSR_ERROR_AT, MSR_DATA_AT), (32, 48));
     }
 
     #[test]

@@ -6,16 +6,19 @@ use pvh_abi::Gpa;
 
 /// With what a vCPU is entered.
 #[derive(Clone, Copy, Debug)]
-#[expect(
-    clippy::exhaustive_enums,
-    reason = "a guest either waits for bytes or it does not"
-)]
+#[non_exhaustive]
 pub enum VmEntry<'a> {
-    /// Nothing: the last exit asked for no answer.
+    /// Nothing: the last exit asked for no answer, or it was [`VmExit::MsrWrite`] and the write is done.
     Resume,
     /// The bytes that the last exit, [`VmExit::PortIn`] or [`VmExit::MmioRead`], asked for: exactly as
     /// many.
     Read(&'a [u8]),
+    /// What the MSR of [`VmExit::MsrRead`] holds.
+    Msr(u64),
+    /// #GP for the guest, whose [`VmExit::MsrRead`] or [`VmExit::MsrWrite`] is refused.
+    GeneralProtection,
+    /// What rax becomes, high half included, after [`VmExit::Hypercall`].
+    Hypercall(u64),
 }
 
 /// Why a vCPU stopped running guest code.
@@ -54,6 +57,31 @@ pub enum VmExit {
         at: Gpa,
         /// How many bytes, 1 to 8.
         len_bytes: u8,
+    },
+    /// The guest reads an MSR that is ours: the next entry is [`VmEntry::Msr`] or [`VmEntry::GeneralProtection`].
+    MsrRead {
+        /// The MSR.
+        index: u32,
+    },
+    /// The guest writes to an MSR that is ours: the next entry is [`VmEntry::Resume`] or
+    /// [`VmEntry::GeneralProtection`].
+    MsrWrite {
+        /// The MSR.
+        index: u32,
+        /// The value.
+        value: u64,
+    },
+    /// The guest made a hypercall: the next entry is [`VmEntry::Hypercall`]. Whether the caller may make it is for
+    /// the VMM to check.
+    Hypercall {
+        /// Whether the caller runs 64-bit code.
+        long_mode: bool,
+        /// The caller's privilege level, 0 to 3.
+        cpl: u8,
+        /// rax; of a caller that is not 64-bit, eax.
+        number: u64,
+        /// rdi, rsi, rdx, r10, r8, r9; of a caller that is not 64-bit, ebx, ecx, edx, esi, edi, ebp.
+        args: [u64; 6],
     },
     /// The guest halted; only without in-kernel interrupt controllers, which wait in the kernel.
     Halt,

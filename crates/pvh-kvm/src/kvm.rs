@@ -10,7 +10,7 @@ use std::{
 use kvm_bindings::{KVM_API_VERSION, KVM_MAX_CPUID_ENTRIES};
 use kvm_ioctls::{Cap, Kvm as KvmFd};
 
-use crate::CpuidLeaf;
+use crate::{CpuidLeaf, HypercallTransport, hypercall::SYNC_FIELDS};
 
 /// KVM, opened and checked.
 #[derive(Debug)]
@@ -36,6 +36,27 @@ pub struct Capabilities {
     pub has_tsc_deadline: bool,
     /// KVM's support for Xen guests, a set of `KVM_XEN_HVM_CONFIG_*` bits; 0 where there is none.
     pub xen_features: u32,
+    /// Whether accesses to chosen MSRs can be handed to the VMM.
+    pub has_msr_exits: bool,
+    /// Which registers an exit can bring along, a set of `KVM_SYNC_X86_*` bits.
+    pub sync_registers: u32,
+}
+
+impl Capabilities {
+    /// Returns KVM's name for what it lacks for `transport`; `None` if it can be used.
+    #[must_use]
+    pub const fn missing_for(&self, transport: HypercallTransport) -> Option<&'static str> {
+        if matches!(transport, HypercallTransport::None) {
+            return None;
+        }
+        if !self.has_msr_exits {
+            return Some("KVM_CAP_X86_USER_SPACE_MSR with KVM_CAP_X86_MSR_FILTER");
+        }
+        if self.sync_registers & SYNC_FIELDS != SYNC_FIELDS {
+            return Some("KVM_CAP_SYNC_REGS");
+        }
+        None
+    }
 }
 
 /// Why KVM cannot be used on this host.
@@ -181,6 +202,9 @@ fn capabilities(fd: &KvmFd, cpuid: &[CpuidLeaf]) -> Capabilities {
         address_bits: address_sizes.map_or(36, |leaf| leaf.eax.to_le_bytes()[0]),
         has_tsc_deadline: fd.check_extension(Cap::TscDeadlineTimer),
         xen_features: number(Cap::XenHvm),
+        has_msr_exits: fd.check_extension(Cap::X86UserSpaceMsr)
+            && fd.check_extension(Cap::X86MsrFilter),
+        sync_registers: number(Cap::SyncRegs),
     }
 }
 
@@ -226,6 +250,36 @@ mod tests {
             named(libc::EACCES).to_string(),
             "no permission to open /dev/kvm: join the group that owns it (often kvm)"
         );
+    }
+
+    /// A host with nothing that a hypercall transport needs.
+    const BARE: Capabilities = Capabilities {
+        max_vcpus: 1,
+        max_apic_ids: 1,
+        max_memory_slots: 32,
+        address_bits: 36,
+        has_tsc_deadline: false,
+        xen_features: 0,
+        has_msr_exits: false,
+        sync_registers: 0,
+    };
+
+    #[test]
+    fn what_the_port_needs_is_told_by_kvms_name() {
+        let port = HypercallTransport::Port { port: 0xE4 };
+        let mut host = BARE;
+        assert_eq!(host.missing_for(HypercallTransport::None), None);
+        assert_eq!(
+            host.missing_for(port),
+            Some("KVM_CAP_X86_USER_SPACE_MSR with KVM_CAP_X86_MSR_FILTER")
+        );
+        host.has_msr_exits = true;
+        for sync_registers in 0..3 {
+            host.sync_registers = sync_registers;
+            assert_eq!(host.missing_for(port), Some("KVM_CAP_SYNC_REGS"));
+        }
+        host.sync_registers = 7;
+        assert_eq!(host.missing_for(port), None);
     }
 
     #[test]

@@ -41,7 +41,9 @@ pub(crate) fn over(mapping: &MmapRegion, offset: usize, range: FileRange<'_>) ->
     // `len > 0` bytes after it lie inside `mapping`, by the test above; `mapping` is borrowed, so it stays
     // mapped during the call, and `munmap` of its whole range at its end takes these pages too. Rust
     // holds no reference into them: guest memory is only accessed through volatile slices and
-    // atomics, which stay valid, because the pages are readable and writable before and after.
+    // atomics, which stay valid, because the pages are readable and writable before and after: if the
+    // file cannot be mapped, the kernel may have taken the old pages away already, and `give_back` puts fresh
+    // ones in their place before anyone is told.
     let mapped = unsafe {
         libc::mmap(
             start.cast(),
@@ -53,7 +55,31 @@ pub(crate) fn over(mapping: &MmapRegion, offset: usize, range: FileRange<'_>) ->
         )
     };
     if mapped == libc::MAP_FAILED {
-        return Err(io::Error::last_os_error());
+        let refused = io::Error::last_os_error();
+        give_back(mapping, offset, len);
+        return Err(refused);
     }
     Ok(())
+}
+
+/// Puts zeroed pages where a mapping has failed, for the host may have left a hole there.
+///
+/// It ends the process when the host refuses: guest memory with a hole must not be touched again.
+fn give_back(mapping: &MmapRegion, offset: usize, len: usize) {
+    let start = mapping.as_ptr().wrapping_add(offset);
+    // SAFETY: as in `over`, whose test of `offset` and `len` holds here: the pages replaced, or the hole
+    // that is left of them, lie inside `mapping`, which is borrowed. They are readable and writable afterwards.
+    let mapped = unsafe {
+        libc::mmap(
+            start.cast(),
+            len,
+            libc::PROT_READ | libc::PROT_WRITE,
+            libc::MAP_FIXED | libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE,
+            -1,
+            0,
+        )
+    };
+    if mapped == libc::MAP_FAILED {
+        std::process::abort();
+    }
 }

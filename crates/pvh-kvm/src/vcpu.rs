@@ -12,13 +12,15 @@ use kvm_ioctls::VcpuFd;
 use pvh_entry::{EntryState, MTRR_DEF_TYPE, MTRR_DEF_TYPE_MSR};
 
 use crate::{
-    CpuidLeaf, ExitData, Kicker, Registers, VmEntry, VmExit, cpuid_for_vcpu,
+    Caller, CpuidLeaf, ExitData, HypercallTransport, Kicker, Registers, VmEntry, VmExit,
+    cpuid_for_vcpu,
     decode::{
-        Decoded, EXIT_REASON_AT, MMIO_DATA_AT, PORT_DATA_MAX, PortAccess, RECORD_AT, RECORD_LEN,
-        Record, decode,
+        Decoded, EXIT_REASON_AT, PORT_DATA_MAX, PortAccess, RECORD_AT, RECORD_LEN, Record, decode,
     },
     fd,
+    hypercall::{SYNC_AT, SYNC_FIELDS, SYNC_LEN, SYNC_VALID_AT, SyncArea},
     kick::{self, KickTarget},
+    pending::{Answer, Pending},
     run_page::RunPage,
     vm::VmShared,
 };
@@ -36,13 +38,6 @@ pub struct Vcpu {
     pending: Pending,
     /// The last thread that ran it, whose signal mask has been seen to.
     thread: Option<ThreadId>,
-}
-
-/// What the last exit asked for: so many bytes (0 for nothing) at this place in the run page.
-#[derive(Clone, Copy, Debug)]
-struct Pending {
-    offset: usize,
-    len: usize,
 }
 
 /// Why a vCPU cannot be made, set up or run.
@@ -76,6 +71,16 @@ pub enum VcpuError {
         expected: usize,
         /// How many the entry brings.
         given: usize,
+    },
+    /// The entry does not answer the last exit: it is of another kind.
+    #[error("vCPU {index}: the last exit asked for {expected}, the entry brings {given}")]
+    AnswerKind {
+        /// The vCPU.
+        index: u32,
+        /// What the exit asked for.
+        expected: &'static str,
+        /// What the entry brings.
+        given: &'static str,
     },
     /// KVM's record of an exit names bytes outside the page it shares with us.
     #[error("vCPU {index}: KVM names {len} bytes at {offset:#x}, outside its page")]
@@ -113,16 +118,17 @@ impl Vcpu {
         let page = page.map_err(host(index, "mapping kvm_run"))?;
         let kick = KickTarget::new(fd::of_vcpu(&fd));
         let kick = kick.map_err(host(index, "mapping kvm_run"))?;
-        let vcpu = Self {
+        let mut vcpu = Self {
             fd,
             page,
             kick,
             vm: Arc::clone(vm),
             index,
             apic_id,
-            pending: Pending::NOTHING,
+            pending: Pending::Nothing,
             thread: None,
         };
+        vcpu.keep_registers()?;
         vcpu.set_cpuid()?;
         vcpu.set_msrs()?;
         let fpu = vcpu.fd.set_fpu(&reset_fpu());
@@ -157,12 +163,13 @@ impl Vcpu {
     /// Sets the registers to `state` and makes the vCPU ready to run.
     ///
     /// What the state does not name stays: FPU and MTRRs as they were made, the local APIC enabled at
-    /// 0xFEE0_0000.
+    /// 0xFEE0_0000. A hypercall that was not answered ends without a result.
     ///
     /// # Errors
     ///
     /// [`VcpuError::Host`] if KVM refuses a register.
     pub fn set_entry(&mut self, state: &EntryState) -> Result<(), VcpuError> {
+        self.pending = self.pending.after_new_registers();
         let base = self.fd.get_sregs();
         let base = base.map_err(self.host("KVM_GET_SREGS"))?;
         let sregs = self.fd.set_sregs(&state.to_kvm_sregs(&base));
@@ -193,15 +200,25 @@ impl Vcpu {
         Ok(Registers::new(&regs, &sregs, &debug))
     }
 
+    /// Returns what KVM left at the last exit of the registers that decide what a hypercall means, without a
+    /// call to the host; `None` with [`HypercallTransport::None`].
+    pub fn caller(&mut self) -> Option<Caller> {
+        if self.vm.hypercalls == HypercallTransport::None {
+            return None;
+        }
+        self.sync_area().ok().map(|area| area.caller())
+    }
+
     /// Runs guest code on this thread until something comes up.
     ///
-    /// After [`VmExit::PortIn`] and [`VmExit::MmioRead`] the next entry brings the bytes; after any other exit
-    /// it is [`VmEntry::Resume`].
+    /// After [`VmExit::PortIn`] and [`VmExit::MmioRead`] the next entry brings the bytes; MSR accesses and
+    /// hypercalls say what answers them; after any other exit it is [`VmEntry::Resume`].
     ///
     /// # Errors
     ///
-    /// [`VcpuError::Answer`] if `entry` does not fit the last exit: nothing has been run, and the right entry can
-    /// still be given. [`VcpuError::Host`] if KVM_RUN fails, [`VcpuError::RunPage`] if KVM contradicts itself.
+    /// [`VcpuError::Answer`] or [`VcpuError::AnswerKind`] if `entry` does not fit the last exit: nothing has been
+    /// run, and the right entry can still be given. [`VcpuError::Host`] if KVM_RUN fails,
+    /// [`VcpuError::RunPage`] if KVM contradicts itself.
     pub fn run(&mut self, entry: VmEntry<'_>) -> Result<VmExit, VcpuError> {
         self.answer(entry)?;
         self.unblock_kicks()?;
@@ -222,26 +239,18 @@ impl Vcpu {
         }
     }
 
-    /// Puts the bytes of `entry` where the last exit wants them.
+    /// Puts the answer of `entry` where the last exit wants it.
     fn answer(&mut self, entry: VmEntry<'_>) -> Result<(), VcpuError> {
-        let bytes = match entry {
-            VmEntry::Resume => &[],
-            VmEntry::Read(bytes) => bytes,
-        };
-        let Pending { offset, len } = self.pending;
-        if bytes.len() != len {
-            return Err(VcpuError::Answer {
-                index: self.index,
-                expected: len,
-                given: bytes.len(),
-            });
+        let answer = self.pending.answer(self.index, entry)?;
+        self.pending = Pending::Nothing;
+        match answer {
+            Answer::Nothing => Ok(()),
+            Answer::Bytes(offset, bytes) => self.copy_in(offset, bytes),
+            Answer::Word(offset, word) => self.copy_in(offset, &word.to_le_bytes()),
+            Answer::TwoWords(words) => words
+                .into_iter()
+                .try_for_each(|(offset, word)| self.copy_in(offset, &word.to_le_bytes())),
         }
-        self.pending = Pending::NOTHING;
-        if len == 0 {
-            return Ok(());
-        }
-        let copied = self.page.copy_in(offset, bytes);
-        copied.ok_or(self.outside(offset, len))
     }
 
     /// Reads from the run page why KVM_RUN returned.
@@ -253,12 +262,7 @@ impl Vcpu {
         match decode(u32::from_le_bytes(reason), &record) {
             Decoded::Port(access) => self.port(access),
             Decoded::Exit(exit) => {
-                if let VmExit::MmioRead { len_bytes, .. } = exit {
-                    self.pending = Pending {
-                        offset: MMIO_DATA_AT,
-                        len: usize::from(len_bytes),
-                    };
-                }
+                self.pending = Pending::after(&exit);
                 Ok(exit)
             }
         }
@@ -267,12 +271,18 @@ impl Vcpu {
     fn port(&mut self, access: PortAccess) -> Result<VmExit, VcpuError> {
         let (offset, len) = (access.data_offset, access.data_len);
         if !access.is_out {
-            self.pending = Pending { offset, len };
+            self.pending = Pending::Bytes { offset, len };
             return Ok(VmExit::PortIn {
                 port: access.port,
                 size_bytes: access.size_bytes,
                 count: access.count,
             });
+        }
+        let hypercalls = HypercallTransport::Port { port: access.port };
+        if self.vm.hypercalls == hypercalls {
+            let exit = self.sync_area()?.hypercall();
+            self.pending = Pending::Rax;
+            return Ok(exit);
         }
         let mut data = [0; PORT_DATA_MAX];
         let data = data.get_mut(..len).unwrap_or_default();
@@ -282,6 +292,25 @@ impl Vcpu {
             size_bytes: access.size_bytes,
             data: ExitData::from(&*data),
         })
+    }
+
+    fn sync_area(&mut self) -> Result<SyncArea, VcpuError> {
+        let mut area = [0; SYNC_LEN];
+        self.copy_out(SYNC_AT, &mut area)?;
+        Ok(SyncArea(area))
+    }
+
+    /// Makes KVM leave registers in the run page at each exit, if there are hypercalls.
+    fn keep_registers(&mut self) -> Result<(), VcpuError> {
+        if self.vm.hypercalls == HypercallTransport::None {
+            return Ok(());
+        }
+        self.copy_in(SYNC_VALID_AT, &u64::from(SYNC_FIELDS).to_le_bytes())
+    }
+
+    fn copy_in(&mut self, offset: usize, bytes: &[u8]) -> Result<(), VcpuError> {
+        let copied = self.page.copy_in(offset, bytes);
+        copied.ok_or(self.outside(offset, bytes.len()))
     }
 
     fn copy_out(&mut self, offset: usize, buf: &mut [u8]) -> Result<(), VcpuError> {
@@ -367,10 +396,6 @@ impl AsFd for Vcpu {
     fn as_fd(&self) -> BorrowedFd<'_> {
         fd::of_vcpu(&self.fd)
     }
-}
-
-impl Pending {
-    const NOTHING: Self = Self { offset: 0, len: 0 };
 }
 
 /// Names the call that failed.

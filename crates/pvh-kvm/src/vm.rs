@@ -12,8 +12,8 @@ use pvh_abi::Gpa;
 use vmm_sys_util::eventfd::EventFd;
 
 use crate::{
-    ApicIds, CpuidLeaf, CpuidPolicy, GuestRam, HypervisorLeaves, Kvm, RamRange, Vcpu, VcpuError,
-    fd, kick,
+    ApicIds, CpuidLeaf, CpuidPolicy, GuestRam, HypercallTransport, HypervisorLeaves, Kvm, RamRange,
+    Vcpu, VcpuError, fd, hypercall, kick,
     memory_slots::{self, VmWithRam},
 };
 
@@ -43,6 +43,7 @@ pub(crate) struct VmShared {
     pub(crate) supported: Vec<CpuidLeaf>,
     pub(crate) policy: CpuidPolicy,
     pub(crate) run_len: usize,
+    pub(crate) hypercalls: HypercallTransport,
 }
 
 /// What a machine is to have.
@@ -57,11 +58,13 @@ pub struct VmConfig {
     pub apic_ids: ApicIds,
     /// The CPUID leaves from 0x4000_0000 on.
     pub hypervisor: HypervisorLeaves,
+    /// How hypercalls leave the guest.
+    pub hypercalls: HypercallTransport,
 }
 
 impl VmConfig {
     /// Returns the machine of a guest that expects plain KVM: all interrupt controllers and the timer, APIC
-    /// ids as indices, KVM's hypervisor leaves.
+    /// ids as indices, KVM's hypervisor leaves, no hypercalls.
     #[must_use]
     pub const fn new(vcpus: u32) -> Self {
         Self {
@@ -69,6 +72,7 @@ impl VmConfig {
             interrupt_controllers: InterruptControllers::KernelWithPit,
             apic_ids: ApicIds::Index,
             hypervisor: HypervisorLeaves::Kvm,
+            hypercalls: HypercallTransport::None,
         }
     }
 }
@@ -150,6 +154,9 @@ impl Vm {
         // Before the interrupt controllers: after them, each slot costs a grace period of some milliseconds.
         let vm = VmWithRam::new(fd, ram).map_err(host("KVM_SET_USER_MEMORY_REGION"))?;
         create_interrupt_controllers(&vm, config.interrupt_controllers)?;
+        if config.hypercalls != HypercallTransport::None {
+            hypercall::hand_over_msr(vm.fd()).map_err(host("handing over the hypercall MSR"))?;
+        }
         let has_local_apic = config.interrupt_controllers != InterruptControllers::None;
         let mut policy = CpuidPolicy::new(config.vcpus);
         policy.apic_ids = config.apic_ids;
@@ -161,6 +168,7 @@ impl Vm {
             supported: kvm.supported_cpuid().to_vec(),
             policy,
             run_len,
+            hypercalls: config.hypercalls,
         };
         Ok(Self {
             shared: Arc::new(shared),
@@ -231,6 +239,9 @@ fn check_limits(kvm: &Kvm, config: &VmConfig, ram: &GuestRam) -> Result<(), VmEr
     let limit = capabilities.max_memory_slots;
     if u32::try_from(slots).map_or(true, |slots| slots > limit) {
         return Err(VmError::MemorySlots { slots, limit });
+    }
+    if let Some(capability) = capabilities.missing_for(config.hypercalls) {
+        return Err(VmError::Capability { capability });
     }
     let needs_chips = config.interrupt_controllers != InterruptControllers::None;
     let chips = if needs_chips { &CHIPS[..] } else { &[] };

@@ -1,0 +1,300 @@
+//! Hypercalls through the port-I/O page on /dev/kvm: MSR, page, registers.
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
+mod support;
+
+mod kvm {
+    use pvh_abi::Gpa;
+    use pvh_entry::{DescriptorTable, EntryState, SegmentAttributes};
+    use pvh_hypercall::{
+        HYPERCALL_PORT, MSR_READ, PageError, Stub, decode_msr_write, hypercall_page,
+    };
+    use pvh_kvm::{
+        Caller, GuestRam, HypercallTransport, Kvm, Vcpu, VcpuError, Vm, VmConfig, VmEntry, VmExit,
+    };
+    use pvh_memory::GuestMemory;
+
+    use crate::support::{CODE, START_INFO, machine, out, resume, u32_at};
+
+    const MSR: u32 = 0x4000_0000;
+    const PAGE: u64 = 0x5000;
+
+    /// A machine whose hypercalls go through the port.
+    fn guest(code: &[u8]) -> (Vm, Vcpu) {
+        let mut config = VmConfig::new(1);
+        config.hypercalls = HypercallTransport::Port {
+            port: HYPERCALL_PORT.into(),
+        };
+        machine(&config, 16 << 20, code)
+    }
+
+    fn fill_page(ram: &GuestRam) {
+        let port = HYPERCALL_PORT;
+        ram.write(Gpa(PAGE), &hypercall_page(Stub::PortIo { port }))
+            .unwrap();
+    }
+
+    /// Writes the MSR, calls entry 18, stores each register, calls it again.
+    #[rustfmt::skip]
+    const CALL_32: &[u8] = &[
+        0xB9, 0x00, 0x00, 0x00, 0x40,       // mov ecx, 0x40000000
+        0xB8, 0x00, 0x50, 0, 0,             // mov eax, 0x5000
+        0x31, 0xD2,                         // xor edx, edx
+        0x0F, 0x30,                         // wrmsr
+        0xBC, 0x00, 0x80, 0, 0,             // mov esp, 0x8000
+        0xBB, 0x01, 0, 0, 0x80,             // mov ebx, 0x80000001
+        0xB9, 0x02, 0, 0, 0,                // mov ecx, 2
+        0xBA, 0x03, 0, 0, 0,                // mov edx, 3
+        0xBE, 0x04, 0, 0, 0,                // mov esi, 4
+        0xBF, 0x05, 0, 0, 0,                // mov edi, 5
+        0xBD, 0x06, 0, 0, 0,                // mov ebp, 6
+        0xB8, 0x40, 0x52, 0, 0,             // mov eax, 0x5240 (entry 18)
+        0xF9,                               // stc
+        0xFF, 0xD0,                         // call eax
+        0xA3, 0x00, 0x20, 0, 0,             // mov [0x2000], eax
+        0x9C,                               // pushfd
+        0x8F, 0x05, 0x04, 0x20, 0, 0,       // pop dword [0x2004]
+        0x89, 0x1D, 0x08, 0x20, 0, 0,       // mov [0x2008], ebx
+        0x89, 0x0D, 0x0C, 0x20, 0, 0,       // mov [0x200C], ecx
+        0x89, 0x15, 0x10, 0x20, 0, 0,       // mov [0x2010], edx
+        0x89, 0x35, 0x14, 0x20, 0, 0,       // mov [0x2014], esi
+        0x89, 0x3D, 0x18, 0x20, 0, 0,       // mov [0x2018], edi
+        0x89, 0x2D, 0x1C, 0x20, 0, 0,       // mov [0x201C], ebp
+        0x89, 0x25, 0x20, 0x20, 0, 0,       // mov [0x2020], esp
+        0xB8, 0x40, 0x52, 0, 0,             // mov eax, 0x5240
+        0xFF, 0xD0,                         // call eax
+        0xE6, 0xF4,                         // out 0xF4, al
+    ];
+
+    #[test]
+    #[ignore = "needs /dev/kvm"]
+    fn a_32_bit_guest_gets_the_result_in_eax_and_keeps_the_rest() {
+        let (vm, mut vcpu) = guest(CALL_32);
+        let write = VmExit::MsrWrite {
+            index: MSR,
+            value: PAGE,
+        };
+        assert_eq!(resume(&mut vcpu), write);
+        fill_page(vm.ram());
+        let call = VmExit::Hypercall {
+            long_mode: false,
+            cpl: 0,
+            number: 18,
+            args: [0x8000_0001, 2, 3, 4, 5, 6],
+        };
+        assert_eq!(resume(&mut vcpu), call);
+        let caller = vcpu.caller().unwrap();
+        assert_eq!((caller.cr0, caller.cr3, caller.cr4), (0x11, 0, 0));
+        assert_eq!((caller.efer, caller.rflags & 0x2_0001), (0, 1));
+        assert_eq!(
+            (caller.cs_long, caller.cs_big, caller.cpl),
+            (false, true, 0)
+        );
+        // The OUT is the second instruction of the entry and 2 bytes long.
+        assert!(matches!(caller.rip, 0x5245 | 0x5247), "{caller:x?}");
+        assert_eq!(vcpu.run(VmEntry::Hypercall(0xFFFF_FFDA)).unwrap(), call);
+        let words: Vec<_> = (0..9).map(|n| u32_at(&vm, 0x2000 + n * 4)).collect();
+        assert_eq!(words[0], 0xFFFF_FFDA, "the result");
+        assert_eq!(words[1] & 1, 1, "the carry flag");
+        assert_eq!(words[2..], [0x8000_0001, 2, 3, 4, 5, 6, 0x8000]);
+        let end = vcpu.run(VmEntry::Hypercall(0x77)).unwrap();
+        assert_eq!(end, out(0xF4, 0x77));
+    }
+
+    /// Calls entry 18 from 64-bit code, every register used.
+    #[rustfmt::skip]
+    const CALL_64: &[u8] = &[
+        0xFF, 0xD0,                         // call rax
+        0x48, 0x89, 0x04, 0x25, 0, 0x20, 0, 0, // mov [0x2000], rax
+        0xB8, 0x60, 0x52, 0, 0,             // mov eax, 0x5260 (entry 19)
+        0xFF, 0xD0,                         // call rax
+    ];
+
+    /// The state of 64-bit code over one 2 MiB page; register n holds 0x1111_0000_0000_0000 + n.
+    fn long_mode(ram: &GuestRam) -> EntryState {
+        for (at, entry) in [(0x6000, 0x7003_u64), (0x7000, 0x8003), (0x8000, 0x83)] {
+            ram.write(Gpa(at), &entry.to_le_bytes()).unwrap();
+        }
+        let mut state = EntryState::pvh(CODE, START_INFO).unwrap();
+        (state.cr0, state.cr3, state.cr4, state.efer) = (0x8000_0011, 0x6000, 0x20, 0x500);
+        state.cs.attributes = SegmentAttributes::new(0xA9B).unwrap();
+        let mark = |n: u64| 0x1111_0000_0000_0000 | n;
+        state.rax = 0x5240;
+        (state.rcx, state.rdx, state.rbx) = (mark(1), mark(2), mark(3));
+        (state.rbp, state.rsi, state.rdi) = (mark(5), mark(6), mark(7));
+        (state.r8, state.r9, state.r10, state.r11) = (mark(8), mark(9), mark(10), mark(11));
+        (state.r12, state.r13, state.r14, state.r15) = (mark(12), mark(13), mark(14), mark(15));
+        state.rsp = 0x4000;
+        state
+    }
+
+    #[test]
+    #[ignore = "needs /dev/kvm"]
+    fn a_64_bit_guest_gets_the_result_in_rax_and_keeps_the_rest() {
+        let (vm, mut vcpu) = guest(CALL_64);
+        fill_page(vm.ram());
+        let state = long_mode(vm.ram());
+        vcpu.set_entry(&state).unwrap();
+        let call = |number| VmExit::Hypercall {
+            long_mode: true,
+            cpl: 0,
+            number,
+            args: [7, 6, 2, 10, 8, 9].map(|n| 0x1111_0000_0000_0000 | n),
+        };
+        assert_eq!(resume(&mut vcpu), call(18));
+        let caller = vcpu.caller().unwrap();
+        assert!(caller.is_long_mode() && caller.cs_long && !caller.cs_big);
+        assert_eq!((caller.cr3, caller.cr4, caller.efer), (0x6000, 0x20, 0x500));
+        let next = vcpu.run(VmEntry::Hypercall(0xFFFF_FFFF_FFFF_FFDA)).unwrap();
+        assert_eq!(next, call(19));
+        let mut rax = [0; 8];
+        vm.ram().read(Gpa(0x2000), &mut rax).unwrap();
+        assert_eq!(u64::from_le_bytes(rax), 0xFFFF_FFFF_FFFF_FFDA);
+        let now = vcpu.registers().unwrap().state;
+        let kept = |s: &EntryState| {
+            [s.rbx, s.rcx, s.rdx, s.rsi, s.rdi, s.rbp, s.r8, s.r9]
+                .into_iter()
+                .chain([s.r10, s.r11, s.r12, s.r13, s.r14, s.r15])
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(kept(&now), kept(&state));
+        assert_eq!(now.rsp, state.rsp - 8, "the return address");
+    }
+
+    /// Writes and reads the MSR; #GP leaves by port 0xF5.
+    #[rustfmt::skip]
+    const MSR_ACCESS: &[u8] = &[
+        0xB9, 0x00, 0x00, 0x00, 0x40,       // mov ecx, 0x40000000
+        0xB8, 0x01, 0x50, 0, 0,             // mov eax, 0x5001
+        0xBA, 0xEE, 0, 0, 0,                // mov edx, 0xEE
+        0xF6, 0xC3, 0x01,                   // test bl, 1
+        0x74, 0x04,                         // jz +4
+        0x0F, 0x30,                         // wrmsr
+        0xE6, 0xF4,                         // out 0xF4, al
+        0x0F, 0x32,                         // rdmsr
+        0xA3, 0x00, 0x20, 0, 0,             // mov [0x2000], eax
+        0x89, 0x15, 0x04, 0x20, 0, 0,       // mov [0x2004], edx
+        0xE6, 0xF6,                         // out 0xF6, al
+    ];
+
+    /// Shows where #GP came from: the return address, behind the error code.
+    #[rustfmt::skip]
+    const ON_GP: &[u8] = &[
+        0x58,                               // pop eax
+        0xA3, 0x08, 0x20, 0, 0,             // mov [0x2008], eax
+        0x58,                               // pop eax
+        0xA3, 0x0C, 0x20, 0, 0,             // mov [0x200C], eax
+        0xE6, 0xF5,                         // out 0xF5, al
+    ];
+
+    /// A guest with a GDT and a handler for #GP; it writes the MSR first if `writes`.
+    fn with_handler(writes: bool) -> (Vm, Vcpu) {
+        let (vm, mut vcpu) = guest(MSR_ACCESS);
+        let put = |at, bytes: &[u8]| vm.ram().write(Gpa(at), bytes).unwrap();
+        put(0x3008, &0x00CF_9B00_0000_FFFF_u64.to_le_bytes());
+        put(0x3010, &0x00CF_9300_0000_FFFF_u64.to_le_bytes());
+        put(0x4000, ON_GP);
+        // Vector 13: an interrupt gate to 8:0x4000.
+        put(0x3100 + 13 * 8, &0x0000_8E00_0008_4000_u64.to_le_bytes());
+        let mut state = EntryState::pvh(CODE, START_INFO).unwrap();
+        let table = |base, limit| DescriptorTable { base, limit };
+        (state.gdtr, state.idtr) = (table(0x3000, 0x17), table(0x3100, 14 * 8 - 1));
+        state.cs.selector = 8;
+        state.ss.selector = 0x10;
+        (state.rsp, state.rbx) = (0x8000, writes.into());
+        vcpu.set_entry(&state).unwrap();
+        (vm, vcpu)
+    }
+
+    #[test]
+    #[ignore = "needs /dev/kvm"]
+    fn page_index_1_is_gp_at_the_wrmsr() {
+        let (vm, mut vcpu) = with_handler(true);
+        let VmExit::MsrWrite { index: MSR, value } = resume(&mut vcpu) else {
+            panic!("not a write to the MSR");
+        };
+        assert_eq!(value, 0xEE_0000_5001);
+        assert_eq!(decode_msr_write(value), Err(PageError::Index { index: 1 }));
+        let exit = vcpu.run(VmEntry::GeneralProtection).unwrap();
+        assert!(
+            matches!(exit, VmExit::PortOut { port: 0xF5, .. }),
+            "{exit:?}"
+        );
+        assert_eq!(u32_at(&vm, 0x2008), 0, "error code");
+        assert_eq!(u32_at(&vm, 0x200C), CODE + 20, "the WRMSR");
+    }
+
+    #[test]
+    #[ignore = "needs /dev/kvm"]
+    fn a_write_that_is_done_goes_on_behind_the_wrmsr() {
+        let (_vm, mut vcpu) = with_handler(true);
+        assert!(matches!(resume(&mut vcpu), VmExit::MsrWrite { .. }));
+        assert_eq!(resume(&mut vcpu), out(0xF4, 1));
+    }
+
+    #[test]
+    #[ignore = "needs /dev/kvm"]
+    fn a_read_of_the_msr_is_0_or_whatever_it_is_answered() {
+        for value in [MSR_READ, 0x1234_5678_9ABC_DEF0] {
+            let (vm, mut vcpu) = with_handler(false);
+            assert_eq!(resume(&mut vcpu), VmExit::MsrRead { index: MSR });
+            let exit = vcpu.run(VmEntry::Msr(value)).unwrap();
+            assert!(matches!(exit, VmExit::PortOut { port: 0xF6, .. }));
+            let [low, high] = [0x2000, 0x2004].map(|at| u64::from(u32_at(&vm, at)));
+            assert_eq!(high << 32 | low, value);
+        }
+    }
+
+    #[test]
+    #[ignore = "needs /dev/kvm"]
+    fn a_read_of_the_msr_can_be_refused() {
+        let (vm, mut vcpu) = with_handler(false);
+        assert_eq!(resume(&mut vcpu), VmExit::MsrRead { index: MSR });
+        let exit = vcpu.run(VmEntry::GeneralProtection).unwrap();
+        assert!(matches!(exit, VmExit::PortOut { port: 0xF5, .. }));
+        assert_eq!(u32_at(&vm, 0x200C), CODE + 24, "the RDMSR");
+    }
+
+    #[test]
+    #[ignore = "needs /dev/kvm"]
+    fn a_hypercall_takes_its_result_and_nothing_else() {
+        let (_vm, mut vcpu) = guest(&[0xE7, 0xE4, 0xE6, 0xF4]); // out 0xE4, eax; out 0xF4, al
+        assert!(matches!(resume(&mut vcpu), VmExit::Hypercall { .. }));
+        for entry in [VmEntry::Resume, VmEntry::Msr(0), VmEntry::GeneralProtection] {
+            let error = vcpu.run(entry).unwrap_err();
+            assert!(matches!(error, VcpuError::AnswerKind { .. }), "{error}");
+        }
+        let exit = vcpu.run(VmEntry::Hypercall(3)).unwrap();
+        assert_eq!(exit, out(0xF4, 3));
+    }
+
+    #[test]
+    #[ignore = "needs /dev/kvm"]
+    fn a_vcpu_that_is_set_up_anew_needs_no_result() {
+        let (_vm, mut vcpu) = guest(&[0xE7, 0xE4, 0xF4, 0xE6, 0xF4]); // ..; hlt; out 0xF4, al
+        assert!(matches!(resume(&mut vcpu), VmExit::Hypercall { .. }));
+        let mut state = EntryState::pvh(CODE + 3, START_INFO).unwrap();
+        state.rax = 9;
+        vcpu.set_entry(&state).unwrap();
+        assert_eq!(resume(&mut vcpu), out(0xF4, 9));
+    }
+
+    #[test]
+    #[ignore = "needs /dev/kvm"]
+    fn a_machine_without_hypercalls_has_a_port_and_an_msr_like_any_other() {
+        let (_vm, mut vcpu) = machine(&VmConfig::new(1), 16 << 20, &[0xE6, 0xE4, 0xE6, 0xF4]);
+        assert_eq!(resume(&mut vcpu), out(0xE4, 0));
+        assert_eq!(vcpu.caller(), None::<Caller>);
+        assert_eq!(resume(&mut vcpu), out(0xF4, 0));
+    }
+
+    #[test]
+    #[ignore = "needs /dev/kvm"]
+    fn this_host_has_what_the_port_needs() {
+        let kvm = Kvm::open().unwrap();
+        let port = HypercallTransport::Port {
+            port: HYPERCALL_PORT.into(),
+        };
+        assert_eq!(kvm.capabilities().missing_for(port), None);
+    }
+}
