@@ -1,8 +1,15 @@
 //! The command line, as clap reads it.
 
-use std::path::PathBuf;
+use std::{
+    ffi::{OsStr, OsString},
+    os::unix::ffi::OsStrExt,
+    path::PathBuf,
+};
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{
+    Args, Parser, Subcommand, ValueEnum,
+    builder::{OsStringValueParser, TypedValueParser},
+};
 
 use crate::size::Size;
 
@@ -31,11 +38,11 @@ pub(crate) struct RunArguments {
     #[arg(long, value_name = "FILE")]
     pub(crate) initrd: Option<PathBuf>,
     /// A module, with its command line behind the first '=' (so its name has none); may be repeated
-    #[arg(long = "module", value_name = "FILE[=CMDLINE]")]
+    #[arg(long = "module", value_name = "FILE[=CMDLINE]", value_parser = OsStringValueParser::new().try_map(ModuleArgument::parse))]
     pub(crate) modules: Vec<ModuleArgument>,
     /// The kernel's command line
     #[arg(long, value_name = "TEXT", default_value = "")]
-    pub(crate) cmdline: String,
+    pub(crate) cmdline: OsString,
     /// Guest RAM: bytes, or a number with K, M, G or T (powers of 1024)
     #[arg(long, value_name = "SIZE", default_value = "512M")]
     pub(crate) memory: Size,
@@ -89,23 +96,21 @@ pub(crate) enum PlatformArgument {
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct ModuleArgument {
     pub(crate) path: PathBuf,
-    pub(crate) cmdline: Option<String>,
+    pub(crate) cmdline: Option<OsString>,
 }
 
-impl std::str::FromStr for ModuleArgument {
-    type Err = &'static str;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let (path, cmdline) = match text.split_once('=') {
-            Some((path, cmdline)) => (path, Some(cmdline.to_owned())),
-            None => (text, None),
-        };
+impl ModuleArgument {
+    fn parse(text: OsString) -> Result<Self, &'static str> {
+        let bytes = text.as_bytes();
+        let mut parts = bytes.splitn(2, |&byte| byte == b'=');
+        let part = |part: &[u8]| OsStr::from_bytes(part).to_owned();
+        let path = parts.next().map(part).unwrap_or_default();
         if path.is_empty() {
             return Err("a module needs a file: FILE or FILE=CMDLINE");
         }
         Ok(Self {
             path: path.into(),
-            cmdline,
+            cmdline: parts.next().map(part),
         })
     }
 }
@@ -178,7 +183,7 @@ mod tests {
                 cmdline: None
             }
         );
-        assert_eq!(modules[2].cmdline.as_deref(), Some(""));
+        assert_eq!(modules[2].cmdline.as_deref(), Some(OsStr::new("")));
         assert!(run(&["--module", "=c"]).is_err());
     }
 

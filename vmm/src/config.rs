@@ -1,6 +1,6 @@
 //! What is to be run, as plain data: the arguments once they are understood.
 
-use std::path::PathBuf;
+use std::{ffi::OsString, os::unix::ffi::OsStringExt, path::PathBuf};
 
 use pvh_start_info::Generation;
 
@@ -53,12 +53,12 @@ impl From<RunArguments> for RunConfig {
         });
         let modules = arguments.modules.into_iter().map(|module| ModuleConfig {
             path: module.path,
-            cmdline: module.cmdline.map(String::into_bytes),
+            cmdline: module.cmdline.map(OsString::into_vec),
         });
         Self {
             kernel: arguments.kernel,
             modules: initrd.chain(modules).collect(),
-            cmdline: arguments.cmdline.into_bytes(),
+            cmdline: arguments.cmdline.into_vec(),
             memory_bytes: arguments.memory.bytes(),
             cpus: arguments.cpus,
             generation: match arguments.start_info {

@@ -49,9 +49,20 @@ impl User {
         })
     }
 
-    /// Takes the number of a signal that has arrived and asks to end.
+    /// Gives the terminal back: its keys make signals again.
+    pub(crate) fn leave_terminal(&mut self) {
+        self.terminal = None;
+    }
+
+    /// Takes the number of a signal that has arrived and asks to end; stops when one asks for that.
     pub(crate) fn ending_signal(&self) -> Option<i32> {
-        std::iter::from_fn(|| self.signals.next())
+        let arrived = std::iter::from_fn(|| self.signals.next());
+        arrived
+            .inspect(|&signal| {
+                if signal == Signal::SIGTSTP {
+                    stop_self();
+                }
+            })
             .find(|&signal| ends(signal))
             .map(|s| s as i32)
     }
@@ -119,7 +130,8 @@ impl MutEventSubscriber for Loop {
 
     fn process(&mut self, events: Events, ops: &mut EventOps) {
         match events.data() {
-            ENDED => self.end = self.board.take_end(),
+            // What the user wants comes first: the signal that said so is read only once.
+            ENDED if self.end.is_none() => self.end = self.board.take_end(),
             WANTED => {
                 // Reset first: what the guest asks for meanwhile is not lost.
                 let _ = self.board.input_wanted().read();
@@ -219,6 +231,7 @@ impl Loop {
                     self.come_back(ops);
                 }
                 Signal::SIGCONT => self.come_back(ops),
+                _ if matches!(self.end, Some(End::Quit)) => {}
                 other => self.end = Some(End::Signal(other as i32)),
             }
         }

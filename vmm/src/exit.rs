@@ -3,7 +3,7 @@
 use std::{error::Error, fmt};
 
 use pvh_kvm::{RamError, VmError};
-use pvh_loader::plan::PlanError;
+use pvh_loader::{commit::CommitError, plan::PlanError};
 
 use crate::{
     config::RunConfig,
@@ -70,6 +70,9 @@ impl RunError {
                 "choose a --memory in multiples of 4K".to_owned()
             }
             Self::Ram(_) | Self::HostMemory(_) => "choose another --memory".to_owned(),
+            Self::Commit { .. } if self.module().is_some() => {
+                "leave the module alone while it is loaded".to_owned()
+            }
             Self::NoRoom { .. } => "choose a larger --memory".to_owned(),
             _ => return None,
         })
@@ -80,6 +83,13 @@ impl RunError {
         match self {
             Self::Plan {
                 source: PlanError::NoRoomForModule { index, .. },
+                ..
+            }
+            | Self::Commit {
+                source:
+                    CommitError::ModuleChanged { index, .. }
+                    | CommitError::Module { index, .. }
+                    | CommitError::ReadModule { index, .. },
                 ..
             } => Some(*index),
             _ => None,
@@ -97,6 +107,21 @@ impl RunError {
             Chain(self),
             fix.unwrap_or_default()
         )
+    }
+}
+
+/// A text in which no control character is left: a file's name may hold any.
+pub(crate) struct Printable<'a>(pub(crate) &'a str);
+
+impl fmt::Display for Printable<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for character in self.0.chars() {
+            match character.is_control() {
+                true => write!(f, "{}", character.escape_default())?,
+                false => write!(f, "{character}")?,
+            }
+        }
+        Ok(())
     }
 }
 
@@ -125,6 +150,11 @@ mod tests {
         assert_eq!(Outcome::RebootRequested.exit_code(), 6);
         assert_eq!(Outcome::Quit.exit_code(), 130);
         assert_eq!(Outcome::Signal(15).exit_code(), 143);
+    }
+
+    #[test]
+    fn a_file_s_name_stays_in_its_line() {
+        assert_eq!(Printable("a\n\x1b[31mé").to_string(), "a\\n\\u{1b}[31mé");
     }
 
     #[test]

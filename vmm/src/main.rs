@@ -44,7 +44,7 @@ fn boot(config: &RunConfig) -> u8 {
             outcome.exit_code()
         }
         Err(error) => {
-            complain(&error.line(config));
+            complain(&exit::Printable(&error.line(config)).to_string());
             error.exit_code()
         }
     }

@@ -146,20 +146,31 @@ pub(crate) fn run(config: &RunConfig) -> Result<Outcome, RunError> {
     let output = Output::default();
     let mut session = None;
     loop {
-        let machine = blueprint.build(&kvm, &output)?;
+        let machine = blueprint.build(&kvm, &output);
+        let machine = machine.inspect_err(|_| finish_session(&mut session))?;
         let (user, writer) = match session.take() {
             Some(session) => session,
             None => begin(&output).map_err(host("the console cannot be set up"))?,
         };
         let threads = Threads::start(&machine.board, machine.vcpus);
-        let threads = threads.map_err(host("a vCPU thread cannot be started"))?;
-        let (end, user) = events::run(user, &machine.board).map_err(RunError::Events)?;
+        let threads = match threads {
+            Ok(threads) => threads,
+            Err(source) => {
+                finish_session(&mut Some((user, writer)));
+                return Err(host("a vCPU thread cannot be started")(source));
+            }
+        };
+        let (end, mut user) = events::run(user, &machine.board).map_err(RunError::Events)?;
         drop(threads);
         if let (End::Request(Request::Reboot), OnReboot::Rebuild) = (&end, config.on_reboot) {
             session = Some((user, writer));
             continue;
         }
-        finish_output(&end, &user, &writer);
+        let patience = match end {
+            End::Quit | End::Signal(_) => 4,
+            _ => u32::MAX,
+        };
+        finish_output(patience, &mut user, &writer);
         return outcome(end);
     }
 }
@@ -173,12 +184,16 @@ fn begin(output: &Output) -> io::Result<(User, Writer)> {
     Ok((user, writer))
 }
 
-/// Waits for the reader of the console: as long as it takes, but not against the user's will.
-fn finish_output(end: &End, user: &User, writer: &Writer) {
-    let mut patience = match end {
-        End::Quit | End::Signal(_) => 4_u32,
-        _ => u32::MAX,
-    };
+/// Lets the console's reader have all that the guest printed before it could not be built anew.
+fn finish_session(session: &mut Option<(User, Writer)>) {
+    if let Some((mut user, writer)) = session.take() {
+        finish_output(u32::MAX, &mut user, &writer);
+    }
+}
+
+/// Waits for the reader of the console: so often, but not against the user's will, whose keys make signals again.
+fn finish_output(mut patience: u32, user: &mut User, writer: &Writer) {
+    user.leave_terminal();
     writer.drain(|| {
         patience = patience.saturating_sub(1);
         patience == 0 || user.ending_signal().is_some()

@@ -6,8 +6,10 @@ mod guest;
 #[cfg(test)]
 mod tests {
     use std::{
+        ffi::OsStr,
         fs::{self, File},
         os::unix::{
+            ffi::OsStrExt,
             fs::{MetadataExt, PermissionsExt},
             process::CommandExt,
         },
@@ -209,6 +211,62 @@ mod tests {
         says(
             &refusal(3, &["run", "--module", "/=x"]),
             &["/: ", "not a regular file"],
+        );
+    }
+
+    #[test]
+    #[ignore = "needs /dev/kvm"]
+    fn kvm_a_module_that_hides_its_length() {
+        let line = refusal(3, &["run", "--initrd", "/proc/cpuinfo"]);
+        says(&line, &["/proc/cpuinfo", "copy it to a file"]);
+    }
+
+    #[test]
+    #[ignore = "needs /dev/kvm"]
+    fn kvm_a_module_that_is_shorter_than_it_says() {
+        let line = refusal(3, &["run", "--initrd", "/sys/kernel/uevent_seqnum"]);
+        says(
+            &line,
+            &["/sys/kernel/uevent_seqnum: ", "leave the module alone"],
+        );
+    }
+
+    #[test]
+    fn a_name_with_control_characters_stays_in_one_line() {
+        let line = refusal(3, &["run", "/nonexistent\n\x1b[31mred"]);
+        says(&line, &["/nonexistent\\n\\u{1b}[31mred"]);
+    }
+
+    #[test]
+    #[ignore = "needs /dev/kvm"]
+    fn kvm_arguments_need_not_be_utf_8() {
+        let odd = OsStr::from_bytes(b"a\xff");
+        let mut module = OsStr::from_bytes(b"/nonexistent-\xff=").to_owned();
+        module.push(odd);
+        let mut command = Command::cargo_bin("pvh-vmm").unwrap();
+        command
+            .args(["run", "--cmdline"])
+            .arg(odd)
+            .arg("--module")
+            .arg(module);
+        let output = command.output().unwrap();
+        assert_eq!(output.status.code(), Some(3), "{output:?}");
+    }
+
+    #[test]
+    fn a_report_that_is_lost_is_a_failure() {
+        let (_dir, path) = file(&bootable());
+        let full = File::options().write(true).open("/dev/full").unwrap();
+        let mut command = Command::cargo_bin("pvh-vmm").unwrap();
+        let output = command
+            .args(["inspect", &path])
+            .stdout(full)
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(4));
+        says(
+            &String::from_utf8(output.stderr).unwrap(),
+            &["standard output", "No space left"],
         );
     }
 

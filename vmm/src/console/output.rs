@@ -16,7 +16,7 @@ use nix::{
     libc,
     poll::{PollFd, PollFlags, PollTimeout, poll},
 };
-use vmm_sys_util::signal::{Killable, SIGRTMIN, register_signal_handler};
+use vmm_sys_util::signal::{Killable, SIGRTMIN, register_signal_handler, unblock_signal};
 
 /// The queue; clones are the same queue.
 #[derive(Clone, Debug, Default)]
@@ -187,7 +187,11 @@ impl Writer {
         register_signal_handler(nudge_signal(), ignore)?;
         let thread = thread::Builder::new().name("console".into()).spawn({
             let output = output.clone();
-            move || write_all(&output, sink)
+            move || {
+                // Whoever started us may have blocked it; without it only the sink itself ends a write.
+                let _ = unblock_signal(nudge_signal());
+                write_all(&output, sink);
+            }
         })?;
         let thread = Some(thread);
         Ok(Self { output, thread })
@@ -214,6 +218,10 @@ impl Drop for Writer {
             // A write that blocks ends by a signal, which is repeated as it may come just before it.
             if started.elapsed() > NUDGE_AFTER {
                 let _ = thread.kill(nudge_signal());
+            }
+            if started.elapsed() > LEAVE_AFTER {
+                // It ends with the process.
+                return;
             }
             thread::sleep(Duration::from_micros(200));
         }
@@ -282,6 +290,8 @@ const GATHER: Duration = Duration::from_micros(500);
 const PATIENCE: Duration = Duration::from_millis(50);
 /// How long a writer that is told to end may need before it is disturbed.
 const NUDGE_AFTER: Duration = Duration::from_millis(5);
+/// How long it is waited for at all.
+const LEAVE_AFTER: Duration = Duration::from_secs(2);
 
 #[cfg(test)]
 mod tests {

@@ -12,12 +12,12 @@ use pvh_loader::{
 
 use crate::{
     args::InspectArguments,
-    exit::{Chain, REFUSED, SUCCESS},
+    exit::{Chain, HOST, Printable, REFUSED, SUCCESS},
 };
 
 /// Prints the report of a file and returns the exit code.
 pub(crate) fn run(arguments: &InspectArguments) -> u8 {
-    let name = arguments.file.display().to_string();
+    let name = Printable(&arguments.file.display().to_string()).to_string();
     let report = match inspect(&arguments.file) {
         Ok(report) => report,
         Err(error) => return unreadable(&name, &error, arguments.json),
@@ -32,17 +32,17 @@ pub(crate) fn run(arguments: &InspectArguments) -> u8 {
         }
         .to_string()
     };
-    print(&page);
-    if report.verdict.is_bootable() {
+    let code = if report.verdict.is_bootable() {
         SUCCESS
     } else {
         REFUSED
-    }
+    };
+    print(&page, code)
 }
 
 fn unreadable(name: &str, error: &ImageError, as_json: bool) -> u8 {
     if as_json {
-        print(&json::unreadable(name, error).to_string());
+        print(&json::unreadable(name, error).to_string(), REFUSED);
     }
     let fix = error
         .fix()
@@ -65,11 +65,17 @@ fn why(report: &Report) -> String {
     format!("{}{fix}", Chain(&why))
 }
 
-/// Prints to standard output; a reader that has gone is none of our business.
-fn print(page: &str) {
-    let _ = writeln!(io::stdout(), "{}", page.trim_end());
+/// Prints to standard output and returns `code`; a reader that has gone is none of our business, output that is lost is.
+fn print(page: &str, code: u8) -> u8 {
+    match writeln!(io::stdout(), "{}", page.trim_end()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            complain(&format!("standard output: {error}"));
+            HOST
+        }
+        _ => code,
+    }
 }
 
 fn complain(line: &str) {
-    let _ = writeln!(io::stderr(), "pvh-vmm: {line}");
+    let _ = writeln!(io::stderr(), "pvh-vmm: {}", Printable(line));
 }

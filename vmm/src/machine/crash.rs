@@ -87,7 +87,9 @@ fn likely_cause(failure: &Failure, state: &EntryState) -> Option<Cause> {
             at: state.idtr.base,
         }),
         Failure::Internal(error) if error.suberror == KVM_INTERNAL_ERROR_EMULATION => {
-            Some(if looks_like_memory_not_there(&error.instruction) {
+            Some(if error.instruction.is_empty() {
+                Cause::NothingRead
+            } else if looks_like_memory_not_there(&error.instruction) {
                 Cause::NoCode
             } else {
                 Cause::NotEmulated
@@ -110,6 +112,7 @@ enum Cause {
     BadInterruptTable { at: u64 },
     Paging { cr2: u64, cr3: u64 },
     NoCode,
+    NothingRead,
     NotEmulated,
     BadState,
 }
@@ -132,6 +135,9 @@ impl fmt::Display for Cause {
                  page tables at {cr3:#x}"
             ),
             Self::NoCode => f.write_str("the guest has jumped to where there is no code"),
+            Self::NothingRead => f.write_str(
+                "KVM read no instruction: most often the guest has jumped to where there is no memory",
+            ),
             Self::NotEmulated => f.write_str(
                 "this host's KVM had to emulate this instruction and cannot: the guest may run on \
                  another host, or without that instruction",
@@ -213,7 +219,7 @@ mod tests {
         }
         assert_eq!(
             likely_cause(&internal(&[]), &at_entry()),
-            Some(Cause::NotEmulated)
+            Some(Cause::NothingRead)
         );
     }
 
