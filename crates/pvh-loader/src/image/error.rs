@@ -181,7 +181,7 @@ impl ImageError {
             Self::NoEntry { source } => entry_fix(source),
             Self::Machine { .. } => "give a kernel for x86 or x86-64",
             Self::FileTooLarge { .. } => {
-                "give the file by its name rather than through a pipe, or raise the limit"
+                "unpack it beforehand if the file is to be trusted, and give the ELF by its name"
             }
             _ => return None,
         })
@@ -217,7 +217,9 @@ fn format_fix(looks_like: Option<&'static str>) -> &'static str {
 
 fn unpack_fix(error: &UnpackError) -> Option<&'static str> {
     match error {
-        UnpackError::TooLarge { .. } => Some("raise the limit if the file is to be trusted"),
+        UnpackError::TooLarge { .. } => {
+            Some("unpack it beforehand if the file is to be trusted, and give the ELF")
+        }
         UnpackError::NoMemory { .. } => None,
         _ => Some("copy or download the file again"),
     }

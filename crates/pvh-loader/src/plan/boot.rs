@@ -1,6 +1,6 @@
 //! What is booted besides the kernel.
 
-use std::{fs::File, io, path::Path};
+use std::{fs::File, io, os::unix::fs::FileExt, path::Path};
 
 use pvh_abi::{
     Gpa,
@@ -194,6 +194,9 @@ pub enum ModuleError {
     /// It is a directory, a pipe or a device: its length is not known beforehand.
     #[error("the module is not a regular file")]
     NotRegular,
+    /// It has bytes though its length is said to be 0, as files of procfs have.
+    #[error("the module does not say how long it is: copy it to a file")]
+    UnknownLength,
 }
 
 impl ModuleSource {
@@ -222,10 +225,11 @@ impl ModuleSource {
         if !metadata.is_file() {
             return Err(ModuleError::NotRegular);
         }
-        let data = ModuleData::File {
-            file,
-            len_bytes: metadata.len(),
-        };
+        let len_bytes = metadata.len();
+        if len_bytes == 0 && file.read_at(&mut [0], 0).map_err(ModuleError::Open)? > 0 {
+            return Err(ModuleError::UnknownLength);
+        }
+        let data = ModuleData::File { file, len_bytes };
         Ok(Self {
             data,
             cmdline: None,
