@@ -133,6 +133,22 @@ mod mapped_files {
         assert!(matches!(error, Err(MapError::Host { .. })));
     }
 
+    /// Files of sysfs are regular, have a page of length, and refuse to be mapped only when the host has
+    /// taken the old pages away.
+    #[test]
+    fn a_file_that_cannot_be_mapped_leaves_no_hole() {
+        let ram = GuestRam::new(0x10000).unwrap();
+        ram.write(Gpa(0x1000), b"before").unwrap();
+        ram.write(Gpa(0x3000), b"after").unwrap();
+        let file = File::open("/sys/kernel/uevent_seqnum").unwrap();
+        let error = ram.map_file(Gpa(0x2000), range(&file, 0, 0x1000));
+        assert!(matches!(error, Err(MapError::Host { .. })));
+        assert_eq!(byte(&ram, 0x2000), 0);
+        ram.write(Gpa(0x2000), b"again").unwrap();
+        assert_eq!(byte(&ram, 0x2000), b'a');
+        assert_eq!((byte(&ram, 0x1000), byte(&ram, 0x3000)), (b'b', b'a'));
+    }
+
     #[test]
     fn an_empty_range_maps_nothing() {
         let ram = GuestRam::new(0x1000).unwrap();

@@ -71,7 +71,7 @@ pub trait GuestMemory {
     /// # Errors
     ///
     /// [`MapError::Unsupported`] by default; see [`MapError`] for the others. Guest memory is as it
-    /// was then.
+    /// was then, but after [`MapError::Host`] the range may read zeros.
     #[cfg(feature = "std")]
     fn map_file(&self, at: Gpa, range: FileRange<'_>) -> Result<(), MapError> {
         let _ = (at, range);

@@ -13,7 +13,7 @@ pub struct FileRange<'fd> {
     pub len_bytes: u64,
 }
 
-/// Why a file range was not mapped; guest memory is as it was.
+/// Why a file range was not mapped; guest memory is as it was, but for [`MapError::Host`].
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum MapError {
@@ -34,7 +34,7 @@ pub enum MapError {
         /// Its length in bytes.
         len_bytes: u64,
     },
-    /// The host refused the mapping.
+    /// The host refused the mapping. The range may have lost what it held, and reads zeros then: write it anew.
     #[error("the host refuses to map the file at {at}")]
     Host {
         /// Where it was to be mapped.
