@@ -3,6 +3,7 @@
 
 pub mod console;
 pub mod event;
+pub mod grant;
 pub mod hvm;
 mod ring;
 pub mod runstate;

@@ -1,0 +1,269 @@
+//! The grant table, version 1 (xen/include/public/grant_table.h): the frames that a guest lets others use.
+//!
+//! A domain here is one whose toolstack gave it no room for mappings (`max_maptrack_frames` 0): it grants and
+//! copies, and whatever it asks to be mapped has no handle left. Domain 0 has a table too, in which nothing is
+//! granted.
+
+mod copy;
+mod frame;
+
+use pvh_abi::{DomId, Errno, grant::GrantStatus};
+use pvh_memory::{GuestMemory, WordOp};
+
+use crate::{shared_info::Spot, vcpu_info::usable_frame};
+pub use copy::{CopySide, Place};
+use frame::Frame;
+
+/// The reference by which domain 0 uses the console's ring.
+#[doc(alias = "GNTTAB_RESERVED_CONSOLE")]
+pub const CONSOLE_REFERENCE: u32 = 0;
+
+/// The reference by which domain 0 uses xenstore's ring.
+#[doc(alias = "GNTTAB_RESERVED_XENSTORE")]
+pub const XENSTORE_REFERENCE: u32 = 1;
+
+/// How many frames a table has at most; 512 entries lie in each.
+pub const MAX_FRAMES: u32 = 64;
+
+/// How large a table is, in frames.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[expect(clippy::exhaustive_structs, reason = "query_size answers these")]
+pub struct TableSize {
+    /// What it has.
+    pub frames: u32,
+    /// What it may have.
+    pub max_frames: u32,
+}
+
+/// The grant table of a domain.
+///
+/// A frame of it exists before the guest maps it: until then it is a page of ours. Mapping it copies what it holds
+/// to the guest's frame, as with [`SharedInfo`](crate::shared_info::SharedInfo).
+#[derive(Debug)]
+pub struct GrantTable {
+    domain: DomId,
+    frames: Vec<Frame>,
+    max_frames: u32,
+}
+
+/// The embedder's side, and `XENMEM_add_to_physmap` with space 1.
+impl GrantTable {
+    /// Makes the table of a new domain: one frame of zeros, mapped nowhere. `max_frames` is used as 1 to 64.
+    #[must_use]
+    pub fn new(domain: DomId, max_frames: u32) -> Self {
+        Self {
+            domain,
+            frames: vec![Frame::default()],
+            max_frames: max_frames.clamp(1, MAX_FRAMES),
+        }
+    }
+
+    /// Grants a frame to domain 0, as the toolstack does for the two rings before the guest runs.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` for a reference that is in no frame of the table.
+    pub fn grant_to_host<M: GuestMemory + ?Sized>(
+        &self,
+        memory: &M,
+        reference: u32,
+        frame: u32,
+    ) -> Result<(), Errno> {
+        let entry = self.entry(reference).ok_or(Errno::EINVAL)?;
+        entry.offset(FRAME_OFFSET).put_words(memory, &[frame]);
+        entry.put_words(memory, &[u32::from(PERMIT_ACCESS)]);
+        Ok(())
+    }
+
+    /// Gives a frame of the table a frame of the guest, or moves it to another: what it holds is copied. The table
+    /// grows for that. A frame of the table that was there is taken back.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` for an index past the largest table, and for a frame that is not RAM; the table has grown then.
+    pub fn map_frame<M: GuestMemory + ?Sized>(
+        &mut self,
+        memory: &M,
+        index: u64,
+        gfn: u64,
+    ) -> Result<(), Errno> {
+        let index = u32::try_from(index).map_err(|_| Errno::EINVAL)?;
+        if index >= self.max_frames {
+            return Err(Errno::EINVAL);
+        }
+        self.grow(index.saturating_add(1));
+        let at = usable_frame(memory, gfn).ok_or(Errno::EINVAL)?;
+        for (other, frame) in (0_u32..).zip(&mut self.frames) {
+            if other != index && frame.place() == Some(at) {
+                frame.unmap(memory);
+            }
+        }
+        let frame = self.frames.get_mut(index as usize);
+        frame.ok_or(Errno::EINVAL)?.map(memory, at)
+    }
+
+    /// Takes the frame of the table that is at `gfn` away from the guest, with what it holds; the guest's frame
+    /// keeps a copy. Answers whether there was one.
+    pub fn unmap_frame<M: GuestMemory + ?Sized>(&mut self, memory: &M, gfn: u64) -> bool {
+        let mut frames = self.frames.iter_mut();
+        let frame = frames.find(|frame| frame.gfn() == Some(gfn));
+        frame.is_some_and(|frame| {
+            frame.unmap(memory);
+            true
+        })
+    }
+
+    fn grow(&mut self, count: u32) {
+        let count = count.min(self.max_frames) as usize;
+        if count > self.frames.len() {
+            self.frames.resize_with(count, Frame::default);
+        }
+    }
+
+    /// The place of an entry: a word of flags and domain, then the frame's number.
+    fn entry(&self, reference: u32) -> Option<Spot<'_>> {
+        let frame = self.frames.get((reference / ENTRIES) as usize)?;
+        let offset = u64::from(reference % ENTRIES).saturating_mul(ENTRY_BYTES);
+        Some(frame.at(offset))
+    }
+
+    fn target(&self, domain: DomId) -> Option<Target> {
+        match domain {
+            DomId::SELF => Some(Target::Own),
+            id if id == self.domain => Some(Target::Own),
+            HOST => Some(Target::Host),
+            _ => None,
+        }
+    }
+
+    /// The guest's own table is the only one that it may ask about.
+    fn check_own(&self, domain: DomId) -> Result<(), GrantStatus> {
+        match self.target(domain) {
+            Some(Target::Own) => Ok(()),
+            Some(Target::Host) => Err(GrantStatus::PERMISSION_DENIED),
+            None => Err(GrantStatus::BAD_DOMAIN),
+        }
+    }
+}
+
+/// `grant_table_op`.
+impl GrantTable {
+    /// `setup_table`: grows the table to `count` frames and answers the frame number of each, all ones where the
+    /// guest has not mapped it.
+    ///
+    /// # Errors
+    ///
+    /// In this order: `BAD_DOMAIN`, `PERMISSION_DENIED` for domain 0, `GENERAL_ERROR` for more than it may have.
+    pub fn setup_table(
+        &mut self,
+        domain: DomId,
+        count: u32,
+    ) -> Result<impl Iterator<Item = u64>, GrantStatus> {
+        self.check_own(domain)?;
+        if count > self.max_frames {
+            return Err(GrantStatus::GENERAL_ERROR);
+        }
+        self.grow(count);
+        let frames = self.frames.iter().take(count as usize);
+        Ok(frames.map(|frame| frame.gfn().unwrap_or(u64::MAX)))
+    }
+
+    /// `query_size`. A table has one frame from the domain's creation on, as in Xen 4.17.
+    ///
+    /// # Errors
+    ///
+    /// `BAD_DOMAIN`, `PERMISSION_DENIED` for domain 0.
+    pub fn query_size(&self, domain: DomId) -> Result<TableSize, GrantStatus> {
+        self.check_own(domain)?;
+        Ok(TableSize {
+            frames: u32::try_from(self.frames.len()).unwrap_or(self.max_frames),
+            max_frames: self.max_frames,
+        })
+    }
+
+    /// `set_version`: answers the version in use, which is 1 whatever comes.
+    ///
+    /// # Errors
+    ///
+    /// `ENOSYS` for 2, `EINVAL` for any other than 1 and 2.
+    pub const fn set_version(&self, version: u32) -> Result<u32, Errno> {
+        match version {
+            1 => Ok(1),
+            2 => Err(Errno::ENOSYS),
+            _ => Err(Errno::EINVAL),
+        }
+    }
+
+    /// `get_version`: 1.
+    ///
+    /// # Errors
+    ///
+    /// `ESRCH` for a domain that does not exist, `EPERM` for domain 0.
+    pub fn version(&self, domain: DomId) -> Result<u32, Errno> {
+        match self.target(domain).ok_or(Errno::ESRCH)? {
+            Target::Own => Ok(1),
+            Target::Host => Err(Errno::EPERM),
+        }
+    }
+
+    /// `map_grant_ref`: there is no handle for it, so it always fails; `domain` has to be an id, not `SELF`.
+    #[must_use]
+    pub fn map(&self, flags: u32, domain: DomId) -> GrantStatus {
+        if flags & (MAP_DEVICE | MAP_HOST) == 0 {
+            return GrantStatus::BAD_GNTREF;
+        }
+        if flags & (MAP_DEVICE | MAP_APPLICATION | MAP_CONTAINS_PTE) != 0 {
+            return GrantStatus::GENERAL_ERROR;
+        }
+        match self.target(domain) {
+            Some(_) if domain != DomId::SELF => GrantStatus::NO_SPACE,
+            _ => GrantStatus::BAD_DOMAIN,
+        }
+    }
+
+    /// `unmap_grant_ref`: no handle was ever given.
+    #[must_use]
+    pub const fn unmap(&self) -> GrantStatus {
+        GrantStatus::BAD_HANDLE
+    }
+
+    /// `swap_grant_ref`: exchanges two entries. `BAD_GNTREF` for one that is in no frame of the table.
+    pub fn swap<M: GuestMemory + ?Sized>(
+        &self,
+        memory: &M,
+        first: u32,
+        second: u32,
+    ) -> GrantStatus {
+        let (Some(first), Some(second)) = (self.entry(first), self.entry(second)) else {
+            return GrantStatus::BAD_GNTREF;
+        };
+        let words = [first, second].map(|entry| {
+            let frame = entry.offset(FRAME_OFFSET);
+            [entry, frame].map(|word| word.word(memory, WordOp::Load))
+        });
+        let [[Some(a), Some(a_frame)], [Some(b), Some(b_frame)]] = words else {
+            return GrantStatus::GENERAL_ERROR;
+        };
+        first.put_words(memory, &[b, b_frame]);
+        second.put_words(memory, &[a, a_frame]);
+        GrantStatus::OKAY
+    }
+}
+
+/// A domain that an argument names.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Target {
+    Own,
+    Host,
+}
+
+const HOST: DomId = DomId(0);
+const ENTRIES: u32 = 512;
+const ENTRY_BYTES: u64 = 8;
+/// Where the number of the granted frame is in an entry.
+const FRAME_OFFSET: u64 = 4;
+const PERMIT_ACCESS: u16 = 1;
+const MAP_DEVICE: u32 = 1;
+const MAP_HOST: u32 = 1 << 1;
+const MAP_APPLICATION: u32 = 1 << 3;
+const MAP_CONTAINS_PTE: u32 = 1 << 4;

@@ -1,0 +1,224 @@
+use pvh_abi::{DomId, Gpa, grant::GrantStatus};
+use pvh_memory::{GuestMemory, WordOp};
+
+use super::{FRAME_OFFSET, GrantTable, PERMIT_ACCESS, Target};
+use crate::{shared_info::Spot, vcpu_info::usable_frame};
+
+/// One side of a copy.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[expect(clippy::exhaustive_structs, reason = "gnttab_copy has these")]
+pub struct CopySide {
+    /// Whose page.
+    pub domain: DomId,
+    /// Which page.
+    pub place: Place,
+    /// Where in the page, in bytes.
+    pub offset: u16,
+}
+
+/// A page of a copy.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[expect(clippy::exhaustive_enums, reason = "gnttab_copy has these")]
+pub enum Place {
+    /// One that is granted, by its reference.
+    Grant(u32),
+    /// One of the caller's, whose domain has to be `SELF`.
+    Frame(u64),
+}
+
+impl GrantTable {
+    /// `copy`: copies bytes between two pages. A granted page is marked as read, or read and written, meanwhile.
+    ///
+    /// Each side is looked at in turn, the source first: `PERMISSION_DENIED` for a frame of another domain than
+    /// `SELF`, `BAD_DOMAIN`. Then again in turn: `BAD_GNTREF` for a reference that is in no frame of the table;
+    /// `GENERAL_ERROR` for an entry that does not let the caller in, is read only and to be written, or changed
+    /// under five attempts to mark it; `BAD_PAGE` for a frame that is not RAM. Last `BAD_COPY_ARG` for bytes past
+    /// the page's end.
+    pub fn copy<M: GuestMemory + ?Sized>(
+        &self,
+        memory: &M,
+        source: &CopySide,
+        dest: &CopySide,
+        len_bytes: u16,
+    ) -> GrantStatus {
+        let done = self.try_copy(memory, source, dest, len_bytes);
+        done.err().unwrap_or(GrantStatus::OKAY)
+    }
+
+    fn try_copy<M: GuestMemory + ?Sized>(
+        &self,
+        memory: &M,
+        source: &CopySide,
+        dest: &CopySide,
+        len_bytes: u16,
+    ) -> Result<(), GrantStatus> {
+        let source_owner = self.owner(source)?;
+        let dest_owner = self.owner(dest)?;
+        let from = self.claim(memory, source_owner, source.place, Use::Read)?;
+        let to = self.claim(memory, dest_owner, dest.place, second_use(source, dest));
+        let done = to.and_then(|to| {
+            let from_at = start(from.at, source.offset, len_bytes)?;
+            let to_at = start(to.at, dest.offset, len_bytes)?;
+            copy_bytes(memory, from_at, to_at, len_bytes)
+        });
+        if let Ok(to) = to {
+            to.release(memory);
+        }
+        from.release(memory);
+        done
+    }
+
+    fn owner(&self, side: &CopySide) -> Result<Target, GrantStatus> {
+        if matches!(side.place, Place::Frame(_)) && side.domain != DomId::SELF {
+            return Err(GrantStatus::PERMISSION_DENIED);
+        }
+        self.target(side.domain).ok_or(GrantStatus::BAD_DOMAIN)
+    }
+
+    fn claim<M: GuestMemory + ?Sized>(
+        &self,
+        memory: &M,
+        owner: Target,
+        place: Place,
+        used: Use,
+    ) -> Result<Claim<'_>, GrantStatus> {
+        match (place, owner) {
+            (Place::Frame(gfn), _) => {
+                let at = usable_frame(memory, gfn).ok_or(GrantStatus::BAD_PAGE)?;
+                Ok(Claim { at, marked: None })
+            }
+            (Place::Grant(reference), Target::Own) => {
+                let entry = self.entry(reference).ok_or(GrantStatus::BAD_GNTREF)?;
+                self.claim_entry(memory, entry, used)
+            }
+            // Domain 0 has a table of one frame, and grants nothing.
+            (Place::Grant(0..512), Target::Host) => Err(GrantStatus::GENERAL_ERROR),
+            (Place::Grant(_), Target::Host) => Err(GrantStatus::BAD_GNTREF),
+        }
+    }
+
+    fn claim_entry<'table, M: GuestMemory + ?Sized>(
+        &self,
+        memory: &M,
+        entry: Spot<'table>,
+        used: Use,
+    ) -> Result<Claim<'table>, GrantStatus> {
+        self.mark(memory, entry, used)?;
+        let frame = entry.offset(FRAME_OFFSET).word(memory, WordOp::Load);
+        let at = frame.and_then(|frame| usable_frame(memory, frame.into()));
+        let Some(at) = at else {
+            unmark(memory, entry, used);
+            return Err(GrantStatus::BAD_PAGE);
+        };
+        let marked = Some((entry, used));
+        Ok(Claim { at, marked })
+    }
+
+    /// Marks an entry as used, if it is there for the caller.
+    fn mark<M: GuestMemory + ?Sized>(
+        &self,
+        memory: &M,
+        entry: Spot<'_>,
+        used: Use,
+    ) -> Result<(), GrantStatus> {
+        let mut word = entry.word(memory, WordOp::Load);
+        for _ in 0..ATTEMPTS {
+            let found = word.ok_or(GrantStatus::GENERAL_ERROR)?;
+            let new = self.marked(found, used)?;
+            let exchange = WordOp::CompareExchange {
+                expected: found,
+                new,
+            };
+            word = entry.word(memory, exchange);
+            if word == Some(found) {
+                return Ok(());
+            }
+        }
+        Err(GrantStatus::GENERAL_ERROR)
+    }
+
+    fn marked(&self, word: u32, used: Use) -> Result<u32, GrantStatus> {
+        let is_open = word & TYPE == u32::from(PERMIT_ACCESS) && word >> 16 == self.domain.0.into();
+        let is_allowed = match used {
+            Use::Read => is_open,
+            Use::Write => is_open && word & READ_ONLY == 0,
+            Use::WriteToo => word & READ_ONLY == 0,
+        };
+        let marks = match used {
+            Use::Read => READING,
+            Use::Write | Use::WriteToo => READING | WRITING,
+        };
+        is_allowed
+            .then_some(word | marks)
+            .ok_or(GrantStatus::GENERAL_ERROR)
+    }
+}
+
+/// What an entry is used for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Use {
+    Read,
+    Write,
+    /// To write what is being read already by the same entry: that it lets the caller in has been seen.
+    WriteToo,
+}
+
+fn second_use(source: &CopySide, dest: &CopySide) -> Use {
+    match (source.place, dest.place) {
+        (Place::Grant(first), Place::Grant(second)) if first == second => Use::WriteToo,
+        _ => Use::Write,
+    }
+}
+
+/// A page that a copy may use, and the entry that is marked for that use.
+#[derive(Clone, Copy, Debug)]
+struct Claim<'table> {
+    at: Gpa,
+    marked: Option<(Spot<'table>, Use)>,
+}
+
+impl Claim<'_> {
+    fn release<M: GuestMemory + ?Sized>(self, memory: &M) {
+        if let Some((entry, used)) = self.marked {
+            unmark(memory, entry, used);
+        }
+    }
+}
+
+fn unmark<M: GuestMemory + ?Sized>(memory: &M, entry: Spot<'_>, used: Use) {
+    let marks = match used {
+        Use::Read => READING,
+        Use::Write => READING | WRITING,
+        Use::WriteToo => WRITING,
+    };
+    entry.word(memory, WordOp::And(!marks));
+}
+
+fn start(page: Gpa, offset: u16, len_bytes: u16) -> Result<Gpa, GrantStatus> {
+    let end = u32::from(offset).saturating_add(len_bytes.into());
+    let at = page.checked_add(offset.into());
+    at.filter(|_| end <= PAGE_END)
+        .ok_or(GrantStatus::BAD_COPY_ARG)
+}
+
+fn copy_bytes<M: GuestMemory + ?Sized>(
+    memory: &M,
+    from: Gpa,
+    to: Gpa,
+    len_bytes: u16,
+) -> Result<(), GrantStatus> {
+    let mut page = [0; 4096];
+    let bytes = page.get_mut(..usize::from(len_bytes));
+    let bytes = bytes.ok_or(GrantStatus::BAD_COPY_ARG)?;
+    let copied = memory.read(from, bytes);
+    let copied = copied.and_then(|()| memory.write(to, bytes));
+    copied.map_err(|_| GrantStatus::GENERAL_ERROR)
+}
+
+/// Attempts to change a word that the guest may change as well.
+const ATTEMPTS: u32 = 5;
+const PAGE_END: u32 = 4096;
+const TYPE: u32 = 0b11;
+const READ_ONLY: u32 = 1 << 2;
+const READING: u32 = 1 << 3;
+const WRITING: u32 = 1 << 4;
