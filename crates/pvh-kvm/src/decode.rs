@@ -5,8 +5,8 @@ use std::mem::offset_of;
 use kvm_bindings::{
     KVM_EXIT_FAIL_ENTRY, KVM_EXIT_HLT, KVM_EXIT_INTERNAL_ERROR, KVM_EXIT_INTR, KVM_EXIT_IO,
     KVM_EXIT_IO_OUT, KVM_EXIT_MMIO, KVM_EXIT_SHUTDOWN, KVM_EXIT_SYSTEM_EVENT, KVM_EXIT_X86_RDMSR,
-    KVM_EXIT_X86_WRMSR, KVM_INTERNAL_ERROR_EMULATION_FLAG_INSTRUCTION_BYTES as FLAG_INSTRUCTION,
-    kvm_run,
+    KVM_EXIT_X86_WRMSR, KVM_EXIT_XEN, KVM_EXIT_XEN_HCALL,
+    KVM_INTERNAL_ERROR_EMULATION_FLAG_INSTRUCTION_BYTES as FLAG_INSTRUCTION, kvm_run,
 };
 use pvh_abi::Gpa;
 
@@ -50,6 +50,7 @@ pub(crate) fn decode(reason: u32, record: &Record) -> Decoded {
             index: u32_at(record, 12),
             value: u64_at(record, 16),
         },
+        KVM_EXIT_XEN if u32_at(record, 0) == KVM_EXIT_XEN_HCALL => hypercall(record),
         KVM_EXIT_HLT => VmExit::Halt,
         KVM_EXIT_SHUTDOWN => VmExit::Shutdown,
         KVM_EXIT_INTR => VmExit::Interrupted,
@@ -111,6 +112,16 @@ fn mmio(record: &Record) -> VmExit {
     }
 }
 
+/// `{u32 type, u32 pad, u32 longmode, u32 cpl, u64 input, u64 result, u64 params[6]}`
+fn hypercall(record: &Record) -> VmExit {
+    VmExit::Hypercall {
+        long_mode: u32_at(record, 8) != 0,
+        cpl: u8::try_from(u32_at(record, 12)).map_or(3, |cpl| cpl.min(3)),
+        number: u64_at(record, 16),
+        args: [32, 40, 48, 56, 64, 72].map(|at| u64_at(record, at)),
+    }
+}
+
 /// `{u32 suberror, u32 ndata, u64 data[16]}`; of an emulation failure, `data` begins with
 /// `{u64 flags, u8 insn_size, u8 insn_bytes[15]}`.
 fn internal_error(record: &Record) -> InternalError {
@@ -166,6 +177,9 @@ pub(crate) const MSR_ERROR_AT: usize = RECORD_AT;
 
 /// Where the value of an MSR that is read belongs.
 pub(crate) const MSR_DATA_AT: usize = RECORD_AT + 16;
+
+/// Where the result of an intercepted hypercall belongs.
+pub(crate) const HYPERCALL_RESULT_AT: usize = RECORD_AT + 24;
 
 pub(crate) const RECORD_LEN: usize = 256;
 
@@ -271,6 +285,38 @@ mod tests {
             }
         );
         assert_eq!((MSR_ERROR_AT, MSR_DATA_AT), (32, 48));
+    }
+
+    #[test]
+    fn an_intercepted_hypercall_has_mode_level_number_and_6_arguments() {
+        // struct kvm_xen_exit { u32 type; union { struct { u32 longmode, cpl; u64 input, result, params[6]; } } }
+        let params: Vec<u8> = (1..=6_u64).flat_map(u64::to_le_bytes).collect();
+        let head: &[(usize, &[u8])] = &[(0, &[1]), (16, &[18]), (24, &[0xEE; 8]), (32, &params)];
+        let call = |long_mode, cpl| VmExit::Hypercall {
+            long_mode,
+            cpl,
+            number: 18,
+            args: [1, 2, 3, 4, 5, 6],
+        };
+        assert_eq!(exit(34, head), call(false, 0));
+        let user = [head, &[(8, &[1]), (12, &[3])]].concat();
+        assert_eq!(exit(34, &user), call(true, 3));
+        assert_eq!(HYPERCALL_RESULT_AT, 56);
+    }
+
+    #[test]
+    fn a_level_that_no_processor_has_is_taken_for_the_least_privileged() {
+        for cpl in [[4, 0, 0, 0], [0, 1, 0, 0], [0xFF; 4]] {
+            let exit = exit(34, &[(0, &[1]), (12, &cpl)]);
+            assert!(matches!(exit, VmExit::Hypercall { cpl: 3, .. }), "{exit:?}");
+        }
+    }
+
+    #[test]
+    fn a_xen_exit_that_is_no_hypercall_is_unhandled() {
+        for kind in [0, 2] {
+            assert_eq!(exit(34, &[(0, &[kind])]), VmExit::Unhandled { reason: 34 });
+        }
     }
 
     #[test]

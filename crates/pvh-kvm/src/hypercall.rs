@@ -26,6 +26,8 @@ pub enum HypercallTransport {
         /// The port.
         port: u16,
     },
+    /// By VMCALL or VMMCALL, whichever the host's processor has, where KVM supports Xen guests.
+    Intercept,
 }
 
 /// The state of a vCPU at its last exit, as far as it decides what a hypercall means.

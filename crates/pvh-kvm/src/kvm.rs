@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use kvm_bindings::{KVM_API_VERSION, KVM_MAX_CPUID_ENTRIES};
+use kvm_bindings::{KVM_API_VERSION, KVM_MAX_CPUID_ENTRIES, KVM_XEN_HVM_CONFIG_INTERCEPT_HCALL};
 use kvm_ioctls::{Cap, Kvm as KvmFd};
 
 use crate::{CpuidLeaf, HypercallTransport, hypercall::SYNC_FIELDS};
@@ -54,6 +54,10 @@ impl Capabilities {
         }
         if self.sync_registers & SYNC_FIELDS != SYNC_FIELDS {
             return Some("KVM_CAP_SYNC_REGS");
+        }
+        let can_intercept = self.xen_features & KVM_XEN_HVM_CONFIG_INTERCEPT_HCALL != 0;
+        if matches!(transport, HypercallTransport::Intercept) && !can_intercept {
+            return Some("KVM_CAP_XEN_HVM with KVM_XEN_HVM_CONFIG_INTERCEPT_HCALL");
         }
         None
     }
@@ -280,6 +284,25 @@ mod tests {
         }
         host.sync_registers = 7;
         assert_eq!(host.missing_for(port), None);
+    }
+
+    #[test]
+    fn an_intercept_needs_the_same_and_bit_1_of_the_xen_features() {
+        let intercept = HypercallTransport::Intercept;
+        let mut host = Capabilities {
+            xen_features: 0x1FF,
+            ..BARE
+        };
+        assert!(host.missing_for(intercept).is_some());
+        host.has_msr_exits = true;
+        assert_eq!(host.missing_for(intercept), Some("KVM_CAP_SYNC_REGS"));
+        host.sync_registers = 3;
+        assert_eq!(host.missing_for(intercept), None);
+        host.xen_features = 0x1FD;
+        assert_eq!(
+            host.missing_for(intercept),
+            Some("KVM_CAP_XEN_HVM with KVM_XEN_HVM_CONFIG_INTERCEPT_HCALL")
+        );
     }
 
     #[test]

@@ -17,6 +17,7 @@ mod registers;
 mod run_page;
 mod vcpu;
 mod vm;
+mod xen_config;
 
 pub use cpuid::{ApicIds, CpuidLeaf, CpuidPolicy, HypervisorLeaves, cpuid_for_vcpu};
 pub use exit::{ExitData, InternalError, SystemEventKind, VmEntry, VmExit};

@@ -4,7 +4,7 @@ use kvm_bindings::KVM_SYNC_X86_REGS;
 
 use crate::{
     VcpuError, VmEntry, VmExit,
-    decode::{MMIO_DATA_AT, MSR_DATA_AT, MSR_ERROR_AT},
+    decode::{HYPERCALL_RESULT_AT, MMIO_DATA_AT, MSR_DATA_AT, MSR_ERROR_AT},
     hypercall::{SYNC_DIRTY_AT, SYNC_RAX_AT},
 };
 
@@ -23,6 +23,8 @@ pub(crate) enum Pending {
     MsrWrite,
     /// The result of a hypercall, in the registers that KVM left in the run page.
     Rax,
+    /// The same, in KVM's record of the exit.
+    Result,
 }
 
 /// What goes into the run page, and where.
@@ -44,6 +46,7 @@ impl Pending {
             },
             VmExit::MsrRead { .. } => Self::MsrRead,
             VmExit::MsrWrite { .. } => Self::MsrWrite,
+            VmExit::Hypercall { .. } => Self::Result,
             _ => Self::Nothing,
         }
     }
@@ -52,7 +55,7 @@ impl Pending {
     /// the same, but nobody waits for the result of a hypercall any more.
     pub(crate) const fn after_new_registers(self) -> Self {
         match self {
-            Self::Rax => Self::Nothing,
+            Self::Rax | Self::Result => Self::Nothing,
             other => other,
         }
     }
@@ -79,6 +82,9 @@ impl Pending {
                 (SYNC_RAX_AT, result),
                 (SYNC_DIRTY_AT, KVM_SYNC_X86_REGS.into()),
             ])),
+            (Self::Result, VmEntry::Hypercall(result)) => {
+                Ok(Answer::Word(HYPERCALL_RESULT_AT, result))
+            }
             (pending, entry) => Err(pending.unanswered(index, entry)),
         }
     }
@@ -110,7 +116,7 @@ impl Pending {
             Self::Bytes { .. } => "bytes",
             Self::MsrRead => "the value of an MSR",
             Self::MsrWrite => "the end of a write to an MSR",
-            Self::Rax => "the result of a hypercall",
+            Self::Rax | Self::Result => "the result of a hypercall",
         }
     }
 }
@@ -148,6 +154,9 @@ mod tests {
         assert_eq!(done, Answer::Word(32, 0));
         let result = answer(Pending::Rax, VmEntry::Hypercall(9));
         assert_eq!(result, Answer::TwoWords([(304, 9), (296, 1)]));
+        // kvm_run: xen.u.hcall.result at 56.
+        let result = answer(Pending::Result, VmEntry::Hypercall(9));
+        assert_eq!(result, Answer::Word(56, 9));
         let read = answer(BYTES, VmEntry::Read(&[1, 2]));
         assert_eq!(read, Answer::Bytes(0x1000, &[1, 2]));
         let nothing = answer(Pending::Nothing, VmEntry::Resume);
@@ -170,6 +179,7 @@ mod tests {
             (Pending::MsrRead, "kkyyk"),
             (Pending::MsrWrite, "ykkyk"),
             (Pending::Rax, "kkkky"),
+            (Pending::Result, "kkkky"),
         ];
         for (pending, row) in drawn {
             for (entry, want) in entries.into_iter().zip(row.chars()) {
@@ -195,7 +205,9 @@ mod tests {
 
     #[test]
     fn new_registers_end_a_hypercall_and_nothing_else() {
-        assert_eq!(Pending::Rax.after_new_registers(), Pending::Nothing);
+        for pending in [Pending::Rax, Pending::Result] {
+            assert_eq!(pending.after_new_registers(), Pending::Nothing);
+        }
         for pending in [BYTES, Pending::MsrRead, Pending::MsrWrite] {
             assert_eq!(pending.after_new_registers(), pending);
         }

@@ -15,6 +15,7 @@ use crate::{
     ApicIds, CpuidLeaf, CpuidPolicy, GuestRam, HypercallTransport, HypervisorLeaves, Kvm, RamRange,
     Vcpu, VcpuError, fd, hypercall, kick,
     memory_slots::{self, VmWithRam},
+    xen_config,
 };
 
 /// The page KVM takes for an identity map, where the processor cannot run real mode by itself.
@@ -154,9 +155,7 @@ impl Vm {
         // Before the interrupt controllers: after them, each slot costs a grace period of some milliseconds.
         let vm = VmWithRam::new(fd, ram).map_err(host("KVM_SET_USER_MEMORY_REGION"))?;
         create_interrupt_controllers(&vm, config.interrupt_controllers)?;
-        if config.hypercalls != HypercallTransport::None {
-            hypercall::hand_over_msr(vm.fd()).map_err(host("handing over the hypercall MSR"))?;
-        }
+        set_up_hypercalls(&vm, config.hypercalls)?;
         let has_local_apic = config.interrupt_controllers != InterruptControllers::None;
         let mut policy = CpuidPolicy::new(config.vcpus);
         policy.apic_ids = config.apic_ids;
@@ -292,6 +291,18 @@ fn create_interrupt_controllers(
             ..kvm_pit_config::default()
         };
         vm.fd().create_pit2(pit).map_err(host("KVM_CREATE_PIT2"))?;
+    }
+    Ok(())
+}
+
+fn set_up_hypercalls(vm: &VmWithRam, transport: HypercallTransport) -> Result<(), VmError> {
+    if transport == HypercallTransport::None {
+        return Ok(());
+    }
+    hypercall::hand_over_msr(vm.fd()).map_err(host("handing over the hypercall MSR"))?;
+    if transport == HypercallTransport::Intercept {
+        let intercepted = xen_config::intercept_hypercalls(vm.fd());
+        intercepted.map_err(host("KVM_XEN_HVM_CONFIG"))?;
     }
     Ok(())
 }

@@ -1,16 +1,24 @@
-//! Hypercalls through the port-I/O page on /dev/kvm: MSR, page, registers.
-#![expect(clippy::unwrap_used, reason = "a test may panic")]
+//! Hypercalls on /dev/kvm, by each transport it has: MSR, page, registers.
+#![expect(
+    clippy::arithmetic_side_effects,
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    reason = "a test may panic"
+)]
 
 mod support;
 
 mod kvm {
+    use std::sync::Arc;
+
     use pvh_abi::Gpa;
     use pvh_entry::{DescriptorTable, EntryState, SegmentAttributes};
     use pvh_hypercall::{
         HYPERCALL_PORT, MSR_READ, PageError, Stub, decode_msr_write, hypercall_page,
     };
     use pvh_kvm::{
-        Caller, GuestRam, HypercallTransport, Kvm, Vcpu, VcpuError, Vm, VmConfig, VmEntry, VmExit,
+        Caller, CpuidLeaf, GuestRam, HypercallTransport, Kvm, Vcpu, VcpuError, Vm, VmConfig,
+        VmEntry, VmError, VmExit,
     };
     use pvh_memory::GuestMemory;
 
@@ -19,19 +27,43 @@ mod kvm {
     const MSR: u32 = 0x4000_0000;
     const PAGE: u64 = 0x5000;
 
-    /// A machine whose hypercalls go through the port.
-    fn guest(code: &[u8]) -> (Vm, Vcpu) {
+    const PORT: HypercallTransport = HypercallTransport::Port {
+        port: HYPERCALL_PORT as u16,
+    };
+
+    /// The transports of this host.
+    fn transports() -> impl Iterator<Item = HypercallTransport> {
+        let kvm = Kvm::open().unwrap();
+        let found = [PORT, HypercallTransport::Intercept]
+            .map(|transport| (transport, kvm.capabilities().missing_for(transport)));
+        found
+            .into_iter()
+            .filter_map(|(transport, missing)| match missing {
+                None => Some(transport),
+                Some(capability) => {
+                    println!("{transport:?} is left out: this host lacks {capability}");
+                    None
+                }
+            })
+    }
+
+    fn guest(transport: HypercallTransport, code: &[u8]) -> (Vm, Vcpu) {
         let mut config = VmConfig::new(1);
-        config.hypercalls = HypercallTransport::Port {
-            port: HYPERCALL_PORT.into(),
-        };
+        config.hypercalls = transport;
         machine(&config, 16 << 20, code)
     }
 
-    fn fill_page(ram: &GuestRam) {
-        let port = HYPERCALL_PORT;
-        ram.write(Gpa(PAGE), &hypercall_page(Stub::PortIo { port }))
-            .unwrap();
+    fn fill_page(vm: &Vm, vcpu: &Vcpu, transport: HypercallTransport) {
+        let is_amd =
+            |leaf: &CpuidLeaf| leaf.function == 0 && leaf.ecx == u32::from_le_bytes(*b"cAMD");
+        let stub = match transport {
+            HypercallTransport::Intercept if vcpu.cpuid().iter().any(is_amd) => Stub::Vmmcall,
+            HypercallTransport::Intercept => Stub::Vmcall,
+            _ => Stub::PortIo {
+                port: HYPERCALL_PORT,
+            },
+        };
+        vm.ram().write(Gpa(PAGE), &hypercall_page(stub)).unwrap();
     }
 
     /// Writes the MSR, calls entry 18, stores each register, calls it again.
@@ -69,13 +101,17 @@ mod kvm {
     #[test]
     #[ignore = "needs /dev/kvm"]
     fn a_32_bit_guest_gets_the_result_in_eax_and_keeps_the_rest() {
-        let (vm, mut vcpu) = guest(CALL_32);
+        transports().for_each(call_from_32_bit);
+    }
+
+    fn call_from_32_bit(transport: HypercallTransport) {
+        let (vm, mut vcpu) = guest(transport, CALL_32);
         let write = VmExit::MsrWrite {
             index: MSR,
             value: PAGE,
         };
         assert_eq!(resume(&mut vcpu), write);
-        fill_page(vm.ram());
+        fill_page(&vm, &vcpu, transport);
         let call = VmExit::Hypercall {
             long_mode: false,
             cpl: 0,
@@ -131,8 +167,12 @@ mod kvm {
     #[test]
     #[ignore = "needs /dev/kvm"]
     fn a_64_bit_guest_gets_the_result_in_rax_and_keeps_the_rest() {
-        let (vm, mut vcpu) = guest(CALL_64);
-        fill_page(vm.ram());
+        transports().for_each(call_from_64_bit);
+    }
+
+    fn call_from_64_bit(transport: HypercallTransport) {
+        let (vm, mut vcpu) = guest(transport, CALL_64);
+        fill_page(&vm, &vcpu, transport);
         let state = long_mode(vm.ram());
         vcpu.set_entry(&state).unwrap();
         let call = |number| VmExit::Hypercall {
@@ -188,8 +228,8 @@ mod kvm {
     ];
 
     /// A guest with a GDT and a handler for #GP; it writes the MSR first if `writes`.
-    fn with_handler(writes: bool) -> (Vm, Vcpu) {
-        let (vm, mut vcpu) = guest(MSR_ACCESS);
+    fn with_handler(transport: HypercallTransport, writes: bool) -> (Vm, Vcpu) {
+        let (vm, mut vcpu) = guest(transport, MSR_ACCESS);
         let put = |at, bytes: &[u8]| vm.ram().write(Gpa(at), bytes).unwrap();
         put(0x3008, &0x00CF_9B00_0000_FFFF_u64.to_le_bytes());
         put(0x3010, &0x00CF_9300_0000_FFFF_u64.to_le_bytes());
@@ -209,56 +249,64 @@ mod kvm {
     #[test]
     #[ignore = "needs /dev/kvm"]
     fn page_index_1_is_gp_at_the_wrmsr() {
-        let (vm, mut vcpu) = with_handler(true);
-        let VmExit::MsrWrite { index: MSR, value } = resume(&mut vcpu) else {
-            panic!("not a write to the MSR");
-        };
-        assert_eq!(value, 0xEE_0000_5001);
-        assert_eq!(decode_msr_write(value), Err(PageError::Index { index: 1 }));
-        let exit = vcpu.run(VmEntry::GeneralProtection).unwrap();
-        assert!(
-            matches!(exit, VmExit::PortOut { port: 0xF5, .. }),
-            "{exit:?}"
-        );
-        assert_eq!(u32_at(&vm, 0x2008), 0, "error code");
-        assert_eq!(u32_at(&vm, 0x200C), CODE + 20, "the WRMSR");
+        for transport in transports() {
+            let (vm, mut vcpu) = with_handler(transport, true);
+            let VmExit::MsrWrite { index: MSR, value } = resume(&mut vcpu) else {
+                panic!("not a write to the MSR");
+            };
+            assert_eq!(value, 0xEE_0000_5001);
+            assert_eq!(decode_msr_write(value), Err(PageError::Index { index: 1 }));
+            let exit = vcpu.run(VmEntry::GeneralProtection).unwrap();
+            assert!(
+                matches!(exit, VmExit::PortOut { port: 0xF5, .. }),
+                "{exit:?}"
+            );
+            assert_eq!(u32_at(&vm, 0x2008), 0, "error code");
+            assert_eq!(u32_at(&vm, 0x200C), CODE + 20, "the WRMSR");
+        }
     }
 
     #[test]
     #[ignore = "needs /dev/kvm"]
     fn a_write_that_is_done_goes_on_behind_the_wrmsr() {
-        let (_vm, mut vcpu) = with_handler(true);
-        assert!(matches!(resume(&mut vcpu), VmExit::MsrWrite { .. }));
-        assert_eq!(resume(&mut vcpu), out(0xF4, 1));
+        for transport in transports() {
+            let (_vm, mut vcpu) = with_handler(transport, true);
+            assert!(matches!(resume(&mut vcpu), VmExit::MsrWrite { .. }));
+            assert_eq!(resume(&mut vcpu), out(0xF4, 1));
+        }
     }
 
     #[test]
     #[ignore = "needs /dev/kvm"]
     fn a_read_of_the_msr_is_0_or_whatever_it_is_answered() {
-        for value in [MSR_READ, 0x1234_5678_9ABC_DEF0] {
-            let (vm, mut vcpu) = with_handler(false);
-            assert_eq!(resume(&mut vcpu), VmExit::MsrRead { index: MSR });
-            let exit = vcpu.run(VmEntry::Msr(value)).unwrap();
-            assert!(matches!(exit, VmExit::PortOut { port: 0xF6, .. }));
-            let [low, high] = [0x2000, 0x2004].map(|at| u64::from(u32_at(&vm, at)));
-            assert_eq!(high << 32 | low, value);
+        for transport in transports() {
+            for value in [MSR_READ, 0x1234_5678_9ABC_DEF0] {
+                let (vm, mut vcpu) = with_handler(transport, false);
+                assert_eq!(resume(&mut vcpu), VmExit::MsrRead { index: MSR });
+                let exit = vcpu.run(VmEntry::Msr(value)).unwrap();
+                assert!(matches!(exit, VmExit::PortOut { port: 0xF6, .. }));
+                let [low, high] = [0x2000, 0x2004].map(|at| u64::from(u32_at(&vm, at)));
+                assert_eq!(high << 32 | low, value);
+            }
         }
     }
 
     #[test]
     #[ignore = "needs /dev/kvm"]
     fn a_read_of_the_msr_can_be_refused() {
-        let (vm, mut vcpu) = with_handler(false);
-        assert_eq!(resume(&mut vcpu), VmExit::MsrRead { index: MSR });
-        let exit = vcpu.run(VmEntry::GeneralProtection).unwrap();
-        assert!(matches!(exit, VmExit::PortOut { port: 0xF5, .. }));
-        assert_eq!(u32_at(&vm, 0x200C), CODE + 24, "the RDMSR");
+        for transport in transports() {
+            let (vm, mut vcpu) = with_handler(transport, false);
+            assert_eq!(resume(&mut vcpu), VmExit::MsrRead { index: MSR });
+            let exit = vcpu.run(VmEntry::GeneralProtection).unwrap();
+            assert!(matches!(exit, VmExit::PortOut { port: 0xF5, .. }));
+            assert_eq!(u32_at(&vm, 0x200C), CODE + 24, "the RDMSR");
+        }
     }
 
     #[test]
     #[ignore = "needs /dev/kvm"]
     fn a_hypercall_takes_its_result_and_nothing_else() {
-        let (_vm, mut vcpu) = guest(&[0xE7, 0xE4, 0xE6, 0xF4]); // out 0xE4, eax; out 0xF4, al
+        let (_vm, mut vcpu) = guest(PORT, &[0xE7, 0xE4, 0xE6, 0xF4]); // out 0xE4, eax; out 0xF4, al
         assert!(matches!(resume(&mut vcpu), VmExit::Hypercall { .. }));
         for entry in [VmEntry::Resume, VmEntry::Msr(0), VmEntry::GeneralProtection] {
             let error = vcpu.run(entry).unwrap_err();
@@ -271,7 +319,7 @@ mod kvm {
     #[test]
     #[ignore = "needs /dev/kvm"]
     fn a_vcpu_that_is_set_up_anew_needs_no_result() {
-        let (_vm, mut vcpu) = guest(&[0xE7, 0xE4, 0xF4, 0xE6, 0xF4]); // ..; hlt; out 0xF4, al
+        let (_vm, mut vcpu) = guest(PORT, &[0xE7, 0xE4, 0xF4, 0xE6, 0xF4]); // ..; hlt; out 0xF4, al
         assert!(matches!(resume(&mut vcpu), VmExit::Hypercall { .. }));
         let mut state = EntryState::pvh(CODE + 3, START_INFO).unwrap();
         state.rax = 9;
@@ -292,9 +340,21 @@ mod kvm {
     #[ignore = "needs /dev/kvm"]
     fn this_host_has_what_the_port_needs() {
         let kvm = Kvm::open().unwrap();
-        let port = HypercallTransport::Port {
-            port: HYPERCALL_PORT.into(),
-        };
-        assert_eq!(kvm.capabilities().missing_for(port), None);
+        assert_eq!(kvm.capabilities().missing_for(PORT), None);
+    }
+
+    #[test]
+    #[ignore = "needs /dev/kvm"]
+    fn an_intercept_is_refused_by_name_on_a_host_that_cannot() {
+        let kvm = Kvm::open().unwrap();
+        let mut config = VmConfig::new(1);
+        config.hypercalls = HypercallTransport::Intercept;
+        let vm = Vm::new(&kvm, &config, Arc::new(GuestRam::new(1 << 20).unwrap()));
+        match kvm.capabilities().missing_for(config.hypercalls) {
+            None => drop(vm.unwrap()),
+            Some(missing) => assert!(
+                matches!(vm, Err(VmError::Capability { capability }) if capability == missing)
+            ),
+        }
     }
 }
