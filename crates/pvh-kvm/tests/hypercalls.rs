@@ -303,28 +303,61 @@ mod kvm {
         }
     }
 
+    /// Calls entry 18; port 0xF5 is for who comes in behind.
+    #[rustfmt::skip]
+    const CALL_ONCE: &[u8] = &[
+        0xBC, 0x00, 0x80, 0, 0,             // mov esp, 0x8000
+        0xB8, 0x40, 0x52, 0, 0,             // mov eax, 0x5240
+        0xFF, 0xD0,                         // call eax
+        0xE6, 0xF4,                         // out 0xF4, al
+        0xE6, 0xF5,                         // out 0xF5, al
+    ];
+
+    /// A guest that has just made its call.
+    fn calling(transport: HypercallTransport) -> (Vm, Vcpu) {
+        let (vm, mut vcpu) = guest(transport, CALL_ONCE);
+        fill_page(&vm, &vcpu, transport);
+        let exit = resume(&mut vcpu);
+        assert!(matches!(exit, VmExit::Hypercall { number: 18, .. }));
+        (vm, vcpu)
+    }
+
     #[test]
     #[ignore = "needs /dev/kvm"]
     fn a_hypercall_takes_its_result_and_nothing_else() {
-        let (_vm, mut vcpu) = guest(PORT, &[0xE7, 0xE4, 0xE6, 0xF4]); // out 0xE4, eax; out 0xF4, al
-        assert!(matches!(resume(&mut vcpu), VmExit::Hypercall { .. }));
-        for entry in [VmEntry::Resume, VmEntry::Msr(0), VmEntry::GeneralProtection] {
-            let error = vcpu.run(entry).unwrap_err();
-            assert!(matches!(error, VcpuError::AnswerKind { .. }), "{error}");
+        for transport in transports() {
+            let (_vm, mut vcpu) = calling(transport);
+            for entry in [VmEntry::Resume, VmEntry::Msr(0), VmEntry::GeneralProtection] {
+                let error = vcpu.run(entry).unwrap_err();
+                assert!(matches!(error, VcpuError::AnswerKind { .. }), "{error}");
+            }
+            let exit = vcpu.run(VmEntry::Hypercall(3)).unwrap();
+            assert_eq!(exit, out(0xF4, 3));
         }
-        let exit = vcpu.run(VmEntry::Hypercall(3)).unwrap();
-        assert_eq!(exit, out(0xF4, 3));
+    }
+
+    #[test]
+    #[ignore = "needs /dev/kvm"]
+    fn a_result_is_not_lost_to_a_kick() {
+        for transport in transports() {
+            let (_vm, mut vcpu) = calling(transport);
+            vcpu.kicker().kick().unwrap();
+            let exit = vcpu.run(VmEntry::Hypercall(3)).unwrap();
+            assert_eq!(exit, VmExit::Interrupted);
+            assert_eq!(resume(&mut vcpu), out(0xF4, 3));
+        }
     }
 
     #[test]
     #[ignore = "needs /dev/kvm"]
     fn a_vcpu_that_is_set_up_anew_needs_no_result() {
-        let (_vm, mut vcpu) = guest(PORT, &[0xE7, 0xE4, 0xF4, 0xE6, 0xF4]); // ..; hlt; out 0xF4, al
-        assert!(matches!(resume(&mut vcpu), VmExit::Hypercall { .. }));
-        let mut state = EntryState::pvh(CODE + 3, START_INFO).unwrap();
-        state.rax = 9;
-        vcpu.set_entry(&state).unwrap();
-        assert_eq!(resume(&mut vcpu), out(0xF4, 9));
+        for transport in transports() {
+            let (_vm, mut vcpu) = calling(transport);
+            let mut state = EntryState::pvh(CODE + 14, START_INFO).unwrap();
+            state.rax = 9;
+            vcpu.set_entry(&state).unwrap();
+            assert_eq!(resume(&mut vcpu), out(0xF5, 9));
+        }
     }
 
     #[test]
