@@ -80,7 +80,7 @@ impl GrantTable {
     ///
     /// # Errors
     ///
-    /// `EINVAL` for an index past the largest table, and for a frame that is not RAM; the table has grown then.
+    /// `EINVAL` for an index past the largest table; `EINVAL` for a frame that is not RAM, and the table has grown then.
     pub fn map_frame<M: GuestMemory + ?Sized>(
         &mut self,
         memory: &M,
@@ -93,11 +93,11 @@ impl GrantTable {
         }
         self.grow(index.saturating_add(1));
         let at = usable_frame(memory, gfn).ok_or(Errno::EINVAL)?;
-        for (other, frame) in (0_u32..).zip(&mut self.frames) {
-            if other != index && frame.place() == Some(at) {
-                frame.unmap(memory);
-            }
+        let frame = self.frames.get(index as usize);
+        if frame.and_then(Frame::place) == Some(at) {
+            return Ok(()); // a copy onto itself could undo what another vCPU writes meanwhile
         }
+        self.unmap_frame(memory, gfn);
         let frame = self.frames.get_mut(index as usize);
         frame.ok_or(Errno::EINVAL)?.map(memory, at)
     }

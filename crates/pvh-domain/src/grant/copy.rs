@@ -55,7 +55,7 @@ impl GrantTable {
         let source_owner = self.owner(source)?;
         let dest_owner = self.owner(dest)?;
         let from = self.claim(memory, source_owner, source.place, Use::Read)?;
-        let to = self.claim(memory, dest_owner, dest.place, second_use(source, dest));
+        let to = self.claim(memory, dest_owner, dest.place, Use::Write);
         let done = to.and_then(|to| {
             let from_at = start(from.at, source.offset, len_bytes)?;
             let to_at = start(to.at, dest.offset, len_bytes)?;
@@ -142,11 +142,10 @@ impl GrantTable {
         let is_allowed = match used {
             Use::Read => is_open,
             Use::Write => is_open && word & READ_ONLY == 0,
-            Use::WriteToo => word & READ_ONLY == 0,
         };
         let marks = match used {
             Use::Read => READING,
-            Use::Write | Use::WriteToo => READING | WRITING,
+            Use::Write => READING | WRITING,
         };
         is_allowed
             .then_some(word | marks)
@@ -159,15 +158,6 @@ impl GrantTable {
 enum Use {
     Read,
     Write,
-    /// To write what is being read already by the same entry: that it lets the caller in has been seen.
-    WriteToo,
-}
-
-fn second_use(source: &CopySide, dest: &CopySide) -> Use {
-    match (source.place, dest.place) {
-        (Place::Grant(first), Place::Grant(second)) if first == second => Use::WriteToo,
-        _ => Use::Write,
-    }
 }
 
 /// A page that a copy may use, and the entry that is marked for that use.
@@ -189,7 +179,6 @@ fn unmark<M: GuestMemory + ?Sized>(memory: &M, entry: Spot<'_>, used: Use) {
     let marks = match used {
         Use::Read => READING,
         Use::Write => READING | WRITING,
-        Use::WriteToo => WRITING,
     };
     entry.word(memory, WordOp::And(!marks));
 }

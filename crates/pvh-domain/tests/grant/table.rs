@@ -2,7 +2,7 @@
 
 use pvh_abi::{DomId, Errno, Gpa, grant::GrantStatus};
 use pvh_domain::grant::{CONSOLE_REFERENCE, GrantTable, TableSize, XENSTORE_REFERENCE};
-use pvh_memory::{GuestMemory, VecMemory};
+use pvh_memory::{GuestMemory, MemoryError, VecMemory, WordOp};
 
 const ME: DomId = DomId(5);
 const SELF: DomId = DomId(0x7ff0);
@@ -53,6 +53,7 @@ fn the_reserved_entries_permit_domain_0_the_rings() {
 fn the_table_begins_with_one_frame_and_grows_to_the_highest_index() {
     let memory = memory();
     let mut table = GrantTable::new(ME, 64);
+    assert_eq!(table.map_frame(&memory, 64, 2), Err(EINVAL));
     assert_eq!(size(&table), (1, 64));
     assert_eq!(table.map_frame(&memory, 3, 2), Ok(()));
     assert_eq!(size(&table), (4, 64));
@@ -96,6 +97,44 @@ fn a_frame_takes_along_what_it_holds() {
     memory.write(Gpa(0x4ff8), &[0; 8]).unwrap();
     table.map_frame(&memory, 0, 5).unwrap();
     assert_eq!(bytes(&memory, 0x5ff8), [7; 8]);
+}
+
+#[test]
+fn a_frame_mapped_again_where_it_is_stays_as_it_is() {
+    let memory = memory();
+    let mut table = GrantTable::new(ME, 64);
+    table.map_frame(&memory, 0, 3).unwrap();
+    memory.write(Gpa(0x3000), &[7; 8]).unwrap();
+    let again = NoWrites(&memory);
+    assert_eq!(table.map_frame(&again, 0, 3), Ok(()));
+    assert_eq!(table.map_frame(&again, 0, 4), Err(EINVAL), "to be copied");
+    assert_eq!(bytes(&memory, 0x3000), [7; 8]);
+}
+
+/// Memory that cannot be written.
+struct NoWrites<'memory>(&'memory VecMemory);
+
+impl GuestMemory for NoWrites<'_> {
+    fn is_ram(&self, at: Gpa, len_bytes: u64) -> bool {
+        self.0.is_ram(at, len_bytes)
+    }
+
+    fn read(&self, at: Gpa, buf: &mut [u8]) -> Result<(), MemoryError> {
+        self.0.read(at, buf)
+    }
+
+    fn write(&self, at: Gpa, bytes: &[u8]) -> Result<(), MemoryError> {
+        let len_bytes = bytes.len() as u64;
+        Err(MemoryError::NotRam { at, len_bytes })
+    }
+
+    fn atomic_u32(&self, at: Gpa, op: WordOp<u32>) -> Result<u32, MemoryError> {
+        self.0.atomic_u32(at, op)
+    }
+
+    fn atomic_u64(&self, at: Gpa, op: WordOp<u64>) -> Result<u64, MemoryError> {
+        self.0.atomic_u64(at, op)
+    }
 }
 
 #[test]

@@ -208,6 +208,16 @@ fn a_task_state_segment_that_cannot_be_crashes_the_guest() {
 }
 
 #[test]
+fn only_the_callback_has_effects_when_it_is_set() {
+    for index in [2, 15, 18, 34, 36, 37] {
+        let mut effects = Vec::new();
+        let param = HvmParam(index);
+        let done = state().set_param(SELF, param, good_value(index), &mut effects);
+        assert_eq!((done, effects), (Ok(()), vec![]), "{index}");
+    }
+}
+
+#[test]
 fn both_task_state_segments_are_one() {
     let mut state = state();
     set(&mut state, 15, 0xffff_f000).unwrap();
