@@ -82,12 +82,17 @@ fn is_in(mask: u64, signal: Signal) -> bool {
     mask.checked_shr(bit).is_some_and(|rest| rest & 1 != 0)
 }
 
-/// What is read from the descriptor: four that end the machine, stop, and continue.
-const HANDLED: [Signal; 6] = [
+/// What is read from the descriptor: stop, continue, and those that would end the process without a word.
+const HANDLED: [Signal; 11] = [
     Signal::SIGINT,
     Signal::SIGTERM,
     Signal::SIGHUP,
     Signal::SIGQUIT,
+    Signal::SIGUSR1,
+    Signal::SIGUSR2,
+    Signal::SIGALRM,
+    Signal::SIGXCPU,
+    Signal::SIGXFSZ,
     Signal::SIGTSTP,
     Signal::SIGCONT,
 ];
