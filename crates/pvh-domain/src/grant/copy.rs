@@ -138,7 +138,8 @@ impl GrantTable {
     }
 
     fn marked(&self, word: u32, used: Use) -> Result<u32, GrantStatus> {
-        let is_open = word & TYPE == u32::from(PERMIT_ACCESS) && word >> 16 == self.domain.0.into();
+        let is_open =
+            word & TYPE == u32::from(PERMIT_ACCESS) && word >> 16 == u32::from(self.domain.0);
         let is_allowed = match used {
             Use::Read => is_open,
             Use::Write => is_open && word & READ_ONLY == 0,
