@@ -41,8 +41,9 @@ mod tests {
             let (dir, kernel) = obedient();
             let pty = openpty(None, None).unwrap();
             let before = tcgetattr(&pty.slave).unwrap();
-            let mut child = Command::new("setsid")
-                .arg("--ctty")
+            // Whoever runs the tests may ignore signals (nohup does), and pvh-vmm would go on ignoring them.
+            let mut child = Command::new("env")
+                .args(["--default-signal", "setsid", "--ctty"])
                 .arg(assert_cmd::cargo::cargo_bin("pvh-vmm"))
                 .arg("run")
                 .arg(kernel)
