@@ -1,6 +1,10 @@
 //! Exit codes, and the one line that goes with a failure.
 
-use std::{error::Error, fmt};
+use std::{
+    error::Error,
+    fmt,
+    io::{self, Write},
+};
 
 use pvh_kvm::{RamError, VmError};
 use pvh_loader::{commit::CommitError, plan::PlanError};
@@ -100,14 +104,25 @@ impl RunError {
     pub(crate) fn line(&self, config: &RunConfig) -> String {
         let module = self.module().and_then(|index| config.modules.get(index));
         let file = module.map(|module| format!("{}: ", module.path.display()));
-        let fix = self.fix().map(|fix| format!("; {fix}"));
-        format!(
-            "{}{}{}",
-            file.unwrap_or_default(),
-            Chain(self),
-            fix.unwrap_or_default()
-        )
+        format!("{}{}", file.unwrap_or_default(), sentence(self, self.fix()))
     }
+}
+
+/// An error with what caused it, and the way out.
+pub(crate) fn sentence(error: &dyn Error, fix: Option<impl fmt::Display>) -> String {
+    let fix = fix.map(|fix| format!("; {fix}")).unwrap_or_default();
+    format!("{}{fix}", Chain(error))
+}
+
+/// Tells the user something in one line.
+pub(crate) fn complain(line: &str) {
+    complain_at_length(&Printable(line));
+}
+
+/// Tells the user something that has lines of its own.
+pub(crate) fn complain_at_length(text: &dyn fmt::Display) {
+    // Nobody is left to be told that standard error is gone.
+    let _ = writeln!(io::stderr(), "pvh-vmm: {text}");
 }
 
 /// A text in which no control character is left: a file's name may hold any.

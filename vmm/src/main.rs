@@ -16,15 +16,13 @@ mod signals;
 mod size;
 mod terminal;
 
-use std::{
-    io::{self, Write},
-    process::ExitCode,
-};
+use std::process::ExitCode;
 
 use clap::Parser;
 
 use args::{Arguments, Command};
 use config::RunConfig;
+use exit::{complain, complain_at_length};
 use run::{Outcome, run};
 
 fn main() -> ExitCode {
@@ -39,18 +37,13 @@ fn boot(config: &RunConfig) -> u8 {
     match run(config) {
         Ok(outcome) => {
             if let Outcome::Crashed(crash) = &outcome {
-                complain(&format!("the guest has crashed: {crash}"));
+                complain_at_length(&format_args!("the guest has crashed: {crash}"));
             }
             outcome.exit_code()
         }
         Err(error) => {
-            complain(&exit::Printable(&error.line(config)).to_string());
+            complain(&error.line(config));
             error.exit_code()
         }
     }
-}
-
-fn complain(text: &str) {
-    // Nobody is left to be told that standard error is gone.
-    let _ = writeln!(io::stderr(), "pvh-vmm: {text}");
 }

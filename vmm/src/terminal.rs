@@ -1,7 +1,7 @@
 //! The user's terminal in raw mode, and as it was on every way out.
 //!
-//! What was found is kept in a static, so that the panic hook can put it back as well: with
-//! `panic = "abort"` no destructor runs.
+//! What was found is kept in a static, so that the panic hook can put it back as well, before it prints: a
+//! panic of another thread runs no destructor of this one.
 
 use std::{
     io, panic,

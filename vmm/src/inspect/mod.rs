@@ -12,7 +12,7 @@ use pvh_loader::{
 
 use crate::{
     args::InspectArguments,
-    exit::{Chain, HOST, Printable, REFUSED, SUCCESS},
+    exit::{HOST, Printable, REFUSED, SUCCESS, complain, sentence},
 };
 
 /// Prints the report of a file and returns the exit code.
@@ -44,11 +44,7 @@ fn unreadable(name: &str, error: &ImageError, as_json: bool) -> u8 {
     if as_json {
         print(&json::unreadable(name, error).to_string(), REFUSED);
     }
-    let fix = error
-        .fix()
-        .map(|fix| format!("; {fix}"))
-        .unwrap_or_default();
-    complain(&format!("{name}: {}{fix}", Chain(error)));
+    complain(&format!("{name}: {}", sentence(error, error.fix())));
     REFUSED
 }
 
@@ -57,12 +53,7 @@ fn why(report: &Report) -> String {
     let Some(why) = report.verdict.why() else {
         return String::new();
     };
-    let fix = report
-        .verdict
-        .fix()
-        .map(|fix| format!("; {fix}"))
-        .unwrap_or_default();
-    format!("{}{fix}", Chain(&why))
+    sentence(&why, report.verdict.fix())
 }
 
 /// Prints to standard output and returns `code`; a reader that has gone is none of our business, output that is lost is.
@@ -74,8 +65,4 @@ fn print(page: &str, code: u8) -> u8 {
         }
         _ => code,
     }
-}
-
-fn complain(line: &str) {
-    let _ = writeln!(io::stderr(), "pvh-vmm: {}", Printable(line));
 }
