@@ -127,8 +127,9 @@ impl EntryState {
         })
     }
 
-    /// Every field 0: what a field keeps unless it is given a value.
-    const ZERO: Self = Self {
+    /// Every field 0: what a state is built over, so that only what differs is named. It is no state a vCPU
+    /// can run in.
+    pub const ZERO: Self = Self {
         rax: 0,
         rbx: 0,
         rcx: 0,

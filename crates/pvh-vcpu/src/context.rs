@@ -1,5 +1,5 @@
 use pvh_abi::vcpu::{VcpuHvmContext, VcpuHvmMode, VcpuHvmX86_32, VcpuHvmX86_64};
-use pvh_entry::{DescriptorTable, EntryState, Segment, SegmentAttributes};
+use pvh_entry::{EntryState, Segment, SegmentAttributes};
 use zerocopy::FromBytes;
 
 use crate::{ContextError, segments::Segments};
@@ -231,29 +231,8 @@ fn is_canonical(address: u64) -> bool {
 
 /// The registers of a vCPU as Xen creates it; the structure's fields are then put over it.
 pub(crate) const CREATED: EntryState = EntryState {
-    rax: 0,
-    rbx: 0,
-    rcx: 0,
-    rdx: 0,
-    rsi: 0,
-    rdi: 0,
-    rsp: 0,
-    rbp: 0,
-    r8: 0,
-    r9: 0,
-    r10: 0,
-    r11: 0,
-    r12: 0,
-    r13: 0,
-    r14: 0,
-    r15: 0,
-    rip: 0,
     rflags: RFLAGS_FIXED,
     cr0: CR0_ET,
-    cr2: 0,
-    cr3: 0,
-    cr4: 0,
-    efer: 0,
     cs: Segment::FLAT_CODE_32,
     ds: Segment::FLAT_DATA_32,
     es: Segment::FLAT_DATA_32,
@@ -262,15 +241,12 @@ pub(crate) const CREATED: EntryState = EntryState {
     ss: Segment::FLAT_DATA_32,
     tr: Segment::TSS_32,
     ldtr: Segment {
-        selector: 0,
-        base: 0,
-        limit: 0,
         attributes: SegmentAttributes::LDT,
+        ..Segment::UNUSABLE
     },
-    gdtr: DescriptorTable { base: 0, limit: 0 },
-    idtr: DescriptorTable { base: 0, limit: 0 },
     dr6: 0xffff_0ff0,
     dr7: 0x400,
+    ..EntryState::ZERO
 };
 
 const CR0_PE: u64 = 1;
