@@ -1,12 +1,41 @@
-//! Mapping a file range over guest RAM.
-// UNSAFETY: `mmap` with MAP_FIXED replaces pages of a mapping of ours; no safe wrapper offers that.
-#![expect(unsafe_code, reason = "mmap with MAP_FIXED over a mapping of ours")]
+//! Mapping a file range over guest RAM, and giving the pages back.
+// UNSAFETY: `mmap` with MAP_FIXED replaces pages of a mapping of ours, `madvise` drops what they hold; no safe
+// wrapper offers either.
+#![expect(
+    unsafe_code,
+    reason = "mmap with MAP_FIXED and madvise over a mapping of ours"
+)]
 
-use std::{fs::File, io, os::fd::AsRawFd};
+use std::{
+    fs::File,
+    io,
+    os::fd::AsRawFd,
+    sync::{Mutex, PoisonError},
+};
 
 use pvh_abi::{Gpa, address::PAGE_SIZE};
 use pvh_memory::{FileRange, MapError};
 use vm_memory::MmapRegion;
+
+/// The ranges of guest RAM that files have been mapped over.
+#[derive(Debug, Default)]
+pub(crate) struct FilePages(Mutex<Vec<(u64, u64)>>);
+
+impl FilePages {
+    /// Notes that a file was mapped over `len_bytes` at `at`.
+    pub(crate) fn add(&self, at: Gpa, len_bytes: u64) {
+        let end = at.0.saturating_add(len_bytes);
+        let mut ranges = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        ranges.push((at.0, end));
+    }
+
+    /// Tells whether a file may be mapped in some page of a range.
+    pub(crate) fn meet(&self, at: Gpa, len_bytes: u64) -> bool {
+        let end = at.0.saturating_add(len_bytes);
+        let ranges = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        ranges.iter().any(|&(from, to)| from < end && at.0 < to)
+    }
+}
 
 /// Checks what can be known of a file range before RAM is looked at.
 pub(crate) fn check(at: Gpa, range: FileRange<'_>) -> Result<(), MapError> {
@@ -62,10 +91,29 @@ pub(crate) fn over(mapping: &MmapRegion, offset: usize, range: FileRange<'_>) ->
     Ok(())
 }
 
-/// Puts zeroed pages where a mapping has failed, for the host may have left a hole there.
+/// Has the whole pages of anonymous memory from `offset` on read as zeros, without touching them.
+///
+/// A private mapping of a file would show the file again instead: that takes [`give_back`].
+pub(crate) fn drop_pages(mapping: &MmapRegion, offset: usize, len: usize) -> io::Result<()> {
+    let end = offset.checked_add(len);
+    if end.is_none_or(|end| end > mapping.size()) {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    let start = mapping.as_ptr().wrapping_add(offset);
+    // SAFETY: MADV_DONTNEED demands that the pages are ours to drop: they lie inside `mapping`, by the test above,
+    // which is borrowed and so stays mapped. They stay readable and writable. Rust holds no reference into
+    // them: guest memory is only accessed through volatile slices and atomics.
+    let dropped = unsafe { libc::madvise(start.cast(), len, libc::MADV_DONTNEED) };
+    if dropped != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}
+
+/// Puts zeroed pages in place of mapped ones, or where a mapping has failed: the host may have left a hole there.
 ///
 /// It ends the process when the host refuses: guest memory with a hole must not be touched again.
-fn give_back(mapping: &MmapRegion, offset: usize, len: usize) {
+pub(crate) fn give_back(mapping: &MmapRegion, offset: usize, len: usize) {
     let start = mapping.as_ptr().wrapping_add(offset);
     // SAFETY: as in `over`, whose test of `offset` and `len` holds here: the pages replaced, or the hole
     // that is left of them, lie inside `mapping`, which is borrowed. They are readable and writable afterwards.

@@ -2,11 +2,15 @@
 
 use std::{fmt, io, sync::Arc};
 
-use pvh_abi::Gpa;
+use pvh_abi::{Gpa, address::PAGE_SIZE};
 use pvh_memory::{FileRange, GuestMemory, MapError, MemoryError, VmMemory, WordOp};
 use vm_memory::{GuestAddress, GuestRegionMmap, MmapRegion, mmap::MmapRegionError};
 
-use crate::{RamError, RamRange, host_cpu, map_file, ram_layout};
+use crate::{
+    RamError, RamRange, host_cpu,
+    map_file::{self, FilePages},
+    ram_layout,
+};
 
 /// The RAM of a guest: anonymous memory of which only touched pages cost anything.
 ///
@@ -17,6 +21,7 @@ use crate::{RamError, RamRange, host_cpu, map_file, ram_layout};
 pub struct GuestRam {
     regions: Vec<(RamRange, Arc<GuestRegionMmap>)>,
     memory: VmMemory<Arc<GuestRegionMmap>>,
+    file_pages: FilePages,
 }
 
 impl GuestRam {
@@ -42,7 +47,11 @@ impl GuestRam {
             .map(|range| Ok((range, Arc::new(map_range(range)?))));
         let regions = regions.collect::<Result<Vec<_>, RamError>>()?;
         let memory = VmMemory::new(regions.iter().map(|(_, region)| Arc::clone(region)));
-        Ok(Self { regions, memory })
+        Ok(Self {
+            regions,
+            memory,
+            file_pages: FilePages::default(),
+        })
     }
 
     /// Returns the RAM ranges in ascending order: one, or two where RAM goes on above 4 GiB.
@@ -63,6 +72,23 @@ impl GuestRam {
         self.regions
             .iter()
             .map(|(range, region)| (*range, region.as_ptr().addr() as u64))
+    }
+
+    /// Has whole pages read as zeros again, without touching them; tells whether it could.
+    ///
+    /// The pages must lie in one range of RAM.
+    pub(crate) fn renew(&self, at: Gpa, len_bytes: u64) -> bool {
+        let Some((mapping, offset)) = self.locate(at, len_bytes) else {
+            return false;
+        };
+        let Ok(len) = usize::try_from(len_bytes) else {
+            return false;
+        };
+        if self.file_pages.meet(at, len_bytes) {
+            map_file::give_back(mapping, offset, len);
+            return true;
+        }
+        map_file::drop_pages(mapping, offset, len).is_ok()
     }
 
     /// Returns the mapping that holds the whole range and the offset of its first byte there.
@@ -120,6 +146,28 @@ impl GuestMemory for GuestRam {
         self.memory.atomic_u64(at, op)
     }
 
+    /// Whole pages are given back to the host: they cost nothing until they are touched.
+    fn zero(&self, at: Gpa, len_bytes: u64) -> Result<(), MemoryError> {
+        let not_ram = MemoryError::NotRam { at, len_bytes };
+        if !self.memory.is_ram(at, len_bytes) {
+            return Err(not_ram);
+        }
+        let end = at.checked_add(len_bytes).ok_or(not_ram)?;
+        let last = Gpa(end.0 & !(PAGE_SIZE - 1));
+        let pages = at
+            .checked_align_up(PAGE_SIZE)
+            .and_then(|first| Some((first, last.checked_offset_from(first)?)));
+        match pages {
+            Some((first, pages_bytes)) if pages_bytes > 0 && self.renew(first, pages_bytes) => {
+                let before = first.checked_offset_from(at).unwrap_or(0);
+                self.memory.zero(at, before)?;
+                let after = end.checked_offset_from(last).unwrap_or(0);
+                self.memory.zero(last, after)
+            }
+            _ => self.memory.zero(at, len_bytes),
+        }
+    }
+
     /// Maps the range by `mmap(MAP_FIXED | MAP_PRIVATE)` over the RAM there.
     ///
     /// The range must lie within a regular file, up to the end of its last page. Should the file be
@@ -134,6 +182,7 @@ impl GuestMemory for GuestRam {
             at,
             len_bytes: range.len_bytes,
         })?;
+        self.file_pages.add(at, range.len_bytes);
         map_file::over(mapping, offset, range).map_err(|source| MapError::Host { at, source })
     }
 }

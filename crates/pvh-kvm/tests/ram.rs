@@ -150,6 +150,21 @@ mod mapped_files {
     }
 
     #[test]
+    fn zeros_over_a_mapped_file_are_zeros_and_leave_the_file_alone() {
+        let file = file();
+        let ram = GuestRam::new(0x10000).unwrap();
+        ram.map_file(Gpa(0x1000), range(&file, 0, 0x4000)).unwrap();
+        ram.write(Gpa(0x2000), b"guest").unwrap();
+        ram.zero(Gpa(0x1800), 0x2000).unwrap();
+        let bytes = [0x17FF, 0x1800, 0x2000, 0x37FF, 0x3800].map(|at| byte(&ram, at));
+        assert_eq!(bytes, [1, 0, 0, 0, 3]);
+        ram.write(Gpa(0x2000), b"again").unwrap();
+        assert_eq!(byte(&ram, 0x2000), b'a');
+        ram.map_file(Gpa(0x2000), range(&file, 0, 0x1000)).unwrap();
+        assert_eq!(byte(&ram, 0x2000), 1);
+    }
+
+    #[test]
     fn an_empty_range_maps_nothing() {
         let ram = GuestRam::new(0x1000).unwrap();
         ram.map_file(Gpa(0), range(&file(), 0x1000, 0)).unwrap();
@@ -181,6 +196,41 @@ mod cost {
         // Other tests run beside this one and touch little.
         let grown = resident_kib().saturating_sub(before);
         assert!(grown < 32 << 10, "{grown} KiB became resident");
+    }
+
+    #[test]
+    fn zeros_are_not_touched_and_give_pages_back() {
+        let ram = GuestRam::new(256 << 20).unwrap();
+        ram.write(Gpa(0x1000), &vec![1; 64 << 20]).unwrap();
+        let before = resident_kib();
+        ram.zero(Gpa(0), 256 << 20).unwrap();
+        let given_back = before.saturating_sub(resident_kib());
+        assert!(given_back > 32 << 10, "{given_back} KiB were given back");
+        let mut byte = [1];
+        ram.read(Gpa(0x1000), &mut byte).unwrap();
+        assert_eq!(byte, [0]);
+    }
+
+    #[test]
+    fn zeros_that_are_no_whole_pages_are_exact() {
+        let ram = GuestRam::new(0x10000).unwrap();
+        for (at, len) in [
+            (0x1800, 0x100),
+            (0x1FFF, 2),
+            (0x1FFF, 0x1001),
+            (0x1001, 0x2FFE),
+        ] {
+            ram.write(Gpa(0x1000), &[7; 0x4000]).unwrap();
+            ram.zero(Gpa(at), len).unwrap();
+            let mut bytes = [0; 0x4000];
+            ram.read(Gpa(0x1000), &mut bytes).unwrap();
+            let zeros = |index: usize| (at..at + len).contains(&(index as u64 + 0x1000));
+            let exact = bytes
+                .iter()
+                .enumerate()
+                .all(|(index, &byte)| (byte == 0) == zeros(index));
+            assert!(exact, "{len:#x} at {at:#x}");
+        }
     }
 
     #[test]
