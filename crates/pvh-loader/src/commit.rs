@@ -1,145 +1,76 @@
 //! Does what a plan says.
 
-use std::{fs::File, io, os::unix::fs::FileExt};
+use std::{
+    fs::File,
+    os::{fd::AsFd, unix::fs::FileExt},
+};
 
-use pvh_abi::Gpa;
-use pvh_entry::{EntryError, EntryState};
-use pvh_memory::{GuestMemory, MemoryError};
-use pvh_start_info::BuildError;
+use pvh_entry::EntryState;
+use pvh_memory::GuestMemory;
 
+pub use self::error::CommitError;
+use self::writer::{Origin, Writer};
 use crate::{
-    Image, ImageError,
-    layout::GuestRange,
+    Image,
     plan::{Boot, LoadPlan, ModuleData, ModuleSource, Write, WriteKind, pages},
 };
+
+mod error;
+mod writer;
+
+/// How the bytes of files get into guest memory.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum Method {
+    /// They are read and written.
+    Copy,
+    /// Whole pages are mapped, private and copy-on-write ([`GuestMemory::map_file`]); the rest is copied, and
+    /// everything where the memory cannot map, or the bytes are not in a file as they are.
+    ///
+    /// This is no snapshot: a page that the guest has not written to follows later changes of the file, and is lost when
+    /// the file is cut short. Then an access from this process raises SIGBUS, and one of the guest's ends the run of its
+    /// vCPU. Take it for files that nobody changes in place; to replace one by renaming is harmless.
+    Map,
+}
 
 /// A guest that is loaded and can be started.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Loaded {
     /// The registers the boot vCPU starts with.
     pub entry: EntryState,
-    /// How many bytes of guest memory were written.
+    /// How many bytes of guest memory were written, zeros among them.
     pub written_bytes: u64,
+    /// How many bytes were mapped from files instead.
+    pub mapped_bytes: u64,
 }
 
-/// Why a plan was not carried out.
+/// Writes everything `plan` says into `memory`; [`commit_by`] can map it instead.
 ///
-/// Only [`CommitError::ReadImage`], [`CommitError::ReadModule`] and [`CommitError::Memory`] can come after
-/// the first write; [`CommitError::memory_untouched`] tells. Then throw the guest memory away.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum CommitError {
-    /// The plan was made for another image or another boot.
-    #[error("the plan is not for this image and boot: {what} ({range})")]
-    Mismatch {
-        /// The write that does not match.
-        what: WriteKind,
-        /// Where it would go.
-        range: GuestRange,
-    },
-    /// The plan has no start info, or not as many modules as the boot.
-    #[error("the plan is not for this image and boot: it is not complete")]
-    Incomplete,
-    /// Two writes of the plan overlap.
-    #[error("the plan writes twice at {at}: {first} and {second}")]
-    Overlap {
-        /// The first byte of both.
-        at: Gpa,
-        /// The write that begins lower.
-        first: WriteKind,
-        /// The other.
-        second: WriteKind,
-    },
-    /// The memory map says RAM where the guest memory has none.
-    #[error("{what}: {range} is not all RAM of this guest memory")]
-    NotRam {
-        /// What would go there.
-        what: WriteKind,
-        /// Where.
-        range: GuestRange,
-    },
-    /// The start info cannot be built.
-    #[error("the start info cannot be built")]
-    StartInfo(#[source] BuildError),
-    /// There is no entry state for the plan.
-    #[error("the guest cannot be entered")]
-    Entry(#[source] EntryError),
-    /// A module's file is not as long any more as it was when it was opened.
-    #[error("module {index} was {expected_bytes} bytes long, and is {found_bytes} bytes now")]
-    ModuleChanged {
-        /// Which module.
-        index: usize,
-        /// Its length when it was opened.
-        expected_bytes: u64,
-        /// Its length now.
-        found_bytes: u64,
-    },
-    /// A module's file cannot be looked at.
-    #[error("module {index} cannot be looked at")]
-    Module {
-        /// Which module.
-        index: usize,
-        /// The host's reason.
-        #[source]
-        source: io::Error,
-    },
-    /// The image's file is shorter now than its headers say.
-    #[error("the image has become shorter")]
-    ImageChanged(#[source] ImageError),
-    /// The image could not be read, though it could be a moment ago.
-    #[error("segment {index} cannot be read")]
-    ReadImage {
-        /// Which segment.
-        index: usize,
-        /// The reason.
-        #[source]
-        source: ImageError,
-    },
-    /// A module could not be read, though its length was right a moment ago.
-    #[error("module {index} cannot be read at offset {offset:#x}")]
-    ReadModule {
-        /// Which module.
-        index: usize,
-        /// Where in its file.
-        offset: u64,
-        /// The host's reason.
-        #[source]
-        source: io::Error,
-    },
-    /// The guest memory refused a write, though it had said that RAM is there.
-    #[error("{what}: the guest memory refuses it")]
-    Memory {
-        /// What was being written.
-        what: WriteKind,
-        /// The reason.
-        #[source]
-        source: MemoryError,
-    },
+/// # Errors
+///
+/// As [`commit_by`].
+pub fn commit<M: GuestMemory + ?Sized>(
+    plan: &LoadPlan,
+    image: &Image,
+    boot: &Boot,
+    memory: &M,
+) -> Result<Loaded, CommitError> {
+    commit_by(Method::Copy, plan, image, boot, memory)
 }
 
-impl CommitError {
-    /// Tells whether nothing has been written.
-    #[must_use]
-    pub const fn memory_untouched(&self) -> bool {
-        !matches!(
-            self,
-            Self::ReadImage { .. } | Self::ReadModule { .. } | Self::Memory { .. }
-        )
-    }
-}
-
-/// Writes everything `plan` says into `memory`.
+/// Puts everything `plan` says into `memory`.
 ///
 /// Everything that can be known beforehand is checked before the first write: that the plan belongs to
 /// `image` and `boot` and does not overlap, that `memory` has RAM everywhere, that no file has changed
-/// its length. Files are read through a buffer of 256 KiB, whatever their length. Bytes outside the
-/// plan's writes are not touched.
+/// its length. What is copied of a file goes through a buffer of 256 KiB, whatever its length. Bytes outside
+/// the plan's writes are not touched.
 ///
 /// # Errors
 ///
 /// [`CommitError`]; what can still fail after the first write is a file that changes or an I/O error
 /// while it is read, and a guest memory that fails where it said it would not.
-pub fn commit<M: GuestMemory + ?Sized>(
+pub fn commit_by<M: GuestMemory + ?Sized>(
+    method: Method,
     plan: &LoadPlan,
     image: &Image,
     boot: &Boot,
@@ -150,11 +81,7 @@ pub fn commit<M: GuestMemory + ?Sized>(
     let start_info = start_info_bytes(plan, boot)?;
     let entry = EntryState::pvh(plan.entry, plan.start_info).map_err(CommitError::Entry)?;
     check_lengths(plan, image, boot)?;
-    let mut writer = Writer {
-        memory,
-        buffer: Vec::new(),
-        written_bytes: 0,
-    };
+    let mut writer = Writer::new(memory, method);
     for write in &plan.writes {
         match write.kind {
             WriteKind::Segment { index, file_offset } => {
@@ -164,7 +91,12 @@ pub fn commit<M: GuestMemory + ?Sized>(
             WriteKind::Module { index } => match boot.modules.get(index).map(ModuleSource::data) {
                 Some(ModuleData::Bytes(bytes)) => writer.put(write, 0, bytes)?,
                 Some(ModuleData::File { file, .. }) => {
-                    writer.copy(write, |done, buf| read_module(index, file, done, buf))?;
+                    let origin = Origin {
+                        file: file.as_fd(),
+                        offset: 0,
+                    };
+                    let read = |done, buf: &mut [u8]| read_module(index, file, done, buf);
+                    writer.file(write, Some(origin), read)?;
                 }
                 None => return Err(mismatch(write)), // refused above
             },
@@ -174,6 +106,7 @@ pub fn commit<M: GuestMemory + ?Sized>(
     Ok(Loaded {
         entry,
         written_bytes: writer.written_bytes,
+        mapped_bytes: writer.mapped_bytes,
     })
 }
 
@@ -288,79 +221,3 @@ const fn mismatch(write: &Write) -> CommitError {
         range: write.range,
     }
 }
-
-/// The one place that writes.
-struct Writer<'a, M: ?Sized> {
-    memory: &'a M,
-    /// Empty until a file is read.
-    buffer: Vec<u8>,
-    written_bytes: u64,
-}
-
-impl<M: GuestMemory + ?Sized> Writer<'_, M> {
-    fn segment(
-        &mut self,
-        write: &Write,
-        image: &Image,
-        index: usize,
-        file_offset: u64,
-    ) -> Result<(), CommitError> {
-        let unpacked = image.bytes().and_then(|bytes| {
-            let start = usize::try_from(file_offset).ok()?;
-            let len = usize::try_from(write.range.len_bytes).ok()?;
-            bytes.get(start..start.checked_add(len)?)
-        });
-        if let Some(bytes) = unpacked {
-            return self.put(write, 0, bytes);
-        }
-        self.copy(write, |done, buf| {
-            let read = image.read_at(file_offset.saturating_add(done), buf);
-            read.map_err(|source| CommitError::ReadImage { index, source })
-        })
-    }
-
-    /// Fills the range of `write` with what `read` gives, a buffer at a time; `read` is told how far
-    /// it has come.
-    fn copy(
-        &mut self,
-        write: &Write,
-        mut read: impl FnMut(u64, &mut [u8]) -> Result<(), CommitError>,
-    ) -> Result<(), CommitError> {
-        let mut buffer = std::mem::take(&mut self.buffer);
-        buffer.resize(BUFFER_BYTES, 0);
-        let mut done = 0_u64;
-        while let Some(left) = write.range.len_bytes.checked_sub(done).filter(|&n| n > 0) {
-            let step = usize::try_from(left)
-                .unwrap_or(usize::MAX)
-                .min(BUFFER_BYTES);
-            let (piece, _) = buffer.split_at_mut(step);
-            read(done, piece)?;
-            self.put(write, done, piece)?;
-            done = done.saturating_add(piece.len() as u64);
-        }
-        self.buffer = buffer;
-        Ok(())
-    }
-
-    /// Writes `bytes` at `offset` in the range of `write`.
-    fn put(&mut self, write: &Write, offset: u64, bytes: &[u8]) -> Result<(), CommitError> {
-        let what = write.kind;
-        let at = write.range.start.checked_add(offset);
-        let at = at.ok_or(mismatch(write))?; // a range of RAM does not wrap
-        let written = self.memory.write(at, bytes);
-        written.map_err(|source| CommitError::Memory { what, source })?;
-        self.written_bytes = self.written_bytes.saturating_add(bytes.len() as u64);
-        Ok(())
-    }
-
-    fn zero(&mut self, write: &Write) -> Result<(), CommitError> {
-        let Write { kind: what, range } = *write;
-        let zeroed = self.memory.zero(range.start, range.len_bytes);
-        zeroed.map_err(|source| CommitError::Memory { what, source })?;
-        self.written_bytes = self.written_bytes.saturating_add(range.len_bytes);
-        Ok(())
-    }
-}
-
-/// How much of a file is in our memory at a time.
-const BUFFER_BYTES: usize = 256 << 10;

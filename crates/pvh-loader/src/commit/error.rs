@@ -1,0 +1,114 @@
+use std::io;
+
+use pvh_abi::Gpa;
+use pvh_entry::EntryError;
+use pvh_memory::MemoryError;
+use pvh_start_info::BuildError;
+
+use crate::{ImageError, layout::GuestRange, plan::WriteKind};
+
+/// Why a plan was not carried out.
+///
+/// Only [`CommitError::ReadImage`], [`CommitError::ReadModule`] and [`CommitError::Memory`] can come after
+/// the first write; [`CommitError::memory_untouched`] tells. Then throw the guest memory away.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CommitError {
+    /// The plan was made for another image or another boot.
+    #[error("the plan is not for this image and boot: {what} ({range})")]
+    Mismatch {
+        /// The write that does not match.
+        what: WriteKind,
+        /// Where it would go.
+        range: GuestRange,
+    },
+    /// The plan has no start info, or not as many modules as the boot.
+    #[error("the plan is not for this image and boot: it is not complete")]
+    Incomplete,
+    /// Two writes of the plan overlap.
+    #[error("the plan writes twice at {at}: {first} and {second}")]
+    Overlap {
+        /// The first byte of both.
+        at: Gpa,
+        /// The write that begins lower.
+        first: WriteKind,
+        /// The other.
+        second: WriteKind,
+    },
+    /// The memory map says RAM where the guest memory has none.
+    #[error("{what}: {range} is not all RAM of this guest memory")]
+    NotRam {
+        /// What would go there.
+        what: WriteKind,
+        /// Where.
+        range: GuestRange,
+    },
+    /// The start info cannot be built.
+    #[error("the start info cannot be built")]
+    StartInfo(#[source] BuildError),
+    /// There is no entry state for the plan.
+    #[error("the guest cannot be entered")]
+    Entry(#[source] EntryError),
+    /// A module's file is not as long any more as it was when it was opened.
+    #[error("module {index} was {expected_bytes} bytes long, and is {found_bytes} bytes now")]
+    ModuleChanged {
+        /// Which module.
+        index: usize,
+        /// Its length when it was opened.
+        expected_bytes: u64,
+        /// Its length now.
+        found_bytes: u64,
+    },
+    /// A module's file cannot be looked at.
+    #[error("module {index} cannot be looked at")]
+    Module {
+        /// Which module.
+        index: usize,
+        /// The host's reason.
+        #[source]
+        source: io::Error,
+    },
+    /// The image's file is shorter now than its headers say.
+    #[error("the image has become shorter")]
+    ImageChanged(#[source] ImageError),
+    /// The image could not be read, though it could be a moment ago.
+    #[error("segment {index} cannot be read")]
+    ReadImage {
+        /// Which segment.
+        index: usize,
+        /// The reason.
+        #[source]
+        source: ImageError,
+    },
+    /// A module could not be read, though its length was right a moment ago.
+    #[error("module {index} cannot be read at offset {offset:#x}")]
+    ReadModule {
+        /// Which module.
+        index: usize,
+        /// Where in its file.
+        offset: u64,
+        /// The host's reason.
+        #[source]
+        source: io::Error,
+    },
+    /// The guest memory refused a write, though it had said that RAM is there.
+    #[error("{what}: the guest memory refuses it")]
+    Memory {
+        /// What was being written.
+        what: WriteKind,
+        /// The reason.
+        #[source]
+        source: MemoryError,
+    },
+}
+
+impl CommitError {
+    /// Tells whether nothing has been written.
+    #[must_use]
+    pub const fn memory_untouched(&self) -> bool {
+        !matches!(
+            self,
+            Self::ReadImage { .. } | Self::ReadModule { .. } | Self::Memory { .. }
+        )
+    }
+}
