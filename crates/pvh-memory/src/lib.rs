@@ -5,6 +5,7 @@
 extern crate alloc;
 
 mod error;
+mod frames;
 mod guest_memory;
 mod linear;
 #[cfg(feature = "std")]
@@ -16,6 +17,7 @@ mod vm;
 mod word;
 
 pub use error::MemoryError;
+pub use frames::{FrameError, Frames};
 pub use guest_memory::GuestMemory;
 pub use linear::{
     Access, LinearAddress, LinearFault, LinearMemory, PagingMode, PagingPolicy, PagingState,

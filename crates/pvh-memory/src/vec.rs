@@ -1,12 +1,15 @@
+mod frames;
+
 use alloc::{boxed::Box, vec::Vec};
 use core::sync::atomic::{
-    AtomicU64,
+    AtomicBool, AtomicU64,
     Ordering::{Relaxed, SeqCst},
 };
 
 use pvh_abi::Gpa;
 
 use crate::{GuestMemory, MemoryError, WordOp};
+use frames::{Removed, Spare};
 
 /// Guest memory that owns its bytes: any number of RAM ranges, shared by any number of threads.
 ///
@@ -16,6 +19,9 @@ use crate::{GuestMemory, MemoryError, WordOp};
 pub struct VecMemory {
     /// By address, none empty, none touching the next.
     ranges: Vec<Range>,
+    spare: Box<[Spare]>,
+    /// Whether frames were ever added or removed, so that ranges are not all there is to look at.
+    is_changed: AtomicBool,
 }
 
 /// Why RAM was not made of a list of ranges.
@@ -53,6 +59,7 @@ struct Range {
     start: u64,
     last: u64,
     words: Box<[AtomicU64]>,
+    removed: Removed,
 }
 
 impl VecMemory {
@@ -91,9 +98,7 @@ impl VecMemory {
                 len_bytes: last.wrapping_sub(start).saturating_add(1),
             })
         });
-        Ok(Self {
-            ranges: ranges.collect::<Result<_, _>>()?,
-        })
+        Ok(Self::of(ranges.collect::<Result<_, _>>()?))
     }
 
     /// Makes `bytes` the RAM at `base`; bytes past the end of the address space are dropped.
@@ -108,19 +113,25 @@ impl VecMemory {
         if let Some(range) = &range {
             range.write(base.0, bytes);
         }
+        Self::of(range.into_iter().collect())
+    }
+
+    fn of(ranges: Vec<Range>) -> Self {
         Self {
-            ranges: range.into_iter().collect(),
+            ranges,
+            spare: Box::default(),
+            is_changed: AtomicBool::new(false),
         }
     }
 
-    /// Returns the RAM ranges by address, as start and length in bytes.
+    /// Returns the RAM ranges that it was made of, by address, as start and length in bytes.
     pub fn ram_ranges(&self) -> impl Iterator<Item = (Gpa, u64)> + '_ {
         let len_bytes = |range: &Range| range.last.wrapping_sub(range.start).saturating_add(1);
         let ranges = self.ranges.iter();
         ranges.map(move |range| (Gpa(range.start), len_bytes(range)))
     }
 
-    /// Returns the bytes of all RAM ranges, by address, without the holes.
+    /// Returns the bytes of all these ranges, by address; a frame that was removed reads as zeros.
     #[must_use]
     pub fn into_bytes(self) -> Vec<u8> {
         let mut bytes = Vec::new();
@@ -150,8 +161,20 @@ impl VecMemory {
     fn word(&self, at: Gpa, size_bytes: usize) -> Result<(&AtomicU64, u32), MemoryError> {
         MemoryError::check_aligned(at, size_bytes)?;
         let not_ram = MemoryError::not_ram(at, size_bytes);
-        let range = self.range(at, u64::try_from(size_bytes).unwrap_or(u64::MAX))?;
-        let (mut words, skip) = range.from(at.0).ok_or(not_ram)?;
+        let (range, inner) = if self.is_changed.load(SeqCst) {
+            // Aligned, so it does not leave its frame.
+            let (range, inner, _) = self
+                .pieces(at, size_bytes)
+                .and_then(|mut all| all.next())
+                .ok_or(not_ram)?;
+            (range, inner)
+        } else {
+            (
+                self.range(at, u64::try_from(size_bytes).unwrap_or(u64::MAX))?,
+                at.0,
+            )
+        };
+        let (mut words, skip) = range.from(inner).ok_or(not_ram)?;
         Ok((words.next().ok_or(not_ram)?, bits(skip)))
     }
 }
@@ -171,11 +194,22 @@ impl From<VecMemory> for Vec<u8> {
 
 impl GuestMemory for VecMemory {
     fn is_ram(&self, at: Gpa, len_bytes: u64) -> bool {
-        len_bytes == 0 || self.range(at, len_bytes).is_ok()
+        if len_bytes == 0 {
+            return true;
+        }
+        match usize::try_from(len_bytes) {
+            Ok(len) if self.is_changed.load(SeqCst) => self.pieces(at, len).is_some(),
+            _ => self.range(at, len_bytes).is_ok(),
+        }
     }
 
     fn read(&self, at: Gpa, buf: &mut [u8]) -> Result<(), MemoryError> {
-        if !buf.is_empty() {
+        if self.is_changed.load(SeqCst) {
+            let not_ram = MemoryError::not_ram(at, buf.len());
+            for (range, inner, place) in self.pieces(at, buf.len()).ok_or(not_ram)? {
+                range.read(inner, buf.get_mut(place).ok_or(not_ram)?);
+            }
+        } else if !buf.is_empty() {
             let len_bytes = u64::try_from(buf.len()).unwrap_or(u64::MAX);
             self.range(at, len_bytes)?.read(at.0, buf);
         }
@@ -183,7 +217,12 @@ impl GuestMemory for VecMemory {
     }
 
     fn write(&self, at: Gpa, bytes: &[u8]) -> Result<(), MemoryError> {
-        if !bytes.is_empty() {
+        if self.is_changed.load(SeqCst) {
+            let not_ram = MemoryError::not_ram(at, bytes.len());
+            for (range, inner, place) in self.pieces(at, bytes.len()).ok_or(not_ram)? {
+                range.write(inner, bytes.get(place).ok_or(not_ram)?);
+            }
+        } else if !bytes.is_empty() {
             let len_bytes = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
             self.range(at, len_bytes)?.write(at.0, bytes);
         }
@@ -221,6 +260,7 @@ impl Range {
             start,
             last,
             words: zeroed.into_boxed_slice(),
+            removed: Removed::none(start, last)?,
         })
     }
 

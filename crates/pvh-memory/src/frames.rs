@@ -1,0 +1,93 @@
+use core::ops::Range;
+
+use crate::GuestMemory;
+
+/// Guest memory whose layout the guest may change while it runs, by frames of 4096 bytes.
+///
+/// A frame's number is its address divided by 4096. A frame that was removed is no RAM, whether it was RAM from the
+/// beginning or was added: [`GuestMemory::is_ram`] is false for it and accesses are refused. What it held is gone, and
+/// a page that is added reads as zeros.
+///
+/// Accesses that run at the same time, by other threads or by the guest, see the frame before or after the change. A
+/// backend may be unable to take away from a running guest what it began with; it says so.
+pub trait Frames: GuestMemory {
+    /// Makes zeroed pages at frames that have none.
+    ///
+    /// # Errors
+    ///
+    /// See [`FrameError`]; nothing is added then.
+    fn add_frames(&self, gfns: Range<u64>) -> Result<(), FrameError>;
+
+    /// Takes away the pages of frames, with what they hold.
+    ///
+    /// # Errors
+    ///
+    /// [`FrameError::Absent`] if any frame has no page, and none is removed then. [`FrameError::Backend`], when the host
+    /// fails half-way: those before the one it names are gone.
+    fn remove_frames(&self, gfns: Range<u64>) -> Result<(), FrameError>;
+
+    /// Makes a zeroed page at a frame that has none.
+    ///
+    /// # Errors
+    ///
+    /// As [`add_frames`](Self::add_frames).
+    fn add_frame(&self, gfn: u64) -> Result<(), FrameError> {
+        self.add_frames(gfn..gfn.saturating_add(1))
+    }
+
+    /// Takes away the page of a frame, with what it holds.
+    ///
+    /// # Errors
+    ///
+    /// As [`remove_frames`](Self::remove_frames).
+    fn remove_frame(&self, gfn: u64) -> Result<(), FrameError> {
+        self.remove_frames(gfn..gfn.saturating_add(1))
+    }
+}
+
+/// A reference to such memory is such memory too.
+impl<M: Frames + ?Sized> Frames for &M {
+    fn add_frames(&self, gfns: Range<u64>) -> Result<(), FrameError> {
+        (**self).add_frames(gfns)
+    }
+
+    fn remove_frames(&self, gfns: Range<u64>) -> Result<(), FrameError> {
+        (**self).remove_frames(gfns)
+    }
+}
+
+/// Why frames of guest memory were not added or removed.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum FrameError {
+    /// There is a page already.
+    #[error("frame {gfn:#x} has a page")]
+    Present {
+        /// The first such frame.
+        gfn: u64,
+    },
+    /// There is no whole page to take away.
+    #[error("frame {gfn:#x} has no page")]
+    Absent {
+        /// The first such frame.
+        gfn: u64,
+    },
+    /// The guest cannot address the frame.
+    #[error("frame {gfn:#x} is beyond the guest's address space")]
+    OutOfReach {
+        /// The first such frame.
+        gfn: u64,
+    },
+    /// The bound on pages outside the RAM that the guest began with is reached.
+    #[error("all {limit} pages for frames outside RAM are in use")]
+    Exhausted {
+        /// How many there can be.
+        limit: u64,
+    },
+    /// The backend itself failed.
+    #[error("the memory backend failed at frame {gfn:#x}")]
+    Backend {
+        /// Where it failed.
+        gfn: u64,
+    },
+}
