@@ -55,6 +55,9 @@ pub(crate) struct RunArguments {
     /// What the guest finds around its CPUs
     #[arg(long, value_name = "PLATFORM", value_enum, default_value_t = PlatformArgument::Auto)]
     pub(crate) platform: PlatformArgument,
+    /// How kernel and modules get into memory; a mapped file must not be changed in place while the guest runs
+    #[arg(long, value_name = "METHOD", value_enum, default_value_t = LoadArgument::Map)]
+    pub(crate) load: LoadArgument,
     /// The KVM device
     #[arg(long, value_name = "PATH", default_value = "/dev/kvm")]
     pub(crate) kvm_device: PathBuf,
@@ -90,6 +93,14 @@ pub(crate) enum PlatformArgument {
     Auto,
     /// A plain PC: local APIC, I/O APIC, serial port, ACPI
     None,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub(crate) enum LoadArgument {
+    /// Map whole pages of the files, private; nothing is read before the guest touches it
+    Map,
+    /// Read the files to their end; what happens to them later does not matter
+    Copy,
 }
 
 /// `FILE` or `FILE=CMDLINE`.

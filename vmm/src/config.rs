@@ -2,9 +2,10 @@
 
 use std::{ffi::OsString, os::unix::ffi::OsStringExt, path::PathBuf};
 
+use pvh_loader::commit::Method;
 use pvh_start_info::Generation;
 
-use crate::args::{RunArguments, StartInfoArgument};
+use crate::args::{LoadArgument, RunArguments, StartInfoArgument};
 
 /// One machine.
 #[derive(Clone, Debug)]
@@ -21,6 +22,8 @@ pub(crate) struct RunConfig {
     pub(crate) cpus: u32,
     /// Which start-of-day structure the guest gets.
     pub(crate) generation: Generation,
+    /// How kernel and modules get into memory.
+    pub(crate) load: Method,
     /// What happens when the guest asks to reboot.
     pub(crate) on_reboot: OnReboot,
     /// The KVM device, /dev/kvm as a rule.
@@ -65,6 +68,10 @@ impl From<RunArguments> for RunConfig {
                 StartInfoArgument::Draft => Generation::Draft,
                 StartInfoArgument::V0 => Generation::V0,
                 StartInfoArgument::V1 => Generation::V1,
+            },
+            load: match arguments.load {
+                LoadArgument::Map => Method::Map,
+                LoadArgument::Copy => Method::Copy,
             },
             kvm_device: arguments.kvm_device,
             on_reboot: if arguments.no_reboot {

@@ -12,7 +12,7 @@ use pvh_entry::EntryState;
 use pvh_kvm::{GuestRam, Kvm, KvmError, RamError, VcpuError, Vm, VmConfig, VmError, ram_layout};
 use pvh_loader::{
     Image, ImageError,
-    commit::{CommitError, commit},
+    commit::{CommitError, commit_by},
     plan::{Boot, LoadPlan, ModuleError, ModuleSource, PlanError, plan},
 };
 use pvh_memory::{GuestMemory, MemoryError};
@@ -323,7 +323,8 @@ impl<'a> Blueprint<'a> {
 
     /// Puts kernel, modules, start info and ACPI tables into fresh memory.
     fn load(&self, ram: &GuestRam) -> Result<EntryState, RunError> {
-        let loaded = commit(&self.plan, &self.kernel.image, &self.boot, ram);
+        let image = &self.kernel.image;
+        let loaded = commit_by(self.config.load, &self.plan, image, &self.boot, ram);
         let loaded = loaded.map_err(|source| {
             let kernel = self.kernel.name.clone();
             RunError::Commit { kernel, source }
