@@ -1,8 +1,8 @@
 //! What the host's CPU says of itself.
-// UNSAFETY: the CPUID intrinsics are unsafe functions in the oldest Rust this crate is built with.
-#![expect(unsafe_code, reason = "the CPUID instruction")]
+// UNSAFETY: the intrinsics of CPUID and RDTSC are unsafe functions in the oldest Rust this crate is built with.
+#![expect(unsafe_code, reason = "the CPUID and RDTSC instructions")]
 
-use core::arch::x86_64::{__cpuid, CpuidResult};
+use core::arch::x86_64::{__cpuid, _rdtsc, CpuidResult};
 
 /// Returns the width of this host's physical addresses in bits.
 pub(crate) fn address_bits() -> u8 {
@@ -11,6 +11,14 @@ pub(crate) fn address_bits() -> u8 {
     }
     let [bits, ..] = cpuid(EXTENDED_ADDRESS_SIZES).eax.to_le_bytes();
     bits
+}
+
+/// Returns this host CPU's time-stamp counter.
+#[allow(unused_unsafe, reason = "unsafe in Rust 1.88, safe in later ones")]
+pub(crate) fn time_stamp() -> u64 {
+    // SAFETY: the intrinsic demands a CPU with the RDTSC instruction, which every x86-64 CPU has, and that the
+    // system lets user space execute it; one that does not ends the process by a signal.
+    unsafe { _rdtsc() }
 }
 
 #[allow(unused_unsafe, reason = "unsafe in Rust 1.88, safe in later ones")]

@@ -27,7 +27,7 @@ pub use kvm::{Capabilities, Kvm, KvmError};
 pub use layout::{LOWMEM_END, RamError, RamRange, ram_layout};
 pub use ram::GuestRam;
 pub use registers::Registers;
-pub use vcpu::{Vcpu, VcpuError};
+pub use vcpu::{Activity, GuestClock, Vcpu, VcpuError};
 pub use vm::{
     IDENTITY_MAP_AT, InterruptControllers, KVM_PRIVATE_BYTES, TSS_AT, Vm, VmConfig, VmError,
 };

@@ -7,13 +7,13 @@ use std::{
     thread::{self, ThreadId},
 };
 
-use kvm_bindings::{CpuId, KVM_MP_STATE_RUNNABLE, Msrs, kvm_fpu, kvm_mp_state, kvm_msr_entry};
+use kvm_bindings::{CpuId, Msrs, kvm_fpu, kvm_msr_entry};
 use kvm_ioctls::VcpuFd;
 use pvh_entry::{EntryState, MTRR_DEF_TYPE, MTRR_DEF_TYPE_MSR};
 
 use crate::{
-    Caller, CpuidLeaf, ExitData, HypercallTransport, Kicker, Registers, VmEntry, VmExit,
-    cpuid_for_vcpu,
+    Caller, CpuidLeaf, ExitData, HypercallTransport, HypervisorLeaves, Kicker, Registers, VmEntry,
+    VmExit, cpuid_for_vcpu,
     decode::{
         Decoded, EXIT_REASON_AT, PORT_DATA_MAX, PortAccess, RECORD_AT, RECORD_LEN, Record, decode,
     },
@@ -24,6 +24,12 @@ use crate::{
     run_page::RunPage,
     vm::VmShared,
 };
+
+mod clock;
+mod events;
+
+pub use clock::GuestClock;
+pub use events::Activity;
 
 /// A virtual CPU. One thread runs it at a time; it may move between threads.
 #[derive(Debug)]
@@ -36,6 +42,10 @@ pub struct Vcpu {
     index: u32,
     apic_id: u32,
     pending: Pending,
+    /// The last run left nothing for KVM to finish.
+    is_settled: bool,
+    /// The CPUID leaves from 0x4000_0000 on, if they are not the machine's.
+    hypervisor: Option<HypervisorLeaves>,
     /// The last thread that ran it, whose signal mask has been seen to.
     thread: Option<ThreadId>,
 }
@@ -126,6 +136,8 @@ impl Vcpu {
             index,
             apic_id,
             pending: Pending::Nothing,
+            is_settled: false,
+            hypervisor: None,
             thread: None,
         };
         vcpu.keep_registers()?;
@@ -151,7 +163,21 @@ impl Vcpu {
     /// Returns the CPUID leaves the vCPU sees.
     #[must_use]
     pub fn cpuid(&self) -> Vec<CpuidLeaf> {
-        cpuid_for_vcpu(&self.vm.supported, self.index, &self.vm.policy)
+        let mut policy = self.vm.policy.clone();
+        if let Some(hypervisor) = &self.hypervisor {
+            policy.hypervisor = hypervisor.clone();
+        }
+        cpuid_for_vcpu(&self.vm.supported, self.index, &policy)
+    }
+
+    /// Gives this vCPU hypervisor leaves of its own, in place of its machine's; before it first runs.
+    ///
+    /// # Errors
+    ///
+    /// [`VcpuError::Host`] if KVM refuses them, as it does once the vCPU has run.
+    pub fn set_hypervisor_leaves(&mut self, leaves: HypervisorLeaves) -> Result<(), VcpuError> {
+        self.hypervisor = Some(leaves);
+        self.set_cpuid()
     }
 
     /// Returns a handle by which other threads stop this vCPU.
@@ -178,11 +204,7 @@ impl Vcpu {
         regs.map_err(self.host("KVM_SET_REGS"))?;
         let debug = self.fd.set_debug_regs(&state.to_kvm_debugregs());
         debug.map_err(self.host("KVM_SET_DEBUGREGS"))?;
-        let runnable = kvm_mp_state {
-            mp_state: KVM_MP_STATE_RUNNABLE,
-        };
-        let mp_state = self.fd.set_mp_state(runnable);
-        mp_state.map_err(self.host("KVM_SET_MP_STATE"))
+        self.set_activity(Activity::Running)
     }
 
     /// Returns the registers, for the report on a crash.
@@ -222,6 +244,7 @@ impl Vcpu {
     pub fn run(&mut self, entry: VmEntry<'_>) -> Result<VmExit, VcpuError> {
         self.answer(entry)?;
         self.unblock_kicks()?;
+        self.is_settled = false;
         loop {
             let running = self.kick.enter();
             let ran = self.fd.run().map(|_| ());
@@ -230,6 +253,7 @@ impl Vcpu {
                 Ok(()) => self.exit(),
                 Err(libc::EINTR) => {
                     self.kick.acknowledge();
+                    self.is_settled = true;
                     Ok(VmExit::Interrupted)
                 }
                 // A vCPU that waited for its INIT or SIPI has got it.

@@ -6,7 +6,9 @@ use std::{
     sync::Arc,
 };
 
-use kvm_bindings::{KVM_PIT_SPEAKER_DUMMY, kvm_pit_config};
+use kvm_bindings::{
+    KVM_CAP_SPLIT_IRQCHIP, KVM_PIT_SPEAKER_DUMMY, kvm_enable_cap, kvm_msi, kvm_pit_config,
+};
 use kvm_ioctls::Cap;
 use pvh_abi::Gpa;
 use vmm_sys_util::eventfd::EventFd;
@@ -88,6 +90,8 @@ pub enum InterruptControllers {
     Kernel,
     /// The same and an 8254 timer.
     KernelWithPit,
+    /// A local APIC a vCPU and nothing else, as a Xen PVH domain has it: KVM's split irqchip.
+    LocalApics,
 }
 
 /// Why a machine cannot be built, or refused a request.
@@ -119,6 +123,12 @@ pub enum VmError {
         slots: usize,
         /// How many there are.
         limit: u32,
+    },
+    /// An interrupt cannot be sent to a vCPU: its APIC id does not fit a message.
+    #[error("vCPU {index} has an APIC id that no interrupt message can name")]
+    ApicId {
+        /// The vCPU.
+        index: u32,
     },
     /// The host's KVM lacks something that this machine needs.
     #[error("this host's KVM lacks {capability}")]
@@ -203,6 +213,30 @@ impl Vm {
         fd.set_irq_line(gsi, is_high).map_err(host("KVM_IRQ_LINE"))
     }
 
+    /// Sends an edge interrupt to the local APIC of vCPU `index`, from any thread. Tells whether it was taken: `false` for
+    /// an APIC that the guest has disabled.
+    ///
+    /// # Errors
+    ///
+    /// [`VmError::Host`] without in-kernel local APICs; [`VmError::ApicId`] for a vCPU whose APIC id is no byte.
+    pub fn send_interrupt(&self, index: u32, vector: u8) -> Result<bool, VmError> {
+        let apic_id = self.shared.policy.apic_ids.apic_id(index);
+        let apic_id = apic_id.filter(|&id| id < BROADCAST);
+        let apic_id = apic_id.ok_or(VmError::ApicId { index })?;
+        let msi = kvm_msi {
+            // Physical destination, fixed delivery, edge.
+            address_lo: MSI_ADDRESS | (apic_id << 12),
+            data: vector.into(),
+            ..kvm_msi::default()
+        };
+        match self.shared.vm.fd().signal_msi(msi) {
+            Ok(count) => Ok(count > 0),
+            // No APIC answered: KVM's -1 reads as an error number.
+            Err(error) if error.errno() == libc::EPERM => Ok(false),
+            Err(error) => Err(host("KVM_SIGNAL_MSI")(error)),
+        }
+    }
+
     /// Raises and lowers interrupt line `gsi` whenever `event` is written, without leaving the kernel.
     ///
     /// # Errors
@@ -242,9 +276,12 @@ fn check_limits(kvm: &Kvm, config: &VmConfig, ram: &GuestRam) -> Result<(), VmEr
     if let Some(capability) = capabilities.missing_for(config.hypercalls) {
         return Err(VmError::Capability { capability });
     }
-    let needs_chips = config.interrupt_controllers != InterruptControllers::None;
-    let chips = if needs_chips { &CHIPS[..] } else { &[] };
-    match chips
+    let needed: &[(Cap, &str)] = match config.interrupt_controllers {
+        InterruptControllers::None => &[],
+        InterruptControllers::LocalApics => &LOCAL_APICS,
+        _ => &CHIPS,
+    };
+    match needed
         .iter()
         .find(|(cap, _)| !kvm.fd().check_extension(*cap))
     {
@@ -281,6 +318,16 @@ fn create_interrupt_controllers(
 ) -> Result<(), VmError> {
     if controllers == InterruptControllers::None {
         return Ok(());
+    }
+    if controllers == InterruptControllers::LocalApics {
+        let split = kvm_enable_cap {
+            cap: KVM_CAP_SPLIT_IRQCHIP,
+            ..kvm_enable_cap::default()
+        };
+        return vm
+            .fd()
+            .enable_cap(&split)
+            .map_err(host("KVM_CAP_SPLIT_IRQCHIP"));
     }
     vm.fd()
         .create_irq_chip()
@@ -321,6 +368,19 @@ const CHIPS: [(Cap, &str); 3] = [
     (Cap::Irqfd, "KVM_CAP_IRQFD"),
     (Cap::Pit2, "KVM_CAP_PIT2"),
 ];
+
+/// What in-kernel local APICs alone need, and what tells and changes the events of a vCPU with them.
+const LOCAL_APICS: [(Cap, &str); 3] = [
+    (Cap::SplitIrqchip, "KVM_CAP_SPLIT_IRQCHIP"),
+    (Cap::SignalMsi, "KVM_CAP_SIGNAL_MSI"),
+    (Cap::VcpuEvents, "KVM_CAP_VCPU_EVENTS"),
+];
+
+/// Where interrupt messages go; bits 12 to 19 are the destination.
+const MSI_ADDRESS: u32 = 0xFEE0_0000;
+
+/// The destination that is every APIC.
+const BROADCAST: u32 = 0xFF;
 
 #[cfg(test)]
 mod tests {

@@ -1,0 +1,186 @@
+//! What happens to a vCPU besides its own instructions: interrupts past its local APIC, NMIs, sleep.
+
+use kvm_bindings::{
+    KVM_MP_STATE_HALTED, KVM_MP_STATE_RUNNABLE, KVM_MP_STATE_UNINITIALIZED, kvm_mp_state,
+    kvm_vcpu_events,
+};
+
+use super::{Vcpu, VcpuError};
+
+/// What a vCPU does when it is entered.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum Activity {
+    /// It runs.
+    Running,
+    /// It waits in the kernel, as after HLT, until an interrupt wakes it that RFLAGS.IF lets through, or an NMI.
+    Halted,
+    /// It was never started or has got an INIT, and waits in the kernel for its start-up interrupt.
+    WaitingForSipi,
+}
+
+impl Activity {
+    const fn from_kvm(state: u32) -> Self {
+        match state {
+            KVM_MP_STATE_RUNNABLE => Self::Running,
+            KVM_MP_STATE_HALTED => Self::Halted,
+            // KVM takes INIT and SIPI for done before it tells: what is left is one that waits.
+            _ => Self::WaitingForSipi,
+        }
+    }
+
+    const fn to_kvm(self) -> u32 {
+        match self {
+            Self::Running => KVM_MP_STATE_RUNNABLE,
+            Self::Halted => KVM_MP_STATE_HALTED,
+            Self::WaitingForSipi => KVM_MP_STATE_UNINITIALIZED,
+        }
+    }
+}
+
+impl Vcpu {
+    /// Injects an interrupt past the local APIC, which learns nothing of it: no bit in IRR and ISR, no priority, no
+    /// EOI. A halted vCPU is woken by it.
+    ///
+    /// It is for between two runs, the first of which ended in [`VmExit::Interrupted`](crate::VmExit::Interrupted):
+    /// after any other exit KVM has yet to finish an instruction. Tells whether the guest takes the interrupt at its next
+    /// entry; `false`, and nothing is changed, while it cannot: RFLAGS.IF is clear, the instruction after STI or a write to
+    /// ss has not run, an exception or another interrupt is on its way, KVM has an instruction to finish, or the vCPU
+    /// waits for its start-up interrupt.
+    ///
+    /// # Errors
+    ///
+    /// [`VcpuError::Host`] if KVM refuses.
+    pub fn inject(&mut self, vector: u8) -> Result<bool, VcpuError> {
+        if !self.is_settled {
+            return Ok(false);
+        }
+        let activity = self.activity()?;
+        if activity == Activity::WaitingForSipi {
+            return Ok(false);
+        }
+        let registers = self.fd.get_regs();
+        let registers = registers.map_err(self.host("KVM_GET_REGS"))?;
+        let events = self.fd.get_vcpu_events();
+        let events = events.map_err(self.host("KVM_GET_VCPU_EVENTS"))?;
+        let Some(events) = injected(registers.rflags, &events, vector) else {
+            return Ok(false);
+        };
+        let set = self.fd.set_vcpu_events(&events);
+        set.map_err(self.host("KVM_SET_VCPU_EVENTS"))?;
+        if activity == Activity::Halted {
+            self.set_activity(Activity::Running)?;
+        }
+        Ok(true)
+    }
+
+    /// Sends a non-maskable interrupt.
+    ///
+    /// # Errors
+    ///
+    /// [`VcpuError::Host`] if KVM refuses.
+    pub fn nmi(&self) -> Result<(), VcpuError> {
+        self.fd.nmi().map_err(self.host("KVM_NMI"))
+    }
+
+    /// Tells what the vCPU does when it is entered; an INIT or start-up interrupt that has arrived has had its effect.
+    ///
+    /// # Errors
+    ///
+    /// [`VcpuError::Host`] if KVM does not tell.
+    pub fn activity(&self) -> Result<Activity, VcpuError> {
+        let state = self.fd.get_mp_state();
+        let state = state.map_err(self.host("KVM_GET_MP_STATE"))?;
+        Ok(Activity::from_kvm(state.mp_state))
+    }
+
+    /// Says what the vCPU does when it is entered: sleep as if it had executed HLT, or run on.
+    ///
+    /// # Errors
+    ///
+    /// [`VcpuError::Host`] if KVM refuses, as it does without in-kernel local APICs.
+    pub fn set_activity(&mut self, activity: Activity) -> Result<(), VcpuError> {
+        let state = kvm_mp_state {
+            mp_state: activity.to_kvm(),
+        };
+        let set = self.fd.set_mp_state(state);
+        set.map_err(self.host("KVM_SET_MP_STATE"))
+    }
+}
+
+/// Adds an interrupt to what is on its way to the guest; `None` while it cannot be taken.
+fn injected(rflags: u64, now: &kvm_vcpu_events, vector: u8) -> Option<kvm_vcpu_events> {
+    let is_busy = now.exception.injected != 0
+        || now.exception.pending != 0
+        || now.nmi.injected != 0
+        || now.interrupt.injected != 0;
+    if rflags & RFLAGS_IF == 0 || now.interrupt.shadow != 0 || is_busy {
+        return None;
+    }
+    let mut events = *now;
+    events.interrupt.injected = 1;
+    events.interrupt.nr = vector;
+    events.interrupt.soft = 0;
+    // What other threads may have added since it was read (an NMI, an INIT) is behind flags: without them KVM keeps it.
+    events.flags = 0;
+    Some(events)
+}
+
+const RFLAGS_IF: u64 = 1 << 9;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const IF: u64 = 0x200;
+
+    #[test]
+    fn an_interrupt_is_added_and_nothing_else_is_told() {
+        let now = kvm_vcpu_events {
+            flags: 0xF,
+            sipi_vector: 7,
+            ..kvm_vcpu_events::default()
+        };
+        let events = injected(IF, &now, 0xF3).unwrap();
+        let interrupt = events.interrupt;
+        assert_eq!(
+            (interrupt.injected, interrupt.nr, interrupt.soft),
+            (1, 0xF3, 0)
+        );
+        assert_eq!(events.flags, 0, "an NMI or INIT that came meanwhile stays");
+    }
+
+    #[test]
+    fn it_waits_for_the_interrupt_flag_the_shadow_and_whatever_is_on_its_way() {
+        assert!(injected(0x2, &kvm_vcpu_events::default(), 0xF3).is_none());
+        let busy: [fn(&mut kvm_vcpu_events); 5] = [
+            |now| now.interrupt.shadow = 1,
+            |now| now.interrupt.injected = 1,
+            |now| now.exception.injected = 1,
+            |now| now.exception.pending = 1,
+            |now| now.nmi.injected = 1,
+        ];
+        for set in busy {
+            let mut now = kvm_vcpu_events::default();
+            set(&mut now);
+            assert!(injected(IF, &now, 0xF3).is_none(), "{now:?}");
+        }
+    }
+
+    #[test]
+    fn kvms_states_are_told_apart_by_what_they_wait_for() {
+        // KVM_MP_STATE_*: 0 runnable, 1 uninitialised, 2 INIT received, 3 halted, 4 SIPI received.
+        let told = [0, 1, 2, 3, 4].map(Activity::from_kvm);
+        let waiting = Activity::WaitingForSipi;
+        let want = [
+            Activity::Running,
+            waiting,
+            waiting,
+            Activity::Halted,
+            waiting,
+        ];
+        assert_eq!(told, want);
+        let set = [Activity::Running, waiting, Activity::Halted].map(Activity::to_kvm);
+        assert_eq!(set, [0, 1, 3]);
+    }
+}
