@@ -16,6 +16,7 @@ use crate::{
 };
 
 mod error;
+mod patches;
 mod writer;
 
 /// How the bytes of files get into guest memory.
@@ -27,9 +28,10 @@ pub enum Method {
     /// Whole pages are mapped, private and copy-on-write ([`GuestMemory::map_file`]); the rest is copied, and
     /// everything where the memory cannot map, or the bytes are not in a file as they are.
     ///
-    /// This is no snapshot: a page that the guest has not written to follows later changes of the file, and is lost when
-    /// the file is cut short. Then an access from this process raises SIGBUS, and one of the guest's ends the run of its
-    /// vCPU. Take it for files that nobody changes in place; to replace one by renaming is harmless.
+    /// This is no snapshot: a page that the guest has not written to follows later changes of the file. When the file is
+    /// cut short, the pages beyond its end are lost, written ones too: an access from this process raises SIGBUS, one
+    /// of the guest's ends the run of its vCPU. Take it for files that nobody changes in place; to replace one
+    /// by renaming is harmless.
     Map,
 }
 
@@ -81,6 +83,7 @@ pub fn commit_by<M: GuestMemory + ?Sized>(
     let start_info = start_info_bytes(plan, boot)?;
     let entry = EntryState::pvh(plan.entry, plan.start_info).map_err(CommitError::Entry)?;
     check_lengths(plan, image, boot)?;
+    patches::check(plan, image, boot)?;
     let mut writer = Writer::new(memory, method);
     for write in &plan.writes {
         match write.kind {
@@ -102,6 +105,9 @@ pub fn commit_by<M: GuestMemory + ?Sized>(
             },
             WriteKind::StartInfo => writer.put(write, 0, &start_info)?,
         }
+    }
+    for patch in &plan.patches {
+        writer.patch(patch)?;
     }
     Ok(Loaded {
         entry,
