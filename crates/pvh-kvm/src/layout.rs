@@ -47,6 +47,14 @@ pub enum RamError {
         /// Width of a guest-physical address on this host (CPUID 0x8000_0008).
         address_bits: u8,
     },
+    /// Pages beside RAM are not whole pages in the hole below 4 GiB, one range after the other.
+    #[error(
+        "there can be no pages at {at}: not whole, not between {LOWMEM_END} and 4 GiB, or not in order"
+    )]
+    Pages {
+        /// Start of the range.
+        at: Gpa,
+    },
     /// The host does not give the address space, even though no page is touched.
     #[error("the host refuses {len_bytes} bytes of address space for guest memory")]
     Host {

@@ -9,13 +9,13 @@ use kvm_bindings::kvm_userspace_memory_region;
 use kvm_ioctls::VmFd;
 use pvh_abi::address::PAGE_SIZE;
 
-use crate::{GuestRam, RamRange};
+use crate::{GuestRam, RamRange, frames::Pool};
 
 /// A VM descriptor and the RAM its guest uses: whoever holds the one holds the other.
 #[derive(Debug)]
 pub(crate) struct VmWithRam {
     // Before `ram`: fields end in this order, and the descriptor has to go first.
-    fd: VmFd,
+    fd: Arc<VmFd>,
     ram: Arc<GuestRam>,
 }
 
@@ -31,16 +31,57 @@ impl VmWithRam {
             // into its memory.
             unsafe { fd.set_user_memory_region(region)? };
         }
+        let fd = Arc::new(fd);
+        let first_slot = u32::try_from(slot_count(&ram)).unwrap_or(u32::MAX);
+        ram.frames().attach(&fd, first_slot)?;
         Ok(Self { fd, ram })
     }
 
-    pub(crate) const fn fd(&self) -> &VmFd {
+    pub(crate) fn fd(&self) -> &VmFd {
         &self.fd
     }
 
     pub(crate) const fn ram(&self) -> &Arc<GuestRam> {
         &self.ram
     }
+}
+
+/// Puts a page of the pool at a frame where the machine has no memory.
+///
+/// The machine must be one that keeps the pool: [`FrameTable::attach`](crate::frames::FrameTable::attach) says so.
+pub(crate) fn show_page(
+    machine: &VmFd,
+    pool: &Pool,
+    first_slot: u32,
+    page: u32,
+    gfn: u64,
+) -> io::Result<()> {
+    let place = pool.host_address(page).zip(gfn.checked_mul(PAGE_SIZE));
+    let (userspace_addr, guest_phys_addr) = place.ok_or(io::ErrorKind::InvalidInput)?;
+    let region = kvm_userspace_memory_region {
+        slot: first_slot.saturating_add(page),
+        flags: 0,
+        guest_phys_addr,
+        memory_size: PAGE_SIZE,
+        userspace_addr,
+    };
+    // SAFETY: as in `VmWithRam::new`, which alone makes the machines that get here: the page is one of the pool of the
+    // machine's own `GuestRam`, by the test in `host_address`, and is kept mapped by the `Arc` stored beside the
+    // descriptor. The pool's bytes are accessed through volatile slices and atomics only.
+    unsafe { machine.set_user_memory_region(region)? };
+    Ok(())
+}
+
+/// Takes a page of the pool away from the machine.
+pub(crate) fn hide_page(machine: &VmFd, first_slot: u32, page: u32) -> io::Result<()> {
+    let region = kvm_userspace_memory_region {
+        slot: first_slot.saturating_add(page),
+        ..kvm_userspace_memory_region::default()
+    };
+    // SAFETY: the wrapper demands that the host range may be given to the guest: a slot of length 0 is
+    // deleted, and its guest has less memory afterwards, not more.
+    unsafe { machine.set_user_memory_region(region)? };
+    Ok(())
 }
 
 /// Returns how many memory slots `ram` takes.

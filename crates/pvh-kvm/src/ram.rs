@@ -1,13 +1,15 @@
 //! Guest RAM in this process's address space.
 
-use std::{fmt, io, sync::Arc};
+use std::{fmt, io, ops::Range, sync::Arc};
 
 use pvh_abi::{Gpa, address::PAGE_SIZE};
-use pvh_memory::{FileRange, GuestMemory, MapError, MemoryError, VmMemory, WordOp};
+use pvh_memory::{FileRange, FrameError, GuestMemory, MapError, MemoryError, VmMemory, WordOp};
 use vm_memory::{GuestAddress, GuestRegionMmap, MmapRegion, mmap::MmapRegionError};
 
 use crate::{
-    RamError, RamRange, host_cpu,
+    LOWMEM_END, RamError, RamRange,
+    frames::{self, FrameTable},
+    host_cpu,
     map_file::{self, FilePages},
     ram_layout,
 };
@@ -17,11 +19,18 @@ use crate::{
 /// Nothing is reserved up front, so that a guest may have more memory than the host; when the host
 /// runs out, the pages cannot be had at the time they are touched, and the kernel ends the process.
 ///
+/// Beside RAM it can have pages in the hole below 4 GiB: those it was made with, and up to
+/// [`MAX_ADDED_FRAMES`](crate::MAX_ADDED_FRAMES) that were added as [`Frames`]. They are memory like RAM to whoever reads
+/// and writes, but no RAM range.
+///
 /// It is shared between the vCPUs, the loader and the devices as an `Arc<GuestRam>`.
 pub struct GuestRam {
+    /// RAM first, then the pages in the hole.
     regions: Vec<(RamRange, Arc<GuestRegionMmap>)>,
+    ram_regions: usize,
     memory: VmMemory<Arc<GuestRegionMmap>>,
     file_pages: FilePages,
+    frames: FrameTable,
 }
 
 impl GuestRam {
@@ -41,7 +50,23 @@ impl GuestRam {
     ///
     /// As [`GuestRam::new`].
     pub fn with_address_bits(size_bytes: u64, address_bits: u8) -> Result<Self, RamError> {
-        let ranges = ram_layout(size_bytes, address_bits)?;
+        Self::map(size_bytes, address_bits, &[])
+    }
+
+    /// Maps RAM of `size_bytes`, and pages in the hole between low RAM and 4 GiB beside it, by ascending address.
+    ///
+    /// # Errors
+    ///
+    /// As [`GuestRam::new`], and [`RamError::Pages`] for pages that are not whole, not in the hole or not in order.
+    pub fn with_pages(size_bytes: u64, pages: &[RamRange]) -> Result<Self, RamError> {
+        Self::map(size_bytes, host_cpu::address_bits(), pages)
+    }
+
+    fn map(size_bytes: u64, address_bits: u8, pages: &[RamRange]) -> Result<Self, RamError> {
+        let mut ranges = ram_layout(size_bytes, address_bits)?;
+        check_pages(pages)?;
+        let ram_regions = ranges.len();
+        ranges.extend_from_slice(pages);
         let regions = ranges
             .into_iter()
             .map(|range| Ok((range, Arc::new(map_range(range)?))));
@@ -49,25 +74,34 @@ impl GuestRam {
         let memory = VmMemory::new(regions.iter().map(|(_, region)| Arc::clone(region)));
         Ok(Self {
             regions,
+            ram_regions,
             memory,
             file_pages: FilePages::default(),
+            frames: FrameTable::new(address_bits)?,
         })
     }
 
     /// Returns the RAM ranges in ascending order: one, or two where RAM goes on above 4 GiB.
     #[must_use]
     pub fn ram_ranges(&self) -> Vec<RamRange> {
-        self.regions.iter().map(|(range, _)| *range).collect()
+        let regions = self.regions.iter().take(self.ram_regions);
+        regions.map(|(range, _)| *range).collect()
     }
 
     /// Returns the size of all RAM in bytes.
     #[must_use]
     pub fn size_bytes(&self) -> u64 {
-        let lengths = self.regions.iter().map(|(range, _)| range.len_bytes);
+        let ranges = self.ram_ranges().into_iter();
+        let lengths = ranges.map(|range| range.len_bytes);
         lengths.fold(0, u64::saturating_add)
     }
 
-    /// Returns each range with the address it is mapped at in this process.
+    /// The frames that differ from what was mapped at the beginning.
+    pub(crate) const fn frames(&self) -> &FrameTable {
+        &self.frames
+    }
+
+    /// Returns each range, of RAM and of pages in the hole, with the address it is mapped at in this process.
     pub(crate) fn host_ranges(&self) -> impl Iterator<Item = (RamRange, u64)> {
         self.regions
             .iter()
@@ -91,6 +125,53 @@ impl GuestRam {
         map_file::drop_pages(mapping, offset, len).is_ok()
     }
 
+    /// The memory of the beginning, whatever was added or removed since.
+    pub(crate) const fn base(&self) -> &VmMemory<Arc<GuestRegionMmap>> {
+        &self.memory
+    }
+
+    /// Has frames of the beginning read as zeros, and gives them back to the host where that is possible: not where a
+    /// file is mapped, for that could take more mappings than a process can have.
+    pub(crate) fn renew_frames(&self, gfns: Range<u64>) -> Result<(), FrameError> {
+        let failed = FrameError::Backend { gfn: gfns.start };
+        for (range, region) in &self.regions {
+            let first = range.start.0 / PAGE_SIZE;
+            let end = first.saturating_add(range.len_bytes / PAGE_SIZE);
+            let (from, to) = (gfns.start.max(first), gfns.end.min(end));
+            let count = to.saturating_sub(from);
+            let (at, len_bytes) = (
+                Gpa(from.saturating_mul(PAGE_SIZE)),
+                count.saturating_mul(PAGE_SIZE),
+            );
+            if count == 0 {
+                continue;
+            }
+            if self.file_pages.meet(at, len_bytes) {
+                self.memory.zero(at, len_bytes).map_err(|_| failed)?;
+                continue;
+            }
+            let offset = at.0.saturating_sub(range.start.0);
+            let (Ok(offset), Ok(len)) = (usize::try_from(offset), usize::try_from(len_bytes))
+            else {
+                return Err(failed);
+            };
+            map_file::drop_pages(region, offset, len).map_err(|_| failed)?;
+        }
+        Ok(())
+    }
+
+    /// Zeroes a range the long way, for what is no whole pages.
+    fn write_zeros(&self, at: Gpa, len_bytes: u64) -> Result<(), MemoryError> {
+        let Some(changes) = self.frames.changes() else {
+            return self.memory.zero(at, len_bytes);
+        };
+        let len = usize::try_from(len_bytes).unwrap_or(usize::MAX);
+        for (memory, here, place) in self.pieces(&changes, at, len)? {
+            memory.zero(here, place.len() as u64)?;
+        }
+        Ok(())
+    }
+
     /// Returns the mapping that holds the whole range and the offset of its first byte there.
     fn locate(&self, at: Gpa, len_bytes: u64) -> Option<(&MmapRegion, usize)> {
         self.regions.iter().find_map(|(range, region)| {
@@ -104,8 +185,22 @@ impl GuestRam {
     }
 }
 
+/// Refuses pages that RAM could be in the way of, or that are in each other's.
+fn check_pages(pages: &[RamRange]) -> Result<(), RamError> {
+    let mut free_from = LOWMEM_END;
+    for range in pages {
+        let end = range.start.checked_add(range.len_bytes);
+        let is_whole = range.start.is_aligned(PAGE_SIZE)
+            && range.len_bytes.is_multiple_of(PAGE_SIZE)
+            && range.len_bytes > 0;
+        let end = end.filter(|end| is_whole && range.start >= free_from && end.0 <= 1 << 32);
+        free_from = end.ok_or(RamError::Pages { at: range.start })?;
+    }
+    Ok(())
+}
+
 /// Maps one range; the mapping reserves neither memory nor swap.
-fn map_range(range: RamRange) -> Result<GuestRegionMmap, RamError> {
+pub(crate) fn map_range(range: RamRange) -> Result<GuestRegionMmap, RamError> {
     let refused = |source| RamError::Host {
         len_bytes: range.len_bytes,
         source,
@@ -127,29 +222,58 @@ fn map_range(range: RamRange) -> Result<GuestRegionMmap, RamError> {
 
 impl GuestMemory for GuestRam {
     fn is_ram(&self, at: Gpa, len_bytes: u64) -> bool {
-        self.memory.is_ram(at, len_bytes)
+        let Some(changes) = self.frames.changes() else {
+            return self.memory.is_ram(at, len_bytes);
+        };
+        self.has_pages(&changes, at, len_bytes)
     }
 
     fn read(&self, at: Gpa, buf: &mut [u8]) -> Result<(), MemoryError> {
-        self.memory.read(at, buf)
+        let Some(changes) = self.frames.changes() else {
+            return self.memory.read(at, buf);
+        };
+        for (memory, here, place) in self.pieces(&changes, at, buf.len())? {
+            let buf = buf.get_mut(place).unwrap_or_default();
+            let read = memory.read(here, buf);
+            read.map_err(|error| frames::error_at(error, at))?;
+        }
+        Ok(())
     }
 
     fn write(&self, at: Gpa, bytes: &[u8]) -> Result<(), MemoryError> {
-        self.memory.write(at, bytes)
+        let Some(changes) = self.frames.changes() else {
+            return self.memory.write(at, bytes);
+        };
+        for (memory, here, place) in self.pieces(&changes, at, bytes.len())? {
+            let bytes = bytes.get(place).unwrap_or_default();
+            let written = memory.write(here, bytes);
+            written.map_err(|error| frames::error_at(error, at))?;
+        }
+        Ok(())
     }
 
     fn atomic_u32(&self, at: Gpa, op: WordOp<u32>) -> Result<u32, MemoryError> {
-        self.memory.atomic_u32(at, op)
+        let Some(changes) = self.frames.changes() else {
+            return self.memory.atomic_u32(at, op);
+        };
+        let (memory, here) = self.word(&changes, at, 4)?;
+        let before = memory.atomic_u32(here, op);
+        before.map_err(|error| frames::error_at(error, at))
     }
 
     fn atomic_u64(&self, at: Gpa, op: WordOp<u64>) -> Result<u64, MemoryError> {
-        self.memory.atomic_u64(at, op)
+        let Some(changes) = self.frames.changes() else {
+            return self.memory.atomic_u64(at, op);
+        };
+        let (memory, here) = self.word(&changes, at, 8)?;
+        let before = memory.atomic_u64(here, op);
+        before.map_err(|error| frames::error_at(error, at))
     }
 
     /// Whole pages are given back to the host: they cost nothing until they are touched.
     fn zero(&self, at: Gpa, len_bytes: u64) -> Result<(), MemoryError> {
         let not_ram = MemoryError::NotRam { at, len_bytes };
-        if !self.memory.is_ram(at, len_bytes) {
+        if !self.is_ram(at, len_bytes) {
             return Err(not_ram);
         }
         let end = at.checked_add(len_bytes).ok_or(not_ram)?;
@@ -160,11 +284,11 @@ impl GuestMemory for GuestRam {
         match pages {
             Some((first, pages_bytes)) if pages_bytes > 0 && self.renew(first, pages_bytes) => {
                 let before = first.checked_offset_from(at).unwrap_or(0);
-                self.memory.zero(at, before)?;
+                self.write_zeros(at, before)?;
                 let after = end.checked_offset_from(last).unwrap_or(0);
-                self.memory.zero(last, after)
+                self.write_zeros(last, after)
             }
-            _ => self.memory.zero(at, len_bytes),
+            _ => self.write_zeros(at, len_bytes),
         }
     }
 

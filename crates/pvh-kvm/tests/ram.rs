@@ -6,6 +6,8 @@
     reason = "a test may panic"
 )]
 
+#[path = "../../pvh-memory/tests/shared/frames.rs"]
+mod frames;
 #[path = "../../pvh-memory/tests/shared/mod.rs"]
 mod shared;
 
@@ -19,6 +21,109 @@ mod trait_promises {
 
     crate::shared::memory_tests!(with);
     crate::shared::shared_memory_tests!(with);
+}
+
+mod frames_that_change {
+    use pvh_abi::Gpa;
+    use pvh_kvm::{GuestRam, MAX_ADDED_FRAMES, RamRange};
+    use pvh_memory::{FrameError, Frames, GuestMemory};
+
+    fn with(test: &dyn Fn(&dyn Frames)) {
+        test(&GuestRam::new(0x4000).unwrap());
+    }
+
+    crate::frames::frames_tests!(with);
+
+    #[test]
+    fn no_more_than_256_frames_are_added() {
+        let ram = GuestRam::new(0x4000).unwrap();
+        let limit = u64::from(MAX_ADDED_FRAMES);
+        assert_eq!(limit, 256);
+        ram.add_frames(0x10000..0x10000 + limit).unwrap();
+        assert_eq!(ram.add_frame(4), Err(FrameError::Exhausted { limit }));
+        ram.remove_frame(0).unwrap();
+        ram.add_frame(0).unwrap();
+        ram.remove_frame(0x10000).unwrap();
+        ram.add_frame(4).unwrap();
+    }
+
+    #[test]
+    fn the_local_apic_and_kvms_pages_take_no_page() {
+        let ram = GuestRam::new(0x4000).unwrap();
+        for gfn in [0xFEE00, 0xFFFBC, 0xFFFBD, 0xFFFBE, 0xFFFBF] {
+            assert_eq!(ram.add_frame(gfn), Err(FrameError::OutOfReach { gfn }));
+        }
+        ram.add_frame(0xFFFC0).unwrap();
+        let small = GuestRam::with_address_bits(0x4000, 36).unwrap();
+        let gfn = 1 << 24;
+        assert_eq!(small.add_frame(gfn), Err(FrameError::OutOfReach { gfn }));
+        small.add_frame(gfn - 1).unwrap();
+    }
+
+    #[test]
+    fn pages_beside_ram_are_memory_and_no_ram_range() {
+        let pages =
+            [(0xFC00_0000, 0x2000), (0xFEFF_8000, 0x8000)].map(|(start, len_bytes)| RamRange {
+                start: Gpa(start),
+                len_bytes,
+            });
+        let ram = GuestRam::with_pages(0x1_0000_0000, &pages).unwrap();
+        assert_eq!(ram.size_bytes(), 0x1_0000_0000);
+        assert_eq!(ram.ram_ranges().len(), 2);
+        // RAM ends where the first of them begins.
+        ram.write(Gpa(0xFBFF_FFFE), &[1, 2, 3, 4]).unwrap();
+        assert!(ram.is_ram(Gpa(0xFEFF_8000), 0x8000) && !ram.is_ram(Gpa(0xFC00_2000), 1));
+        ram.remove_frames(0xFBFFF..0xFC001).unwrap();
+        assert!(!ram.is_ram(Gpa(0xFBFF_FFFF), 1) && !ram.is_ram(Gpa(0xFC00_0000), 1));
+        ram.add_frames(0xFBFFF..0xFC001).unwrap();
+        let mut back = [9; 4];
+        ram.read(Gpa(0xFBFF_FFFE), &mut back).unwrap();
+        assert_eq!(back, [0; 4]);
+    }
+
+    #[test]
+    fn pages_outside_the_hole_or_not_whole_are_refused() {
+        let refused = |start, len_bytes| {
+            let pages = [RamRange {
+                start: Gpa(start),
+                len_bytes,
+            }];
+            GuestRam::with_pages(0x4000, &pages)
+                .map(|_| ())
+                .unwrap_err()
+                .to_string()
+        };
+        for (start, len_bytes) in [
+            (0x4000, 0x1000),
+            (0xFBFF_F000, 0x2000),
+            (0xFFFF_F000, 0x2000),
+            (0x1_0000_0000, 0x1000),
+            (0xFC00_0800, 0x1000),
+            (0xFC00_0000, 0x800),
+            (0xFC00_0000, 0),
+        ] {
+            assert!(refused(start, len_bytes).starts_with("there can be no pages at 0x"));
+        }
+    }
+
+    #[test]
+    fn a_file_mapped_at_a_frame_does_not_come_back_with_it() {
+        use std::{io::Write, os::fd::AsFd};
+        let ram = GuestRam::new(0x4000).unwrap();
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(&[5; 0x2000]).unwrap();
+        let range = pvh_memory::FileRange {
+            file: file.as_fd(),
+            offset: 0,
+            len_bytes: 0x2000,
+        };
+        ram.map_file(Gpa(0x1000), range).unwrap();
+        ram.remove_frames(1..3).unwrap();
+        ram.add_frames(1..3).unwrap();
+        let mut back = [9; 0x2000];
+        ram.read(Gpa(0x1000), &mut back).unwrap();
+        assert_eq!(back, [0; 0x2000]);
+    }
 }
 
 mod mapped_files {
@@ -169,6 +274,58 @@ mod mapped_files {
         let ram = GuestRam::new(0x1000).unwrap();
         ram.map_file(Gpa(0), range(&file(), 0x1000, 0)).unwrap();
         assert_eq!(byte(&ram, 0), 0);
+    }
+}
+
+mod lost_pages {
+    use std::{fs::File, io::Write, os::fd::AsFd, sync::Arc};
+
+    use pvh_abi::Gpa;
+    use pvh_kvm::{GuestRam, LostPages};
+    use pvh_memory::{FileRange, GuestMemory};
+
+    /// RAM with a file of 16 pages, all ones, at 0x1000.
+    fn mapped() -> (Arc<GuestRam>, File) {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(&[1; 0x10000]).unwrap();
+        let ram = Arc::new(GuestRam::new(0x20000).unwrap());
+        let range = FileRange {
+            file: file.as_fd(),
+            offset: 0,
+            len_bytes: 0x10000,
+        };
+        ram.map_file(Gpa(0x1000), range).unwrap();
+        (ram, file)
+    }
+
+    #[test]
+    fn a_page_that_a_file_has_lost_reads_zeros_and_is_reported() {
+        let (ram, file) = mapped();
+        let (other, _kept) = mapped();
+        let lost = LostPages::watch(&ram).unwrap();
+        let unharmed = LostPages::watch(&other).unwrap();
+        ram.write(Gpa(0x3000), b"written pages are lost with the others")
+            .unwrap();
+        file.set_len(0x1000).unwrap();
+        assert!(!lost.any());
+        let mut bytes = [9; 0x10000];
+        ram.read(Gpa(0x1000), &mut bytes).unwrap();
+        assert!(lost.any() && !unharmed.any());
+        assert!(lost.event().unwrap().read().unwrap() > 0);
+        assert!(bytes[..0x1000].iter().all(|&byte| byte == 1));
+        assert!(bytes[0x1000..].iter().all(|&byte| byte == 0));
+        ram.write(Gpa(0x8000), b"again").unwrap();
+    }
+
+    #[test]
+    fn watching_ends_with_its_guard() {
+        for _ in 0..100 {
+            let (ram, file) = mapped();
+            let lost = LostPages::watch(&ram).unwrap();
+            file.set_len(0).unwrap();
+            ram.write(Gpa(0x1800), b"x").unwrap();
+            assert!(lost.any());
+        }
     }
 }
 

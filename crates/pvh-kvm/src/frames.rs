@@ -1,0 +1,311 @@
+//! Frames that a guest adds and removes: what differs from the RAM that it began with.
+
+mod access;
+mod pool;
+
+use std::{
+    collections::BTreeMap,
+    io,
+    ops::Range,
+    sync::{
+        Arc, PoisonError, RwLock, RwLockReadGuard, Weak,
+        atomic::{AtomicBool, Ordering::SeqCst},
+    },
+};
+
+use kvm_ioctls::VmFd;
+use pvh_abi::{Gpa, address::PAGE_SIZE};
+use pvh_memory::{FrameError, GuestMemory, MemoryError};
+
+use crate::{IDENTITY_MAP_AT, KVM_PRIVATE_BYTES, RamError, memory_slots};
+pub(crate) use pool::Pool;
+
+/// How many frames outside RAM can have a page at a time, each in a memory slot of its own.
+pub const MAX_ADDED_FRAMES: u32 = 256;
+
+/// The frames that differ from the RAM that was mapped at the beginning.
+pub(crate) struct FrameTable {
+    /// Whether any ever did; until then nothing else is looked at.
+    is_changed: AtomicBool,
+    state: RwLock<State>,
+    pool: Pool,
+    /// First frame that the guest cannot address.
+    end: u64,
+}
+
+#[derive(Default)]
+pub(crate) struct State {
+    removed: Removed,
+    /// Frame to page of the pool.
+    added: BTreeMap<u64, u32>,
+    free: Vec<u32>,
+    /// The machines that have this RAM, each with its first slot for the pool.
+    machines: Vec<(Weak<VmFd>, u32)>,
+}
+
+/// What a frame is.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Home {
+    /// RAM from the beginning.
+    Ram,
+    /// RAM once, without a page now.
+    Removed,
+    /// In a page of the pool.
+    Added(u32),
+    Hole,
+}
+
+impl FrameTable {
+    pub(crate) fn new(address_bits: u8) -> Result<Self, RamError> {
+        let state = State {
+            free: (0..MAX_ADDED_FRAMES).rev().collect(),
+            ..State::default()
+        };
+        Ok(Self {
+            is_changed: AtomicBool::new(false),
+            state: RwLock::new(state),
+            pool: Pool::new(MAX_ADDED_FRAMES)?,
+            end: 1 << u32::from(address_bits.clamp(12, 64)).saturating_sub(12),
+        })
+    }
+
+    pub(crate) const fn pool(&self) -> &Pool {
+        &self.pool
+    }
+
+    /// The changes, held as they are; `None` while there never was one.
+    pub(crate) fn changes(&self) -> Option<RwLockReadGuard<'_, State>> {
+        let read = || self.state.read().unwrap_or_else(PoisonError::into_inner);
+        self.is_changed.load(SeqCst).then(read)
+    }
+
+    /// Shows the added frames to a machine, now and from now on; its slots from `first_slot` on are for that.
+    ///
+    /// The machine must keep this RAM for as long as it lives.
+    pub(crate) fn attach(&self, machine: &Arc<VmFd>, first_slot: u32) -> io::Result<()> {
+        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        state.machines.retain(|(fd, _)| fd.strong_count() > 0);
+        for (&gfn, &page) in &state.added {
+            memory_slots::show_page(machine, &self.pool, first_slot, page, gfn)?;
+        }
+        state.machines.push((Arc::downgrade(machine), first_slot));
+        Ok(())
+    }
+
+    /// Makes pages at frames; `ram` is the memory of the beginning, and `renew` has its pages read as zeros.
+    pub(crate) fn add(
+        &self,
+        gfns: Range<u64>,
+        ram: &impl GuestMemory,
+        renew: impl Fn(Range<u64>) -> Result<(), FrameError>,
+    ) -> Result<(), FrameError> {
+        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        let mut holes: usize = 0;
+        for gfn in gfns.clone() {
+            match state.home(ram, gfn) {
+                Home::Removed => continue,
+                Home::Hole => self.check_reach(gfn)?,
+                Home::Ram | Home::Added(_) => return Err(FrameError::Present { gfn }),
+            }
+            holes = holes.saturating_add(1);
+            if holes > state.free.len() {
+                let limit = MAX_ADDED_FRAMES.into();
+                return Err(FrameError::Exhausted { limit });
+            }
+        }
+        self.is_changed.store(true, SeqCst);
+        for run in state.runs(ram, gfns.clone(), Home::Removed) {
+            renew(run)?;
+        }
+        for (done, gfn) in gfns.clone().enumerate() {
+            if state.home(ram, gfn) == Home::Hole
+                && let Err(source) = state.show(&self.pool, gfn)
+            {
+                for shown in gfns.clone().take(done) {
+                    // Nothing refuses to take away what was just put there; should it, the frame keeps its page.
+                    let _ = state.hide(&self.pool, shown);
+                }
+                return Err(FrameError::from(Refused { gfn, source }));
+            }
+        }
+        gfns.for_each(|gfn| state.removed.set(gfn, false));
+        Ok(())
+    }
+
+    /// Takes pages of frames away; `renew` gives those of RAM back to the host.
+    pub(crate) fn remove(
+        &self,
+        gfns: Range<u64>,
+        ram: &impl GuestMemory,
+        renew: impl Fn(Range<u64>) -> Result<(), FrameError>,
+    ) -> Result<(), FrameError> {
+        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        for gfn in gfns.clone() {
+            if matches!(state.home(ram, gfn), Home::Removed | Home::Hole) {
+                return Err(FrameError::Absent { gfn });
+            }
+        }
+        self.is_changed.store(true, SeqCst);
+        for run in state.runs(ram, gfns.clone(), Home::Ram) {
+            run.clone().for_each(|gfn| state.removed.set(gfn, true));
+            renew(run)?;
+        }
+        for gfn in gfns {
+            let hidden = state.hide(&self.pool, gfn);
+            hidden.map_err(|source| FrameError::from(Refused { gfn, source }))?;
+        }
+        Ok(())
+    }
+
+    /// Refuses a frame that no page can be put at.
+    fn check_reach(&self, gfn: u64) -> Result<(), FrameError> {
+        let private = IDENTITY_MAP_AT.0 / PAGE_SIZE;
+        let private_end = private.saturating_add(KVM_PRIVATE_BYTES / PAGE_SIZE);
+        if gfn >= self.end || gfn == LOCAL_APIC || (private..private_end).contains(&gfn) {
+            return Err(FrameError::OutOfReach { gfn });
+        }
+        Ok(())
+    }
+}
+
+impl State {
+    /// What a frame is.
+    pub(crate) fn home(&self, ram: &impl GuestMemory, gfn: u64) -> Home {
+        if self.removed.has(gfn) {
+            return Home::Removed;
+        }
+        if let Some(&page) = self.added.get(&gfn) {
+            return Home::Added(page);
+        }
+        let at = gfn.checked_mul(PAGE_SIZE).map(Gpa);
+        match at {
+            Some(at) if ram.is_ram(at, PAGE_SIZE) => Home::Ram,
+            _ => Home::Hole,
+        }
+    }
+
+    /// The runs of frames of one kind among others.
+    fn runs(&self, ram: &impl GuestMemory, gfns: Range<u64>, kind: Home) -> Vec<Range<u64>> {
+        let mut runs: Vec<Range<u64>> = Vec::new();
+        for gfn in gfns.filter(|&gfn| self.home(ram, gfn) == kind) {
+            let next = gfn.saturating_add(1);
+            match runs.last_mut() {
+                Some(run) if run.end == gfn => run.end = next,
+                _ => runs.push(gfn..next),
+            }
+        }
+        runs
+    }
+
+    /// Puts a zeroed page of the pool at a frame, in every machine or in none.
+    fn show(&mut self, pool: &Pool, gfn: u64) -> io::Result<()> {
+        let Some(&page) = self.free.last() else {
+            return Err(io::ErrorKind::OutOfMemory.into());
+        };
+        pool.clear(page)?;
+        let mut shown: Vec<(Arc<VmFd>, u32)> = Vec::new();
+        for (machine, first_slot) in self.living() {
+            if let Err(error) = memory_slots::show_page(&machine, pool, first_slot, page, gfn) {
+                for (machine, first_slot) in shown {
+                    memory_slots::hide_page(&machine, first_slot, page)?;
+                }
+                return Err(error);
+            }
+            shown.push((machine, first_slot));
+        }
+        self.free.pop();
+        self.added.insert(gfn, page);
+        Ok(())
+    }
+
+    /// Takes a page of the pool away from a frame, if it has one.
+    fn hide(&mut self, pool: &Pool, gfn: u64) -> io::Result<()> {
+        let Some(&page) = self.added.get(&gfn) else {
+            return Ok(());
+        };
+        for (machine, first_slot) in self.living() {
+            memory_slots::hide_page(&machine, first_slot, page)?;
+        }
+        self.added.remove(&gfn);
+        self.free.push(page);
+        pool.clear(page)
+    }
+
+    fn living(&self) -> Vec<(Arc<VmFd>, u32)> {
+        let machines = self.machines.iter();
+        let living = machines.filter_map(|(fd, first_slot)| Some((fd.upgrade()?, *first_slot)));
+        living.collect()
+    }
+}
+
+/// One bit for each frame of RAM, in chunks that exist where a bit is set: at most 1/32768 of RAM.
+#[derive(Default)]
+struct Removed(BTreeMap<u64, Box<[u64; CHUNK_WORDS]>>);
+
+impl Removed {
+    fn has(&self, gfn: u64) -> bool {
+        let (chunk, word, bit) = place(gfn);
+        let words = self.0.get(&chunk);
+        words
+            .and_then(|words| words.get(word))
+            .is_some_and(|word| word & bit != 0)
+    }
+
+    fn set(&mut self, gfn: u64, is_removed: bool) {
+        let (chunk, word, bit) = place(gfn);
+        if is_removed {
+            let words = self
+                .0
+                .entry(chunk)
+                .or_insert_with(|| Box::new([0; CHUNK_WORDS]));
+            words
+                .get_mut(word)
+                .into_iter()
+                .for_each(|word| *word |= bit);
+        } else if let Some(words) = self.0.get_mut(&chunk) {
+            words
+                .get_mut(word)
+                .into_iter()
+                .for_each(|word| *word &= !bit);
+            if words.iter().all(|word| *word == 0) {
+                self.0.remove(&chunk);
+            }
+        }
+    }
+}
+
+/// The chunk of a frame's bit, the word in it, and the bit.
+fn place(gfn: u64) -> (u64, usize, u64) {
+    let word = usize::try_from(gfn / 64).unwrap_or(usize::MAX) % CHUNK_WORDS;
+    (gfn / CHUNK_FRAMES, word, 1 << (gfn % 64))
+}
+
+/// Turns the place of an error in the pool into the guest's.
+pub(crate) const fn error_at(error: MemoryError, at: Gpa) -> MemoryError {
+    match error {
+        MemoryError::Misaligned { size_bytes, .. } => MemoryError::Misaligned { at, size_bytes },
+        _ => MemoryError::Backend { at },
+    }
+}
+
+/// Where the host refused, and why.
+struct Refused {
+    gfn: u64,
+    source: io::Error,
+}
+
+impl From<Refused> for FrameError {
+    fn from(refused: Refused) -> Self {
+        // A slot in the way, one that KVM has made for itself.
+        if refused.source.raw_os_error() == Some(libc::EEXIST) {
+            return Self::OutOfReach { gfn: refused.gfn };
+        }
+        Self::Backend { gfn: refused.gfn }
+    }
+}
+
+/// The frame where local APICs answer.
+const LOCAL_APIC: u64 = 0xFEE0_0000 / PAGE_SIZE;
+
+const CHUNK_WORDS: usize = 64;
+const CHUNK_FRAMES: u64 = 64 * CHUNK_WORDS as u64;

@@ -1,0 +1,95 @@
+use std::{ops::Range, sync::Arc};
+
+use pvh_abi::{Gpa, address::PAGE_SIZE};
+use pvh_memory::{FrameError, Frames, MemoryError, VmMemory};
+use vm_memory::GuestRegionMmap;
+
+use super::{Home, State};
+use crate::GuestRam;
+
+/// The memory that holds a piece of an access, the address there, and the bytes of the access.
+type Piece<'ram> = (&'ram Memory, Gpa, Range<usize>);
+
+type Memory = VmMemory<Arc<GuestRegionMmap>>;
+
+/// A running guest keeps sight of RAM that was removed: it reads zeros there, and what it writes is gone when the frame
+/// gets a page again. Taking the page out of its sight would take a memory slot for each hole in RAM.
+impl Frames for GuestRam {
+    fn add_frames(&self, gfns: Range<u64>) -> Result<(), FrameError> {
+        let renew = |run| self.renew_frames(run);
+        self.frames().add(gfns, self.base(), renew)
+    }
+
+    fn remove_frames(&self, gfns: Range<u64>) -> Result<(), FrameError> {
+        let renew = |run| self.renew_frames(run);
+        self.frames().remove(gfns, self.base(), renew)
+    }
+}
+
+/// Access once frames have changed.
+impl GuestRam {
+    /// Tells whether every frame of a range has a page.
+    pub(crate) fn has_pages(&self, changes: &State, at: Gpa, len_bytes: u64) -> bool {
+        let Some(reach) = len_bytes.checked_sub(1) else {
+            return true;
+        };
+        let Some(last) = at.checked_add(reach) else {
+            return false;
+        };
+        let mut gfns = at.0 / PAGE_SIZE..=last.0 / PAGE_SIZE;
+        gfns.all(|gfn| self.frame(changes, gfn).is_some())
+    }
+
+    /// The pieces of an access, one for each frame.
+    pub(crate) fn pieces<'ram>(
+        &'ram self,
+        changes: &'ram State,
+        at: Gpa,
+        len: usize,
+    ) -> Result<impl Iterator<Item = Piece<'ram>>, MemoryError> {
+        let len_bytes = u64::try_from(len).unwrap_or(u64::MAX);
+        if !self.has_pages(changes, at, len_bytes) {
+            return Err(MemoryError::NotRam { at, len_bytes });
+        }
+        let mut done = 0_usize;
+        Ok(std::iter::from_fn(move || {
+            let left = len.checked_sub(done).filter(|&left| left > 0)?;
+            let here = at.checked_add(done as u64)?;
+            let offset = here.0 % PAGE_SIZE;
+            let (memory, frame) = self.frame(changes, here.0 / PAGE_SIZE)?;
+            let room = usize::try_from(PAGE_SIZE.saturating_sub(offset)).unwrap_or(left);
+            let start = done;
+            done = done.saturating_add(room.min(left));
+            Some((memory, frame.checked_add(offset)?, start..done))
+        }))
+    }
+
+    /// The memory that holds an aligned word, and its address there.
+    pub(crate) fn word(
+        &self,
+        changes: &State,
+        at: Gpa,
+        size_bytes: u64,
+    ) -> Result<(&Memory, Gpa), MemoryError> {
+        if !at.is_aligned(size_bytes) {
+            return Err(MemoryError::Misaligned { at, size_bytes });
+        }
+        let len_bytes = size_bytes;
+        let not_ram = MemoryError::NotRam { at, len_bytes };
+        let (memory, frame) = self.frame(changes, at.0 / PAGE_SIZE).ok_or(not_ram)?;
+        let here = frame.checked_add(at.0 % PAGE_SIZE).ok_or(not_ram)?;
+        Ok((memory, here))
+    }
+
+    /// The memory that holds a frame, and its address there.
+    fn frame(&self, changes: &State, gfn: u64) -> Option<(&Memory, Gpa)> {
+        match changes.home(self.base(), gfn) {
+            Home::Ram => Some((self.base(), Gpa(gfn.checked_mul(PAGE_SIZE)?))),
+            Home::Added(page) => {
+                let offset = u64::from(page).checked_mul(PAGE_SIZE)?;
+                Some((self.frames().pool().memory(), Gpa(offset)))
+            }
+            Home::Removed | Home::Hole => None,
+        }
+    }
+}

@@ -1,0 +1,48 @@
+use std::{io, sync::Arc};
+
+use pvh_abi::{Gpa, address::PAGE_SIZE};
+use pvh_memory::VmMemory;
+use vm_memory::GuestRegionMmap;
+
+use crate::{RamError, RamRange, map_file, ram};
+
+/// Pages for frames outside RAM; they cost nothing until they are used.
+pub(crate) struct Pool {
+    pages: u32,
+    region: Arc<GuestRegionMmap>,
+    memory: VmMemory<Arc<GuestRegionMmap>>,
+}
+
+impl Pool {
+    pub(super) fn new(pages: u32) -> Result<Self, RamError> {
+        let region = Arc::new(ram::map_range(RamRange {
+            start: Gpa(0),
+            len_bytes: u64::from(pages).saturating_mul(PAGE_SIZE),
+        })?);
+        Ok(Self {
+            pages,
+            memory: VmMemory::new([Arc::clone(&region)]),
+            region,
+        })
+    }
+
+    /// The pages, one after the other from address 0 on.
+    pub(crate) const fn memory(&self) -> &VmMemory<Arc<GuestRegionMmap>> {
+        &self.memory
+    }
+
+    /// The address of a page in this process; `None` if there is no such page.
+    pub(crate) fn host_address(&self, page: u32) -> Option<u64> {
+        let start = self.region.as_ptr().addr() as u64;
+        let offset = u64::from(page).checked_mul(PAGE_SIZE)?;
+        let address = start.checked_add(offset)?;
+        (page < self.pages).then_some(address)
+    }
+
+    /// Gives a page back to the host: it reads as zeros.
+    pub(super) fn clear(&self, page: u32) -> io::Result<()> {
+        let page_bytes = usize::try_from(PAGE_SIZE).unwrap_or(usize::MAX);
+        let offset = (page as usize).saturating_mul(page_bytes);
+        map_file::drop_pages(&self.region, offset, page_bytes)
+    }
+}
