@@ -54,7 +54,7 @@ features: ## check every feature set of every crate
 lab-test: ## the lab's own tests: its parser on canned logs
 	lab/test
 
-lab: ## boot each stock Debian kernel once in a nested KVM host
+lab: ## boot each stock Debian kernel once in nested KVM hosts
 	lab/run
 
 lab-full: ## boot every kernel with every CPU count there

@@ -80,4 +80,7 @@ keep_kernel() {
 	[ "$number" -gt 10 ]
 }
 
+# Keeps the file $keep_file of a package, as what is booted.
+keep_image() { cp "$1/${keep_file:?}" vmlinuz; }
+
 keep_busybox() { cp "$1"/bin/busybox busybox; }

@@ -1,35 +1,36 @@
 # shellcheck shell=sh
 # Runs one case inside the nested host. Sourced by its init, and by the tests, with:
-#   vmm    the program to run
-#   token  what the marks begin with; a guest does not know it, so no guest can write one
-#   work   a directory for files of ours
+#   token     what the marks begin with; a guest does not know it, so no guest can write one
+#   work      a directory for files of ours
+#   patience  seconds from asking a program to end to killing it
 
-: "${vmm:?}" "${token:?}" "${work:?}"
+: "${token:?}" "${work:?}" "${patience:?}"
 
 # Writes a mark: a line of its own, whatever the guest left on the line before.
 mark() { printf '\n%s %s\n' "$token" "$*"; }
 
 uptime_s() { cut -d. -f1 /proc/uptime; }
 
-# Runs the VMM with the arguments after the first four, streams what it prints, and marks how it ended.
-#   name, seconds it may take, how often the guest must be up before it is stopped (0: let it end), y to feed its stdin
+# Runs the program after the first five arguments, streams what it prints, and marks how it ended.
+#   name, seconds it may take, how often the guest must have reported before it is stopped (0: let it end),
+#   lines to type with `|` between (none: its stdin is empty), what must have been printed before they are typed
 run_case() {
-	name=$1 seconds=$2 stop_after=$3 feed=$4
-	shift 4
+	name=$1 seconds=$2 stop_after=$3 keys=$4 after=$5
+	shift 5
 	mark begin "$name"
 	start=$(uptime_s) ended=itself
 	rm -f "$work/status" "$work/pipe" "$work/pid"
 	mkfifo "$work/pipe"
 	tee "$work/out" <"$work/pipe" &
-	start_vmm "$feed" "$@" >"$work/pipe" 2>&1 &
+	start_program "$@" >"$work/pipe" 2>&1 &
 	while [ ! -e "$work/status" ]; do
 		sleep 0.2
 		if [ $(($(uptime_s) - start)) -ge "$seconds" ]; then
 			ended=timeout
-			stop_vmm
-		elif [ "$stop_after" -gt 0 ] && [ "$(grep -c 'guest: up ' "$work/out")" -ge "$stop_after" ]; then
+			stop_program
+		elif [ "$stop_after" -gt 0 ] && [ "$(grep -c 'guest: now ' "$work/out")" -ge "$stop_after" ]; then
 			ended=stopped
-			stop_vmm
+			stop_program
 		fi
 	done
 	wait
@@ -37,25 +38,39 @@ run_case() {
 	dmesg -c | sed 's/^/host: /'
 }
 
-# Runs the VMM in this process's child, whose id and exit status are left in files.
-start_vmm() {
-	from=$1
-	shift
-	if [ "$from" = y ]; then
-		# shellcheck disable=SC2016 # the inner shell expands them
-		while sleep 1 && [ ! -e "$work/status" ]; do echo hello; done 2>/dev/null |
-			{ sh -c 'echo $$ >"$0"; exec "$@"' "$work/pid" "$vmm" "$@"; echo $? >"$work/status"; }
+# Runs the program in this process's child, whose id and exit status are left in files.
+start_program() {
+	# shellcheck disable=SC2016 # the inner shell expands them
+	set -- sh -c 'echo $$ >"$0"; exec "$@"' "$work/pid" "$@"
+	if [ -n "$keys" ]; then
+		type_keys 2>/dev/null | {
+			"$@"
+			echo $? >"$work/status"
+		}
 	else
-		# shellcheck disable=SC2016
-		sh -c 'echo $$ >"$0"; exec "$@"' "$work/pid" "$vmm" "$@" </dev/null
+		"$@" </dev/null
 		echo $? >"$work/status"
 	fi
 }
 
-# Ends the VMM: asks, and insists after three seconds.
-stop_vmm() {
+# Types the lines, one a second and again from the first, until the program has ended.
+type_keys() {
+	until [ -z "$after" ] || grep -qF -- "$after" "$work/out" || [ -e "$work/status" ]; do sleep 0.2; done
+	while :; do
+		rest=$keys\|
+		while [ -n "$rest" ]; do
+			sleep 1
+			[ ! -e "$work/status" ] && echo "${rest%%|*}" || return
+			rest=${rest#*|}
+		done
+	done
+}
+
+# Ends the program: asks, and insists when it takes too long.
+stop_program() {
 	kill -TERM "$(cat "$work/pid")" 2>/dev/null
-	for _ in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15; do
+	asked=$(uptime_s)
+	while [ $(($(uptime_s) - asked)) -le "$patience" ]; do
 		[ -e "$work/status" ] && return
 		sleep 0.2
 	done
