@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 pub mod console;
+pub mod domain;
 pub mod event;
 pub mod grant;
 pub mod hvm;

@@ -90,16 +90,16 @@ impl TimeInfo {
     /// Writes it into a `vcpu_info`: its version odd, then the fields, then its version even.
     ///
     /// Each word is written by a sequentially consistent operation, so a guest that reads an even version twice
-    /// the same has read the fields in between. The version goes on from what is found there.
-    pub fn write<M: GuestMemory + ?Sized>(&self, memory: &M, vcpu_info: Spot<'_>) {
+    /// the same has read the fields in between. The version goes on from what is found there; the new one is
+    /// returned, or `None` if the guest's memory there is gone.
+    pub fn write<M: GuestMemory + ?Sized>(&self, memory: &M, vcpu_info: Spot<'_>) -> Option<u32> {
         let version = vcpu_info.offset(TIME_INFO_OFFSET);
-        let Some(before) = version.word(memory, WordOp::Load) else {
-            return;
-        };
+        let before = version.word(memory, WordOp::Load)?;
         let during = version_during(before);
         version.word(memory, WordOp::Swap(during));
         version.offset(4).put_words(memory, &self.words());
         version.word(memory, WordOp::Swap(version_after(during)));
+        Some(version_after(during))
     }
 
     /// Writes it into an area that is registered by linear address (`VCPUOP_register_vcpu_time_memory_area`),

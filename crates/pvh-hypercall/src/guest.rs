@@ -1,7 +1,7 @@
 use core::marker::PhantomData;
 
-use pvh_abi::Errno;
-use pvh_memory::{GuestMemory, LinearAddress, LinearMemory};
+use pvh_abi::{Errno, Gpa};
+use pvh_memory::{Access, GuestMemory, LinearAddress, LinearMemory};
 use zerocopy::{
     FromBytes, Immutable, IntoBytes,
     little_endian::{U32, U64},
@@ -34,6 +34,13 @@ pub trait GuestIo {
     ///
     /// [`Fault`] if any byte cannot be written; earlier pages have been written then.
     fn copy_to_guest(&self, linear: u64, bytes: &[u8]) -> Result<(), Fault>;
+
+    /// Returns where a write to `linear` leads, for its page of 4 KiB: for areas that are written long after the
+    /// call that registers them. Whether that is RAM is not looked at; `None`, by default, if it leads nowhere.
+    fn translate(&self, linear: u64) -> Option<Gpa> {
+        let _ = linear;
+        None
+    }
 }
 
 /// Guest memory behind the guest's own page tables.
@@ -44,6 +51,10 @@ impl<M: GuestMemory + ?Sized> GuestIo for LinearMemory<'_, M> {
 
     fn copy_to_guest(&self, linear: u64, bytes: &[u8]) -> Result<(), Fault> {
         self.write(LinearAddress(linear), bytes).map_err(|_| Fault)
+    }
+
+    fn translate(&self, linear: u64) -> Option<Gpa> {
+        Self::translate(self, LinearAddress(linear), Access::Write).ok()
     }
 }
 
@@ -230,7 +241,6 @@ impl GuestArray<'_, Word> {
 
 #[cfg(test)]
 mod tests {
-    use pvh_abi::Gpa;
     use pvh_memory::{PagingPolicy, PagingState, SliceMemory};
 
     use super::*;
@@ -260,6 +270,7 @@ mod tests {
         assert_eq!(guest.read::<[u8; 4]>(0x1ffd), Err(Errno(14)));
         assert_eq!(guest.write(0x1ffe, &[9_u8; 4]), Err(Errno(14)));
         assert_eq!(guest.words(u64::MAX).word(1), Err(Errno(14)), "no wrap");
+        assert_eq!(GuestIo::translate(&io, 0x1ffe), Some(Gpa(0x1ffe)));
     }
 
     #[test]

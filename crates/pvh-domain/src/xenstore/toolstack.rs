@@ -3,8 +3,9 @@
 use super::{
     Permission,
     store::{Store, StoreError, TOOLSTACK},
+    transaction::Reach,
 };
-use pvh_abi::Errno;
+use pvh_abi::{DomId, Errno};
 
 impl Store {
     /// Writes a node's value as the toolstack, makes what is missing above it, and fires watches.
@@ -27,6 +28,14 @@ impl Store {
     pub fn children(&self, path: &str) -> impl Iterator<Item = &[u8]> {
         let node = self.tree.get(path.as_bytes());
         node.into_iter().flat_map(|node| node.child_names())
+    }
+
+    /// Tells whether a domain has a watch that a change of a node would fire.
+    #[must_use]
+    pub fn is_watched(&self, domid: DomId, path: &str) -> bool {
+        let domain = self.domains.get(&domid);
+        let mut watches = domain.into_iter().flat_map(|domain| &domain.watches);
+        watches.any(|watch| watch.concerns(path.as_bytes(), Reach::Upwards))
     }
 
     /// Removes a node and all below as the toolstack, and fires watches.

@@ -1,0 +1,178 @@
+//! The areas that a guest registers by linear address: runstate and secondary time.
+
+use pvh_abi::{Gpa, address::PAGE_SIZE};
+use pvh_hypercall::GuestIo;
+use pvh_memory::{Frames, GuestMemory};
+
+use super::{Domain, Now, Scene};
+use crate::{runstate, shared_info::Width, time::Wallclock};
+
+/// An area at a linear address, and where that led when it was registered.
+///
+/// Xen writes an area through the page tables that its vCPU has loaded when it writes. Here the address is translated
+/// when it is registered, by the caller's tables; if it leads nowhere then, by those of its vCPU's next calls.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Area {
+    linear: u64,
+    len_bytes: u64,
+    /// For each page that it may touch: where it goes on there, once that is known.
+    pages: [Option<Gpa>; 2],
+}
+
+impl Area {
+    /// An area of `len_bytes`; none at address 0.
+    pub(super) fn new(io: &dyn GuestIo, linear: u64, len_bytes: u64) -> Option<Self> {
+        let mut area = Self {
+            linear,
+            len_bytes,
+            pages: [None; 2],
+        };
+        area.find(io);
+        (linear != 0).then_some(area)
+    }
+
+    /// Looks where it leads, as far as that is not known; tells whether that is new.
+    pub(super) fn find(&mut self, io: &dyn GuestIo) -> bool {
+        let room = self.room();
+        let next = self.linear.checked_add(room);
+        let next = next.filter(|_| room < self.len_bytes);
+        let [first, second] = &mut self.pages;
+        let mut is_new = false;
+        for (page, linear) in [(first, Some(self.linear)), (second, next)] {
+            if page.is_none() {
+                *page = linear.and_then(|linear| io.translate(linear));
+                is_new |= page.is_some();
+            }
+        }
+        is_new
+    }
+
+    /// Writes bytes at an offset; nothing happens where there is no RAM.
+    pub(super) fn put<M: GuestMemory + ?Sized>(&self, memory: &M, offset: u64, bytes: &[u8]) {
+        let room = self.room();
+        let before = usize::try_from(room.saturating_sub(offset)).unwrap_or(usize::MAX);
+        let (here, there) = bytes.split_at(before.min(bytes.len()));
+        let [first, second] = self.pages;
+        let parts = [
+            (first, offset, here),
+            (second, offset.saturating_sub(room), there),
+        ];
+        for (page, offset, bytes) in parts {
+            let at = page.and_then(|page| page.checked_add(offset));
+            if let Some(at) = at.filter(|_| !bytes.is_empty()) {
+                // A frame that is no RAM any more takes nothing, and the guest is not told.
+                let _ = memory.write(at, bytes);
+            }
+        }
+    }
+
+    /// How many bytes its first page has for it.
+    const fn room(&self) -> u64 {
+        PAGE_SIZE.saturating_sub(self.linear % PAGE_SIZE)
+    }
+}
+
+impl Domain {
+    /// Changes what a vCPU does, and tells it in its area.
+    pub(super) fn change_runstate<M: Frames + ?Sized>(
+        &mut self,
+        memory: &M,
+        vcpu: u32,
+        state: runstate::State,
+        now_ns: u64,
+    ) {
+        let Some(data) = self.vcpus.get_mut(vcpu as usize) else {
+            return;
+        };
+        if data.runstate.state() != state {
+            data.runstate.change(state, now_ns);
+            self.write_runstate(memory, vcpu);
+        }
+    }
+
+    pub(super) fn write_runstate<M: Frames + ?Sized>(&self, memory: &M, vcpu: u32) {
+        let width = self.shared_info.width();
+        let data = self.vcpus.get(vcpu as usize);
+        if let Some((data, area)) = data.and_then(|data| Some((data, data.runstate_area?))) {
+            let put = |offset, bytes: &[u8]| area.put(memory, offset, bytes);
+            data.runstate.write_area(width, self.marks_runstate, put);
+        }
+    }
+
+    /// Writes the wallclock, by what the wall time is now.
+    pub(super) fn write_wallclock<M: Frames + ?Sized>(&mut self, memory: &M, now: Now) {
+        let wallclock = Wallclock::at_system_time_0(now.wall_ns, now.system_ns);
+        self.shared_info.set_wallclock(memory, wallclock);
+    }
+
+    /// Writes the time of a vCPU: into its `vcpu_info`, then into its area.
+    pub(super) fn write_time<M: Frames + ?Sized>(&self, memory: &M, vcpu: u32) {
+        let Some(spot) = self.vcpu_infos.spot(&self.shared_info, vcpu) else {
+            return;
+        };
+        let Some(version) = self.time.write(memory, spot) else {
+            return;
+        };
+        let data = self.vcpus.get(vcpu as usize);
+        if let Some(area) = data.and_then(|data| data.time_area) {
+            let put = |offset, bytes: &[u8]| area.put(memory, offset, bytes);
+            self.time.write_area(version, put);
+        }
+    }
+
+    /// Registers the runstate area of a vCPU. The first time it is written in the caller's layout, whatever that of shared
+    /// info.
+    pub(super) fn register_runstate<M: Frames + ?Sized>(
+        &mut self,
+        scene: &Scene<'_, M>,
+        io: &dyn GuestIo,
+        (vcpu, linear): (u32, u64),
+        width: Width,
+    ) {
+        let Some(data) = self.vcpus.get_mut(vcpu as usize) else {
+            return;
+        };
+        data.runstate_area = Area::new(io, linear, RUNSTATE_BYTES);
+        if let Some(area) = data.runstate_area {
+            let put = |offset, bytes: &[u8]| area.put(scene.memory, offset, bytes);
+            let runstate = data.runstate.at(scene.now.system_ns);
+            runstate.write_area(width, false, put);
+        }
+    }
+
+    pub(super) fn register_time<M: Frames + ?Sized>(
+        &mut self,
+        scene: &Scene<'_, M>,
+        io: &dyn GuestIo,
+        (vcpu, linear): (u32, u64),
+    ) {
+        if let Some(data) = self.vcpus.get_mut(vcpu as usize) {
+            data.time_area = Area::new(io, linear, TIME_BYTES);
+            self.write_time(scene.memory, vcpu);
+        }
+    }
+
+    /// Looks again where the areas of a calling vCPU lead, if they led nowhere, and writes them.
+    pub(super) fn find_areas<M: Frames + ?Sized>(
+        &mut self,
+        memory: &M,
+        io: &dyn GuestIo,
+        vcpu: u32,
+    ) {
+        let Some(data) = self.vcpus.get_mut(vcpu as usize) else {
+            return;
+        };
+        let found = |area: &mut Option<Area>| area.as_mut().is_some_and(|area| area.find(io));
+        let runstate = found(&mut data.runstate_area);
+        let time = found(&mut data.time_area);
+        if runstate {
+            self.write_runstate(memory, vcpu);
+        }
+        if time {
+            self.write_time(memory, vcpu);
+        }
+    }
+}
+
+const RUNSTATE_BYTES: u64 = 48;
+const TIME_BYTES: u64 = 32;

@@ -1,0 +1,242 @@
+use core::num::NonZeroU64;
+
+use pvh_abi::{Errno, Gpa, address::PAGE_SIZE, event_channel::Port, hvm::HvmParam};
+use pvh_memory::{FrameError, Frames, MemoryError};
+use pvh_vcpu::{Vcpu, VcpuSet};
+
+use super::{Config, Console, Domain, Log, Now, VcpuData, Watchdogs};
+use crate::{
+    RingError,
+    console::ConsoleRing,
+    event::{self, Delivery, EventChannels, HostPort},
+    grant::{CONSOLE_REFERENCE, GrantTable, MAX_FRAMES, XENSTORE_REFERENCE},
+    hvm::HvmState,
+    runstate::State,
+    shared_info::SharedInfo,
+    time::{TSC_STABLE, TimeInfo, TscScale, Wallclock},
+    vcpu_info::VcpuInfos,
+    xenstore::{ConsoleKeys, DomainKeys, Limits, RingKeys, Store, StoreError, StoreRing},
+};
+
+/// The frames that the toolstack gives a PVH domain beside its RAM: rings, and a page table for processors that need one
+/// to run without paging. They have to be backed, or [`Frames::add_frames`] has to be able to.
+pub const SPECIAL_PAGES: core::ops::Range<u64> = 0xf_eff8..0xf_f000;
+
+/// Why a domain cannot be made.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum DomainError {
+    /// More vCPUs than Xen has, or none.
+    #[error("a domain has 1 to 128 vCPUs, not {vcpus}")]
+    Vcpus {
+        /// How many were asked for.
+        vcpus: u32,
+    },
+    /// A special page cannot be backed.
+    #[error("there can be no page at frame {gfn:#x}")]
+    Frame {
+        /// Which frame.
+        gfn: u64,
+        /// Why not.
+        #[source]
+        source: FrameError,
+    },
+    /// The special pages cannot be written.
+    #[error("the special pages cannot be written")]
+    Memory(#[source] MemoryError),
+    /// The store's ring cannot be written.
+    #[error("the page of the store's ring cannot be written")]
+    Ring(#[source] RingError),
+    /// The store refuses a key of the domain.
+    #[error("the store refuses the domain's keys")]
+    Store(#[source] StoreError),
+    /// A step of the toolstack's is refused.
+    #[error("{what} is refused with error {}", .errno.0)]
+    Refused {
+        /// Which step.
+        what: &'static str,
+        /// The error that Xen has for it.
+        errno: Errno,
+    },
+}
+
+impl Domain {
+    /// Makes a domain as the toolstack does: two ports, the HVM parameters, the special pages, the store's keys and the
+    /// grants of the two rings. vCPU 0 is up, and has yet to be [`entered`](Domain::entered).
+    ///
+    /// # Errors
+    ///
+    /// [`DomainError`]; of memory, nothing but the special pages has been touched then.
+    pub fn new<M: Frames + ?Sized>(
+        config: Config,
+        memory: &M,
+        now: Now,
+    ) -> Result<Self, DomainError> {
+        let vcpus = config.vcpus;
+        let storage = usize::try_from(vcpus).unwrap_or(usize::MAX);
+        if !(1..=pvh_vcpu::MAX_VCPUS).contains(&storage) {
+            return Err(DomainError::Vcpus { vcpus });
+        }
+        clear_special_pages(memory)?;
+        let mut shared_info = SharedInfo::new();
+        let wallclock = Wallclock::at_system_time_0(now.wall_ns, now.system_ns);
+        shared_info.set_wallclock(memory, wallclock);
+        let vcpu_infos = VcpuInfos::new(vcpus);
+        let mut events = EventChannels::new(&event::Config {
+            domain: config.domid,
+            vcpus,
+            max_port: MAX_PORT,
+            pirqs: PIRQS,
+        });
+        let mut open = || {
+            let opened = events.open_service(&Delivery::new(memory, &shared_info, &vcpu_infos));
+            opened.map_err(|errno| refused("a service's port", errno))
+        };
+        let (store_port, console_port): ((Port, HostPort), (Port, HostPort)) = (open()?, open()?);
+        let mut store_ring = StoreRing::new(gpa(STORE_GFN), config.domid);
+        store_ring.connect(memory).map_err(DomainError::Ring)?;
+        let mut domain = Self {
+            set: VcpuSet::new(vec![Vcpu::RESET; storage]),
+            vcpus: (0..storage).map(|_| VcpuData::new(now.system_ns)).collect(),
+            shared_info,
+            vcpu_infos,
+            events,
+            hvm: HvmState::new(config.domid, vcpus),
+            grants: GrantTable::new(config.domid, MAX_FRAMES),
+            time: time(config.tsc_hz, config.is_tsc_stable, now),
+            watchdogs: Watchdogs::default(),
+            marks_runstate: false,
+            console: Console::new(ConsoleRing::new(gpa(CONSOLE_GFN))),
+            console_end: console_port.1,
+            store: Store::new(Limits::default()),
+            store_ring,
+            store_end: store_port.1,
+            rings_again: false,
+            log: Log::default(),
+            reason: None,
+            is_over: false,
+            config,
+        };
+        domain.preset_params(store_port.0, console_port.0)?;
+        domain.grant_rings(memory)?;
+        domain.fill_store(store_port.0, console_port.0)?;
+        domain.change_runstate(memory, 0, State::Runnable, now.system_ns);
+        for vcpu in 0..vcpus {
+            domain.write_time(memory, vcpu);
+        }
+        Ok(domain)
+    }
+
+    fn preset_params(&mut self, store: Port, console: Port) -> Result<(), DomainError> {
+        let mut effects = Vec::new();
+        for (param, value) in [
+            (HvmParam::STORE_PFN, STORE_GFN),
+            (HvmParam::STORE_EVTCHN, store.0.into()),
+            (HvmParam::CONSOLE_PFN, CONSOLE_GFN),
+            (HvmParam::CONSOLE_EVTCHN, console.0.into()),
+            (HvmParam::PAGING_RING_PFN, 0xf_eff8),
+            (HvmParam::MONITOR_RING_PFN, 0xf_eff9),
+            (HvmParam::SHARING_RING_PFN, 0xf_effa),
+            (HvmParam::BUFIOREQ_PFN, 0xf_effb),
+            (HvmParam::IOREQ_PFN, 0xf_effd),
+            (HvmParam::IDENT_PT, gpa(IDENTITY_GFN).0),
+        ] {
+            let preset = self.hvm.preset(param, value, &mut effects);
+            preset.map_err(|errno| refused("an HVM parameter", errno))?;
+        }
+        Ok(())
+    }
+
+    fn grant_rings<M: Frames + ?Sized>(&self, memory: &M) -> Result<(), DomainError> {
+        for (reference, gfn) in [
+            (CONSOLE_REFERENCE, CONSOLE_GFN),
+            (XENSTORE_REFERENCE, STORE_GFN),
+        ] {
+            let frame = u32::try_from(gfn).unwrap_or(u32::MAX);
+            let granted = self.grants.grant_to_host(memory, reference, frame);
+            granted.map_err(|errno| refused("a grant", errno))?;
+        }
+        Ok(())
+    }
+
+    fn fill_store(&mut self, store: Port, console: Port) -> Result<(), DomainError> {
+        let config = &self.config;
+        let keys = DomainKeys {
+            domid: config.domid,
+            name: &config.name,
+            uuid: &uuid_text(&config.uuid),
+            cpus: config.vcpus,
+            max_cpus: config.vcpus,
+            memory_kib: config.memory_kib,
+            store: RingKeys {
+                gfn: STORE_GFN,
+                port: store.0,
+            },
+            console: Some(ConsoleKeys {
+                ring: RingKeys {
+                    gfn: CONSOLE_GFN,
+                    port: console.0,
+                },
+                output: "pty",
+            }),
+        };
+        keys.write(&mut self.store).map_err(DomainError::Store)
+    }
+}
+
+/// The time as all vCPUs read it: from one moment on, so that they never disagree.
+fn time(tsc_hz: NonZeroU64, is_tsc_stable: bool, now: Now) -> TimeInfo {
+    TimeInfo {
+        tsc_timestamp: now.tsc,
+        system_time_ns: now.system_ns,
+        scale: TscScale::of(tsc_hz),
+        flags: if is_tsc_stable { TSC_STABLE } else { 0 },
+    }
+}
+
+fn clear_special_pages<M: Frames + ?Sized>(memory: &M) -> Result<(), DomainError> {
+    for gfn in SPECIAL_PAGES {
+        let at = gpa(gfn);
+        if memory.is_ram(at, PAGE_SIZE) {
+            memory.zero(at, PAGE_SIZE).map_err(DomainError::Memory)?;
+        } else {
+            let added = memory.add_frame(gfn);
+            added.map_err(|source| DomainError::Frame { gfn, source })?;
+        }
+    }
+    // Linear addresses are physical ones: 1024 pages of 4 MiB, present, writable, for users, accessed and dirty.
+    let entries = (0..1024_u32).map(|index| index << 22 | 0xe7);
+    let table: Vec<u8> = entries.flat_map(u32::to_le_bytes).collect();
+    let written = memory.write(gpa(IDENTITY_GFN), &table);
+    written.map_err(DomainError::Memory)
+}
+
+/// A UUID as text: five groups of its bytes.
+fn uuid_text(uuid: &[u8; 16]) -> String {
+    let mut text = String::new();
+    for (index, byte) in uuid.iter().enumerate() {
+        if matches!(index, 4 | 6 | 8 | 10) {
+            text.push('-');
+        }
+        for digit in [byte >> 4, byte & 0xf] {
+            text.extend(char::from_digit(digit.into(), 16));
+        }
+    }
+    text
+}
+
+const fn refused(what: &'static str, errno: Errno) -> DomainError {
+    DomainError::Refused { what, errno }
+}
+
+const fn gpa(gfn: u64) -> Gpa {
+    Gpa(gfn.saturating_mul(PAGE_SIZE))
+}
+
+const STORE_GFN: u64 = 0xf_effc;
+const IDENTITY_GFN: u64 = 0xf_effe;
+const CONSOLE_GFN: u64 = 0xf_efff;
+/// The highest port that a toolstack gives a guest, unless it is told otherwise.
+const MAX_PORT: u32 = 1023;
+/// Xen gives a domain the legacy interrupts of the host, even one that no interrupt of that kind reaches.
+const PIRQS: u32 = 16;

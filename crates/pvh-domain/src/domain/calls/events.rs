@@ -1,0 +1,87 @@
+use pvh_abi::{
+    DomId, Errno,
+    event_channel::{Port, Virq},
+};
+use pvh_hypercall::group::{ControlBlock, EventChannels, PortState};
+use pvh_memory::Frames;
+
+use super::super::session::Session;
+use crate::event;
+
+impl<M: Frames + ?Sized> Session<'_, M> {
+    fn act<T>(
+        &mut self,
+        act: impl FnOnce(&mut event::EventChannels, &mut event::Delivery<'_, M>) -> T,
+    ) -> T {
+        self.domain.with_events(&mut self.scene, act)
+    }
+}
+
+impl<M: Frames + ?Sized> EventChannels for Session<'_, M> {
+    fn bind_interdomain(&mut self, remote: DomId, remote_port: Port) -> Result<Port, Errno> {
+        self.act(|events, delivery| events.bind_interdomain(delivery, remote, remote_port))
+    }
+
+    fn bind_virq(&mut self, virq: Virq, vcpu: u32) -> Result<Port, Errno> {
+        self.act(|events, delivery| events.bind_virq(delivery, virq, vcpu))
+    }
+
+    fn bind_pirq(&mut self, pirq: u32, _: u32) -> Result<Port, Errno> {
+        self.act(|events, delivery| events.bind_pirq(delivery, pirq))
+    }
+
+    fn close(&mut self, port: Port) -> Result<(), Errno> {
+        self.act(|events, delivery| events.close(delivery, port))
+    }
+
+    fn send(&mut self, port: Port) -> Result<(), Errno> {
+        self.act(|events, delivery| events.send(delivery, port))
+    }
+
+    fn status(&mut self, domain: DomId, port: Port) -> Result<PortState, Errno> {
+        let state = self.domain.events.status(domain, port)?;
+        Ok(PortState {
+            status: state.status,
+            vcpu: state.vcpu,
+            detail: state.detail,
+            remote_port: state.remote_port,
+        })
+    }
+
+    fn alloc_unbound(&mut self, domain: DomId, remote: DomId) -> Result<Port, Errno> {
+        self.act(|events, delivery| events.alloc_unbound(delivery, domain, remote))
+    }
+
+    fn bind_ipi(&mut self, vcpu: u32) -> Result<Port, Errno> {
+        self.act(|events, delivery| events.bind_ipi(delivery, vcpu))
+    }
+
+    fn bind_vcpu(&mut self, port: Port, vcpu: u32) -> Result<(), Errno> {
+        self.domain.events.bind_vcpu(port, vcpu)
+    }
+
+    fn unmask(&mut self, port: Port) -> Result<(), Errno> {
+        self.act(|events, delivery| events.unmask(delivery, port))
+    }
+
+    fn reset(&mut self, domain: DomId) -> Result<(), Errno> {
+        self.act(|events, delivery| events.reset(delivery, domain))
+    }
+
+    fn init_control(&mut self, block: &ControlBlock) -> Result<u8, Errno> {
+        let block = event::ControlBlock {
+            vcpu: block.vcpu,
+            gfn: block.gfn,
+            offset: block.offset,
+        };
+        self.act(|events, delivery| events.init_control(delivery, &block))
+    }
+
+    fn expand_array(&mut self, gfn: u64) -> Result<(), Errno> {
+        self.act(|events, delivery| events.expand_array(delivery, gfn))
+    }
+
+    fn set_priority(&mut self, port: Port, priority: u32) -> Result<(), Errno> {
+        self.domain.events.set_priority(port, priority)
+    }
+}

@@ -1,0 +1,77 @@
+use pvh_abi::{DomId, Errno, grant::GrantStatus};
+use pvh_hypercall::{
+    GuestArray, Word,
+    group::{CopySide, GrantMapping, GrantTable, GrantTableSize, MappedGrant},
+};
+use pvh_memory::Frames;
+
+use super::super::session::Session;
+use crate::grant::{self, Place};
+
+impl<M: Frames + ?Sized> GrantTable for Session<'_, M> {
+    fn setup_table(
+        &mut self,
+        domain: DomId,
+        count: u32,
+        frames: &GuestArray<'_, Word>,
+    ) -> GrantStatus {
+        let listed = match self.domain.grants.setup_table(domain, count) {
+            Ok(listed) => listed,
+            Err(status) => return status,
+        };
+        for (index, gfn) in (0_u64..).zip(listed) {
+            if frames.set_word(index, gfn).is_err() {
+                return GrantStatus::BAD_VIRT_ADDR;
+            }
+        }
+        GrantStatus::OKAY
+    }
+
+    fn query_size(&mut self, domain: DomId) -> Result<GrantTableSize, GrantStatus> {
+        let size = self.domain.grants.query_size(domain)?;
+        Ok(GrantTableSize {
+            frames: size.frames,
+            max_frames: size.max_frames,
+        })
+    }
+
+    fn set_version(&mut self, version: u32) -> Result<u32, Errno> {
+        self.domain.grants.set_version(version)
+    }
+
+    fn version(&mut self, domain: DomId) -> Result<u32, Errno> {
+        self.domain.grants.version(domain)
+    }
+
+    fn map(&mut self, mapping: &GrantMapping) -> Result<MappedGrant, GrantStatus> {
+        Err(self.domain.grants.map(mapping.flags, mapping.domain))
+    }
+
+    fn unmap(&mut self, _: u32, _: u64, _: u64) -> GrantStatus {
+        self.domain.grants.unmap()
+    }
+
+    fn copy(&mut self, source: &CopySide, dest: &CopySide, len_bytes: u16) -> GrantStatus {
+        let [source, dest] = [source, dest].map(side);
+        let memory = self.scene.memory;
+        self.domain.grants.copy(memory, &source, &dest, len_bytes)
+    }
+
+    fn swap(&mut self, first: u32, second: u32) -> GrantStatus {
+        self.domain.grants.swap(self.scene.memory, first, second)
+    }
+}
+
+/// A reference has 32 bits of its word.
+fn side(side: &CopySide) -> grant::CopySide {
+    let [b0, b1, b2, b3, ..] = side.place.to_le_bytes();
+    grant::CopySide {
+        domain: side.domain,
+        place: if side.is_grant {
+            Place::Grant(u32::from_le_bytes([b0, b1, b2, b3]))
+        } else {
+            Place::Frame(side.place)
+        },
+        offset: side.offset,
+    }
+}

@@ -1,0 +1,62 @@
+use pvh_abi::{Errno, sched::ShutdownReason};
+use pvh_hypercall::group::{Ports, Sched};
+use pvh_memory::Frames;
+
+use super::super::{Sleep, session::Session, timers::is_past};
+use crate::event::{Delivery, PollAnswer};
+
+impl<M: Frames + ?Sized> Session<'_, M> {
+    /// Tells whether an upcall would come at once.
+    fn has_upcall(&self) -> bool {
+        let pending = self.domain.is_upcall_pending(self.scene.memory, self.vcpu);
+        self.takes_interrupts && pending && self.domain.global_vector().is_some()
+    }
+
+    fn sleep(&mut self, sleep: Sleep, until_ns: Option<u64>) {
+        if let Some(data) = self.domain.vcpus.get_mut(self.vcpu as usize) {
+            data.asleep = Some(sleep);
+            data.poll_until_ns = until_ns;
+        }
+    }
+}
+
+impl<M: Frames + ?Sized> Sched for Session<'_, M> {
+    fn block(&mut self) {
+        let (infos, shared_info) = (&self.domain.vcpu_infos, &self.domain.shared_info);
+        infos.clear_upcall_mask(self.scene.memory, shared_info, self.vcpu);
+        if !self.has_upcall() {
+            self.sleep(Sleep::Block, None);
+        }
+    }
+
+    fn shutdown(&mut self, reason: ShutdownReason) {
+        self.domain.shut_down(&mut self.scene, reason);
+    }
+
+    fn shutdown_code(&mut self, reason: ShutdownReason) {
+        self.domain.reason.get_or_insert(reason);
+    }
+
+    fn poll(&mut self, ports: &Ports<'_>, timeout_ns: u64) -> Result<(), Errno> {
+        if self.has_upcall() {
+            return Ok(());
+        }
+        let (domain, memory) = (&mut *self.domain, self.scene.memory);
+        let delivery = Delivery::new(memory, &domain.shared_info, &domain.vcpu_infos);
+        let list = (0..ports.count()).map(|index| ports.get(index));
+        if domain.events.poll(&delivery, self.vcpu, list)? == PollAnswer::Ready {
+            return Ok(());
+        }
+        if timeout_ns != 0 && is_past(timeout_ns, self.scene.now.system_ns) {
+            domain.events.stop_poll(self.vcpu);
+            return Ok(());
+        }
+        self.sleep(Sleep::Poll, (timeout_ns != 0).then_some(timeout_ns));
+        Ok(())
+    }
+
+    fn watchdog(&mut self, id: u32, timeout_s: u32) -> Result<u32, Errno> {
+        let now_ns = self.scene.now.system_ns;
+        self.domain.watchdogs.set(id, timeout_s, now_ns)
+    }
+}

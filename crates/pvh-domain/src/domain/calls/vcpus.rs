@@ -1,0 +1,122 @@
+use pvh_abi::{
+    Errno,
+    vcpu::{RegisterVcpuInfo, VcpuHvmContext},
+};
+use pvh_hypercall::{
+    Width,
+    group::{Runstate, Vcpus},
+};
+use pvh_memory::Frames;
+use zerocopy::little_endian::{U32, U64};
+
+use super::super::{Effect, session::Session};
+use crate::shared_info;
+
+impl<M: Frames + ?Sized> Vcpus for Session<'_, M> {
+    fn exists(&self, vcpu: u32) -> bool {
+        vcpu < self.domain.config.vcpus
+    }
+
+    fn caller(&self) -> u32 {
+        self.vcpu
+    }
+
+    fn may_initialise(&self, vcpu: u32) -> Result<(), Errno> {
+        let is_usable = self.domain.vcpu_infos.is_usable(vcpu);
+        is_usable.then_some(()).ok_or(Errno::EINVAL)
+    }
+
+    fn initialise(&mut self, vcpu: u32, context: &VcpuHvmContext) -> Result<(), Errno> {
+        self.domain.initialise(vcpu, context)
+    }
+
+    fn up(&mut self, vcpu: u32) -> Result<(), Errno> {
+        let changed = self.domain.set.up(vcpu);
+        self.domain.lifecycle_changed(&mut self.scene, changed);
+        changed.map(|_| ()).map_err(|error| error.errno())
+    }
+
+    fn down(&mut self, vcpu: u32) -> Result<(), Errno> {
+        let changed = self.domain.set.down(vcpu);
+        self.domain.lifecycle_changed(&mut self.scene, changed);
+        changed.map(|_| ()).map_err(|error| error.errno())
+    }
+
+    fn is_up(&self, vcpu: u32) -> bool {
+        self.domain.set.is_up(vcpu).unwrap_or(false)
+    }
+
+    fn runstate(&self, vcpu: u32) -> Runstate {
+        let Some(data) = self.domain.vcpus.get(vcpu as usize) else {
+            return Runstate::default();
+        };
+        let info = data.runstate.at(self.scene.now.system_ns).to_info();
+        Runstate {
+            state: info.state.get(),
+            since_ns: info.state_entry_time.get(),
+            time_ns: info.time.map(U64::get),
+        }
+    }
+
+    fn register_runstate_area(
+        &mut self,
+        vcpu: u32,
+        linear: u64,
+        width: Width,
+    ) -> Result<(), Errno> {
+        let width = match width {
+            Width::Native => shared_info::Width::Bits64,
+            Width::Compat => shared_info::Width::Bits32,
+        };
+        self.domain
+            .register_runstate(&self.scene, self.io, (vcpu, linear), width);
+        Ok(())
+    }
+
+    fn register_time_area(&mut self, vcpu: u32, linear: u64) -> Result<(), Errno> {
+        self.domain
+            .register_time(&self.scene, self.io, (vcpu, linear));
+        Ok(())
+    }
+
+    fn set_periodic_timer(&mut self, vcpu: u32, period_ns: Option<u64>) {
+        self.domain.set_periodic(&mut self.scene, vcpu, period_ns);
+    }
+
+    fn set_singleshot_timer(&mut self, at_ns: u64, _: bool) -> Result<(), Errno> {
+        self.domain
+            .set_singleshot(&mut self.scene, self.vcpu, at_ns);
+        Ok(())
+    }
+
+    fn stop_singleshot_timer(&mut self) {
+        self.domain.stop_singleshot(self.vcpu);
+    }
+
+    fn register_vcpu_info(&mut self, vcpu: u32, gfn: u64, offset: u32) -> Result<(), Errno> {
+        let is_self_or_down = vcpu == self.vcpu || !self.is_up(vcpu);
+        let request = RegisterVcpuInfo {
+            mfn: U64::new(gfn),
+            offset: U32::new(offset),
+            rsvd: U32::ZERO,
+        };
+        let (domain, memory) = (&mut *self.domain, self.scene.memory);
+        let is_new = domain.vcpu_infos.register(
+            memory,
+            &domain.shared_info,
+            vcpu,
+            &request,
+            is_self_or_down,
+        )?;
+        domain.write_time(memory, vcpu);
+        if is_new {
+            domain.upcall(&mut self.scene, vcpu);
+        }
+        Ok(())
+    }
+
+    fn send_nmi(&mut self, vcpu: u32) {
+        self.scene.effects.push(Effect::Nmi(vcpu));
+        self.domain.wake(&mut self.scene, vcpu);
+    }
+}

@@ -1,0 +1,140 @@
+//! The console's ring and the store's.
+
+use pvh_memory::Frames;
+
+use super::{Domain, Effect, Now, Scene};
+use crate::{
+    console::{ConsoleRing, OUTPUT_BYTES},
+    event::HostPort,
+    xenstore::{Shutdown, pending_shutdown, request_shutdown},
+};
+
+/// The console's ring, and what is owed to it.
+#[derive(Debug)]
+pub(super) struct Console {
+    ring: ConsoleRing,
+    /// Some input did not fit.
+    is_full: bool,
+}
+
+impl Console {
+    pub(super) const fn new(ring: ConsoleRing) -> Self {
+        Self {
+            ring,
+            is_full: false,
+        }
+    }
+}
+
+impl Domain {
+    /// Gives the guest's console bytes to read, as many as fit, and answers how many. If that is not all,
+    /// [`Effect::InputWanted`] tells when to try again.
+    pub fn console_input<M: Frames + ?Sized>(
+        &mut self,
+        memory: &M,
+        now: Now,
+        bytes: &[u8],
+        effects: &mut Vec<Effect>,
+    ) -> usize {
+        let scene = &mut Scene {
+            memory,
+            now,
+            effects,
+        };
+        // A ring that the guest has spoilt takes nothing.
+        let moved = self.console.ring.push_input(memory, bytes);
+        let (len_bytes, notify) = moved.map_or((0, false), |moved| (moved.len_bytes, moved.notify));
+        self.console.is_full = len_bytes < bytes.len();
+        if notify {
+            self.notify(scene, self.console_end);
+        }
+        len_bytes
+    }
+
+    /// Asks the guest to stop, by its store.
+    pub fn request_shutdown<M: Frames + ?Sized>(
+        &mut self,
+        memory: &M,
+        now: Now,
+        kind: Shutdown,
+        effects: &mut Vec<Effect>,
+    ) {
+        // The key is the domain's own, made with it; a toolstack's write to it has no limit to meet.
+        let _ = request_shutdown(&mut self.store, self.config.domid, kind);
+        self.serve_store(&mut Scene {
+            memory,
+            now,
+            effects,
+        });
+    }
+
+    /// Tells whether the guest would hear a request to stop: it watches the key.
+    #[must_use]
+    pub fn can_be_asked(&self) -> bool {
+        let key = format!("/local/domain/{}/control/shutdown", self.config.domid.0);
+        self.store.is_watched(self.config.domid, &key)
+    }
+
+    /// Tells whether the guest has not taken the last request to stop.
+    #[must_use]
+    pub fn is_request_pending(&self) -> bool {
+        pending_shutdown(&self.store, self.config.domid).is_some()
+    }
+
+    /// The guest has raised the event of a service.
+    pub(super) fn serve<M: Frames + ?Sized>(&mut self, scene: &mut Scene<'_, M>, end: HostPort) {
+        if end == self.console_end {
+            self.serve_console(scene);
+        } else if end == self.store_end {
+            self.serve_store(scene);
+        }
+    }
+
+    pub(super) fn serve_rings<M: Frames + ?Sized>(&mut self, scene: &mut Scene<'_, M>) {
+        self.serve_console(scene);
+        self.serve_store(scene);
+    }
+
+    fn serve_console<M: Frames + ?Sized>(&mut self, scene: &mut Scene<'_, M>) {
+        let mut output = Vec::new();
+        let mut buf = [0; OUTPUT_BYTES];
+        let mut is_empty = false;
+        for _ in 0..RINGS_AT_ONCE {
+            let moved = self.console.ring.take_output(scene.memory, &mut buf);
+            // A ring that the guest has spoilt gives nothing.
+            let len_bytes = moved.map_or(0, |moved| moved.len_bytes);
+            output.extend(buf.iter().take(len_bytes));
+            is_empty = len_bytes == 0;
+            if is_empty {
+                break;
+            }
+        }
+        self.rings_again |= !is_empty;
+        if core::mem::take(&mut self.console.is_full) {
+            scene.effects.push(Effect::InputWanted);
+        }
+        if !output.is_empty() {
+            scene.effects.push(Effect::Output(output));
+            self.notify(scene, self.console_end);
+        }
+    }
+
+    fn serve_store<M: Frames + ?Sized>(&mut self, scene: &mut Scene<'_, M>) {
+        // Without its page the guest has no store, which is its own doing.
+        let progress = self.store_ring.service(scene.memory, &mut self.store);
+        let progress = progress.unwrap_or_default();
+        self.rings_again |= progress.again;
+        if progress.notify {
+            self.notify(scene, self.store_end);
+        }
+    }
+
+    fn notify<M: Frames + ?Sized>(&mut self, scene: &mut Scene<'_, M>, end: HostPort) {
+        self.with_events(scene, |events, delivery| {
+            events.send_from_host(delivery, end);
+        });
+    }
+}
+
+/// How much of a console one call takes, for the guest may go on writing meanwhile.
+const RINGS_AT_ONCE: usize = 4;

@@ -1,0 +1,10 @@
+use super::{Effect, Now};
+
+/// What every call of the embedder's brings along.
+pub(super) struct Scene<'a, M: ?Sized> {
+    /// Guest memory.
+    pub(super) memory: &'a M,
+    pub(super) now: Now,
+    /// What the embedder has to do.
+    pub(super) effects: &'a mut Vec<Effect>,
+}

@@ -1,0 +1,75 @@
+//! What comes of events.
+
+use pvh_memory::Frames;
+
+use super::{Domain, Effect, Now, Scene};
+use crate::{
+    event::{self, Delivery, EventChannels},
+    runstate::State,
+    shared_info::Width,
+};
+
+impl Domain {
+    /// Does something with the event channels, and what follows from it.
+    pub(super) fn with_events<M: Frames + ?Sized, T>(
+        &mut self,
+        scene: &mut Scene<'_, M>,
+        act: impl FnOnce(&mut EventChannels, &mut Delivery<'_, M>) -> T,
+    ) -> T {
+        let mut delivery = Delivery::new(scene.memory, &self.shared_info, &self.vcpu_infos);
+        let answer = act(&mut self.events, &mut delivery);
+        for effect in delivery.effects {
+            match effect {
+                event::Effect::Upcall(vcpu) => self.upcall(scene, vcpu),
+                event::Effect::Unblock(vcpu) => self.wake(scene, vcpu),
+                event::Effect::Host(end) => self.serve(scene, end),
+            }
+        }
+        answer
+    }
+
+    /// The upcall flag of a vCPU was set just now: has it told and woken.
+    pub(super) fn upcall<M: Frames + ?Sized>(&mut self, scene: &mut Scene<'_, M>, vcpu: u32) {
+        if let Some(vector) = self.hvm.vcpu_vector(vcpu) {
+            let effect = Effect::VcpuVector { vcpu, vector };
+            scene.effects.push(effect);
+        }
+        if let Some(vector) = self.hvm.global_vector() {
+            let effect = Effect::GlobalVector { vcpu, vector };
+            scene.effects.push(effect);
+        }
+        self.wake(scene, vcpu);
+    }
+
+    /// Ends the sleep of a vCPU, if it sleeps.
+    pub(super) fn wake<M: Frames + ?Sized>(&mut self, scene: &mut Scene<'_, M>, vcpu: u32) {
+        if self.stop_sleep(vcpu) {
+            self.change_runstate(scene.memory, vcpu, State::Runnable, scene.now.system_ns);
+            scene.effects.push(Effect::Wake(vcpu));
+        }
+    }
+
+    /// Forgets that a vCPU sleeps, and tells whether it did.
+    pub(super) fn stop_sleep(&mut self, vcpu: u32) -> bool {
+        let Some(data) = self.vcpus.get_mut(vcpu as usize) else {
+            return false;
+        };
+        data.poll_until_ns = None;
+        self.events.stop_poll(vcpu);
+        data.asleep.take().is_some()
+    }
+
+    pub(super) fn latch<M: Frames + ?Sized>(
+        &mut self,
+        memory: &M,
+        width: pvh_hypercall::Width,
+        now: Now,
+    ) {
+        let width = match width {
+            pvh_hypercall::Width::Native => Width::Bits64,
+            pvh_hypercall::Width::Compat => Width::Bits32,
+        };
+        self.shared_info.latch(memory, width);
+        self.write_wallclock(memory, now);
+    }
+}

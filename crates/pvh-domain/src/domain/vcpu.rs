@@ -1,0 +1,55 @@
+use super::{Sleep, areas::Area};
+use crate::runstate::Runstate;
+
+/// What the domain knows of a vCPU, beside its lifecycle.
+#[derive(Debug)]
+pub(super) struct VcpuData {
+    /// Whether it sleeps, or will once its call is over.
+    pub(super) asleep: Option<Sleep>,
+    /// A call of its is not over.
+    pub(super) is_in_call: bool,
+    /// When its one-shot timer fires.
+    pub(super) singleshot_ns: Option<u64>,
+    pub(super) periodic: Periodic,
+    /// When its poll is over.
+    pub(super) poll_until_ns: Option<u64>,
+    pub(super) runstate: Runstate,
+    pub(super) runstate_area: Option<Area>,
+    pub(super) time_area: Option<Area>,
+}
+
+/// The periodic timer of a vCPU.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Periodic {
+    pub(super) period_ns: Option<u64>,
+    /// When it fired last.
+    pub(super) last_ns: u64,
+}
+
+impl VcpuData {
+    pub(super) const fn new(now_ns: u64) -> Self {
+        Self {
+            asleep: None,
+            is_in_call: false,
+            singleshot_ns: None,
+            periodic: Periodic {
+                period_ns: None,
+                last_ns: 0,
+            },
+            poll_until_ns: None,
+            runstate: Runstate::new(now_ns),
+            runstate_area: None,
+            time_area: None,
+        }
+    }
+}
+
+impl Periodic {
+    /// When it fires next.
+    pub(super) const fn due_ns(&self) -> Option<u64> {
+        match self.period_ns {
+            Some(period_ns) => Some(self.last_ns.saturating_add(period_ns)),
+            None => None,
+        }
+    }
+}
