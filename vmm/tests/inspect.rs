@@ -88,6 +88,39 @@ mod tests {
     }
 
     #[test]
+    fn the_hypercall_stubs_are_told_in_text_and_in_json() {
+        let mut code = vec![0xf4; 64];
+        code[16..20].copy_from_slice(b"\x0f\x01\xc1\xc3");
+        code[20..32].fill(0xcc);
+        code[32..36].copy_from_slice(b"\x0f\x01\xd9\xc3");
+        let elf = |code: Vec<u8>| {
+            Elf::new(Class::Elf64)
+                .segment(Segment::load(0x10_0000, code))
+                .segment(Segment::notes(&[Note::entry(0x10_0000)]))
+                .build()
+        };
+        let (page, _) = inspect(&[], &elf(code.clone()));
+        let line =
+            "hypercalls  bare: a stub with VMCALL at 0x100010, one with VMMCALL at 0x100020\n";
+        assert!(page.contains(line), "{page}");
+        let (page, _) = inspect(&["--json"], &elf(code.clone()));
+        let value: Value = serde_json::from_str(&page).unwrap();
+        let stubs = &value["hypercall_stubs"];
+        assert_eq!(stubs["vmmcall"]["at"], json!(0x10_0020));
+        assert_eq!(stubs["vmcall"]["at"], json!(0x10_0010));
+        assert!(stubs["vmcall"]["offset"].is_u64());
+        assert_eq!(value["hypercall_stubs_why"], Value::Null);
+
+        code[32] = 0xf4; // no VMMCALL any more
+        let (page, _) = inspect(&[], &elf(code.clone()));
+        assert!(page.contains("hypercalls  what looks like"), "{page}");
+        let (page, _) = inspect(&["--json"], &elf(code));
+        let value: Value = serde_json::from_str(&page).unwrap();
+        assert_eq!(value["hypercall_stubs"], Value::Null);
+        assert!(value["hypercall_stubs_why"].is_string());
+    }
+
+    #[test]
     fn a_file_that_is_not_there_is_refused_in_json_too() {
         let (page, code) = inspect_path(&["--json"], Path::new("/nonexistent/vmlinuz"));
         let value: Value = serde_json::from_str(&page).unwrap();

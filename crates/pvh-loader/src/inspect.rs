@@ -10,7 +10,8 @@ use crate::{
     image::{Codec, Format, ImageError, Limits, elf::Headers, unpack},
     layout::GuestRange,
     plan::{Demand, PlanError, Relocation, Segment, place},
-    source::Backing,
+    source::{Backing, read_error},
+    stubs::{self, StubError, StubPair},
 };
 
 /// What is known of a kernel file. Parts that could not be reached are `None`; the verdict says why.
@@ -24,6 +25,8 @@ pub struct Report {
     pub payload: Option<PayloadReport>,
     /// The ELF, unpacked.
     pub elf: Option<ElfReport>,
+    /// The hypercall stubs in its code, or why they cannot be told; `None` without an ELF.
+    pub stubs: Option<Result<StubPair, StubError>>,
     /// Whether it would boot.
     pub verdict: Verdict,
 }
@@ -173,6 +176,7 @@ fn report(file: Backing, limits: &Limits) -> Report {
         format: None,
         payload: None,
         elf: None,
+        stubs: None,
         verdict: Verdict::Bootable,
     };
     if let Err(verdict) = fill(&mut report, file, limits) {
@@ -190,6 +194,12 @@ fn fill(report: &mut Report, file: Backing, limits: &Limits) -> Result<(), Verdi
     report.payload = payload(unpacked.format, unpacked.payload, elf.len_bytes());
     let headers = Headers::read(elf).map_err(refused)?;
     report.elf = Some(elf_report(elf, &headers));
+    let loads: Vec<ProgramHeader> = headers.loads().collect();
+    report.stubs = Some(stubs::find(&loads, |offset, buf| {
+        let len_bytes = buf.len() as u64;
+        elf.read(offset, buf)
+            .map_err(|source| read_error(offset, len_bytes, source))
+    }));
     let entry = headers.entry().map_err(refused)?;
     try_place(&headers, entry, elf.len_bytes()).map_err(|why| Verdict::Unplaceable { why })
 }

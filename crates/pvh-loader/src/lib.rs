@@ -10,5 +10,6 @@ pub mod inspect;
 pub mod layout;
 pub mod plan;
 mod source;
+pub mod stubs;
 
 pub use image::{Image, ImageError};

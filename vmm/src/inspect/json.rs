@@ -4,6 +4,7 @@ use pvh_elfnote::{Class, Origin, ProgramHeader};
 use pvh_loader::{
     image::ImageError,
     inspect::{ElfReport, NoteReport, NoteValue, PayloadReport, Report},
+    stubs::{Stub, StubPair},
 };
 use serde_json::{Value, json};
 
@@ -19,6 +20,12 @@ pub(super) fn report(name: &str, report: &Report) -> Value {
         "payload": report.payload.as_ref().map(payload),
         "elf": report.elf.as_ref().map(elf),
         "entry": report.elf.as_ref().and_then(|elf| elf.entry),
+        "hypercall_stubs": report.stubs.as_ref().and_then(|found| found.as_ref().ok()).map(stubs),
+        "hypercall_stubs_why": report
+            .stubs
+            .as_ref()
+            .and_then(|found| found.as_ref().err())
+            .map(|error| Chain(error).to_string()),
         "bootable": report.verdict.is_bootable(),
         "why": report.verdict.why().map(|why| Chain(why).to_string()),
         "fix": report.verdict.fix(),
@@ -34,10 +41,17 @@ pub(super) fn unreadable(name: &str, error: &ImageError) -> Value {
         "payload": null,
         "elf": null,
         "entry": null,
+        "hypercall_stubs": null,
+        "hypercall_stubs_why": null,
         "bootable": false,
         "why": Chain(error).to_string(),
         "fix": error.fix(),
     })
+}
+
+fn stubs(pair: &StubPair) -> Value {
+    let stub = |stub: Stub| json!({ "at": stub.at.0, "offset": stub.file_offset });
+    json!({ "vmmcall": stub(pair.vmmcall), "vmcall": stub(pair.vmcall) })
 }
 
 fn payload(payload: &PayloadReport) -> Value {

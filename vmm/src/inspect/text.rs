@@ -7,7 +7,10 @@ use pvh_elfnote::{Class, Origin, PF_R, PF_W, PF_X, PT_LOAD, PT_NOTE, ProgramHead
 use pvh_loader::{
     image::Format,
     inspect::{ElfReport, NoteReport, NoteValue, Report},
+    stubs::StubError,
 };
+
+use crate::exit::Chain;
 
 /// The whole report of one file.
 pub(super) struct Page<'a> {
@@ -34,6 +37,7 @@ impl fmt::Display for Page<'_> {
         if let Some(elf) = &report.elf {
             elf_lines(f, elf)?;
         }
+        stubs_line(f, report)?;
         match report.verdict.is_bootable() {
             true => writeln!(f, "  verdict     bootable through PVH"),
             false => writeln!(f, "  verdict     refused: {}", super::why(report)),
@@ -85,6 +89,23 @@ fn elf_lines(f: &mut fmt::Formatter<'_>, elf: &ElfReport) -> fmt::Result {
         )?;
     }
     Ok(())
+}
+
+/// The hypercall stubs, or why they cannot be told; nothing for a kernel that has none.
+fn stubs_line(f: &mut fmt::Formatter<'_>, report: &Report) -> fmt::Result {
+    match &report.stubs {
+        Some(Ok(pair)) => {
+            let [first, second] = pair.in_order();
+            let (a, b) = (first.call.name(), second.call.name());
+            writeln!(
+                f,
+                "  hypercalls  bare: a stub with {a} at {}, one with {b} at {}",
+                first.at, second.at
+            )
+        }
+        None | Some(Err(StubError::NoCode | StubError::NoStub { .. })) => Ok(()),
+        Some(Err(error)) => writeln!(f, "  hypercalls  {}", Chain(error)),
+    }
 }
 
 /// What a file is, in a few words.

@@ -5,12 +5,16 @@ use pvh_entry::EntryError;
 use pvh_memory::MemoryError;
 use pvh_start_info::BuildError;
 
-use crate::{ImageError, layout::GuestRange, plan::WriteKind};
+use crate::{
+    ImageError,
+    layout::GuestRange,
+    plan::{Patch, WriteKind},
+};
 
 /// Why a plan was not carried out.
 ///
-/// Only [`CommitError::ReadImage`], [`CommitError::ReadModule`] and [`CommitError::Memory`] can come after
-/// the first write; [`CommitError::memory_untouched`] tells. Then throw the guest memory away.
+/// Only [`CommitError::ReadImage`], [`CommitError::ReadModule`], [`CommitError::Memory`] and
+/// [`CommitError::MemoryPatch`] can come after the first write; [`CommitError::memory_untouched`] tells. Then throw the guest memory away.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CommitError {
@@ -25,6 +29,20 @@ pub enum CommitError {
     /// The plan has no start info, or not as many modules as the boot.
     #[error("the plan is not for this image and boot: it is not complete")]
     Incomplete,
+    /// A patch is none that the boot asks for, or not in the bytes that the plan has for its segment.
+    #[error("the plan is not for this image and boot: the patch of {patch}")]
+    PatchMismatch {
+        /// The patch.
+        patch: Patch,
+    },
+    /// The image's file has changed where the instruction was that is to be patched.
+    #[error("the image has changed: no {patch}, but the bytes {found:02x?}")]
+    StubChanged {
+        /// The patch.
+        patch: Patch,
+        /// What is there now.
+        found: [u8; 3],
+    },
     /// Two writes of the plan overlap.
     #[error("the plan writes twice at {at}: {first} and {second}")]
     Overlap {
@@ -100,6 +118,15 @@ pub enum CommitError {
         #[source]
         source: MemoryError,
     },
+    /// The guest memory refused a patch, though it had taken the segment.
+    #[error("the patch of {patch}: the guest memory refuses it")]
+    MemoryPatch {
+        /// What was being patched.
+        patch: Patch,
+        /// The reason.
+        #[source]
+        source: MemoryError,
+    },
 }
 
 impl CommitError {
@@ -108,7 +135,10 @@ impl CommitError {
     pub const fn memory_untouched(&self) -> bool {
         !matches!(
             self,
-            Self::ReadImage { .. } | Self::ReadModule { .. } | Self::Memory { .. }
+            Self::ReadImage { .. }
+                | Self::ReadModule { .. }
+                | Self::Memory { .. }
+                | Self::MemoryPatch { .. }
         )
     }
 }

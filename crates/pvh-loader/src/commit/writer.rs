@@ -9,7 +9,7 @@ use super::{CommitError, Method, mismatch};
 use crate::{
     Image,
     layout::{GuestRange, Span},
-    plan::Write,
+    plan::{Patch, Write},
 };
 
 /// Puts writes into `memory` and counts their bytes.
@@ -138,6 +138,14 @@ impl<'a, M: GuestMemory + ?Sized> Writer<'a, M> {
         written.map_err(|source| CommitError::Memory { what, source })?;
         self.written_bytes = self.written_bytes.saturating_add(bytes.len() as u64);
         Ok(())
+    }
+
+    pub(super) fn patch(&mut self, patch: &Patch) -> Result<(), CommitError> {
+        let written = self.memory.write(patch.at, &patch.bytes());
+        written.map_err(|source| CommitError::MemoryPatch {
+            patch: *patch,
+            source,
+        })
     }
 
     pub(super) fn zero(&mut self, write: &Write) -> Result<(), CommitError> {

@@ -9,7 +9,10 @@ use pvh_abi::{
 use pvh_start_info::{Builder, Generation, LINUX_MEMMAP_LIMIT, MemmapRange, Module};
 
 use super::PlanError;
-use crate::layout::{GuestRange, ISA_END};
+use crate::{
+    layout::{GuestRange, ISA_END},
+    stubs::HypercallPatch,
+};
 
 /// What a guest gets besides its kernel.
 ///
@@ -34,6 +37,8 @@ pub struct Boot {
     pub flags: StartInfoFlags,
     /// What nothing may be put into besides what `memmap` says: ACPI tables in RAM, for example.
     pub reserved: Vec<GuestRange>,
+    /// What the image's hypercall stubs become; `None` leaves them as they are.
+    pub patch: Option<HypercallPatch>,
 }
 
 /// Which memory map a version 1 start info has; the other generations have none.
@@ -66,6 +71,7 @@ impl Default for Boot {
             rsdp: None,
             flags: StartInfoFlags::NONE,
             reserved: Vec::new(),
+            patch: None,
         }
     }
 }

@@ -3,7 +3,7 @@ use core::fmt;
 use pvh_abi::Gpa;
 use pvh_start_info::BuildError;
 
-use crate::layout::GuestRange;
+use crate::{layout::GuestRange, stubs::CallInstruction};
 
 /// Why a boot cannot be planned. Nothing has been written: planning does not see guest memory.
 ///
@@ -156,6 +156,20 @@ pub enum PlanError {
     /// The start info cannot be built.
     #[error("the start info cannot be built")]
     StartInfo(#[source] BuildError),
+    /// A hypercall stub is not in the code of this image; it was found in another.
+    #[error("the {} at {at}, to be patched, is not in the code of this image", call.name())]
+    StubOutside {
+        /// Its instruction.
+        call: CallInstruction,
+        /// Where it would be, were the image not moved.
+        at: Gpa,
+    },
+    /// The two hypercall stubs share a byte.
+    #[error("the hypercall stubs to be patched overlap at {at}")]
+    StubsOverlap {
+        /// Where the second is.
+        at: Gpa,
+    },
 }
 
 /// What is in the way of a segment.
@@ -200,6 +214,8 @@ pub enum Fix {
     Rebuild,
     /// Correct the memory map given to the planner.
     CorrectMemmap,
+    /// Look for the stubs in the image that is planned.
+    FindStubs,
 }
 
 impl fmt::Display for Fix {
@@ -220,6 +236,7 @@ impl fmt::Display for Fix {
             Self::Relink => "link the image elsewhere, or give it a PHYS32_RELOC note",
             Self::Rebuild => "build the image again, its headers or notes are wrong",
             Self::CorrectMemmap => "correct the memory map",
+            Self::FindStubs => "look for the hypercall stubs in this image",
         })
     }
 }
@@ -242,6 +259,7 @@ impl PlanError {
             | Self::RelocationNoRoom { fix, .. }
             | Self::NoRoomForModule { fix, .. }
             | Self::NoRoomForStartInfo { fix, .. } => fix,
+            Self::StubOutside { .. } | Self::StubsOverlap { .. } => Fix::FindStubs,
             Self::StartInfo(_) => return None,
         })
     }

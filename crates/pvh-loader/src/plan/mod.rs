@@ -7,6 +7,7 @@
 mod boot;
 mod error;
 mod kernel;
+mod patch;
 mod pieces;
 
 use core::fmt;
@@ -14,6 +15,7 @@ use core::fmt;
 pub(crate) use boot::ModuleData;
 pub use boot::{Boot, MemmapRule, ModuleError, ModuleSource};
 pub use error::{Fix, Obstacle, PlanError};
+pub use patch::Patch;
 use pvh_abi::{Gpa, address::PAGE_SIZE};
 
 use crate::{
@@ -103,6 +105,8 @@ pub struct LoadPlan {
     pub modules: Vec<GuestRange>,
     /// Everything that will be written, the start info last.
     pub writes: Vec<Write>,
+    /// What is changed in the kernel's code once it has been written; mostly nothing.
+    pub patches: Vec<Patch>,
 }
 
 /// One range that will be written. No two overlap, and none is empty.
@@ -166,7 +170,7 @@ pub fn plan(image: &Image, boot: &Boot) -> Result<LoadPlan, PlanError> {
     let segments: Vec<Segment> = image.segments().iter().map(Segment::from).collect();
     let module_sizes: Vec<u64> = boot.modules.iter().map(ModuleSource::len_bytes).collect();
     let (ram, taken) = boot.memory();
-    place(&Demand {
+    let mut plan = place(&Demand {
         segments: &segments,
         file_len_bytes: image.len_bytes(),
         entry: image.entry(),
@@ -175,7 +179,11 @@ pub fn plan(image: &Image, boot: &Boot) -> Result<LoadPlan, PlanError> {
         start_info_bytes: boot.start_info_bytes()?,
         ram: &ram,
         taken: &taken,
-    })
+    })?;
+    if let Some(patch) = &boot.patch {
+        plan.patches = patch::patches(patch, image.segments(), &plan)?;
+    }
+    Ok(plan)
 }
 
 /// Finds a place for everything in `demand`, or says why there is none.
@@ -211,6 +219,7 @@ pub fn place(demand: &Demand<'_>) -> Result<LoadPlan, PlanError> {
         moved_by: kernel.moved_by,
         modules: pieces.modules,
         writes,
+        patches: Vec::new(),
     })
 }
 
