@@ -11,6 +11,7 @@ mod exit;
 mod host_memory;
 mod inspect;
 mod machine;
+mod mapped;
 mod run;
 mod signals;
 mod size;

@@ -5,6 +5,7 @@ use std::{
     os::fd::AsFd,
     path::{Path, PathBuf},
     sync::Arc,
+    time::SystemTime,
 };
 
 use pvh_abi::Gpa;
@@ -12,7 +13,7 @@ use pvh_entry::EntryState;
 use pvh_kvm::{GuestRam, Kvm, KvmError, RamError, VcpuError, Vm, VmConfig, VmError, ram_layout};
 use pvh_loader::{
     Image, ImageError,
-    commit::{CommitError, commit_by},
+    commit::{CommitError, Method, commit_by},
     plan::{Boot, LoadPlan, ModuleError, ModuleSource, PlanError, plan},
 };
 use pvh_memory::{GuestMemory, MemoryError};
@@ -25,8 +26,10 @@ use crate::{
     console::{Output, Writer},
     devices::{COM1_GSI, Request},
     events::{self, User},
+    exit::complain,
     host_memory,
     machine::{Board, Crash, End, Threads, VcpuPlace, draw},
+    mapped::{Changed, changed},
 };
 
 /// How a run ended that could begin.
@@ -146,6 +149,7 @@ pub(crate) fn run(config: &RunConfig) -> Result<Outcome, RunError> {
     let output = Output::default();
     let mut session = None;
     loop {
+        let started = SystemTime::now();
         let machine = blueprint.build(&kvm, &output);
         let machine = machine.inspect_err(|_| finish_session(&mut session))?;
         let (user, writer) = match session.take() {
@@ -162,6 +166,11 @@ pub(crate) fn run(config: &RunConfig) -> Result<Outcome, RunError> {
         };
         let (end, mut user) = events::run(user, &machine.board).map_err(RunError::Events)?;
         drop(threads);
+        if matches!(end, End::Crash(_))
+            && let Some(changed) = blueprint.changed_file(started)
+        {
+            complain(&changed.to_string());
+        }
         if let (End::Request(Request::Reboot), OnReboot::Rebuild) = (&end, config.on_reboot) {
             session = Some((user, writer));
             continue;
@@ -332,6 +341,16 @@ impl<'a> Blueprint<'a> {
         ram.write(self.acpi_at, &self.acpi.bytes)
             .map_err(RunError::Acpi)?;
         Ok(loaded.entry)
+    }
+
+    /// Finds the file that was changed under the guest's memory, after `since`.
+    fn changed_file(&self, since: SystemTime) -> Option<Changed> {
+        if self.config.load != Method::Map {
+            return None;
+        }
+        let kernel = (self.kernel.name.as_path(), &self.kernel.image);
+        let modules = (&self.config.modules[..], &self.boot.modules[..]);
+        changed(kernel, modules, since)
     }
 }
 

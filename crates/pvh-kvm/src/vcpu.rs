@@ -9,7 +9,9 @@ use std::{
 
 use kvm_bindings::{CpuId, Msrs, kvm_fpu, kvm_msr_entry};
 use kvm_ioctls::VcpuFd;
+use pvh_abi::Gpa;
 use pvh_entry::{EntryState, MTRR_DEF_TYPE, MTRR_DEF_TYPE_MSR};
+use pvh_memory::GuestMemory;
 
 use crate::{
     Caller, CpuidLeaf, ExitData, HypercallTransport, HypervisorLeaves, Kicker, Registers, VmEntry,
@@ -101,6 +103,14 @@ pub enum VcpuError {
         offset: usize,
         /// How many.
         len: usize,
+    },
+    /// KVM could not reach a page of RAM: most often the file that is mapped there has become shorter.
+    #[error("vCPU {index}: the guest's memory at {at} is lost")]
+    LostRam {
+        /// The vCPU.
+        index: u32,
+        /// Where the guest reads or writes.
+        at: Gpa,
     },
     /// A call to the host failed.
     #[error("vCPU {index}: {step} failed")]
@@ -240,7 +250,7 @@ impl Vcpu {
     ///
     /// [`VcpuError::Answer`] or [`VcpuError::AnswerKind`] if `entry` does not fit the last exit: nothing has been
     /// run, and the right entry can still be given. [`VcpuError::Host`] if KVM_RUN fails,
-    /// [`VcpuError::RunPage`] if KVM contradicts itself.
+    /// [`VcpuError::RunPage`] if KVM contradicts itself, [`VcpuError::LostRam`] if it cannot reach RAM.
     pub fn run(&mut self, entry: VmEntry<'_>) -> Result<VmExit, VcpuError> {
         self.answer(entry)?;
         self.unblock_kicks()?;
@@ -286,10 +296,25 @@ impl Vcpu {
         match decode(u32::from_le_bytes(reason), &record) {
             Decoded::Port(access) => self.port(access),
             Decoded::Exit(exit) => {
+                self.check_ram(&exit)?;
                 self.pending = Pending::after(&exit);
                 Ok(exit)
             }
         }
+    }
+
+    /// Refuses an access to RAM that comes out as one to a device: KVM could not make it, and asks us.
+    fn check_ram(&self, exit: &VmExit) -> Result<(), VcpuError> {
+        let (at, len_bytes) = match exit {
+            VmExit::MmioRead { at, len_bytes } => (*at, u64::from(*len_bytes)),
+            VmExit::MmioWrite { at, data } => (*at, data.len() as u64),
+            _ => return Ok(()),
+        };
+        if self.vm.vm.ram().is_ram(at, len_bytes) {
+            let index = self.index;
+            return Err(VcpuError::LostRam { index, at });
+        }
+        Ok(())
     }
 
     fn port(&mut self, access: PortAccess) -> Result<VmExit, VcpuError> {
