@@ -127,13 +127,17 @@ impl SharedInfo {
         }
     }
 
-    /// Gives the page a frame of the guest, or moves it to another: what it holds is copied.
+    /// Gives the page a frame of the guest, or moves it to another: what it holds is copied. At the frame where it is
+    /// already, nothing happens.
     ///
     /// # Errors
     ///
     /// `EINVAL` for a frame that is not RAM; the page stays where it was then.
     pub fn map<M: GuestMemory + ?Sized>(&mut self, memory: &M, gfn: u64) -> Result<(), Errno> {
         let at = usable_frame(memory, gfn).ok_or(Errno::EINVAL)?;
+        if self.place() == Some(at) {
+            return Ok(()); // a copy onto itself could undo what another vCPU writes meanwhile
+        }
         let contents = self.contents(memory).map_err(|_| Errno::EINVAL)?;
         memory.write(at, &contents).map_err(|_| Errno::EINVAL)?;
         self.page = Page::Guest(at);

@@ -121,13 +121,14 @@ impl Domain {
     }
 
     /// Registers the runstate area of a vCPU. The first time it is written in the caller's layout, whatever that of shared
-    /// info.
+    /// info, and without the mark. `of_other` says that the vCPU is not the calling one: then the time since its state
+    /// began is counted in.
     pub(super) fn register_runstate<M: Frames + ?Sized>(
         &mut self,
         scene: &Scene<'_, M>,
         io: &dyn GuestIo,
         (vcpu, linear): (u32, u64),
-        width: Width,
+        (width, of_other): (Width, bool),
     ) {
         let Some(data) = self.vcpus.get_mut(vcpu as usize) else {
             return;
@@ -135,7 +136,8 @@ impl Domain {
         data.runstate_area = Area::new(io, linear, RUNSTATE_BYTES);
         if let Some(area) = data.runstate_area {
             let put = |offset, bytes: &[u8]| area.put(scene.memory, offset, bytes);
-            let runstate = data.runstate.at(scene.now.system_ns);
+            let counted = of_other.then(|| data.runstate.at(scene.now.system_ns));
+            let runstate = counted.unwrap_or(data.runstate);
             runstate.write_area(width, false, put);
         }
     }

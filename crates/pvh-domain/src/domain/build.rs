@@ -238,5 +238,5 @@ const IDENTITY_GFN: u64 = 0xf_effe;
 const CONSOLE_GFN: u64 = 0xf_efff;
 /// The highest port that a toolstack gives a guest, unless it is told otherwise.
 const MAX_PORT: u32 = 1023;
-/// Xen gives a domain the legacy interrupts of the host, even one that no interrupt of that kind reaches.
-const PIRQS: u32 = 16;
+/// Xen gives a domain as many as the host has global system interrupts, and 32; no interrupt of that kind reaches it.
+const PIRQS: u32 = 24 + 32;

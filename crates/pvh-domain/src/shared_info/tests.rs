@@ -72,6 +72,46 @@ fn mapping_takes_the_contents_along_and_mapping_again_moves_them() {
     assert_eq!(shared_info.at(100).word(&memory, WordOp::Load), Some(7));
 }
 
+/// Memory that takes words, and no bytes.
+struct NoBytes<'memory>(&'memory VecMemory);
+
+impl GuestMemory for NoBytes<'_> {
+    fn is_ram(&self, at: Gpa, len_bytes: u64) -> bool {
+        self.0.is_ram(at, len_bytes)
+    }
+
+    fn read(&self, at: Gpa, buf: &mut [u8]) -> Result<(), MemoryError> {
+        self.0.read(at, buf)
+    }
+
+    fn write(&self, at: Gpa, bytes: &[u8]) -> Result<(), MemoryError> {
+        let len_bytes = bytes.len() as u64;
+        Err(MemoryError::NotRam { at, len_bytes })
+    }
+
+    fn atomic_u32(&self, at: Gpa, op: WordOp<u32>) -> Result<u32, MemoryError> {
+        self.0.atomic_u32(at, op)
+    }
+
+    fn atomic_u64(&self, at: Gpa, op: WordOp<u64>) -> Result<u64, MemoryError> {
+        self.0.atomic_u64(at, op)
+    }
+}
+
+#[test]
+fn mapping_the_page_where_it_is_copies_nothing_that_a_vcpu_may_be_changing() {
+    let (memory, mut shared_info) = (ram(), SharedInfo::new());
+    shared_info.map(&memory, 2).unwrap();
+    let no_bytes = NoBytes(&memory);
+    assert_eq!(shared_info.map(&no_bytes, 2), Ok(()));
+    assert_eq!(shared_info.place(), Some(Gpa(0x2000)));
+    assert_eq!(
+        shared_info.map(&no_bytes, 3),
+        Err(Errno(22)),
+        "to be copied"
+    );
+}
+
 #[test]
 fn a_frame_without_memory_is_refused_and_the_page_stays() {
     let (memory, mut shared_info) = (ram(), SharedInfo::new());

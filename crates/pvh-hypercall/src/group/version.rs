@@ -2,6 +2,7 @@ use pvh_abi::{
     Errno,
     version::{CompileInfo, FeatureInfo, Features, VersionOp},
 };
+use zerocopy::little_endian::U64;
 
 use super::low_32;
 use crate::{Guest, Width};
@@ -51,14 +52,14 @@ pub(crate) fn xen_version(
         VersionOp::CAPABILITIES => guest.write(arg, &text(version.capabilities()))?,
         VersionOp::CHANGESET => guest.write(arg, &version.changeset())?,
         VersionOp::PLATFORM_PARAMETERS => match guest.width() {
-            Width::Native => guest.write(arg, &[0_u8; 8])?,
+            Width::Native => guest.write(arg, &U64::new(VIRT_START))?,
             Width::Compat => guest.write(arg, &[0_u8; 4])?,
         },
         VersionOp::GET_FEATURES => get_features(version, guest, arg)?,
         VersionOp::PAGESIZE if arg == 0 => return Ok(4096),
         VersionOp::PAGESIZE => return Err(Errno::EINVAL),
         VersionOp::GUEST_HANDLE => guest.write(arg, &version.uuid())?,
-        VersionOp::COMMANDLINE => guest.write(arg, &text(version.command_line()))?,
+        VersionOp::COMMANDLINE => command_line(version.command_line(), guest, arg)?,
         VersionOp::BUILD_ID => return Err(Errno::EPERM),
         _ => return Err(Errno::ENOSYS),
     }
@@ -74,6 +75,13 @@ fn get_features(version: &dyn Version, guest: Guest<'_>, arg: u64) -> Result<(),
     guest.write(arg, &info)
 }
 
+/// The command line and its NUL; what is behind them in the 1024 bytes stays.
+fn command_line(line: &[u8], guest: Guest<'_>, arg: u64) -> Result<(), Errno> {
+    let bytes = text(line);
+    let len = line.len().saturating_add(1).min(bytes.len());
+    guest.write(arg, bytes.get(..len).unwrap_or(&bytes))
+}
+
 /// A text in its 1024 bytes, cut so that a NUL ends it.
 fn text(text: &[u8]) -> [u8; 1024] {
     let mut bytes = [0; 1024];
@@ -82,3 +90,7 @@ fn text(text: &[u8]) -> [u8; 1024] {
     }
     bytes
 }
+
+/// Where the hypervisor begins for a 64-bit PV guest; up to 4.17 at least, HVM guests are told too. 32-bit ones
+/// read 0.
+const VIRT_START: u64 = 0xffff_8000_0000_0000;

@@ -1,4 +1,4 @@
-use pvh_abi::{Errno, sched::ShutdownReason};
+use pvh_abi::{DomId, Errno, sched::ShutdownReason};
 use pvh_hypercall::group::{Ports, Sched};
 use pvh_memory::Frames;
 
@@ -53,6 +53,12 @@ impl<M: Frames + ?Sized> Sched for Session<'_, M> {
         }
         self.sleep(Sleep::Poll, (timeout_ns != 0).then_some(timeout_ns));
         Ok(())
+    }
+
+    /// Other domains are not this one's to stop, nor is it its own by this call.
+    fn remote_shutdown(&mut self, domain: DomId, _: u32) -> Result<(), Errno> {
+        let exists = domain == self.domain.config.domid || domain == DomId(0);
+        Err(if exists { Errno::EPERM } else { Errno::ESRCH })
     }
 
     fn watchdog(&mut self, id: u32, timeout_s: u32) -> Result<u32, Errno> {

@@ -68,8 +68,9 @@ impl<M: Frames + ?Sized> Vcpus for Session<'_, M> {
             Width::Native => shared_info::Width::Bits64,
             Width::Compat => shared_info::Width::Bits32,
         };
+        let how = (width, vcpu != self.vcpu);
         self.domain
-            .register_runstate(&self.scene, self.io, (vcpu, linear), width);
+            .register_runstate(&self.scene, self.io, (vcpu, linear), how);
         Ok(())
     }
 
