@@ -7,7 +7,7 @@
 mod copy;
 mod frame;
 
-use pvh_abi::{DomId, Errno, grant::GrantStatus};
+use pvh_abi::{DomId, Errno, Gpa, grant::GrantStatus};
 use pvh_memory::{GuestMemory, WordOp};
 
 use crate::{shared_info::Spot, vcpu_info::usable_frame};
@@ -111,6 +111,36 @@ impl GrantTable {
             frame.unmap(memory);
             true
         })
+    }
+
+    /// Has the table reach an index.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` past the largest table.
+    pub(crate) fn grow_to(&mut self, index: u32) -> Result<(), Errno> {
+        if index >= self.max_frames {
+            return Err(Errno::EINVAL);
+        }
+        self.grow(index.saturating_add(1));
+        Ok(())
+    }
+
+    /// Where the guest has a frame of the table.
+    pub(crate) fn place_of(&self, index: u32) -> Option<Gpa> {
+        self.frames.get(index as usize).and_then(Frame::place)
+    }
+
+    /// Which frame of the table is at `gfn`.
+    pub(crate) fn index_at(&self, gfn: u64) -> Option<u32> {
+        let mut frames = (0..).zip(&self.frames);
+        let found = frames.find(|(_, frame)| frame.gfn() == Some(gfn));
+        found.map(|(index, _)| index)
+    }
+
+    /// The guest's frames that the table is at.
+    pub(crate) fn places(&self) -> impl Iterator<Item = u64> {
+        self.frames.iter().filter_map(Frame::gfn)
     }
 
     fn grow(&mut self, count: u32) {

@@ -6,6 +6,7 @@ pub mod domain;
 pub mod event;
 pub mod grant;
 pub mod hvm;
+pub mod memory;
 mod ring;
 pub mod runstate;
 pub mod shared_info;

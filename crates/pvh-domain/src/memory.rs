@@ -1,0 +1,186 @@
+//! `memory_op`: what a guest asks about its memory, and how it changes its layout.
+//!
+//! Pages are counted as Xen counts them: RAM counts wherever it is, the pages that Xen shares with the guest (`shared_info`
+//! and the grant table's) do not. A shared page that is put where RAM is frees that page, one that is moved leaves a
+//! hole. A page taken away by `remove_from_physmap`, or covered by `populate_physmap`, stays the domain's and counts on.
+//!
+//! A page that a shared area of the guest's lies in (a `vcpu_info`, a runstate area, a queue of the FIFO ABI, a ring) can
+//! be taken away too: what is posted there is lost then, where Xen would keep the page and post where no one sees it.
+
+mod extents;
+mod place;
+
+use pvh_abi::{DomId, Errno, memory::E820Entry};
+use pvh_hypercall::group::{Extents, MAX_MEMORY_MAP, MapRequest, Memory, MemoryMapEntries};
+use pvh_memory::Frames;
+
+use crate::{grant::GrantTable, shared_info::SharedInfo};
+
+/// The memory that a domain begins with.
+#[derive(Clone, Debug, Default)]
+#[expect(
+    clippy::exhaustive_structs,
+    reason = "plain data that the embedder fills in"
+)]
+pub struct Config {
+    /// How many pages it has: RAM, and pages beside it that the embedder gave it.
+    pub pages: u64,
+    /// How many it may have. Xen's toolstack allows 1 MiB more than the guest's memory.
+    pub max_pages: u64,
+    /// Its highest frame that has a page.
+    pub max_gfn: u64,
+    /// The number after the host's highest page, for `maximum_ram_page`.
+    pub host_pages: u64,
+    /// Its memory map; entries past the 1024th are left out.
+    pub memory_map: Vec<E820Entry>,
+}
+
+/// What a domain's memory is, as far as guest memory itself does not know it.
+#[derive(Clone, Debug)]
+pub struct MemoryOps {
+    domain: DomId,
+    pages: u64,
+    max_pages: u64,
+    max_gfn: u64,
+    host_pages: u64,
+    memory_map: Vec<E820Entry>,
+}
+
+impl MemoryOps {
+    /// Makes the memory of a new domain.
+    #[must_use]
+    pub fn new(domain: DomId, config: Config) -> Self {
+        let mut memory_map = config.memory_map;
+        memory_map.truncate(MAX_MEMORY_MAP as usize);
+        Self {
+            domain,
+            pages: config.pages,
+            max_pages: config.max_pages,
+            max_gfn: config.max_gfn,
+            host_pages: config.host_pages,
+            memory_map,
+        }
+    }
+
+    /// Returns how many pages the domain has.
+    #[must_use]
+    pub const fn pages(&self) -> u64 {
+        self.pages
+    }
+
+    /// Returns the memory map in force.
+    #[must_use]
+    pub fn memory_map(&self) -> &[E820Entry] {
+        &self.memory_map
+    }
+
+    /// Refuses a domain that does not exist, then one that is not the guest's own.
+    const fn check_own(&self, domain: DomId) -> Result<(), Errno> {
+        match domain {
+            DomId::SELF => Ok(()),
+            DomId(id) if id == self.domain.0 => Ok(()),
+            HOST => Err(Errno::EPERM),
+            _ => Err(Errno::ESRCH),
+        }
+    }
+}
+
+/// `memory_op` of a domain: what it changes, for the length of a call.
+///
+/// [`Frames`] is told what pages come and go; `shared_info` and `grants` where their pages are.
+pub struct MemoryCalls<'a, M: ?Sized> {
+    ops: &'a mut MemoryOps,
+    memory: &'a M,
+    shared_info: &'a mut SharedInfo,
+    grants: &'a mut GrantTable,
+}
+
+impl<'a, M: Frames + ?Sized> MemoryCalls<'a, M> {
+    /// Brings together what a call may change.
+    pub const fn new(
+        ops: &'a mut MemoryOps,
+        memory: &'a M,
+        shared_info: &'a mut SharedInfo,
+        grants: &'a mut GrantTable,
+    ) -> Self {
+        Self {
+            ops,
+            memory,
+            shared_info,
+            grants,
+        }
+    }
+}
+
+impl<M: ?Sized> core::fmt::Debug for MemoryCalls<'_, M> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        let mut calls = f.debug_struct("MemoryCalls");
+        calls.field("ops", &self.ops).finish_non_exhaustive()
+    }
+}
+
+impl<M: Frames + ?Sized> Memory for MemoryCalls<'_, M> {
+    fn increase_reservation(&mut self, extents: &Extents<'_>) -> u64 {
+        self.increase(extents)
+    }
+
+    fn decrease_reservation(&mut self, extents: &Extents<'_>) -> u64 {
+        self.decrease(extents)
+    }
+
+    fn populate_physmap(&mut self, extents: &Extents<'_>) -> u64 {
+        self.populate(extents)
+    }
+
+    fn maximum_ram_page(&mut self) -> u64 {
+        self.ops.host_pages
+    }
+
+    fn current_reservation(&mut self, domain: DomId) -> Result<u64, Errno> {
+        self.ops.check_own(domain)?;
+        Ok(self.ops.pages)
+    }
+
+    fn maximum_reservation(&mut self, domain: DomId) -> Result<u64, Errno> {
+        self.ops.check_own(domain)?;
+        Ok(self.ops.max_pages)
+    }
+
+    /// The highest frame that ever had a page: it does not fall, in Xen either.
+    fn maximum_gpfn(&mut self, domain: DomId) -> Result<u64, Errno> {
+        self.ops.check_own(domain)?;
+        Ok(self.ops.max_gfn)
+    }
+
+    fn add_to_physmap(&mut self, domain: DomId, request: &MapRequest) -> Result<(), Errno> {
+        self.ops.check_add(domain, request.space)?;
+        self.add(request)
+    }
+
+    fn remove_from_physmap(&mut self, domain: DomId, gpfn: u64) -> Result<(), Errno> {
+        self.ops.check_own(domain)?;
+        self.remove(gpfn)
+    }
+
+    fn memory_map_len(&self) -> u32 {
+        u32::try_from(self.ops.memory_map.len()).unwrap_or(MAX_MEMORY_MAP)
+    }
+
+    fn memory_map_entry(&self, index: u32) -> E820Entry {
+        let entry = self.ops.memory_map.get(index as usize);
+        entry.copied().unwrap_or(NO_ENTRY)
+    }
+
+    fn set_memory_map(&mut self, domain: DomId, map: &MemoryMapEntries<'_>) -> Result<(), Errno> {
+        self.ops.check_own(domain)?;
+        let count = map.count().min(MAX_MEMORY_MAP);
+        let entries: Result<Vec<_>, _> = (0..count).map(|index| map.get(index)).collect();
+        self.ops.memory_map = entries?;
+        Ok(())
+    }
+}
+
+const HOST: DomId = DomId(0);
+
+/// For an index past the end, which nobody asks for.
+const NO_ENTRY: E820Entry = zerocopy::transmute!([0_u8; size_of::<E820Entry>()]);
