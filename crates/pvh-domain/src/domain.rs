@@ -39,6 +39,7 @@ use crate::{
     event::{EventChannels, HostPort},
     grant::GrantTable,
     hvm::HvmState,
+    memory::{self, MemoryOps},
     shared_info::SharedInfo,
     time::TimeInfo,
     vcpu_info::VcpuInfos,
@@ -76,6 +77,8 @@ pub struct Config {
     pub is_tsc_stable: bool,
     /// How much RAM it begins with, in KiB, for the store.
     pub memory_kib: u64,
+    /// Its memory, as it is told to it.
+    pub memory: memory::Config,
     /// Whether `console_io` writes to the log; else it is EPERM, as in a release build of Xen.
     pub may_log: bool,
 }
@@ -194,6 +197,7 @@ pub struct Domain {
     events: EventChannels,
     hvm: HvmState,
     grants: GrantTable,
+    memory_ops: MemoryOps,
     time: TimeInfo,
     watchdogs: Watchdogs,
     marks_runstate: bool,

@@ -10,7 +10,10 @@
 mod extents;
 mod place;
 
-use pvh_abi::{DomId, Errno, memory::E820Entry};
+use pvh_abi::{
+    DomId, Errno,
+    memory::{E820Entry, MapSpace},
+};
 use pvh_hypercall::group::{Extents, MAX_MEMORY_MAP, MapRequest, Memory, MemoryMapEntries};
 use pvh_memory::Frames;
 
@@ -66,6 +69,20 @@ impl MemoryOps {
     #[must_use]
     pub const fn pages(&self) -> u64 {
         self.pages
+    }
+
+    /// Whether pages of a space may be put into a domain's layout at all: refused for device memory, which is the
+    /// hardware domain's, and then for other domains.
+    ///
+    /// # Errors
+    ///
+    /// In this order: `ESRCH` for a domain that does not exist, `EACCES` for device memory, `EPERM` for domain 0.
+    pub const fn check_add(&self, domain: DomId, space: MapSpace) -> Result<(), Errno> {
+        let own = self.check_own(domain);
+        match (own, space) {
+            (Ok(()) | Err(Errno::EPERM), MapSpace::DEV_MMIO) => Err(Errno::EACCES),
+            _ => own,
+        }
     }
 
     /// Returns the memory map in force.
@@ -150,6 +167,10 @@ impl<M: Frames + ?Sized> Memory for MemoryCalls<'_, M> {
     fn maximum_gpfn(&mut self, domain: DomId) -> Result<u64, Errno> {
         self.ops.check_own(domain)?;
         Ok(self.ops.max_gfn)
+    }
+
+    fn may_add_to_physmap(&self, domain: DomId, space: MapSpace) -> Result<(), Errno> {
+        self.ops.check_add(domain, space)
     }
 
     fn add_to_physmap(&mut self, domain: DomId, request: &MapRequest) -> Result<(), Errno> {

@@ -11,6 +11,7 @@ use crate::{
     event::{self, Delivery, EventChannels, HostPort},
     grant::{CONSOLE_REFERENCE, GrantTable, MAX_FRAMES, XENSTORE_REFERENCE},
     hvm::HvmState,
+    memory::MemoryOps,
     runstate::State,
     shared_info::SharedInfo,
     time::{TSC_STABLE, TimeInfo, TscScale, Wallclock},
@@ -68,7 +69,7 @@ impl Domain {
     ///
     /// [`DomainError`]; of memory, nothing but the special pages has been touched then.
     pub fn new<M: Frames + ?Sized>(
-        config: Config,
+        mut config: Config,
         memory: &M,
         now: Now,
     ) -> Result<Self, DomainError> {
@@ -103,6 +104,7 @@ impl Domain {
             events,
             hvm: HvmState::new(config.domid, vcpus),
             grants: GrantTable::new(config.domid, MAX_FRAMES),
+            memory_ops: MemoryOps::new(config.domid, core::mem::take(&mut config.memory)),
             time: time(config.tsc_hz, config.is_tsc_stable, now),
             watchdogs: Watchdogs::default(),
             marks_runstate: false,

@@ -3,6 +3,7 @@
 mod events;
 mod grants;
 mod hvm;
+mod memory;
 mod other;
 mod sched;
 mod vcpus;

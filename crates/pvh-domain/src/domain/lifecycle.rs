@@ -94,6 +94,24 @@ impl Domain {
         self.lifecycle_changed(scene, changed);
     }
 
+    /// A vCPU waits with its interrupts off (HLT with RFLAGS.IF clear): nothing but an NMI could wake it, so it goes down, and
+    /// with the last one the domain powers off.
+    pub fn halted<M: Frames + ?Sized>(
+        &mut self,
+        memory: &M,
+        vcpu: u32,
+        now: Now,
+        effects: &mut Vec<Effect>,
+    ) {
+        let changed = self.set.down(vcpu);
+        let scene = &mut Scene {
+            memory,
+            now,
+            effects,
+        };
+        self.lifecycle_changed(scene, changed);
+    }
+
     /// A vCPU was found running that was never given registers here: something below, such as KVM's local APIC, has
     /// started it. It is up from now on, with the registers it has.
     pub fn found_running<M: Frames + ?Sized>(&mut self, memory: &M, vcpu: u32, now: Now) {

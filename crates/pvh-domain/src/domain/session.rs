@@ -82,7 +82,7 @@ impl<M: Frames + ?Sized> Handler for Session<'_, M> {
     }
 
     fn memory(&mut self) -> Option<&mut dyn Memory> {
-        None
+        Some(self)
     }
 
     fn timer(&mut self) -> Option<&mut dyn Timer> {

@@ -1,8 +1,8 @@
-use pvh_abi::{DomId, Errno, Gpa, address::PAGE_SIZE, memory::MapSpace};
+use pvh_abi::{Errno, Gpa, address::PAGE_SIZE, memory::MapSpace};
 use pvh_hypercall::group::MapRequest;
 use pvh_memory::{FrameError, Frames};
 
-use super::{MemoryCalls, MemoryOps};
+use super::MemoryCalls;
 
 /// What is at a frame.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -14,26 +14,11 @@ pub(super) enum Held {
     Nothing,
 }
 
-impl MemoryOps {
-    /// Whether pages of a space may be put into a domain's layout at all: refused for device memory, which is the
-    /// hardware domain's, and then for other domains.
-    pub(super) const fn check_add(&self, domain: DomId, space: MapSpace) -> Result<(), Errno> {
-        let own = self.check_own(domain);
-        match (own, space) {
-            (Ok(()) | Err(Errno::EPERM), MapSpace::DEV_MMIO) => Err(Errno::EACCES),
-            _ => own,
-        }
-    }
-}
-
 /// One page.
 impl<M: Frames + ?Sized> MemoryCalls<'_, M> {
     /// `add_to_physmap` for one page of the domain's own layout.
     pub(super) fn add(&mut self, request: &MapRequest) -> Result<(), Errno> {
         let MapRequest { idx, gpfn, .. } = *request;
-        if gpfn == INVALID_GFN {
-            return Err(Errno::EINVAL);
-        }
         match request.space {
             MapSpace::SHARED_INFO if idx == 0 => self.put_shared_info(gpfn),
             MapSpace::GRANT_TABLE => self.put_grant(low_32(idx), gpfn),
@@ -158,8 +143,6 @@ fn low_32(value: u64) -> u32 {
     u32::from_le_bytes([a, b, c, d])
 }
 
-/// Xen's number of no frame.
-const INVALID_GFN: u64 = u64::MAX;
 /// Where local APICs answer: Xen has a page of its own there.
 const LOCAL_APIC: u64 = 0xFEE00;
 const PAGE_BYTES: usize = 4096;
