@@ -54,6 +54,8 @@ open_set! {
         ENODATA = 61,
         /// The time is past.
         ETIME = 62,
+        /// A number is too large for its type.
+        EOVERFLOW = 75,
         /// An illegal byte sequence.
         EILSEQ = 84,
         /// Not supported.

@@ -45,7 +45,14 @@ pub trait Memory {
     /// A domain's highest frame.
     fn maximum_gpfn(&mut self, domain: DomId) -> Result<u64, Errno>;
 
-    /// Puts one page at a frame. The space is never [`MapSpace::GMFN_RANGE`]: a range comes page by page.
+    /// Tells whether pages of a space may be put into a domain's layout at all; asked before the first of them is, and
+    /// before anything else is judged. By default each page is judged by itself.
+    fn may_add_to_physmap(&self, domain: DomId, space: MapSpace) -> Result<(), Errno> {
+        let _ = (domain, space);
+        Ok(())
+    }
+
+    /// Puts one page at a frame, never frame number all ones. The space is never [`MapSpace::GMFN_RANGE`]: a range comes page by page.
     fn add_to_physmap(&mut self, domain: DomId, request: &MapRequest) -> Result<(), Errno>;
 
     /// Takes a page away from a frame.
@@ -248,9 +255,15 @@ fn add_to_physmap(memory: &mut dyn Memory, guest: Guest<'_>, call: Call) -> Resu
     let (_, start) = split(command);
     let start = u16::try_from(start).map_err(|_| Errno::EDOM)?;
     let add: Add = guest.read_either::<AddToPhysmap, AddToPhysmapCompat, _>(arg)?;
+    if add.request.space == MapSpace::GMFN_FOREIGN {
+        return Err(Errno::ENOSYS);
+    }
+    memory.may_add_to_physmap(add.domain, add.request.space)?;
+    if add.request.gpfn == INVALID_GFN {
+        return Err(Errno::EINVAL);
+    }
     match add.request.space {
         MapSpace::GMFN_RANGE => add_range(memory, call, &add, start),
-        MapSpace::GMFN_FOREIGN => Err(Errno::ENOSYS),
         _ => {
             memory.add_to_physmap(add.domain, &add.request)?;
             Ok(Outcome::Return(0))
@@ -264,12 +277,16 @@ fn add_range(memory: &mut dyn Memory, call: Call, add: &Add, start: u16) -> Resu
     if size < done {
         return Err(Errno::EILSEQ);
     }
+    let MapRequest { idx, gpfn, .. } = add.request;
+    if idx.checked_add(size).is_none() || gpfn.checked_add(size).is_none() {
+        return Err(Errno::EOVERFLOW);
+    }
     let end = size.min(done.saturating_add(CHUNK));
     while done < end {
         let request = MapRequest {
             space: MapSpace::GMFN,
-            idx: add.request.idx.checked_add(done).ok_or(Errno::EINVAL)?,
-            gpfn: add.request.gpfn.checked_add(done).ok_or(Errno::EINVAL)?,
+            idx: idx.saturating_add(done),
+            gpfn: gpfn.saturating_add(done),
             ..add.request
         };
         memory.add_to_physmap(add.domain, &request)?;
@@ -281,7 +298,7 @@ fn add_range(memory: &mut dyn Memory, call: Call, add: &Add, start: u16) -> Resu
     Ok(resumed(call, done))
 }
 
-/// The results of the entries go to their own list; only a fault ends the call.
+/// The results of the entries go to their own list; only a fault and a frame that cannot be end the call.
 fn add_batch(memory: &mut dyn Memory, guest: Guest<'_>, call: Call) -> Result<Outcome, Errno> {
     let [command, arg, ..] = call.args;
     let (_, start) = split(command);
@@ -290,9 +307,10 @@ fn add_batch(memory: &mut dyn Memory, guest: Guest<'_>, call: Call) -> Result<Ou
     if batch.space == MapSpace::GMFN_RANGE {
         return Err(Errno::EOPNOTSUPP);
     }
+    memory.may_add_to_physmap(batch.domain, batch.space)?;
     let size = u64::from(batch.size);
     let mut done = u64::from(start);
-    if size < done {
+    if size < done || (size == done && done > 0) {
         return Err(Errno::EILSEQ);
     }
     let (idxs, gpfns) = (guest.words(batch.idxs), guest.words(batch.gpfns));
@@ -305,6 +323,9 @@ fn add_batch(memory: &mut dyn Memory, guest: Guest<'_>, call: Call) -> Result<Ou
             idx: idxs.word(done)?,
             gpfn: gpfns.word(done)?,
         };
+        if request.gpfn == INVALID_GFN {
+            return Err(Errno::EINVAL);
+        }
         let result = match memory.add_to_physmap(batch.domain, &request) {
             Ok(()) => 0,
             Err(errno) => i32::from(errno.0).saturating_neg(),
@@ -352,6 +373,9 @@ fn domain(guest: Guest<'_>, arg: u64) -> Result<DomId, Errno> {
     let argument: MemoryDomain = guest.read(arg)?;
     Ok(DomId(argument.domid.get()))
 }
+
+/// Xen's number of no frame.
+const INVALID_GFN: u64 = u64::MAX;
 
 /// More extents than a continuation could say.
 const MAX_EXTENTS: u64 = 0x3ff_ffff;

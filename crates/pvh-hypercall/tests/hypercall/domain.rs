@@ -7,7 +7,7 @@ use pvh_abi::{
     event_channel::{Port, PortStatus, Virq},
     grant::GrantStatus,
     hvm::HvmParam,
-    memory::E820Entry,
+    memory::{E820Entry, MapSpace},
     sched::ShutdownReason,
     vcpu::VcpuHvmContext,
     version::CompileInfo,
@@ -391,6 +391,12 @@ impl Memory for Domain {
     }
     fn maximum_gpfn(&mut self, _domain: DomId) -> Result<u64, Errno> {
         Ok(0xf_ffff)
+    }
+    fn may_add_to_physmap(&self, domain: DomId, _space: MapSpace) -> Result<(), Errno> {
+        if domain == DomId(9) {
+            return Err(Errno::ESRCH);
+        }
+        Ok(())
     }
     fn add_to_physmap(&mut self, _domain: DomId, request: &MapRequest) -> Result<(), Errno> {
         let MapRequest {

@@ -96,6 +96,70 @@ fn a_batch_writes_each_result_and_goes_on() {
 }
 
 #[test]
+fn a_domain_is_judged_once_before_sizes_and_frames() {
+    let (mut domain, guest) = new();
+    for (space, command) in [(0, 7), (3, 7), (3, 7 | 4 << 6)] {
+        guest.put_u32(0x100, &[3 << 16 | 9, space, 0, 0, 0xffff_ffff, 0xffff_ffff]);
+        let answer = call(&mut domain, &guest, Native, MEMORY_OP, &[command, 0x100]);
+        assert_eq!(answer, -3, "space {space}, {command:#x}");
+    }
+    guest.put_u32(0x100, &[9, 3, 0x200, 0x300, 0x400]);
+    assert_eq!(
+        call(&mut domain, &guest, Compat, MEMORY_OP, &[23, 0x100]),
+        -3
+    );
+    assert!(domain.asked.is_empty());
+}
+
+#[test]
+fn frame_number_all_ones_is_einval_and_a_range_past_the_end_eoverflow() {
+    let (mut domain, guest) = new();
+    let ones = 0xffff_ffff;
+    for space in [0, 1, 2, 3] {
+        guest.put_u32(0x100, &[0x7ff0, space, 0, 0, ones, ones]);
+        assert_eq!(
+            call(&mut domain, &guest, Native, MEMORY_OP, &[7, 0x100]),
+            -22
+        );
+    }
+    guest.put_u32(0x100, &[2 << 16 | 0x7ff0, 3, 0, 0, ones - 1, ones]);
+    assert_eq!(
+        call(&mut domain, &guest, Native, MEMORY_OP, &[7, 0x100]),
+        -75
+    );
+    guest.put_u32(0x100, &[2 << 16 | 0x7ff0, 3, ones - 1, ones, 0, 0]);
+    assert_eq!(
+        call(&mut domain, &guest, Native, MEMORY_OP, &[7, 0x100]),
+        -75
+    );
+    // A batch ends there; what came before is done.
+    guest.put_u32(0x200, &[1, 0, 2, 0]);
+    guest.put_u32(0x300, &[0x10, 0, ones, ones]);
+    guest.put_u32(0x100, &[2 << 16 | 0x7ff0, 2, 0x200, 0, 0x300, 0, 0x400, 0]);
+    assert_eq!(
+        call(&mut domain, &guest, Native, MEMORY_OP, &[23, 0x100]),
+        -22
+    );
+    assert_eq!(domain.asked, ["add 2 0x1 0x10"]);
+}
+
+#[test]
+fn a_batch_that_says_it_is_done_is_eilseq() {
+    let (mut domain, guest) = new();
+    guest.put_u32(0x100, &[2 << 16 | 0x7ff0, 3, 0x200, 0x300, 0x400]);
+    let resumed = |done: u64| 23 | done << 6;
+    assert_eq!(
+        call(&mut domain, &guest, Compat, MEMORY_OP, &[resumed(3), 0x100]),
+        -84
+    );
+    assert_eq!(
+        call(&mut domain, &guest, Compat, MEMORY_OP, &[resumed(4), 0x100]),
+        -84
+    );
+    assert!(domain.asked.is_empty());
+}
+
+#[test]
 fn the_memory_map_has_entries_of_20_bytes_cut_to_the_room() {
     let (mut domain, guest) = new();
     guest.put_u32(0x100, &[8, 0, 0x200, 0]);
