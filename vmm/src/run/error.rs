@@ -1,0 +1,103 @@
+use std::{io, path::PathBuf};
+
+use pvh_kvm::{KvmError, RamError, VcpuError, VmError};
+use pvh_loader::{
+    ImageError,
+    commit::CommitError,
+    plan::{ModuleError, PlanError},
+};
+use pvh_memory::MemoryError;
+
+use super::blueprint::MAX_CPUS;
+use crate::host_memory;
+
+/// Why a machine could not be built or not be run.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum RunError {
+    /// The kernel is not one.
+    #[error("{}", kernel.display())]
+    Image {
+        /// The file.
+        kernel: PathBuf,
+        /// What is wrong with it.
+        #[source]
+        source: ImageError,
+    },
+    /// A module cannot be used.
+    #[error("{}", path.display())]
+    Module {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        #[source]
+        source: ModuleError,
+    },
+    /// Kernel and modules do not fit this machine.
+    #[error("{}", kernel.display())]
+    Plan {
+        /// The kernel.
+        kernel: PathBuf,
+        /// What does not fit.
+        #[source]
+        source: PlanError,
+    },
+    /// Kernel and modules could not be put into memory.
+    #[error("{}", kernel.display())]
+    Commit {
+        /// The kernel.
+        kernel: PathBuf,
+        /// Why.
+        #[source]
+        source: CommitError,
+    },
+    /// More vCPUs, or fewer, than a machine can have.
+    #[error("{cpus} CPUs: a machine has 1 to {MAX_CPUS}")]
+    CpuCount {
+        /// How many were asked for.
+        cpus: u32,
+    },
+    /// There is no memory of that size.
+    #[error(transparent)]
+    Ram(RamError),
+    /// So much memory that KVM's tables do not fit into the host.
+    #[error(transparent)]
+    HostMemory(#[from] host_memory::TooLarge),
+    /// So little memory that nothing is left beside the ACPI tables.
+    #[error("{memory_bytes} bytes of memory leave no room beside the ACPI tables")]
+    NoRoom {
+        /// Size of guest RAM.
+        memory_bytes: u64,
+    },
+    /// The tables could not be written.
+    #[error("the ACPI tables cannot be written")]
+    Acpi(#[source] MemoryError),
+    /// There is no usable KVM.
+    #[error(transparent)]
+    Kvm(KvmError),
+    /// KVM cannot build the machine.
+    #[error(transparent)]
+    Vm(VmError),
+    /// KVM cannot build a vCPU.
+    #[error(transparent)]
+    Vcpu(VcpuError),
+    /// The host refuses something else.
+    #[error("{what}")]
+    Host {
+        /// What it refuses.
+        what: &'static str,
+        /// Its reason.
+        #[source]
+        source: io::Error,
+    },
+    /// The event loop failed.
+    #[error("the event loop failed")]
+    Events(#[source] event_manager::Error),
+    /// A thread of this program panicked, which it said when it did.
+    #[error("a vCPU thread has panicked: this is a fault of pvh-vmm")]
+    Panicked,
+}
+
+/// Says what the host refuses.
+pub(super) fn host(what: &'static str) -> impl FnOnce(io::Error) -> RunError {
+    move |source| RunError::Host { what, source }
+}
