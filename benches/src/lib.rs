@@ -1,1 +1,7 @@
-//! Benchmarks of the PVH crates; the benches arrive with the load-to-entry work.
+//! What the benchmarks of the PVH crates have in common: guests, peers, and numbers.
+
+pub mod guest;
+pub mod measure;
+pub mod peers;
+pub mod plot;
+pub mod stats;

@@ -1,0 +1,153 @@
+//! Runs a program that boots a guest, and watches it from the outside.
+// UNSAFETY: `wait4` is the one way to learn a child's peak memory, and no safe wrapper of it is at hand.
+#![expect(unsafe_code, reason = "wait4 for a child of ours")]
+
+use std::{
+    io::{self, Read},
+    mem::MaybeUninit,
+    process::{ChildStdout, Command, Stdio},
+    sync::mpsc,
+    thread,
+    time::{Duration, Instant},
+};
+
+/// One run.
+#[derive(Clone, Copy, Debug)]
+#[expect(clippy::exhaustive_structs, reason = "a record of measurements")]
+pub struct Sample {
+    /// From before the program was started to the guest's first byte.
+    pub first_byte_ms: f64,
+    /// From the same moment to the end of the program; `None` when it had to be killed.
+    pub exit_ms: Option<f64>,
+    /// The most memory that was resident at a time; not less than this process's own when it started it.
+    pub peak_rss_kib: u64,
+}
+
+/// Starts `command` and waits for [`MARK`] on its standard output, then for its end.
+///
+/// # Errors
+///
+/// When it cannot be started, or ends or lasts too long without the byte.
+pub fn run(command: &mut Command) -> io::Result<Sample> {
+    command.stdin(Stdio::null()).stderr(Stdio::null());
+    let start = Instant::now();
+    let mut child = command.stdout(Stdio::piped()).spawn()?;
+    let stdout = child.stdout.take().ok_or(io::ErrorKind::BrokenPipe)?;
+    let (seen, reader) = read_in_thread(stdout, start);
+    let first = seen.recv_timeout(PATIENCE).ok().flatten();
+    let deadline = Instant::now().checked_add(first.map_or(Duration::ZERO, |_| EXIT_PATIENCE));
+    let pid = libc::pid_t::try_from(child.id()).map_err(io::Error::other)?;
+    let end = wait(pid, deadline, start)?;
+    let (ended, peak_rss_kib) = match end {
+        Some((exit, rss)) => (Some(exit), rss),
+        None => {
+            child.kill()?;
+            let (_, rss) = wait(pid, None, start)?.ok_or(io::ErrorKind::TimedOut)?;
+            (None, rss)
+        }
+    };
+    // It ends with the pipe.
+    let _ = reader.join();
+    let first = first.ok_or_else(|| io::Error::other("the guest said nothing"))?;
+    Ok(Sample {
+        first_byte_ms: millis(first),
+        exit_ms: ended.map(millis),
+        peak_rss_kib,
+    })
+}
+
+/// Reads to the end, so that the program never waits; tells when the mark comes, or that none came.
+fn read_in_thread(
+    mut stdout: ChildStdout,
+    start: Instant,
+) -> (mpsc::Receiver<Option<Duration>>, thread::JoinHandle<()>) {
+    let (tell, seen) = mpsc::channel();
+    let reader = thread::spawn(move || {
+        let mut buffer = [0; 4096];
+        let mut told = false;
+        while let Ok(count @ 1..) = stdout.read(&mut buffer) {
+            let now = start.elapsed();
+            let has_mark = buffer
+                .get(..count)
+                .is_some_and(|bytes| bytes.contains(&MARK));
+            if has_mark && !told {
+                told = tell.send(Some(now)).is_ok();
+            }
+        }
+        if !told {
+            // Nobody listens any more: then nobody needs it.
+            let _ = tell.send(None);
+        }
+    });
+    (seen, reader)
+}
+
+/// Waits for the end of a child: for ever without a deadline. Returns when it ended, and its peak memory.
+fn wait(
+    pid: libc::pid_t,
+    deadline: Option<Instant>,
+    start: Instant,
+) -> io::Result<Option<(Duration, u64)>> {
+    loop {
+        let flags = deadline.map_or(0, |_| libc::WNOHANG);
+        let mut usage = MaybeUninit::<libc::rusage>::zeroed();
+        let mut status = 0;
+        // SAFETY: both pointers are valid for writes of their types during the call.
+        let ended = unsafe { libc::wait4(pid, &raw mut status, flags, usage.as_mut_ptr()) };
+        if ended < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        if ended == pid {
+            let now = start.elapsed();
+            // SAFETY: `rusage` is plain integers, for which zeros are a value; `wait4` has filled it besides.
+            let usage = unsafe { usage.assume_init() };
+            return Ok(Some((now, u64::try_from(usage.ru_maxrss).unwrap_or(0))));
+        }
+        if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+            return Ok(None);
+        }
+        thread::sleep(Duration::from_micros(50));
+    }
+}
+
+fn millis(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1000.0
+}
+
+/// What the guests of [`crate::guest`] write.
+const MARK: u8 = b'B';
+
+/// How long a guest may take to say something.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// How long a program may take to end after that.
+const EXIT_PATIENCE: Duration = Duration::from_secs(2);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_that_says_the_byte_and_ends_is_measured() {
+        let sample =
+            run(Command::new("sh").args(["-c", "sleep 0.05; echo aB; sleep 0.05"])).unwrap();
+        assert!(sample.first_byte_ms >= 50.0, "{sample:?}");
+        assert!(
+            sample.exit_ms.unwrap() >= sample.first_byte_ms + 50.0,
+            "{sample:?}"
+        );
+        assert!(sample.peak_rss_kib > 100, "{sample:?}");
+    }
+
+    #[test]
+    fn a_program_that_does_not_end_is_killed() {
+        let sample = run(Command::new("sh").args(["-c", "echo B; exec sleep 100"])).unwrap();
+        assert!(sample.exit_ms.is_none(), "{sample:?}");
+    }
+
+    #[test]
+    fn silence_is_an_error() {
+        assert!(run(&mut Command::new("true")).is_err());
+        assert!(run(&mut Command::new("/nonexistent")).is_err());
+    }
+}
