@@ -1,0 +1,25 @@
+//! The domain as a whole, by what a guest can do: registers in, registers out.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    clippy::panic,
+    reason = "these are tests"
+)]
+
+mod areas;
+mod boot;
+mod console;
+mod events;
+mod grants;
+mod hvm;
+mod lifecycle;
+mod machine;
+mod other;
+mod sched;
+mod store;
+mod timers;
+mod vcpu_info;
+mod vcpus;
+mod version;

@@ -1,0 +1,80 @@
+use super::machine::{ARG, MULTICALL, Machine, NOWHERE, SELF, VM_ASSIST, XEN_VERSION};
+
+#[test]
+fn what_a_pvh_domain_has_not_answers_the_error_of_its_number() {
+    let mut machine = Machine::ready(1);
+    for (number, want) in [
+        (0, -38),
+        (7, -1),
+        (19, -38),
+        (23, -38),
+        (33, -38),
+        (35, -1),
+        (36, -1),
+        (40, -95),
+        (41, -1),
+        (99, -38),
+        (u64::MAX, -38),
+    ] {
+        let result = machine.call(0, number, &[0, NOWHERE, NOWHERE]);
+        assert_eq!(result, want, "hypercall {number}");
+    }
+}
+
+#[test]
+fn every_physdev_op_is_enosys() {
+    let mut machine = Machine::ready(1);
+    for op in 0..40 {
+        assert_eq!(machine.call(0, 33, &[op, ARG]), -38, "{op}");
+    }
+}
+
+#[test]
+fn a_multicall_runs_every_entry_whatever_the_others_answer() {
+    let mut machine = Machine::ready(1);
+    let entries: [(u64, [u64; 3], i64); 4] = [
+        (XEN_VERSION, [0, 0, 0], 0x4_0011),
+        (99, [0; 3], -38),
+        (MULTICALL, [0; 3], -22),
+        (VM_ASSIST, [0, 4, 0], -22),
+    ];
+    for (index, (op, args, _)) in (0_u64..).zip(entries) {
+        machine.put_u64(ARG + 64 * index, &[op, 0x55]);
+        machine.put_u64(ARG + 64 * index + 16, &args);
+    }
+    assert_eq!(machine.call(0, MULTICALL, &[ARG, 4]), 0);
+    for (index, (op, _, want)) in (0_u64..).zip(entries) {
+        let result = machine.u64(ARG + 64 * index + 8).cast_signed();
+        assert_eq!(result, want, "hypercall {op}");
+    }
+    assert_eq!(machine.call(0, MULTICALL, &[NOWHERE, 1]), -14);
+    assert_eq!(machine.call(0, MULTICALL, &[NOWHERE, 0]), 0);
+}
+
+#[test]
+fn a_32_bit_multicall_has_entries_of_32_bytes() {
+    let mut machine = Machine::ready(1);
+    machine.is_64_bit = false;
+    machine.put_u32(ARG, &[17, 0x55, 0, 0, 0, 0, 0, 0]);
+    machine.put_u32(ARG + 32, &[99, 0x55, 0, 0, 0, 0, 0, 0]);
+    assert_eq!(machine.call(0, MULTICALL, &[ARG, 2]), 0);
+    assert_eq!(machine.u32(ARG + 4), 0x4_0011);
+    assert_eq!(machine.u32(ARG + 36), 0xffff_ffda);
+}
+
+#[test]
+fn memory_questions_are_answered_by_what_the_domain_was_made_with() {
+    let mut machine = Machine::ready(1);
+    machine.put_u64(ARG, &[SELF]);
+    let memory_op = super::machine::MEMORY_OP;
+    assert_eq!(machine.call(0, memory_op, &[2, 0]), 0x10_0000);
+    assert_eq!(machine.call(0, memory_op, &[4, ARG]), 512);
+    assert_eq!(machine.call(0, memory_op, &[14, ARG]), 0xf_efff);
+    machine.put_u64(ARG, &[9, ARG + 0x100]);
+    assert_eq!(machine.call(0, memory_op, &[9, ARG]), 0);
+    assert_eq!(machine.u32(ARG), 1, "one entry");
+    assert_eq!(machine.u64(ARG + 0x108), super::machine::RAM_BYTES);
+    for op in [10, 12, 99 & 0x3f] {
+        assert_eq!(machine.call(0, memory_op, &[op, ARG]), -38, "{op}");
+    }
+}
