@@ -11,6 +11,8 @@ mod ring;
 pub mod runstate;
 pub mod shared_info;
 pub mod time;
+#[cfg(feature = "trace")]
+pub mod trace;
 pub mod vcpu_info;
 pub mod xenstore;
 

@@ -1,0 +1,85 @@
+//! Writes a trace.
+
+use std::{
+    io::Write,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use super::{
+    file::{RecordError, Writer},
+    wire::Record,
+};
+
+/// Where records go: a handle, of which there may be several, for a machine that is built anew goes on in the same trace.
+///
+/// A record that cannot be written ends the trace, and nothing else: the domain runs on.
+#[derive(Clone)]
+pub struct Recorder {
+    shared: Arc<Mutex<Shared>>,
+}
+
+/// What a trace holds.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub struct Recorded {
+    /// How many calls.
+    pub records: u64,
+    /// How long it is.
+    pub len_bytes: u64,
+}
+
+struct Shared {
+    writer: Writer,
+    error: Option<RecordError>,
+}
+
+impl Recorder {
+    /// Begins a trace of at most `limit_bytes`: a guest may make as many calls as it likes.
+    ///
+    /// Each record is one or two writes to `sink`; give a buffered one.
+    ///
+    /// # Errors
+    ///
+    /// [`RecordError::Io`] if its first bytes cannot be written.
+    pub fn new(sink: Box<dyn Write + Send>, limit_bytes: u64) -> Result<Self, RecordError> {
+        let shared = Shared {
+            writer: Writer::new(sink, limit_bytes)?,
+            error: None,
+        };
+        Ok(Self {
+            shared: Arc::new(Mutex::new(shared)),
+        })
+    }
+
+    /// Flushes the trace, and tells what it holds.
+    ///
+    /// # Errors
+    ///
+    /// [`RecordError`] if it ends before the last call that was made; what comes before that is whole. It is told once.
+    pub fn finish(&self) -> Result<Recorded, RecordError> {
+        let mut shared = self.shared();
+        let flushed = shared.writer.flush();
+        match shared.error.take() {
+            Some(error) => Err(error),
+            None => flushed.map(|()| shared.writer.recorded()),
+        }
+    }
+
+    pub(super) fn write(&self, record: &Record) {
+        let mut shared = self.shared();
+        if shared.error.is_none() && !shared.writer.is_ended() {
+            shared.error = shared.writer.write(record).err();
+        }
+    }
+
+    fn shared(&self) -> MutexGuard<'_, Shared> {
+        // A record is whole or the trace has ended, whoever panicked.
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl core::fmt::Debug for Recorder {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Recorder").finish_non_exhaustive()
+    }
+}
