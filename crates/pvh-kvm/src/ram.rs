@@ -50,19 +50,19 @@ impl GuestRam {
     ///
     /// As [`GuestRam::new`].
     pub fn with_address_bits(size_bytes: u64, address_bits: u8) -> Result<Self, RamError> {
-        Self::map(size_bytes, address_bits, &[])
+        Self::with_pages(size_bytes, address_bits, &[])
     }
 
-    /// Maps RAM of `size_bytes`, and pages in the hole between low RAM and 4 GiB beside it, by ascending address.
+    /// The same, and pages in the hole between low RAM and 4 GiB beside it, by ascending address.
     ///
     /// # Errors
     ///
     /// As [`GuestRam::new`], and [`RamError::Pages`] for pages that are not whole, not in the hole or not in order.
-    pub fn with_pages(size_bytes: u64, pages: &[RamRange]) -> Result<Self, RamError> {
-        Self::map(size_bytes, host_cpu::address_bits(), pages)
-    }
-
-    fn map(size_bytes: u64, address_bits: u8, pages: &[RamRange]) -> Result<Self, RamError> {
+    pub fn with_pages(
+        size_bytes: u64,
+        address_bits: u8,
+        pages: &[RamRange],
+    ) -> Result<Self, RamError> {
         let mut ranges = ram_layout(size_bytes, address_bits)?;
         check_pages(pages)?;
         let ram_regions = ranges.len();

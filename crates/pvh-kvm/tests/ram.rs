@@ -67,7 +67,7 @@ mod frames_that_change {
                 start: Gpa(start),
                 len_bytes,
             });
-        let ram = GuestRam::with_pages(0x1_0000_0000, &pages).unwrap();
+        let ram = GuestRam::with_pages(0x1_0000_0000, 46, &pages).unwrap();
         assert_eq!(ram.size_bytes(), 0x1_0000_0000);
         assert_eq!(ram.ram_ranges().len(), 2);
         // RAM ends where the first of them begins.
@@ -88,7 +88,7 @@ mod frames_that_change {
                 start: Gpa(start),
                 len_bytes,
             }];
-            GuestRam::with_pages(0x4000, &pages)
+            GuestRam::with_pages(0x4000, 46, &pages)
                 .map(|_| ())
                 .unwrap_err()
                 .to_string()
