@@ -216,6 +216,7 @@ impl Guest {
         domain.tick(memory, later, effects);
         domain.init(memory, 1, later, effects);
         domain.sipi(memory, 1, 0x10, later, effects);
+        domain.halted(memory, 1, later, effects);
         domain.found_running(memory, 1, later);
         assert_eq!(domain.console_input(memory, later, b"typed\n", effects), 6);
         for byte in *b"log\n" {

@@ -81,7 +81,7 @@ impl TracedDomain {
         call: Call,
         effects: &mut Vec<Effect>,
     ) -> Answer {
-        let Some(recorder) = &self.recorder else {
+        let Some(recorder) = self.recorder() else {
             return self.domain.hypercall(memory, origin, call, effects);
         };
         let accesses = Accesses::default();
@@ -257,6 +257,24 @@ impl TracedDomain {
         });
     }
 
+    /// [`Domain::halted`]
+    pub fn halted<M: Frames + ?Sized>(
+        &mut self,
+        memory: &M,
+        vcpu: u32,
+        now: Now,
+        effects: &mut Vec<Effect>,
+    ) {
+        let input = || Input::Halted {
+            vcpu,
+            now: now.into(),
+        };
+        self.run(memory, effects, input, |domain, memory, effects| {
+            domain.halted(memory, vcpu, now, effects);
+            ((), Output::Nothing)
+        });
+    }
+
     /// [`Domain::found_running`]
     pub fn found_running<M: Frames + ?Sized>(&mut self, memory: &M, vcpu: u32, now: Now) {
         let input = || Input::FoundRunning {
@@ -304,6 +322,13 @@ impl TracedDomain {
         orders
     }
 
+    /// Where to note calls, while they are noted.
+    fn recorder(&self) -> Option<Recorder> {
+        self.recorder
+            .clone()
+            .filter(|recorder| !recorder.is_ended())
+    }
+
     /// Makes a call of the domain, and a record of it if there is a recorder.
     fn run<M: Frames + ?Sized, T>(
         &mut self,
@@ -312,7 +337,7 @@ impl TracedDomain {
         input: impl FnOnce() -> Input,
         call: impl FnOnce(&mut Domain, &dyn Frames, &mut Vec<Effect>) -> (T, Output),
     ) -> T {
-        let Some(recorder) = &self.recorder else {
+        let Some(recorder) = self.recorder() else {
             return call(&mut self.domain, &memory, effects).0;
         };
         let accesses = Accesses::default();
@@ -333,7 +358,7 @@ impl TracedDomain {
 
     /// Makes a record of a call that sees no guest memory.
     fn note(&self, input: Input, output: Output, effects: impl FnOnce() -> Vec<WireEffect>) {
-        if let Some(recorder) = &self.recorder {
+        if let Some(recorder) = self.recorder() {
             recorder.write(&Record {
                 input,
                 accesses: Vec::new(),

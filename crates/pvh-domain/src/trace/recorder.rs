@@ -65,6 +65,11 @@ impl Recorder {
         }
     }
 
+    /// Tells whether the trace has ended, so that nothing has to be noted for it.
+    pub(super) fn is_ended(&self) -> bool {
+        self.shared().writer.is_ended()
+    }
+
     pub(super) fn write(&self, record: &Record) {
         let mut shared = self.shared();
         if shared.error.is_none() && !shared.writer.is_ended() {

@@ -234,6 +234,7 @@ fn call(domain: &mut Domain, script: &Script, input: &Input, effects: &mut Vec<E
         Input::Sipi { vcpu, vector, now } => {
             domain.sipi(script, vcpu, vector, now.into(), effects);
         }
+        Input::Halted { vcpu, now } => domain.halted(script, vcpu, now.into(), effects),
         Input::FoundRunning { vcpu, now } => domain.found_running(script, vcpu, now.into()),
         Input::End { reason, now } => {
             domain.end(script, ShutdownReason(reason), now.into(), effects);

@@ -63,6 +63,10 @@ pub(super) enum Input {
         vector: u8,
         now: WireNow,
     },
+    Halted {
+        vcpu: u32,
+        now: WireNow,
+    },
     FoundRunning {
         vcpu: u32,
         now: WireNow,

@@ -5,9 +5,12 @@ use pvh_domain::domain::{Domain, DomainError, Effect, Now};
 use pvh_memory::{GuestMemory, VecMemory};
 use pvh_vcpu::{Orders, State};
 
-use super::machine::{ARG, Machine, RAM_BYTES, SCHED_OP, START_NS, VCPU_OP, at, config, memory};
+use super::{
+    machine::{ARG, Machine, RAM_BYTES, SCHED_OP, START_NS, VCPU_OP, at, config, memory},
+    recorded,
+};
 
-type Event = fn(&mut Domain, &VecMemory, Now, &mut Vec<Effect>);
+type Event = fn(&mut recorded::Domain, &VecMemory, Now, &mut Vec<Effect>);
 
 /// What happens to vCPU 1, without a hypercall.
 fn happen(machine: &mut Machine, event: Event) -> Vec<Effect> {

@@ -4,13 +4,15 @@ use core::num::NonZeroU64;
 
 use pvh_abi::{DomId, Errno, Gpa, memory::E820Entry};
 use pvh_domain::{
-    domain::{Config, Domain, Effect, Now, Origin, Sleep},
+    domain::{Config, Effect, Now, Origin, Sleep},
     memory,
 };
 use pvh_hypercall::{Call, Caller, Outcome, Registers};
 use pvh_memory::{GuestMemory, LinearMemory, PagingPolicy, PagingState, VecMemory};
 use pvh_vcpu::CpuPolicy;
 use zerocopy::little_endian::{U32, U64};
+
+use crate::recorded;
 
 /// No RAM from here on, but for the special pages.
 pub(crate) const RAM_BYTES: u64 = 0x10_0000;
@@ -73,7 +75,7 @@ const PROTECTED: Caller = Caller {
 
 pub(crate) struct Machine {
     pub(crate) memory: VecMemory,
-    pub(crate) domain: Domain,
+    pub(crate) domain: recorded::Domain,
     pub(crate) effects: Vec<Effect>,
     pub(crate) now: Now,
     /// What the last call's answer said.
@@ -134,8 +136,12 @@ impl Machine {
     }
 
     pub(crate) fn with(config: Config) -> Self {
-        let (memory, now) = (memory(), at(START_NS));
-        let domain = Domain::new(config, &memory, now).unwrap();
+        Self::on(memory(), config)
+    }
+
+    pub(crate) fn on(memory: VecMemory, config: Config) -> Self {
+        let now = at(START_NS);
+        let domain = recorded::domain(config, &memory, now);
         let mut machine = Self {
             memory,
             domain,

@@ -17,6 +17,7 @@ mod hvm;
 mod lifecycle;
 mod machine;
 mod other;
+mod recorded;
 mod sched;
 mod store;
 mod timers;
