@@ -10,6 +10,7 @@ use crate::{
     group::{
         self, Assist, Console, EventChannels, GrantTable, Hvm, Memory, Sched, Timer, Vcpus, Version,
     },
+    refused::refusal,
 };
 
 /// What serves hypercalls: one accessor for each group, `None` by default.
@@ -104,7 +105,7 @@ pub fn dispatch<H: Handler + ?Sized>(handler: &mut H, io: &dyn GuestIo, call: Ca
 /// Every hypercall but a multicall.
 fn single<H: Handler + ?Sized>(handler: &mut H, guest: Guest<'_>, call: Call) -> Outcome {
     if let Availability::Refused(errno) = availability(call.number) {
-        return Outcome::Return(errno.as_result());
+        return refusal(guest, call, errno).into();
     }
     let args = call.args;
     match call.number {

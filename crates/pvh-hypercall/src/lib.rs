@@ -8,6 +8,7 @@ mod dispatch;
 pub mod group;
 mod guest;
 mod page;
+mod refused;
 mod table;
 
 pub use call::{Call, Caller, Mode, Registers, Width};

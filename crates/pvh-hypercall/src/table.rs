@@ -1,20 +1,22 @@
 use pvh_abi::{Errno, hypercall::HypercallNumber as Number};
 
+use crate::refused::PAGING_DOMCTL_CONT;
+
 /// What a hypercall number comes to in a PVH domain without privileges.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[expect(clippy::exhaustive_enums, reason = "served or refused")]
 pub enum Availability {
     /// It is served.
     Served,
-    /// It answers this error, whatever its arguments.
+    /// It answers this error, unless Xen trips over an argument first.
     Refused(Errno),
 }
 
 /// Looks a number up: the column "HVM" of Xen 4.17's table, for a domU.
 ///
-/// Calls of the toolstack and of device models answer EPERM, the performance counters EOPNOTSUPP as for
-/// every domain with a local APIC, and physical devices ENOSYS for all sub-operations, as a domain without
-/// pirqs has it. What is PV's alone, not built in by default, or not a number at all is ENOSYS.
+/// Calls of the toolstack, of device models and for PV page tables answer EPERM, the performance counters
+/// EOPNOTSUPP as for every domain with a local APIC, and physical devices ENOSYS for all sub-operations, as a domain
+/// without pirqs has it. What is PV's alone, not built in by default, or not a number at all is ENOSYS.
 #[must_use]
 pub const fn availability(number: Number) -> Availability {
     match number {
@@ -32,9 +34,10 @@ pub const fn availability(number: Number) -> Availability {
         Number::PLATFORM_OP
         | Number::SYSCTL
         | Number::DOMCTL
+        | Number::MMUEXT_OP
         | Number::DM_OP
         | Number::HYPFS_OP => Availability::Refused(Errno::EPERM),
-        Number::XENPMU_OP => Availability::Refused(Errno::EOPNOTSUPP),
+        Number::XENPMU_OP | PAGING_DOMCTL_CONT => Availability::Refused(Errno::EOPNOTSUPP),
         _ => Availability::Refused(Errno::ENOSYS),
     }
 }
@@ -49,9 +52,9 @@ mod tests {
         let drawn = [
             "-------p--",
             "--ss-s-ss-",
-            "ss--s----s",
+            "ss--s-p--s",
             "--s-spp---",
-            "opp-------",
+            "opp------o",
         ];
         let letters = drawn.into_iter().flat_map(str::chars);
         for (number, want) in (0_u64..).zip(letters) {

@@ -1,0 +1,76 @@
+use pvh_abi::{DomId, Errno, hypercall::HypercallNumber as Number};
+
+use crate::{Call, Guest, Width, group::low_32};
+
+/// What a hypercall that is refused answers: its error, unless Xen trips over an argument before it looks at who calls.
+pub(crate) fn refusal(guest: Guest<'_>, call: Call, errno: Errno) -> Result<i64, Errno> {
+    let [first, second, third, fourth, ..] = call.args;
+    match call.number {
+        Number::PLATFORM_OP => interface::<136>(guest, first, PLATFORM_VERSION)?,
+        Number::SYSCTL => interface::<136>(guest, first, CONTROL_VERSION)?,
+        Number::DOMCTL => interface::<144>(guest, first, CONTROL_VERSION)?,
+        PAGING_DOMCTL_CONT => guest.read::<[u8; 144]>(first).map(|_| ())?,
+        Number::DM_OP => dm_op(guest, first, second, third)?,
+        Number::MMUEXT_OP => return mmuext_op(guest, first, low_32(second), low_32(fourth)),
+        _ => {}
+    }
+    Err(errno)
+}
+
+/// The structures of the toolstack have the version of their interface at offset 4.
+fn interface<const SIZE: usize>(guest: Guest<'_>, at: u64, version: u32) -> Result<(), Errno> {
+    let bytes: [u8; SIZE] = guest.read(at)?;
+    let given = bytes.get(4..8);
+    if given != Some(&version.to_le_bytes()) {
+        return Err(Errno::EACCES);
+    }
+    Ok(())
+}
+
+/// `dm_op(domain, count, buffers)`.
+fn dm_op(guest: Guest<'_>, domain: u64, count: u64, buffers: u64) -> Result<(), Errno> {
+    let count = match low_32(count) {
+        0 => return Err(Errno::ENODATA),
+        count @ 1..=2 => u64::from(count),
+        _ => return Err(Errno::E2BIG),
+    };
+    for index in 0..count {
+        match guest.width() {
+            Width::Native => guest.array::<[u8; 16]>(buffers).get(index).map(|_| ())?,
+            Width::Compat => guest.array::<[u8; 8]>(buffers).get(index).map(|_| ())?,
+        }
+    }
+    match low_domain(domain) {
+        // Domain 0 is no HVM domain.
+        DomId(0) => Err(Errno::EINVAL),
+        DomId::SELF => Err(Errno::ESRCH),
+        _ => Ok(()),
+    }
+}
+
+/// `mmuext_op(list, count, done, domain)`: page tables are PV's, and other domains not the caller's.
+fn mmuext_op(guest: Guest<'_>, list: u64, count: u32, domain: u32) -> Result<i64, Errno> {
+    if guest.width() == Width::Compat {
+        if count == 0 {
+            return Ok(0);
+        }
+        guest.read::<[u8; 12]>(list)?;
+    }
+    Err(match low_domain(domain.into()) {
+        DomId::SELF => Errno::EINVAL,
+        DomId(0) | DomId::IO | DomId::XEN => Errno::EPERM,
+        _ => Errno::ESRCH,
+    })
+}
+
+/// The id in an argument: its low 16 bits.
+const fn low_domain(argument: u64) -> DomId {
+    let [b0, b1, ..] = argument.to_le_bytes();
+    DomId(u16::from_le_bytes([b0, b1]))
+}
+
+/// Where long calls of the toolstack go on; it has no name in the ABI.
+pub(crate) const PAGING_DOMCTL_CONT: Number = Number(49);
+const PLATFORM_VERSION: u32 = 0x0300_0001;
+/// Of `sysctl` and of `domctl`.
+const CONTROL_VERSION: u32 = 0x15;
