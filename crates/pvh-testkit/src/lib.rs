@@ -2,3 +2,7 @@
 #![forbid(unsafe_code)]
 
 pub mod elf;
+#[cfg(feature = "oracles")]
+pub mod oracle;
+#[cfg(feature = "oracles")]
+pub mod seeds;

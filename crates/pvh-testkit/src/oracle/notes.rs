@@ -1,0 +1,75 @@
+//! `pvh-elfnote` against a second reading of the same rules.
+
+use pvh_elfnote::{Header, XenNotes, find_notes, scan};
+
+use super::{
+    bytes::is_printable,
+    notes_model::{Facts, Reading, read},
+};
+
+/// Reads an ELF file's notes in two ways.
+///
+/// # Panics
+///
+/// If they disagree on any fact, or an error would put control characters on a terminal.
+pub fn notes(file: &[u8]) {
+    let wanted = read(file);
+    let Ok(header) = Header::read(file) else {
+        assert_eq!(wanted, Reading::NotElf, "a file was refused");
+        return;
+    };
+    let segments: Result<Vec<_>, _> = header.segments(file).collect();
+    let segments = segments.expect("the table lies in the file");
+    let found = match find_notes(file, &header, segments.iter().copied()) {
+        Ok(notes) => Reading::Facts(Box::new(facts(&notes))),
+        Err(error) => {
+            is_printable(&error);
+            Reading::Forbidden
+        }
+    };
+    assert_eq!(found, wanted);
+    let entry = match &wanted {
+        Reading::Facts(facts) => facts.entry,
+        _ => None,
+    };
+    match scan(file) {
+        Ok(notes) => assert_eq!(notes.entry, entry),
+        Err(error) => {
+            is_printable(&error);
+            assert_eq!(entry, None, "{error}");
+        }
+    }
+}
+
+fn facts(notes: &XenNotes) -> Facts {
+    let text = |text: Option<pvh_elfnote::Text>| text.map(|text| text.as_bytes().to_vec());
+    let reloc = notes.reloc.map(|reloc| (reloc.align, reloc.min, reloc.max));
+    Facts {
+        entry: notes.entry,
+        reloc,
+        texts: [
+            text(notes.guest_os),
+            text(notes.guest_version),
+            text(notes.xen_version),
+            text(notes.loader),
+            text(notes.pae_mode),
+            text(notes.bsd_symtab),
+        ],
+        numbers: [
+            notes.virt_entry,
+            notes.hypercall_page,
+            notes.virt_base,
+            notes.paddr_offset,
+            notes.hv_start_low,
+            notes.init_p2m,
+            notes.suspend_cancel,
+            notes.mod_start_pfn,
+        ],
+        required: notes.required_features.0,
+        supported: notes.supported_features.0,
+        count: notes.count,
+        foreign: notes.foreign_count,
+        has_fault: notes.fault.is_some(),
+        is_refused: notes.refused.is_some(),
+    }
+}

@@ -1,0 +1,252 @@
+//! The tree below `data` as a map of paths.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+/// A node: its value, and whether the other guest may read it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Node {
+    pub(super) value: Vec<u8>,
+    pub(super) is_open: bool,
+}
+
+type Tree = BTreeMap<String, Node>;
+
+/// What a guest sees of the store, and one transaction that the oracle uses; others are open and idle.
+#[derive(Debug)]
+pub(super) struct Model {
+    tree: Tree,
+    watches: BTreeSet<(String, String)>,
+    transactions: Vec<Transaction>,
+}
+
+/// A request that changes the tree.
+#[derive(Clone, Debug)]
+pub(super) enum Change {
+    Write(String, Vec<u8>),
+    Make(String),
+    Remove(String),
+    Share(String, bool),
+}
+
+#[derive(Debug)]
+struct Transaction {
+    id: u32,
+    view: Tree,
+    log: Vec<Change>,
+    is_doomed: bool,
+    /// Something outside has changed since it began.
+    is_behind: bool,
+}
+
+impl Model {
+    pub(super) fn new() -> Self {
+        Self {
+            tree: Tree::from([("data".into(), Node::default())]),
+            watches: BTreeSet::new(),
+            transactions: Vec::new(),
+        }
+    }
+
+    /// The transaction that is used: the one begun last.
+    pub(super) fn transaction(&self) -> Option<u32> {
+        self.transactions.last().map(|tx| tx.id)
+    }
+
+    pub(super) fn open(&self) -> usize {
+        self.transactions.len()
+    }
+
+    pub(super) fn knows(&self, tx: u32) -> bool {
+        tx == 0 || self.transaction() == Some(tx)
+    }
+
+    pub(super) fn is_behind(&self) -> bool {
+        self.transactions.last().is_some_and(|tx| tx.is_behind)
+    }
+
+    /// A change of the transaction was refused for want of room.
+    pub(super) fn is_doomed(&self) -> bool {
+        self.transactions.last().is_some_and(|tx| tx.is_doomed)
+    }
+
+    pub(super) fn start(&mut self, id: u32) {
+        self.transactions.push(Transaction {
+            id,
+            view: self.tree.clone(),
+            log: Vec::new(),
+            is_doomed: false,
+            is_behind: false,
+        });
+    }
+
+    /// Ends the transaction; whatever it touched has not changed outside, so its changes go on top.
+    pub(super) fn end(&mut self, is_commit: bool) {
+        let Some(tx) = self.transactions.pop() else {
+            return;
+        };
+        if is_commit {
+            for change in tx.log {
+                self.change(&change);
+            }
+            for other in &mut self.transactions {
+                other.is_behind = true;
+            }
+        }
+    }
+
+    pub(super) fn doom(&mut self, tx: u32) {
+        if let Some(last) = self.transactions.last_mut()
+            && last.id == tx
+        {
+            last.is_doomed = true;
+        }
+    }
+
+    /// Applies a change to the tree, or to a transaction's view, and tells whether it is allowed.
+    pub(super) fn apply(&mut self, tx: u32, change: Change) -> bool {
+        if tx == 0 {
+            let is_fine = self.change(&change);
+            for other in &mut self.transactions {
+                other.is_behind |= is_fine;
+            }
+            return is_fine;
+        }
+        self.swap_view();
+        let is_fine = self.change(&change);
+        self.swap_view();
+        if let Some(last) = self.transactions.last_mut() {
+            last.log.push(change);
+        }
+        is_fine
+    }
+
+    fn swap_view(&mut self) {
+        if let Some(last) = self.transactions.last_mut() {
+            std::mem::swap(&mut last.view, &mut self.tree);
+        }
+    }
+
+    fn change(&mut self, change: &Change) -> bool {
+        match change {
+            Change::Write(path, value) => self.write(path, value),
+            Change::Make(path) => self.make(path),
+            Change::Remove(path) => self.remove(path),
+            Change::Share(path, is_open) => self.share(path, *is_open),
+        }
+    }
+
+    fn write(&mut self, path: &str, value: &[u8]) -> bool {
+        self.make(path);
+        if let Some(node) = self.tree.get_mut(path) {
+            node.value = value.to_vec();
+        }
+        true
+    }
+
+    /// Makes a node and those above it; a new one is as open as the one above.
+    fn make(&mut self, path: &str) -> bool {
+        let ends = path.match_indices('/').map(|(at, _)| at);
+        let mut is_open = false;
+        for end in ends.chain([path.len()]) {
+            let fresh = Node {
+                value: Vec::new(),
+                is_open,
+            };
+            let node = self.tree.entry(path[..end].to_owned()).or_insert(fresh);
+            is_open = node.is_open;
+        }
+        true
+    }
+
+    /// Removes a node and all below; one that is not there is fine if the one above is.
+    fn remove(&mut self, path: &str) -> bool {
+        for gone in self.below(path) {
+            self.tree.remove(&gone);
+        }
+        match path.rsplit_once('/') {
+            Some((above, _)) => self.tree.contains_key(above),
+            None => true,
+        }
+    }
+
+    fn share(&mut self, path: &str, is_open: bool) -> bool {
+        let node = self.tree.get_mut(path);
+        node.map(|node| node.is_open = is_open).is_some()
+    }
+
+    /// A node and all below.
+    pub(super) fn below(&self, path: &str) -> Vec<String> {
+        let prefix = format!("{path}/");
+        let nodes = self.tree.keys();
+        nodes
+            .filter(|node| *node == path || node.starts_with(&prefix))
+            .cloned()
+            .collect()
+    }
+
+    fn seen(&self, tx: u32) -> &Tree {
+        let last = self.transactions.last();
+        last.filter(|last| last.id == tx)
+            .map_or(&self.tree, |last| &last.view)
+    }
+
+    pub(super) fn has(&self, tx: u32, path: &str) -> bool {
+        self.seen(tx).contains_key(path)
+    }
+
+    pub(super) fn value(&self, tx: u32, path: &str) -> Option<Vec<u8>> {
+        self.seen(tx).get(path).map(|node| node.value.clone())
+    }
+
+    /// The names of a node's children, each with a NUL, sorted.
+    pub(super) fn children(&self, tx: u32, path: &str) -> Option<Vec<u8>> {
+        let tree = self.seen(tx);
+        tree.get(path)?;
+        let names = tree.keys().filter_map(|key| {
+            let name = key.strip_prefix(path)?.strip_prefix('/')?;
+            (!name.contains('/')).then(|| format!("{name}\0"))
+        });
+        Some(names.collect::<String>().into_bytes())
+    }
+
+    pub(super) fn is_open(&self, path: &str) -> bool {
+        self.tree.get(path).is_some_and(|node| node.is_open)
+    }
+
+    pub(super) fn nodes(&self) -> impl Iterator<Item = (&String, &Node)> {
+        self.tree.iter()
+    }
+
+    pub(super) fn watch(&mut self, path: &str, token: &str) -> bool {
+        self.watches.insert((path.to_owned(), token.to_owned()))
+    }
+
+    pub(super) fn unwatch(&mut self, path: &str, token: &str) -> bool {
+        self.watches.remove(&(path.to_owned(), token.to_owned()))
+    }
+
+    pub(super) fn watches(&self) -> usize {
+        self.watches.len()
+    }
+
+    /// The events of changed nodes: a watch hears of its own node, and of one below if that changed by itself.
+    pub(super) fn told(&self, changes: &[(&str, bool)]) -> BTreeSet<(String, String)> {
+        const HOME: &str = "/local/domain/1/";
+        let mut told = BTreeSet::new();
+        for (watched, token) in &self.watches {
+            let (prefix, node) = match watched.strip_prefix(HOME) {
+                Some(node) => (HOME, node),
+                None => ("", watched.as_str()),
+            };
+            for (path, by_itself) in changes {
+                let is_below = path
+                    .strip_prefix(node)
+                    .is_some_and(|rest| rest.starts_with('/'));
+                if *path == node || (is_below && *by_itself) {
+                    told.insert((format!("{prefix}{path}"), token.clone()));
+                }
+            }
+        }
+        told
+    }
+}

@@ -1,0 +1,45 @@
+//! Where fuzzing starts: small inputs that reach the middle of each target, made by builders.
+//!
+//! `make corpus` writes them into `fuzz/seeds`. None of them shows a mistake, seeded or not; the tests see to that.
+
+#![expect(
+    clippy::expect_used,
+    reason = "a builder that fails is a mistake of ours, and found at once"
+)]
+
+mod image;
+mod kernels;
+mod pack;
+mod pen;
+mod state;
+
+pub use kernels::of_kernel;
+pub use pack::{bzimage, payload};
+pub use pen::Pen;
+
+/// A seed: the name of its file, and its bytes.
+pub type Seed = (String, Vec<u8>);
+
+/// The seeds of a target; none for a name that is not a target's.
+#[must_use]
+pub fn seeds(target: &str) -> Vec<Seed> {
+    match target {
+        "notes" | "differential" => image::elfs(),
+        "elf_plan" => image::plans(),
+        "elf_commit" => image::commits(),
+        "bzimage" => image::packed(),
+        "start_info_read" => image::start_infos(),
+        "start_info_roundtrip" => image::roundtrips(),
+        "cmdline" => image::cmdlines(),
+        "linear" => state::linears(),
+        "vcpu_context" => state::contexts(),
+        "vcpu_lifecycle" => state::lifecycles(),
+        "xenstore" => state::stores(),
+        "console_ring" => state::consoles(),
+        _ => Vec::new(),
+    }
+}
+
+fn named(name: &str, bytes: impl Into<Vec<u8>>) -> Seed {
+    (name.to_owned(), bytes.into())
+}

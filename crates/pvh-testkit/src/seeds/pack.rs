@@ -1,0 +1,112 @@
+//! Kernels packed the way the kernel's build packs them.
+
+use std::io::Write;
+
+use lzma_rust2::{CheckType, FilterType, LzmaOptions, LzmaWriter, XzOptions, XzWriter};
+use pvh_loader::image::Codec;
+use ruzstd::encoding::{CompressionLevel, compress_to_vec};
+
+/// All codecs.
+pub(super) const CODECS: [Codec; 8] = [
+    Codec::Stored,
+    Codec::Gzip,
+    Codec::Bzip2,
+    Codec::Lzma,
+    Codec::Xz,
+    Codec::Lzo,
+    Codec::Lz4,
+    Codec::Zstd,
+];
+
+/// Packs `content`, with its length appended where the kernel's build does that.
+///
+/// # Panics
+///
+/// If a packer fails, or for a codec that is unknown here.
+#[must_use]
+pub fn payload(codec: Codec, content: &[u8]) -> Vec<u8> {
+    let mut packed = stream(codec, content).expect("packing into memory");
+    if !matches!(codec, Codec::Gzip | Codec::Stored) {
+        packed.extend(size(content).to_le_bytes());
+    }
+    packed
+}
+
+fn stream(codec: Codec, content: &[u8]) -> std::io::Result<Vec<u8>> {
+    match codec {
+        Codec::Gzip => {
+            let mut writer = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+            writer.write_all(content)?;
+            writer.finish()
+        }
+        Codec::Bzip2 => {
+            let mut writer = bzip2::write::BzEncoder::new(Vec::new(), bzip2::Compression::fast());
+            writer.write_all(content)?;
+            writer.finish()
+        }
+        Codec::Lzma => {
+            let mut options = LzmaOptions::with_preset(0);
+            options.dict_size = 4096;
+            let mut writer = LzmaWriter::new_use_header(Vec::new(), &options, None)?;
+            writer.write_all(content)?;
+            writer.finish()
+        }
+        Codec::Xz => {
+            let mut options = XzOptions::with_preset(0);
+            options.lzma_options.dict_size = 4096;
+            options.set_check_sum_type(CheckType::Crc32);
+            options.prepend_pre_filter(FilterType::BcjX86, 0);
+            let mut writer = XzWriter::new(Vec::new(), options)?;
+            writer.write_all(content)?;
+            writer.finish()
+        }
+        Codec::Lzo => Ok(lzop(content)),
+        Codec::Lz4 => {
+            let packed = lz4_flex::block::compress(content);
+            let head = [0x184c_2102_u32.to_le_bytes(), size(&packed).to_le_bytes()];
+            Ok([&head.concat()[..], &packed].concat())
+        }
+        Codec::Zstd => Ok(compress_to_vec(content, CompressionLevel::Fastest)),
+        _ => Ok(content.to_vec()),
+    }
+}
+
+/// One stored and one packed block, as lzop frames them: method 3, level 9, no checksums.
+fn lzop(content: &[u8]) -> Vec<u8> {
+    let mut out = b"\x89LZO\0\x0d\x0a\x1a\x0a".to_vec();
+    out.extend([0x10, 0x40, 0x20, 0xa0, 0x09, 0x40, 3, 9]);
+    out.extend([0; 4 + 12 + 1 + 4]); // flags, mode and times, no name, checksum
+    let (first, second) = content.split_at(content.len() / 2);
+    let packed = lzokay::compress::compress(second).expect("packing into memory");
+    for (content, bytes) in [(first, first), (second, &packed)] {
+        out.extend(size(content).to_be_bytes());
+        out.extend(size(bytes).to_be_bytes());
+        out.extend_from_slice(bytes);
+    }
+    out.extend([0; 4]);
+    out
+}
+
+/// A bzImage of boot protocol 2.15 with one setup sector around `payload`.
+#[must_use]
+pub fn bzimage(payload: &[u8]) -> Vec<u8> {
+    let mut file = vec![0; 1024];
+    for (at, bytes) in [
+        (0x1f1, &[1_u8][..]),
+        (0x1fe, &[0x55, 0xaa]),
+        (0x202, b"HdrS"),
+        (0x206, &0x020f_u16.to_le_bytes()),
+        (0x248, &0_u32.to_le_bytes()),
+        (0x24c, &size(payload).to_le_bytes()),
+    ] {
+        let room = file.iter_mut().skip(at);
+        room.zip(bytes).for_each(|(to, from)| *to = *from);
+    }
+    file.extend_from_slice(payload);
+    file.extend([0xcc; 8]);
+    file
+}
+
+fn size(bytes: &[u8]) -> u32 {
+    u32::try_from(bytes.len()).unwrap_or(u32::MAX)
+}
