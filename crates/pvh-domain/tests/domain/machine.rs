@@ -203,7 +203,8 @@ impl Machine {
     }
 
     fn run(&mut self, vcpu: u32, mut call: Call) -> i64 {
-        for _ in 0..2000 {
+        // A MiB of text is written 256 bytes at a time.
+        for _ in 0..40_000 {
             let io = LinearMemory::new(&self.memory, &self.paging, &POLICY);
             let origin = Origin {
                 vcpu,

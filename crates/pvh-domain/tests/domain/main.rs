@@ -13,6 +13,7 @@ mod boot;
 mod console;
 mod events;
 mod grants;
+mod hostile;
 mod hvm;
 mod lifecycle;
 mod machine;
