@@ -59,7 +59,7 @@ mod tests {
             .unwrap()
             .arg("run")
             .arg(kernel)
-            .args(["--memory", "4M", "--load", load])
+            .args(["--memory", "4M", "--platform", "none", "--load", load])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

@@ -1,0 +1,303 @@
+//! The parts that need no KVM: start info, linear addresses, hypercalls, vCPU contexts, the store, events.
+#![allow(
+    missing_docs,
+    clippy::expect_used,
+    reason = "a bench may stop, and criterion's items have no docs"
+)]
+
+use std::{hint::black_box, num::NonZeroU64};
+
+use criterion::{Criterion, criterion_group, criterion_main};
+use pvh_abi::{DomId, Gpa, memory::E820Entry, start_info::MemmapKind, vcpu::VcpuHvmContext};
+use pvh_domain::{
+    domain::{Config, Domain, Now, Origin},
+    memory,
+    xenstore::{Header, Limits, MessageType, Store},
+};
+use pvh_hypercall::{Call, Caller, Outcome, Registers};
+use pvh_memory::{GuestMemory, LinearAddress, LinearMemory, PagingPolicy, PagingState, VecMemory};
+use pvh_start_info::{Builder, Generation, MemmapRange, Module, read};
+use pvh_vcpu::CpuPolicy;
+use zerocopy::{
+    FromZeros,
+    little_endian::{U32, U64},
+};
+
+fn start_info(c: &mut Criterion) {
+    let initrd = [Module {
+        paddr: Gpa(0x400_0000),
+        size_bytes: 12_345,
+        cmdline: None,
+    }];
+    let memmap = [MemmapRange {
+        start: Gpa(0),
+        len_bytes: 0x800_0000,
+        kind: MemmapKind::RAM,
+    }; 8];
+    let builder = Builder::new(Generation::V1)
+        .cmdline(b"console=ttyS0 root=/dev/vda1")
+        .modules(&initrd)
+        .memmap(&memmap);
+    let at = Gpa(0x200_0000);
+    let mut group = c.benchmark_group("start info");
+    let mut block = [0; 4096];
+    group.bench_function("write", |b| {
+        b.iter(|| black_box(&builder).write(at, &mut block).expect("it fits"));
+    });
+    let memory = VecMemory::from_bytes(at, &block);
+    group.bench_function("read", |b| {
+        let fetch = |at: Gpa, buf: &mut [u8]| memory.read(at, buf);
+        b.iter(|| {
+            let info = read(Generation::V1, black_box(at), fetch).expect("a start info");
+            let modules = info.modules(64, fetch).expect("modules").count();
+            modules.saturating_add(info.memmap(64, fetch).expect("a map").count())
+        });
+    });
+    group.finish();
+}
+
+/// 4-level tables at 0x1000 to 0x4000 that map linear page 5 to 0x8000.
+fn paged() -> (VecMemory, PagingState) {
+    let memory = VecMemory::zeroed(&[(Gpa(0), 1 << 20)]).expect("memory");
+    for (at, entry) in [
+        (0x1000, 0x2027_u64),
+        (0x2000, 0x3027),
+        (0x3000, 0x4027),
+        (0x4028, 0x8067),
+    ] {
+        memory.write(Gpa(at), &entry.to_le_bytes()).expect("RAM");
+    }
+    let state = PagingState {
+        cr0: 0x8001_0011,
+        cr3: 0x1000,
+        cr4: 0x20,
+        efer: 0x500,
+        rflags: 2,
+        pkru: 0,
+    };
+    (memory, state)
+}
+
+const POLICY: PagingPolicy = PagingPolicy {
+    address_bits: 39,
+    is_amd: false,
+    has_gib_pages: true,
+    has_pse36: true,
+};
+
+fn linear(c: &mut Criterion) {
+    let (memory, state) = paged();
+    c.bench_function("linear walk, 4 levels, 8 bytes", |b| {
+        b.iter(|| {
+            let mut bytes = [0; 8];
+            let linear = LinearMemory::new(&memory, black_box(&state), &POLICY);
+            linear
+                .read(LinearAddress(0x5010), &mut bytes)
+                .expect("mapped");
+            bytes
+        });
+    });
+}
+
+fn domain(memory: &VecMemory, now: Now) -> Domain {
+    let config = Config {
+        domid: DomId(5),
+        uuid: [7; 16],
+        name: "bench".into(),
+        vcpus: 1,
+        cpu: CPU,
+        tsc_hz: NonZeroU64::new(1_000_000_000).expect("not 0"),
+        is_tsc_stable: true,
+        memory_kib: 1024,
+        memory: memory::Config {
+            pages: 264,
+            max_pages: 512,
+            max_gfn: 0xF_EFFF,
+            host_pages: 0x10_0000,
+            memory_map: vec![E820Entry {
+                addr: U64::new(0),
+                size: U64::new(1 << 20),
+                kind: U32::new(1),
+            }],
+        },
+        may_log: false,
+    };
+    let mut domain = Domain::new(config, memory, now).expect("a domain");
+    domain.entered(memory, 0, now, &mut Vec::new());
+    domain
+}
+
+const CPU: CpuPolicy = CpuPolicy {
+    cr4_bits: 0x3F_F7FF,
+    efer_bits: 0xD01,
+    physical_address_bits: 39,
+};
+
+const LONG_MODE: Caller = Caller {
+    cr0: 0x8000_0011,
+    efer: 0x500,
+    rflags: 2,
+    cs_long: true,
+    cs_big: false,
+    cpl: 0,
+};
+
+const UNPAGED: PagingState = PagingState {
+    cr0: 0x11,
+    cr3: 0,
+    cr4: 0,
+    efer: 0,
+    rflags: 2,
+    pkru: 0,
+};
+
+const ARGUMENT: u64 = 0x8000;
+
+/// A 64-bit guest with a domain around it.
+struct Guest {
+    memory: VecMemory,
+    domain: Domain,
+    effects: Vec<pvh_domain::domain::Effect>,
+}
+
+impl Guest {
+    fn new() -> Self {
+        let memory = VecMemory::zeroed(&[(Gpa(0), 1 << 20)]).expect("memory");
+        let memory = memory.with_spare_frames(64);
+        let domain = domain(&memory, NOW);
+        let mut guest = Self {
+            memory,
+            domain,
+            effects: Vec::new(),
+        };
+        // add_to_physmap: shared info at frame 1
+        guest.put(&[0x7FF0_u64, 0, 1]);
+        assert_eq!(guest.call(12, [7, ARGUMENT]), 0);
+        guest
+    }
+
+    fn put(&self, words: &[u64]) {
+        let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
+        self.memory.write(Gpa(ARGUMENT), &bytes).expect("RAM");
+    }
+
+    /// From registers to the result, as a VMM does it.
+    fn call(&mut self, number: u64, [a, b]: [u64; 2]) -> i64 {
+        let registers = Registers {
+            rax: number,
+            rdi: a,
+            rsi: b,
+            ..Registers::default()
+        };
+        let call = Call::decode(&registers, &LONG_MODE).expect("a call");
+        let io = LinearMemory::new(&self.memory, &UNPAGED, &POLICY);
+        let origin = Origin {
+            vcpu: 0,
+            io: &io,
+            takes_interrupts: false,
+            now: NOW,
+        };
+        let answer = self
+            .domain
+            .hypercall(&self.memory, &origin, call, &mut self.effects);
+        self.effects.clear();
+        match answer.outcome {
+            Outcome::Return(result) => result,
+            Outcome::Again(_) => unreachable!("none of these calls is so long"),
+        }
+    }
+}
+
+const NOW: Now = Now {
+    system_ns: 5_000_000_000,
+    tsc: 5_000_000_000,
+    wall_ns: 1_700_000_000_000_000_000,
+};
+
+fn hypercalls(c: &mut Criterion) {
+    let mut group = c.benchmark_group("hypercall");
+    let mut guest = Guest::new();
+    group.bench_function("decode and dispatch: xen_version", |b| {
+        b.iter(|| assert_eq!(guest.call(black_box(17), [0, 0]), 0x0004_0011));
+    });
+    group.bench_function("decode and dispatch: unknown", |b| {
+        b.iter(|| assert_eq!(guest.call(black_box(55), [0, 0]), -38));
+    });
+    // bind_ipi on vCPU 0 answers a port, to which events are sent
+    guest.put(&[0]);
+    assert_eq!(guest.call(32, [7, ARGUMENT]), 0);
+    let mut answer = [0; 8];
+    guest.memory.read(Gpa(ARGUMENT), &mut answer).expect("RAM");
+    guest.put(&[u64::from_le_bytes(answer) >> 32]);
+    group.bench_function("event send", |b| {
+        b.iter(|| assert_eq!(guest.call(black_box(32), [4, ARGUMENT]), 0));
+    });
+    group.finish();
+}
+
+fn vcpu_context(c: &mut Criterion) {
+    let mut context = VcpuHvmContext::new_zeroed();
+    context.mode.set(1);
+    for (at, value) in [
+        (64, 0x10_0000_u64),
+        (80, 0x8000_0011),
+        (88, 0x3000),
+        (96, 0x20),
+        (104, 0x100),
+    ] {
+        let place = context
+            .cpu_regs
+            .get_mut(at..)
+            .and_then(|tail| tail.first_chunk_mut());
+        *place.expect("a field") = value.to_le_bytes();
+    }
+    c.bench_function("vcpu_hvm_context to registers", |b| {
+        b.iter(|| {
+            let mut set = pvh_vcpu::VcpuSet::new([pvh_vcpu::Vcpu::RESET; 2]);
+            set.initialise(1, black_box(&context), &CPU)
+                .expect("a context");
+            set
+        });
+    });
+}
+
+fn xenstore(c: &mut Criterion) {
+    let mut store = Store::new(Limits::default());
+    store.introduce(DomId(0));
+    let mut ask = |kind: MessageType, payload: &[u8]| {
+        let header = Header::new(kind, 1, 0, payload);
+        store
+            .handle(DomId(0), &header, payload)
+            .expect("it is taken");
+        store.take_message(DomId(0)).expect("a reply").payload.len()
+    };
+    ask(MessageType::WRITE, b"/local/domain/1/data\0value");
+    let mut group = c.benchmark_group("xenstore");
+    group.bench_function("read", |b| {
+        b.iter(|| {
+            assert_eq!(
+                ask(MessageType::READ, black_box(b"/local/domain/1/data\0")),
+                5
+            )
+        });
+    });
+    group.bench_function("write", |b| {
+        b.iter(|| {
+            ask(
+                MessageType::WRITE,
+                black_box(b"/local/domain/1/data\0value"),
+            )
+        });
+    });
+    group.finish();
+}
+
+criterion_group!(
+    benches,
+    start_info,
+    linear,
+    hypercalls,
+    vcpu_context,
+    xenstore
+);
+criterion_main!(benches);

@@ -1,0 +1,60 @@
+//! The kernel that is measured: a real one where there is one.
+
+use std::{
+    env,
+    fs::{self, File},
+    io,
+    path::{Path, PathBuf},
+};
+
+use pvh_loader::Image;
+
+use crate::guest::{HELLO, write_once};
+
+/// Returns the path of an unpacked kernel.
+///
+/// It is `PVH_BENCH_KERNEL`, or the newest that the lab has downloaded, unpacked into a folder for temporary files; and where
+/// neither is, a file of the same size that boots to its first instructions.
+///
+/// # Errors
+///
+/// When the kernel cannot be read, or the unpacked one not be written.
+pub fn vmlinux() -> io::Result<PathBuf> {
+    let dir = env::temp_dir().join("pvh-bench");
+    fs::create_dir_all(&dir)?;
+    let Some(packed) = packed() else {
+        let path = dir.join("no-vmlinux.elf");
+        write_once(&path, HELLO, SIZE)?;
+        return Ok(path);
+    };
+    let image = Image::open(&packed).map_err(io::Error::other)?;
+    let Some(bytes) = image.bytes() else {
+        return Ok(packed);
+    };
+    let path = dir.join("vmlinux");
+    if !is_same(&path, bytes) {
+        fs::write(&path, bytes)?;
+    }
+    Ok(path)
+}
+
+/// Returns the kernel as a distribution ships it, if there is one.
+#[must_use]
+pub fn packed() -> Option<PathBuf> {
+    if let Some(path) = env::var_os("PVH_BENCH_KERNEL") {
+        return Some(path.into());
+    }
+    let cache = env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
+    let cache = cache.or_else(|| Some(PathBuf::from(env::var_os("HOME")?).join(".cache")))?;
+    let kernel = cache.join("pvh-lab/kernels/6.12-cloud/vmlinuz");
+    kernel.is_file().then_some(kernel)
+}
+
+fn is_same(path: &Path, bytes: &[u8]) -> bool {
+    let len = File::open(path).and_then(|file| file.metadata());
+    len.is_ok_and(|there| there.len() == bytes.len() as u64)
+        && fs::read(path).is_ok_and(|there| there == bytes)
+}
+
+/// About that of Debian's kernel 6.12 for clouds.
+const SIZE: usize = 57 << 20;
