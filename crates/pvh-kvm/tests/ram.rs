@@ -26,7 +26,7 @@ mod trait_promises {
 mod frames_that_change {
     use pvh_abi::Gpa;
     use pvh_kvm::{GuestRam, MAX_ADDED_FRAMES, RamRange};
-    use pvh_memory::{FrameError, Frames, GuestMemory};
+    use pvh_memory::{FrameError, Frames, GuestMemory, WordOp};
 
     fn with(test: &dyn Fn(&dyn Frames)) {
         test(&GuestRam::new(0x4000).unwrap());
@@ -45,6 +45,36 @@ mod frames_that_change {
         ram.add_frame(0).unwrap();
         ram.remove_frame(0x10000).unwrap();
         ram.add_frame(4).unwrap();
+    }
+
+    #[test]
+    fn threads_see_their_own_frames_while_others_come_and_go() {
+        let ram = GuestRam::new(0x4000).unwrap();
+        ram.add_frame(0x100).unwrap();
+        let done = std::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|threads| {
+            for at in [0x1FF8, 0x10_0FF8, 0x3000] {
+                let (ram, done) = (&ram, &done);
+                threads.spawn(move || {
+                    let mut word = 0;
+                    while !done.load(std::sync::atomic::Ordering::SeqCst) {
+                        let before = ram.atomic_u64(Gpa(at), WordOp::Swap(word + 1));
+                        assert_eq!(before, Ok(word));
+                        word += 1;
+                    }
+                });
+            }
+            for round in 0..2000 {
+                let gfn = 0x200 + round % 7;
+                ram.remove_frame(2).unwrap();
+                ram.add_frames(gfn..gfn + 4).unwrap();
+                ram.write(Gpa(gfn * 0x1000), &[0xEE; 0x4000]).unwrap();
+                ram.add_frame(2).unwrap();
+                ram.write(Gpa(0x2000), &[0xEE; 0x1000]).unwrap();
+                ram.remove_frames(gfn..gfn + 4).unwrap();
+            }
+            done.store(true, std::sync::atomic::Ordering::SeqCst);
+        });
     }
 
     #[test]
