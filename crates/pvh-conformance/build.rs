@@ -9,9 +9,11 @@ use std::{
 };
 
 /// The images: file name, sources, and flags of its own.
-const IMAGES: [(&str, &[&str], &[&str]); 2] = [
+const IMAGES: [(&str, &[&str], &[&str]); 4] = [
     ("demo.elf", &DEMO, &[]),
     ("demo-draft.elf", &DEMO, &["-DSTART_INFO_DRAFT"]),
+    ("soak.elf", &SOAK, &[]),
+    ("conformance.elf", &CONFORMANCE, &[]),
 ];
 
 const DEMO: [&str; 6] = [
@@ -23,8 +25,48 @@ const DEMO: [&str; 6] = [
     "demo.c",
 ];
 
+const SOAK: [&str; 5] = ["entry.S", "console.c", "check.c", "xen.c", "soak.c"];
+
+const CONFORMANCE: [&str; 29] = [
+    "console.c",
+    "conformance/entry.S",
+    "conformance/main.c",
+    "conformance/call.c",
+    "conformance/tap.c",
+    "conformance/options.c",
+    "conformance/paging.c",
+    "conformance/ring.c",
+    "conformance/shared.c",
+    "conformance/platform.c",
+    "conformance/version.c",
+    "conformance/memory.c",
+    "conformance/physmap.c",
+    "conformance/hvm.c",
+    "conformance/clock.c",
+    "conformance/events.c",
+    "conformance/event_errors.c",
+    "conformance/fifo.c",
+    "conformance/upcall.c",
+    "conformance/sched.c",
+    "conformance/timers.c",
+    "conformance/vcpu.c",
+    "conformance/grants.c",
+    "conformance/misc.c",
+    "conformance/multicall.c",
+    "conformance/contexts.c",
+    "conformance/secondaries.c",
+    "conformance/secondary.S",
+    "conformance/gaps.c",
+];
+
 /// What the sources include.
-const HEADERS: [&str; 2] = ["guest.h", "start_info.h"];
+const HEADERS: [&str; 5] = [
+    "guest.h",
+    "start_info.h",
+    "xen.h",
+    "conformance/conformance.h",
+    "conformance/secondary.h",
+];
 
 const LINKER_SCRIPT: &str = "image.ld";
 

@@ -1,5 +1,5 @@
-/* Power off as a Xen guest: a PVH domain's ACPI has no _S5. */
-#include "guest.h"
+/* Hypercalls of a Xen guest, and power off: a PVH domain's ACPI has no _S5. */
+#include "xen.h"
 
 enum {
     LEAVES_FIRST = 0x40000000, /* where a hypervisor's leaves may begin, and how far apart */
@@ -7,9 +7,7 @@ enum {
     LEAVES_STEP = 0x100,
     LEAF_HYPERCALL_PAGE = 2,
     CALL_BYTES = 32,
-    SCHED_OP = 29,
     SCHEDOP_SHUTDOWN = 2,
-    SHUTDOWN_POWEROFF = 0,
 };
 
 static uint8_t hypercall_page[4096] __attribute__((aligned(4096)));
@@ -25,19 +23,36 @@ static uint32_t xen_leaves(void)
     return 0;
 }
 
-bool xen_power_off(void)
+bool xen_open(void)
 {
     uint32_t leaves = xen_leaves();
     if (leaves == 0)
         return false;
-    print("power off: by SCHEDOP_shutdown\n");
     write_msr(cpuid(leaves + LEAF_HYPERCALL_PAGE).ebx, (uint32_t)hypercall_page);
-    uint32_t reason = SHUTDOWN_POWEROFF;
-    uint32_t command = SCHEDOP_SHUTDOWN, argument = (uint32_t)&reason, result;
-    const uint8_t *call = hypercall_page + SCHED_OP * CALL_BYTES;
-    __asm__ volatile("call *%3"
-                     : "=a"(result), "+b"(command), "+c"(argument)
+    return true;
+}
+
+int32_t xen_call(uint32_t number, uint32_t a, uint32_t b, uint32_t c)
+{
+    int32_t result;
+    const uint8_t *call = hypercall_page + number * CALL_BYTES;
+    __asm__ volatile("call *%4"
+                     : "=a"(result), "+b"(a), "+c"(b), "+d"(c)
                      : "r"(call)
                      : "memory");
+    return result;
+}
+
+void xen_shutdown(uint32_t reason)
+{
+    xen_call(SCHED_OP, SCHEDOP_SHUTDOWN, (uint32_t)&reason, 0);
+}
+
+bool xen_power_off(void)
+{
+    if (!xen_open())
+        return false;
+    print("power off: by SCHEDOP_shutdown\n");
+    xen_shutdown(SHUTDOWN_POWEROFF);
     return true;
 }

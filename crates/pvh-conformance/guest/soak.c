@@ -1,0 +1,293 @@
+/* Takes vCPUs up and down at random, by VCPUOP_*, from every vCPU, and looks whether each does what it was told. */
+#include "start_info.h"
+#include "xen.h"
+
+enum {
+    VCPUS = 4,
+    ROUNDS = 40,
+    STACK_BYTES = 2048,
+    CONTEXT_BYTES = 128,
+    INITIALISE = 0,
+    UP = 1,
+    DOWN = 2,
+    IS_UP = 3,
+    NOTHING = 99,
+    EEXIST = -17,
+    EINVAL = -22,
+};
+
+/* 10 seconds and more, in ticks of the TSC. */
+#define PATIENCE (1ull << 35)
+
+void *memset(void *at, int byte, size_t size);
+
+/* What a secondary is to do, and what came of it. */
+struct order {
+    volatile uint32_t op, target;
+    volatile int32_t result;
+};
+
+static struct order orders[VCPUS];
+static volatile uint32_t beats[VCPUS];
+static uint8_t stacks[VCPUS][STACK_BYTES] __attribute__((aligned(16)));
+static bool initialised[VCPUS], up[VCPUS] = {true};
+static uint32_t state, seed, starts, stops;
+
+static uint32_t next_random(uint32_t below)
+{
+    state ^= state << 13;
+    state ^= state >> 17;
+    state ^= state << 5;
+    return state % below;
+}
+
+static uint64_t ticks(void)
+{
+    uint32_t low, high;
+    __asm__ volatile("rdtsc" : "=a"(low), "=d"(high));
+    return (uint64_t)high << 32 | low;
+}
+
+static int32_t vcpu_op(uint32_t op, uint32_t vcpu, const void *argument)
+{
+    return xen_call(VCPU_OP, op, vcpu, (uint32_t)argument);
+}
+
+static void say_number(const char *text, uint32_t value)
+{
+    print(text);
+    print_number(value);
+}
+
+static void give_up(const char *what, uint32_t vcpu, uint32_t round, int32_t result)
+{
+    print("soak: failed: ");
+    print(what);
+    say_number(", vCPU ", vcpu);
+    say_number(", round ", round);
+    print(", result ");
+    print_hex((uint32_t)result, 8);
+    print(", seed ");
+    print_hex(seed, 8);
+    print("\n");
+    xen_shutdown(SHUTDOWN_CRASH);
+}
+
+/* Where secondaries start: they count, and carry out orders. */
+static void secondary(uint32_t me)
+{
+    for (;;) {
+        beats[me]++;
+        if (orders[me].op != NOTHING) {
+            orders[me].result = vcpu_op(orders[me].op, orders[me].target, 0);
+            orders[me].op = NOTHING;
+        }
+        __asm__ volatile("pause");
+    }
+}
+
+static void put32(uint8_t *context, uint32_t offset, uint32_t value)
+{
+    *(uint32_t *)(context + offset) = value;
+}
+
+/* Flat 32-bit code without paging, on a stack that says who it is. */
+static int32_t initialise(uint32_t vcpu)
+{
+    static uint8_t context[CONTEXT_BYTES] __attribute__((aligned(8)));
+    uint32_t *top = (uint32_t *)(stacks[vcpu] + STACK_BYTES);
+    *--top = vcpu;
+    *--top = 0;
+    memset(context, 0, sizeof context);
+    put32(context, 24, (uint32_t)top);
+    put32(context, 40, (uint32_t)secondary);
+    put32(context, 48, 1); /* CR0.PE */
+    for (uint32_t limit = 92; limit <= 104; limit += 4)
+        put32(context, limit, 0xffffffff);
+    put32(context, 108, 0x67);
+    put32(context, 112, 0x0c930c9b);
+    put32(context, 116, 0x0c930c93);
+    put32(context, 120, 0x8b);
+    return vcpu_op(INITIALISE, vcpu, context);
+}
+
+static bool beats_on(uint32_t vcpu)
+{
+    uint32_t before = beats[vcpu];
+    for (uint64_t start = ticks(); ticks() - start < PATIENCE;) {
+        if (beats[vcpu] != before)
+            return true;
+        __asm__ volatile("pause");
+    }
+    return false;
+}
+
+/* A vCPU that is down stands still, once it has left the guest. */
+static bool stands_still(uint32_t vcpu)
+{
+    for (uint64_t start = ticks(); ticks() - start < PATIENCE;) {
+        uint32_t before = beats[vcpu];
+        for (uint32_t i = 0; i < 200; i++)
+            __asm__ volatile("pause");
+        if (beats[vcpu] == before)
+            return true;
+    }
+    return false;
+}
+
+static void settle(uint32_t round)
+{
+    for (uint32_t vcpu = 1; vcpu < VCPUS; vcpu++) {
+        int32_t is_up = vcpu_op(IS_UP, vcpu, 0);
+        if (is_up != up[vcpu])
+            give_up("is_up is wrong", vcpu, round, is_up);
+        if (up[vcpu] && !beats_on(vcpu))
+            give_up("a start was lost", vcpu, round, is_up);
+        if (!up[vcpu] && !stands_still(vcpu))
+            give_up("a stop was lost", vcpu, round, is_up);
+    }
+}
+
+/* Initialises a vCPU; to do so again is refused, and so is to start one that never was. */
+static void prepare(uint32_t vcpu, uint32_t round)
+{
+    if (!initialised[vcpu]) {
+        int32_t early = vcpu_op(UP, vcpu, 0);
+        if (early != EINVAL)
+            give_up("up before initialise", vcpu, round, early);
+    }
+    int32_t wanted = initialised[vcpu] ? EEXIST : 0, result = initialise(vcpu);
+    if (result != wanted)
+        give_up("initialise", vcpu, round, result);
+    initialised[vcpu] = true;
+}
+
+static void change(uint32_t vcpu, uint32_t round)
+{
+    prepare(vcpu, round);
+    int32_t result = vcpu_op(up[vcpu] ? DOWN : UP, vcpu, 0);
+    if (result != 0)
+        give_up("up or down", vcpu, round, result);
+    if (up[vcpu])
+        stops++;
+    else
+        starts++;
+    up[vcpu] = !up[vcpu];
+}
+
+/* A secondary that is up changes another, or itself. */
+static void have_changed(uint32_t by, uint32_t vcpu, uint32_t round)
+{
+    prepare(vcpu, round);
+    bool was_up = up[vcpu];
+    orders[by].target = vcpu;
+    orders[by].op = was_up ? DOWN : UP;
+    for (uint64_t start = ticks(); orders[by].op != NOTHING || by == vcpu;) {
+        if (by == vcpu && vcpu_op(IS_UP, vcpu, 0) == 0)
+            break;
+        if (ticks() - start > PATIENCE)
+            give_up("an order was lost", by, round, 0);
+    }
+    if (by != vcpu && orders[by].result != 0)
+        give_up("up or down by another", vcpu, round, orders[by].result);
+    up[vcpu] = !was_up;
+    if (was_up)
+        stops++;
+    else
+        starts++;
+}
+
+/* Two vCPUs tell a third opposite things at the same time: either may be last. */
+static void race(uint32_t by, uint32_t vcpu, uint32_t round)
+{
+    prepare(vcpu, round);
+    orders[by].target = vcpu;
+    orders[by].op = next_random(2) == 0 ? UP : DOWN;
+    for (uint32_t i = next_random(60); i > 0; i--)
+        __asm__ volatile("pause");
+    int32_t result = vcpu_op(next_random(2) == 0 ? UP : DOWN, vcpu, 0);
+    for (uint64_t start = ticks(); orders[by].op != NOTHING;)
+        if (ticks() - start > PATIENCE)
+            give_up("an order was lost", by, round, 0);
+    if (result != 0 || orders[by].result != 0)
+        give_up("a race", vcpu, round, result);
+    up[vcpu] = vcpu_op(IS_UP, vcpu, 0) == 1;
+}
+
+static void one_round(uint32_t round)
+{
+    uint32_t vcpu = 1 + next_random(VCPUS - 1), by = 1 + next_random(VCPUS - 1);
+    switch (next_random(4)) {
+    case 0:
+        for (uint32_t many = 1 + next_random(6); many > 0; many--)
+            change(1 + next_random(VCPUS - 1), round);
+        break;
+    case 1:
+        if (up[by])
+            have_changed(by, vcpu, round);
+        break;
+    case 2:
+        if (up[by] && by != vcpu)
+            race(by, vcpu, round);
+        break;
+    default:
+        change(vcpu, round);
+    }
+    settle(round);
+}
+
+/* The number after `name` in the command line; hexadecimal. */
+static bool option(const char *name, uint32_t *value)
+{
+    uint32_t at = (uint32_t)read_start_info(at_entry.ebx).cmdline;
+    for (; at != 0 && read8(at) != 0; at++) {
+        uint32_t i = 0;
+        while (name[i] != 0 && read8(at + i) == (uint8_t)name[i])
+            i++;
+        if (name[i] != 0)
+            continue;
+        *value = 0;
+        for (at += i;; at++) {
+            uint8_t digit = read8(at);
+            if (digit >= '0' && digit <= '9')
+                *value = *value << 4 | (digit - '0');
+            else if (digit >= 'a' && digit <= 'f')
+                *value = *value << 4 | (digit - 'a' + 10u);
+            else
+                return true;
+        }
+    }
+    return false;
+}
+
+void guest_main(void)
+{
+    uint32_t ignored;
+    console_open();
+    if (!xen_open()) {
+        print("soak: failed: this is not Xen\n");
+        return;
+    }
+    /* A machine that is built anew has the same command line: its clock makes the difference. */
+    if (!option("exact=", &seed)) {
+        option("seed=", &seed);
+        seed ^= (uint32_t)ticks();
+    }
+    state = seed | 1;
+    for (uint32_t vcpu = 0; vcpu < VCPUS; vcpu++)
+        orders[vcpu].op = NOTHING;
+    for (uint32_t round = 0; round < ROUNDS; round++)
+        one_round(round);
+    print("soak: ok: seed ");
+    print_hex(seed, 8);
+    say_number(", starts ", starts);
+    say_number(", stops ", stops);
+    print("\n");
+    xen_shutdown(option("reboot", &ignored) ? SHUTDOWN_REBOOT : SHUTDOWN_POWEROFF);
+}
+
+void guest_end(void)
+{
+    print("soak: failed: an exception\n");
+    xen_shutdown(SHUTDOWN_CRASH);
+}
