@@ -5,7 +5,7 @@ use pvh_hypercall::GuestIo;
 use pvh_memory::{Frames, GuestMemory};
 
 use super::{Domain, Now, Scene};
-use crate::{runstate, shared_info::Width, time::Wallclock};
+use crate::{runstate::State, shared_info::Width, time::Wallclock};
 
 /// An area at a linear address, and where that led when it was registered.
 ///
@@ -73,14 +73,16 @@ impl Area {
 }
 
 impl Domain {
-    /// Changes what a vCPU does, and tells it in its area.
+    /// Changes what a vCPU does, and tells it in its area. One that is down is offline, whatever else is said of it.
     pub(super) fn change_runstate<M: Frames + ?Sized>(
         &mut self,
         memory: &M,
         vcpu: u32,
-        state: runstate::State,
+        state: State,
         now_ns: u64,
     ) {
+        let is_up = self.set.is_up(vcpu).unwrap_or(false);
+        let state = if is_up { state } else { State::Offline };
         let Some(data) = self.vcpus.get_mut(vcpu as usize) else {
             return;
         };

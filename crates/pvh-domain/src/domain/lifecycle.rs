@@ -73,6 +73,10 @@ impl Domain {
             effects,
         };
         self.stop_sleep(vcpu);
+        // What was left of a call of its is never made.
+        if let Some(data) = self.vcpus.get_mut(vcpu as usize) {
+            data.is_in_call = false;
+        }
         self.lifecycle_changed(scene, changed);
     }
 

@@ -43,14 +43,10 @@ impl Domain {
 
     /// Ends the sleep of a vCPU, if it sleeps.
     pub(super) fn wake<M: Frames + ?Sized>(&mut self, scene: &mut Scene<'_, M>, vcpu: u32) {
-        if !self.stop_sleep(vcpu) {
-            return;
-        }
-        // One that went down in its sleep is down.
-        if self.set.is_up(vcpu).unwrap_or(false) {
+        if self.stop_sleep(vcpu) {
             self.change_runstate(scene.memory, vcpu, State::Runnable, scene.now.system_ns);
+            scene.effects.push(Effect::Wake(vcpu));
         }
-        scene.effects.push(Effect::Wake(vcpu));
     }
 
     /// Forgets that a vCPU sleeps, and tells whether it did.

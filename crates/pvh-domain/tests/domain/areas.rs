@@ -77,6 +77,24 @@ fn an_area_of_another_vcpu_has_its_time_counted_up_to_now() {
 }
 
 #[test]
+fn a_vcpu_that_is_down_is_offline_whatever_its_thread_still_does() {
+    let mut machine = Machine::ready(2);
+    machine.start(1);
+    register(&mut machine, 5, 1, AREA);
+    machine.call(1, SCHED_OP, &[1, 0]);
+    machine.call(0, VCPU_OP, &[2, 1, 0]);
+    machine.enter(1);
+    machine.call(1, SCHED_OP, &[0, 0]);
+    assert_eq!(runstate(&machine, AREA).0, 3);
+    let port = machine.bind_ipi(1);
+    machine.call(1, SCHED_OP, &[1, 0]);
+    machine.send(0, port);
+    assert_eq!(runstate(&machine, AREA).0, 3, "woken, and down");
+    machine.call(0, VCPU_OP, &[1, 1, 0]);
+    assert_eq!(runstate(&machine, AREA).0, 1);
+}
+
+#[test]
 fn get_runstate_info_counts_up_to_now_in_both_layouts() {
     let mut machine = Machine::ready(1);
     machine.now = at(START_NS + 40);
