@@ -1,6 +1,6 @@
 use core::num::NonZeroU64;
 
-use pvh_abi::{Errno, Gpa, address::PAGE_SIZE, event_channel::Port, hvm::HvmParam};
+use pvh_abi::{DomId, Errno, Gpa, address::PAGE_SIZE, event_channel::Port, hvm::HvmParam};
 use pvh_memory::{FrameError, Frames, MemoryError};
 use pvh_vcpu::{Vcpu, VcpuSet};
 
@@ -27,6 +27,12 @@ pub const SPECIAL_PAGES: core::ops::Range<u64> = 0xf_eff8..0xf_f000;
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum DomainError {
+    /// An id that is domain 0's, or none of a domain's.
+    #[error("{id:#x} is no id of a guest's domain: 1 to 0x7fef are")]
+    Id {
+        /// The id that was asked for.
+        id: u16,
+    },
     /// More vCPUs than Xen has, or none.
     #[error("a domain has 1 to 128 vCPUs, not {vcpus}")]
     Vcpus {
@@ -73,6 +79,10 @@ impl Domain {
         memory: &M,
         now: Now,
     ) -> Result<Self, DomainError> {
+        let DomId(id) = config.domid;
+        if !(1..DomId::SELF.0).contains(&id) {
+            return Err(DomainError::Id { id });
+        }
         let vcpus = config.vcpus;
         let storage = usize::try_from(vcpus).unwrap_or(usize::MAX);
         if !(1..=pvh_vcpu::MAX_VCPUS).contains(&storage) {

@@ -1,6 +1,6 @@
 use core::num::NonZeroU64;
 
-use pvh_abi::{Gpa, sched::ShutdownReason};
+use pvh_abi::{DomId, Gpa, sched::ShutdownReason};
 use pvh_domain::domain::{Domain, DomainError, Effect, Now};
 use pvh_memory::{GuestMemory, VecMemory};
 use pvh_vcpu::{Orders, State};
@@ -106,6 +106,16 @@ fn a_domain_has_1_to_128_vcpus() {
         );
     }
     assert!(Domain::new(config(128), &memory(), at(START_NS)).is_ok());
+}
+
+#[test]
+fn a_domain_has_an_id_of_a_guest() {
+    for id in [0, 0x7ff0, 0xffff] {
+        let mut wrong = config(1);
+        wrong.domid = DomId(id);
+        let refused = Domain::new(wrong, &memory(), at(START_NS)).unwrap_err();
+        assert_eq!(refused, DomainError::Id { id });
+    }
 }
 
 #[test]
