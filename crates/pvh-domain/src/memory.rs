@@ -71,17 +71,24 @@ impl MemoryOps {
         self.pages
     }
 
-    /// Whether pages of a space may be put into a domain's layout at all: refused for device memory, which is the
-    /// hardware domain's, and then for other domains.
+    /// Whether pages of a space may be put into a domain's layout at all.
     ///
     /// # Errors
     ///
-    /// In this order: `ESRCH` for a domain that does not exist, `EACCES` for device memory, `EPERM` for domain 0.
+    /// `ESRCH` for a domain that does not exist, then `EACCES`: for device memory, which is the hardware domain's, and for
+    /// domain 0.
     pub const fn check_add(&self, domain: DomId, space: MapSpace) -> Result<(), Errno> {
-        let own = self.check_own(domain);
-        match (own, space) {
-            (Ok(()) | Err(Errno::EPERM), MapSpace::DEV_MMIO) => Err(Errno::EACCES),
-            _ => own,
+        match (self.check_layout(domain), space) {
+            (Ok(()), MapSpace::DEV_MMIO) => Err(Errno::EACCES),
+            (own, _) => own,
+        }
+    }
+
+    /// Refuses a domain whose layout is not the guest's to change: domain 0 has none, for it is a PV domain.
+    const fn check_layout(&self, domain: DomId) -> Result<(), Errno> {
+        match self.check_own(domain) {
+            Err(Errno::EPERM) => Err(Errno::EACCES),
+            own => own,
         }
     }
 
@@ -179,7 +186,7 @@ impl<M: Frames + ?Sized> Memory for MemoryCalls<'_, M> {
     }
 
     fn remove_from_physmap(&mut self, domain: DomId, gpfn: u64) -> Result<(), Errno> {
-        self.ops.check_own(domain)?;
+        self.ops.check_layout(domain)?;
         self.remove(gpfn)
     }
 
