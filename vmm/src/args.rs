@@ -58,6 +58,9 @@ pub(crate) struct RunArguments {
     /// How kernel and modules get into memory; a mapped file must not be changed in place while the guest runs
     #[arg(long, value_name = "METHOD", value_enum, default_value_t = LoadArgument::Map)]
     pub(crate) load: LoadArgument,
+    /// Where unpacked kernels are kept, so that the next start need not unpack; 'none' keeps none
+    #[arg(long, value_name = "DIR")]
+    pub(crate) cache: Option<PathBuf>,
     /// The KVM device
     #[arg(long, value_name = "PATH", default_value = "/dev/kvm")]
     pub(crate) kvm_device: PathBuf,
@@ -89,8 +92,10 @@ pub(crate) enum StartInfoArgument {
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
 pub(crate) enum PlatformArgument {
-    /// What suits the image and this host
+    /// Xen where this host can serve the image, else none; says which, and why
     Auto,
+    /// A Xen PVH domain: hypercalls, event channels, xenstore, console hvc0; a serial port that only prints
+    Xen,
     /// A plain PC: local APIC, I/O APIC, serial port, ACPI
     None,
 }

@@ -5,7 +5,7 @@ use std::{ffi::OsString, os::unix::ffi::OsStringExt, path::PathBuf};
 use pvh_loader::commit::Method;
 use pvh_start_info::Generation;
 
-use crate::args::{LoadArgument, RunArguments, StartInfoArgument};
+use crate::args::{LoadArgument, PlatformArgument, RunArguments, StartInfoArgument};
 
 /// One machine.
 #[derive(Clone, Debug)]
@@ -24,6 +24,10 @@ pub(crate) struct RunConfig {
     pub(crate) generation: Generation,
     /// How kernel and modules get into memory.
     pub(crate) load: Method,
+    /// Where unpacked kernels are kept.
+    pub(crate) cache: CacheConfig,
+    /// What the guest is to find around its CPUs.
+    pub(crate) platform: PlatformArgument,
     /// What happens when the guest asks to reboot.
     pub(crate) on_reboot: OnReboot,
     /// The KVM device, /dev/kvm as a rule.
@@ -37,6 +41,17 @@ pub(crate) struct ModuleConfig {
     pub(crate) path: PathBuf,
     /// What the guest gets with it.
     pub(crate) cmdline: Option<Vec<u8>>,
+}
+
+/// Where unpacked kernels are kept.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) enum CacheConfig {
+    /// In the user's cache folder, if there is one.
+    OfUser,
+    /// In this folder.
+    At(PathBuf),
+    /// Nowhere.
+    None,
 }
 
 /// What happens when the guest asks to reboot.
@@ -73,6 +88,12 @@ impl From<RunArguments> for RunConfig {
                 LoadArgument::Map => Method::Map,
                 LoadArgument::Copy => Method::Copy,
             },
+            cache: match arguments.cache {
+                None => CacheConfig::OfUser,
+                Some(dir) if dir.as_os_str() == "none" => CacheConfig::None,
+                Some(dir) => CacheConfig::At(dir),
+            },
+            platform: arguments.platform,
             kvm_device: arguments.kvm_device,
             on_reboot: if arguments.no_reboot {
                 OnReboot::End

@@ -5,16 +5,20 @@ use std::{
     io::{self, IsTerminal, Read, Write},
     os::fd::AsFd,
     sync::Arc,
+    time::Duration,
 };
 
 use event_manager::{
     Error, EventManager, EventOps, EventSet, Events, MutEventSubscriber, SubscriberOps,
 };
 use nix::{errno::Errno, sys::signal::Signal};
+use vmm_sys_util::timerfd::TimerFd;
 
 use crate::{
     console::{Command, HELP, Input},
+    exit::complain,
     machine::{Board, End},
+    platform::XenPlatform,
     signals::{Signals, stop_self},
     terminal::{self, RawTerminal},
 };
@@ -73,13 +77,18 @@ impl User {
 /// # Errors
 ///
 /// When the host refuses to watch a descriptor.
-pub(crate) fn run(user: User, board: &Arc<Board>) -> Result<(End, User), Error> {
+pub(crate) fn run(
+    user: User,
+    board: &Arc<Board>,
+    platform: Option<&Arc<XenPlatform>>,
+) -> Result<(End, User), Error> {
     let mut manager = EventManager::new()?;
-    let watch = Watch::None;
     let subscriber = Loop {
         user,
         board: Arc::clone(board),
-        watch,
+        platform: platform.cloned(),
+        watch: Watch::None,
+        leaving: None,
         end: None,
         failed: None,
     };
@@ -112,9 +121,21 @@ enum Watch {
 struct Loop {
     user: User,
     board: Arc<Board>,
+    platform: Option<Arc<XenPlatform>>,
     watch: Watch,
+    /// The guest has been asked to power off.
+    leaving: Option<Leaving>,
     end: Option<End>,
     failed: Option<Error>,
+}
+
+/// A guest that was asked to power off.
+#[derive(Debug)]
+struct Leaving {
+    /// The signal because of which it was asked.
+    signal: i32,
+    /// When it is waited for no longer; dropping it would end the watch.
+    _grace: TimerFd,
 }
 
 impl MutEventSubscriber for Loop {
@@ -139,6 +160,10 @@ impl MutEventSubscriber for Loop {
                 self.follow_input(ops);
             }
             SIGNALS => self.take_signals(ops),
+            GRACE => {
+                let signal = self.leaving.as_ref().map(|leaving| leaving.signal);
+                self.end = self.end.take().or(signal.map(End::Signal));
+            }
             STDIN => {
                 self.read_input(ops);
                 self.follow_input(ops);
@@ -216,10 +241,11 @@ impl Loop {
     }
 
     fn deliver(&mut self) {
-        let board = &self.board;
-        self.user
-            .input
-            .deliver(|bytes| board.ports().enqueue_input(bytes));
+        let (board, platform) = (&self.board, &self.platform);
+        self.user.input.deliver(|bytes| match platform {
+            Some(platform) => platform.console_input(bytes),
+            None => board.ports().enqueue_input(bytes),
+        });
     }
 
     fn take_signals(&mut self, ops: &mut EventOps) {
@@ -232,9 +258,41 @@ impl Loop {
                 }
                 Signal::SIGCONT => self.come_back(ops),
                 _ if matches!(self.end, Some(End::Quit)) => {}
+                other if self.ask_to_leave(other, ops) => {}
                 other => self.end = Some(End::Signal(other as i32)),
             }
         }
+    }
+
+    /// Asks the guest to power off because of a signal that has come for the first time; `false` if it is to be ended
+    /// without being asked.
+    fn ask_to_leave(&mut self, signal: Signal, ops: &mut EventOps) -> bool {
+        let is_polite = matches!(signal, Signal::SIGTERM | Signal::SIGINT);
+        let Some(platform) = self.platform.as_ref().filter(|_| is_polite) else {
+            return false;
+        };
+        if self.leaving.is_some() || self.end.is_some() {
+            return false;
+        }
+        let Ok(grace) = start_timer() else {
+            return false;
+        };
+        if ops
+            .add(Events::with_data(&grace, GRACE, EventSet::IN))
+            .is_err()
+            || !platform.ask_to_power_off()
+        {
+            return false;
+        }
+        complain(&format!(
+            "the guest has been asked to power off; {signal} again, or {} seconds, end it",
+            GRACE_TIME.as_secs()
+        ));
+        self.leaving = Some(Leaving {
+            signal: signal as i32,
+            _grace: grace,
+        });
+        true
     }
 
     /// After a stop: the terminal may be ours again, or somebody else's now.
@@ -244,6 +302,13 @@ impl Loop {
         self.user.terminal = RawTerminal::enter().ok().flatten();
         self.follow_input(ops);
     }
+}
+
+/// Starts the time that a guest has to power off.
+fn start_timer() -> io::Result<TimerFd> {
+    let mut timer = TimerFd::new()?;
+    timer.reset(GRACE_TIME, None)?;
+    Ok(timer)
 }
 
 /// Tells whether reading may be tried again later.
@@ -263,3 +328,6 @@ const ENDED: u32 = 0;
 const WANTED: u32 = 1;
 const SIGNALS: u32 = 2;
 const STDIN: u32 = 3;
+const GRACE: u32 = 4;
+/// How long a guest that was asked to power off is waited for.
+const GRACE_TIME: Duration = Duration::from_secs(30);

@@ -6,11 +6,13 @@ use std::{
     io::{self, Write},
 };
 
+use pvh_abi::sched::ShutdownReason;
 use pvh_kvm::{RamError, VmError};
 use pvh_loader::{commit::CommitError, plan::PlanError};
 
 use crate::{
     config::RunConfig,
+    platform::Obstacle,
     run::{Outcome, RunError},
 };
 
@@ -40,7 +42,7 @@ impl Outcome {
         match self {
             Self::PoweredOff => SUCCESS,
             Self::RebootRequested => REBOOT,
-            Self::Crashed(_) => CRASHED,
+            Self::Crashed(_) | Self::Shutdown(_) => CRASHED,
             Self::Quit => QUIT,
             Self::Signal(number) => signalled(u8::try_from(*number).unwrap_or(u8::MAX)),
         }
@@ -51,7 +53,11 @@ impl RunError {
     /// Which code this failure has.
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
-            Self::CpuCount { .. } => ARGUMENTS,
+            Self::CpuCount { .. }
+            | Self::Obstacle {
+                source: Obstacle::Cpus { .. },
+                ..
+            } => ARGUMENTS,
             Self::Ram(RamError::Empty | RamError::NotWholePages { .. }) => ARGUMENTS,
             Self::Image { .. }
             | Self::Module { .. }
@@ -67,6 +73,7 @@ impl RunError {
         Some(match self {
             Self::Image { source, .. } => source.fix()?.to_owned(),
             Self::Plan { source, .. } => source.fix()?.to_string(),
+            Self::Obstacle { .. } => "run it with --platform none".to_owned(),
             Self::CpuCount { .. } | Self::Vm(VmError::VcpuCount { .. }) => {
                 "choose another --cpus".to_owned()
             }
@@ -105,6 +112,30 @@ impl RunError {
         let module = self.module().and_then(|index| config.modules.get(index));
         let file = module.map(|module| format!("{}: ", module.path.display()));
         format!("{}{}", file.unwrap_or_default(), sentence(self, self.fix()))
+    }
+}
+
+/// What to tell the user of a domain that was shut down without being switched off or started anew.
+pub(crate) fn shutdown_line(reason: ShutdownReason) -> String {
+    match reason {
+        ShutdownReason::CRASH => {
+            "the guest has crashed: it says so itself (SCHEDOP_shutdown)".to_owned()
+        }
+        ShutdownReason::WATCHDOG => {
+            "the guest has crashed: its watchdog was not poked in time (SCHEDOP_watchdog)"
+                .to_owned()
+        }
+        ShutdownReason::SUSPEND => {
+            "the guest asks to be suspended, which pvh-vmm cannot: its run ends here".to_owned()
+        }
+        ShutdownReason::SOFT_RESET => {
+            "the guest asks for a soft reset, which pvh-vmm cannot: its run ends here".to_owned()
+        }
+        ShutdownReason(number) => {
+            format!(
+                "the guest asks to be shut down for the unknown reason {number}: its run ends here"
+            )
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 
 mod acpi;
 mod args;
+mod cache;
 mod config;
 mod console;
 mod devices;
@@ -12,6 +13,7 @@ mod host_memory;
 mod inspect;
 mod machine;
 mod mapped;
+mod platform;
 mod run;
 mod signals;
 mod size;
@@ -23,7 +25,7 @@ use clap::Parser;
 
 use args::{Arguments, Command};
 use config::RunConfig;
-use exit::{complain, complain_at_length};
+use exit::{complain, complain_at_length, shutdown_line};
 use run::{Outcome, run};
 
 fn main() -> ExitCode {
@@ -37,8 +39,12 @@ fn main() -> ExitCode {
 fn boot(config: &RunConfig) -> u8 {
     match run(config) {
         Ok(outcome) => {
-            if let Outcome::Crashed(crash) = &outcome {
-                complain_at_length(&format_args!("the guest has crashed: {crash}"));
+            match &outcome {
+                Outcome::Crashed(crash) => {
+                    complain_at_length(&format_args!("the guest has crashed: {crash}"));
+                }
+                Outcome::Shutdown(reason) => complain(&shutdown_line(*reason)),
+                _ => {}
             }
             outcome.exit_code()
         }

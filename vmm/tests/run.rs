@@ -41,7 +41,7 @@ mod tests {
         let mut child = pvh_vmm()
             .arg("run")
             .arg(kernel)
-            .args(["--memory", "4M"])
+            .args(["--memory", "4M", "--platform", "none"])
             .args(options)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -105,6 +105,7 @@ mod tests {
         let child = command
             .arg("run")
             .arg(kernel)
+            .args(["--platform", "none"])
             .stdin(stdin)
             .stdout(Stdio::piped());
         let run = finish(child.stderr(Stdio::piped()).spawn().unwrap());
@@ -117,7 +118,10 @@ mod tests {
     fn a_reboot_builds_the_machine_anew() {
         let (_dir, kernel) = obedient();
         let mut command = pvh_vmm();
-        command.arg("run").arg(kernel).args(["--cpus", "2"]);
+        command
+            .arg("run")
+            .arg(kernel)
+            .args(["--cpus", "2", "--platform", "none"]);
         command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -165,7 +169,10 @@ mod tests {
     fn a_reader_of_the_console_that_is_gone_does_not_end_the_guest() {
         let (_dir, kernel) = obedient();
         let mut command = pvh_vmm();
-        command.arg("run").arg(kernel).args(["--memory", "4M"]);
+        command
+            .arg("run")
+            .arg(kernel)
+            .args(["--memory", "4M", "--platform", "none"]);
         command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

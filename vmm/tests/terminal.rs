@@ -47,7 +47,7 @@ mod tests {
                 .arg(assert_cmd::cargo::cargo_bin("pvh-vmm"))
                 .arg("run")
                 .arg(kernel)
-                .args(["--memory", "4M"])
+                .args(["--memory", "4M", "--platform", "none"])
                 .stdin(pty.slave.try_clone().unwrap())
                 .stdout(Stdio::piped())
                 .spawn()

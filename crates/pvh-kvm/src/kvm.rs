@@ -21,7 +21,9 @@ pub struct Kvm {
 }
 
 /// What a host's KVM can do.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+///
+/// The default is a host that can do nothing.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 #[non_exhaustive]
 pub struct Capabilities {
     /// The most vCPUs a machine may have.

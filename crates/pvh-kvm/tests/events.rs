@@ -179,6 +179,20 @@ mod kvm {
 
     #[test]
     #[ignore = "needs /dev/kvm"]
+    fn a_flush_changes_no_register_and_loses_no_interrupt() {
+        let (vm, mut vcpu) = guest(APIC_USER);
+        assert_eq!(resume(&mut vcpu), out(0xF0, 0));
+        assert_eq!(resume(&mut vcpu), out(0xF1, 0));
+        settle(&mut vcpu);
+        assert!(vm.send_interrupt(0, VECTOR).unwrap());
+        let before = vcpu.registers().unwrap().state;
+        vcpu.flush_tlb().unwrap();
+        assert_eq!(vcpu.registers().unwrap().state, before);
+        assert_eq!(until_interrupted(&mut vcpu), out(0xF4, 0));
+    }
+
+    #[test]
+    #[ignore = "needs /dev/kvm"]
     fn the_clock_agrees_with_the_guest_s_rdtsc() {
         #[rustfmt::skip]
         let (vm, mut vcpu) = guest(&[

@@ -74,6 +74,15 @@ impl Output {
         state.queue.drain(..count).collect()
     }
 
+    /// Takes bytes if there is room, and tells whether there was.
+    pub(crate) fn offer(&self, bytes: &[u8]) -> bool {
+        let has_room = self.lock().queue.len() < QUEUE_LIMIT;
+        if has_room {
+            self.push(bytes);
+        }
+        has_room
+    }
+
     fn push(&self, bytes: &[u8]) {
         self.change(|state| {
             if !state.abandoned {

@@ -15,6 +15,7 @@ use crate::{
     console::Output,
     devices::{InputWanted, IrqLine, Ports, Request, SerialPort},
 };
+use pvh_abi::sched::ShutdownReason;
 
 /// Why a machine ended.
 #[derive(Debug)]
@@ -23,6 +24,8 @@ pub(crate) enum End {
     Request(Request),
     /// The guest cannot go on.
     Crash(Box<Crash>),
+    /// The guest's domain was shut down, for a reason that is neither to switch off nor to start anew.
+    Shutdown(ShutdownReason),
     /// The user asked for it at the terminal.
     Quit,
     /// A signal with this number asked for it.
@@ -76,6 +79,12 @@ impl Board {
     /// Readable when the guest has room for more input.
     pub(crate) const fn input_wanted(&self) -> &EventFd {
         &self.input_wanted
+    }
+
+    /// Says that the guest has room for more input.
+    pub(crate) fn want_input(&self) {
+        // The only failure is a counter that is full: then the event loop has been told already.
+        let _ = self.input_wanted.write(1);
     }
 
     /// Readable when the machine has ended.

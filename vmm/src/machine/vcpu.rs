@@ -9,7 +9,10 @@ use std::{
 use pvh_kvm::{Kicker, Registers, SystemEventKind, Vcpu, VmEntry, VmExit};
 
 use super::{Board, Crash, End, Failure};
-use crate::devices::{Request, read_unclaimed};
+use crate::{
+    devices::{Request, read_unclaimed},
+    platform::{Handled, XenPlatform, XenVcpu},
+};
 
 /// A vCPU and its number.
 #[derive(Debug)]
@@ -20,15 +23,17 @@ pub(crate) struct VcpuPlace {
     pub(crate) vcpu: Vcpu,
 }
 
-/// The vCPU threads of one machine; dropping it stops and joins them.
+/// The vCPU threads of one machine, and that of its platform; dropping it stops and joins them.
 #[derive(Debug)]
 pub(crate) struct Threads {
     board: Arc<Board>,
+    platform: Option<Arc<XenPlatform>>,
     threads: Vec<(Kicker, JoinHandle<()>)>,
+    time: Option<JoinHandle<()>>,
 }
 
 impl Threads {
-    /// Starts a thread for every vCPU.
+    /// Starts a thread for every vCPU, and one that keeps the time of a platform.
     ///
     /// # Errors
     ///
@@ -36,17 +41,30 @@ impl Threads {
     pub(crate) fn start(
         board: &Arc<Board>,
         vcpus: impl IntoIterator<Item = VcpuPlace>,
+        platform: Option<&Arc<XenPlatform>>,
     ) -> io::Result<Self> {
         let mut threads = Self {
             board: Arc::clone(board),
+            platform: platform.cloned(),
             threads: Vec::new(),
+            time: None,
         };
+        if let Some(platform) = platform.cloned() {
+            let board = Arc::clone(board);
+            let thread = thread::Builder::new().name("time".to_owned());
+            threads.time = Some(thread.spawn(move || {
+                let mut guard = EndOnPanic::new(&board);
+                platform.keep_time();
+                guard.armed = false;
+            })?);
+        }
         for place in vcpus {
             let kicker = place.vcpu.kicker();
             let board = Arc::clone(board);
             let name = format!("vcpu{}", place.index);
             let thread = thread::Builder::new().name(name);
-            let thread = thread.spawn(move || live(place, &board))?;
+            let xen = platform.map(|platform| XenVcpu::new(Arc::clone(platform), place.index));
+            let thread = thread.spawn(move || live(place, &board, xen))?;
             threads.threads.push((kicker, thread));
         }
         Ok(threads)
@@ -56,6 +74,9 @@ impl Threads {
 impl Drop for Threads {
     fn drop(&mut self) {
         self.board.stop();
+        if let Some(platform) = &self.platform {
+            platform.stop();
+        }
         for (kicker, _) in &self.threads {
             // A signal that the host refuses leaves the request to stop at the next exit.
             let _ = kicker.kick();
@@ -64,13 +85,16 @@ impl Drop for Threads {
             // A panic has been printed and has ended the machine.
             let _ = thread.join();
         }
+        if let Some(time) = self.time.take() {
+            let _ = time.join();
+        }
     }
 }
 
 /// The life of a vCPU thread.
-fn live(mut place: VcpuPlace, board: &Board) {
-    let mut guard = EndOnPanic { board, armed: true };
-    if let Some(end) = run(&mut place, board) {
+fn live(mut place: VcpuPlace, board: &Board, xen: Option<XenVcpu>) {
+    let mut guard = EndOnPanic::new(board);
+    if let Some(end) = run(&mut place, board, xen) {
         board.end(end);
     }
     guard.armed = false;
@@ -82,6 +106,12 @@ struct EndOnPanic<'a> {
     armed: bool,
 }
 
+impl<'a> EndOnPanic<'a> {
+    const fn new(board: &'a Board) -> Self {
+        Self { board, armed: true }
+    }
+}
+
 impl Drop for EndOnPanic<'_> {
     fn drop(&mut self) {
         if self.armed {
@@ -91,14 +121,28 @@ impl Drop for EndOnPanic<'_> {
 }
 
 /// Runs until the machine ends; says why, if it is this vCPU that ends it.
-fn run(place: &mut VcpuPlace, board: &Board) -> Option<End> {
+fn run(place: &mut VcpuPlace, board: &Board, mut xen: Option<XenVcpu>) -> Option<End> {
     let mut answer = Vec::new();
     let mut entry = VmEntry::Resume;
     while !board.is_stopping() {
-        let exit = match place.vcpu.run(entry) {
+        let exit = match &mut xen {
+            Some(xen) => xen.run(&mut place.vcpu, entry),
+            None => place.vcpu.run(entry),
+        };
+        let mut exit = match exit {
             Ok(exit) => exit,
             Err(error) => return Some(crash(place, Failure::Host(error))),
         };
+        if let Some(xen) = &mut xen {
+            exit = match xen.handle(&mut place.vcpu, exit) {
+                Handled::Entry(next) => {
+                    entry = next;
+                    continue;
+                }
+                Handled::Over => return None,
+                Handled::Not(exit) => exit,
+            };
+        }
         entry = match exit {
             VmExit::PortOut {
                 port,
@@ -224,7 +268,7 @@ mod tests {
         let mut vcpus: Vec<_> = vcpus.collect();
         let entry = EntryState::pvh(0x10_0000, Gpa(0x9000)).unwrap();
         vcpus[0].vcpu.set_entry(&entry).unwrap();
-        let threads = Threads::start(&board, vcpus).unwrap();
+        let threads = Threads::start(&board, vcpus, None).unwrap();
         (board, threads)
     }
 

@@ -6,70 +6,111 @@ use std::{
     time::SystemTime,
 };
 
-use pvh_abi::Gpa;
+use pvh_abi::{Gpa, address::PAGE_SIZE, memory::E820Entry, start_info::MemmapKind};
+use pvh_domain::{domain::SPECIAL_PAGES, memory};
 use pvh_entry::EntryState;
-use pvh_kvm::{GuestRam, Kvm, Vm, VmConfig, ram_layout};
+use pvh_kvm::{
+    ApicIds, GuestRam, HypervisorLeaves, InterruptControllers, Kvm, Vm, VmConfig, ram_layout,
+};
 use pvh_loader::{
     Image,
     commit::{Method, commit_by},
     plan::{Boot, LoadPlan, ModuleSource, plan},
 };
 use pvh_memory::GuestMemory;
-use pvh_start_info::Generation;
+use pvh_start_info::{Generation, MemmapRange};
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
 use super::error::{RunError, host};
 use crate::{
     acpi::Acpi,
+    cache::{self, Keeping, Opened},
     config::RunConfig,
     console::Output,
     devices::COM1_GSI,
     host_memory,
     machine::{Board, VcpuPlace, draw},
     mapped::{Changed, changed},
+    platform::{GuestKind, GuestLog, Parts, Platform, XenPlatform},
 };
 
-/// The most vCPUs: an APIC id is a byte in the MADT's entries, and 255 addresses all.
+/// The most vCPUs of a plain machine: an APIC id is a byte in the MADT's entries, and 255 addresses all.
 pub(super) const MAX_CPUS: u32 = 255;
 
-/// The APIC ids, by index.
-pub(super) fn apic_ids(config: &RunConfig) -> Result<Vec<u8>, RunError> {
-    let cpus = config.cpus;
-    match u8::try_from(cpus) {
-        Ok(count) if count > 0 => Ok((0..count).collect()),
+/// Refuses a number of vCPUs that no machine has.
+///
+/// # Errors
+///
+/// [`RunError::CpuCount`].
+pub(super) fn check_cpus(cpus: u32) -> Result<(), RunError> {
+    match cpus {
+        1..=MAX_CPUS => Ok(()),
         _ => Err(RunError::CpuCount { cpus }),
     }
+}
+
+/// The APIC ids, by index: Xen's are even.
+fn apic_ids(cpus: u32, platform: Platform) -> Vec<u8> {
+    let step = match platform {
+        Platform::Plain => 1,
+        Platform::Xen(_) => 2,
+    };
+    let ids = (0..=u8::MAX).step_by(step);
+    ids.zip(0..cpus).map(|(id, _)| id).collect()
 }
 
 /// The image, and what to call it.
 pub(super) struct Kernel {
     image: Image,
     name: PathBuf,
+    /// Ends with the run, and not before.
+    _keeping: Keeping,
 }
 
 impl Kernel {
+    /// Reads the image.
+    ///
+    /// # Errors
+    ///
+    /// [`RunError::Image`].
     pub(super) fn open(config: &RunConfig) -> Result<Self, RunError> {
-        let (image, name) = match &config.kernel {
-            Some(path) => (Image::open(path), path.as_path()),
+        let (opened, name) = match &config.kernel {
+            Some(path) => (cache::open_as(&config.cache, path), path.as_path()),
             None => {
                 let demo = match config.generation {
                     Generation::Draft => pvh_conformance::draft_demo_image(),
                     _ => pvh_conformance::demo_image(),
                 };
                 (
-                    Image::from_bytes(demo.to_vec()),
+                    Image::from_bytes(demo.to_vec()).map(Opened::from),
                     Path::new("the built-in demo guest"),
                 )
             }
         };
-        let kernel = name.to_owned();
-        match image {
-            Ok(image) => Ok(Self {
+        let name = name.to_owned();
+        match opened {
+            Ok(Opened { image, keeping }) => Ok(Self {
                 image,
-                name: kernel,
+                name,
+                _keeping: keeping,
             }),
-            Err(source) => Err(RunError::Image { kernel, source }),
+            Err(source) => Err(RunError::Image {
+                kernel: name,
+                source,
+            }),
         }
+    }
+}
+
+impl Kernel {
+    /// What to call it.
+    pub(super) fn name(&self) -> &Path {
+        &self.name
+    }
+
+    /// What matters of it for the platform.
+    pub(super) fn kind(&self) -> GuestKind {
+        GuestKind::of(&self.image)
     }
 }
 
@@ -77,6 +118,7 @@ impl Kernel {
 pub(super) struct Blueprint<'a> {
     config: &'a RunConfig,
     kernel: &'a Kernel,
+    platform: Platform,
     boot: Boot,
     plan: LoadPlan,
     acpi: Acpi,
@@ -85,12 +127,17 @@ pub(super) struct Blueprint<'a> {
 
 impl<'a> Blueprint<'a> {
     /// Decides everything; nothing is built.
+    ///
+    /// # Errors
+    ///
+    /// [`RunError`]: what was asked for does not fit together, or not this host.
     pub(super) fn draw(
         config: &'a RunConfig,
         kernel: &'a Kernel,
-        apic_ids: &[u8],
+        platform: Platform,
         kvm: &Kvm,
     ) -> Result<Self, RunError> {
+        let apic_ids = &apic_ids(config.cpus, platform)[..];
         let memory_bytes = config.memory_bytes;
         let ram = ram_layout(memory_bytes, kvm.capabilities().address_bits);
         let ram = ram.map_err(RunError::Ram)?;
@@ -113,6 +160,7 @@ impl<'a> Blueprint<'a> {
         Ok(Self {
             config,
             kernel,
+            platform,
             boot,
             plan,
             acpi,
@@ -121,26 +169,89 @@ impl<'a> Blueprint<'a> {
     }
 
     /// Builds a machine that is ready to run.
-    pub(super) fn build(&self, kvm: &Kvm, output: &Output) -> Result<Machine, RunError> {
+    ///
+    /// # Errors
+    ///
+    /// [`RunError`]: the host refuses, or a file has changed.
+    pub(super) fn build(
+        &self,
+        kvm: &Kvm,
+        output: &Output,
+        log: &Output,
+    ) -> Result<Machine, RunError> {
         let bits = kvm.capabilities().address_bits;
         let ram = GuestRam::with_address_bits(self.config.memory_bytes, bits);
         let ram = Arc::new(ram.map_err(RunError::Ram)?);
         let entry = self.load(&ram)?;
-        let vm = Vm::new(kvm, &VmConfig::new(self.config.cpus), ram).map_err(RunError::Vm)?;
+        let vm = Vm::new(kvm, &self.vm_config(), ram).map_err(RunError::Vm)?;
         let com1 = EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC);
         let com1 = com1.map_err(host("no event descriptor for the serial port"))?;
-        vm.register_irqfd(&com1, COM1_GSI).map_err(RunError::Vm)?;
+        if self.platform == Platform::Plain {
+            vm.register_irqfd(&com1, COM1_GSI).map_err(RunError::Vm)?;
+        }
         let board = Board::new(output.clone(), com1);
         let board = Arc::new(board.map_err(host("no event descriptors for the devices"))?);
-        let mut vcpus = Vec::new();
-        for index in 0..self.config.cpus {
-            let mut vcpu = vm.create_vcpu(index).map_err(RunError::Vcpu)?;
-            if index == 0 {
-                vcpu.set_entry(&entry).map_err(RunError::Vcpu)?;
-            }
-            vcpus.push(VcpuPlace { index, vcpu });
+        let vcpus = (0..self.config.cpus).map(|index| vm.create_vcpu(index));
+        let mut vcpus = vcpus
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(RunError::Vcpu)?;
+        if let Some(boot) = vcpus.first_mut() {
+            boot.set_entry(&entry).map_err(RunError::Vcpu)?;
         }
-        Ok(Machine { board, vcpus })
+        let mut platform = None;
+        if let Platform::Xen(transport) = self.platform {
+            let parts = Parts {
+                vm,
+                board: Arc::clone(&board),
+                transport,
+                log: GuestLog::new(log.clone()),
+                memory: self.memory_config(),
+            };
+            platform = Some(Arc::new(XenPlatform::new(parts, &mut vcpus)?));
+        }
+        let places = (0..).zip(vcpus);
+        let places = places.map(|(index, vcpu)| VcpuPlace { index, vcpu });
+        Ok(Machine {
+            board,
+            vcpus: places.collect(),
+            platform,
+        })
+    }
+
+    fn vm_config(&self) -> VmConfig {
+        let mut config = VmConfig::new(self.config.cpus);
+        if let Platform::Xen(transport) = self.platform {
+            config.interrupt_controllers = InterruptControllers::LocalApics;
+            config.apic_ids = ApicIds::TwiceIndex;
+            // Each vCPU gets its own.
+            config.hypervisor = HypervisorLeaves::Given(Vec::new());
+            config.hypercalls = transport;
+        }
+        config
+    }
+
+    /// What the domain tells its guest about memory.
+    fn memory_config(&self) -> memory::Config {
+        let ranges = &self.boot.memmap;
+        let entries = ranges.iter().map(|range| E820Entry {
+            addr: range.start.0.into(),
+            size: range.len_bytes.into(),
+            kind: range.kind.0.into(),
+        });
+        let is_page =
+            |range: &&MemmapRange| range.kind == MemmapKind::RAM || range.kind == MemmapKind::ACPI;
+        let end = |range: &MemmapRange| range.start.0.saturating_add(range.len_bytes);
+        let top = ranges.iter().filter(is_page).map(end).max().unwrap_or(0) / PAGE_SIZE;
+        let special = SPECIAL_PAGES.end.saturating_sub(SPECIAL_PAGES.start);
+        let pages = (self.config.memory_bytes / PAGE_SIZE).saturating_add(special);
+        let end = top.max(SPECIAL_PAGES.end);
+        memory::Config {
+            pages,
+            max_pages: pages.saturating_add(SLACK_PAGES),
+            max_gfn: end.saturating_sub(1),
+            host_pages: end,
+            memory_map: entries.collect(),
+        }
     }
 
     /// Puts kernel, modules, start info and ACPI tables into fresh memory.
@@ -171,7 +282,11 @@ impl<'a> Blueprint<'a> {
 pub(super) struct Machine {
     pub(super) board: Arc<Board>,
     pub(super) vcpus: Vec<VcpuPlace>,
+    pub(super) platform: Option<Arc<XenPlatform>>,
 }
+
+/// How many pages a domain may have beyond those it begins with, as Xen's toolstack gives them.
+const SLACK_PAGES: u64 = 256;
 
 fn open_modules(config: &RunConfig) -> Result<Vec<ModuleSource>, RunError> {
     let open = |module: &crate::config::ModuleConfig| {

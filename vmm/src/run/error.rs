@@ -9,7 +9,10 @@ use pvh_loader::{
 use pvh_memory::MemoryError;
 
 use super::blueprint::MAX_CPUS;
-use crate::host_memory;
+use crate::{
+    host_memory,
+    platform::{Obstacle, PlatformError},
+};
 
 /// Why a machine could not be built or not be run.
 #[derive(Debug, thiserror::Error)]
@@ -56,6 +59,18 @@ pub(crate) enum RunError {
         /// How many were asked for.
         cpus: u32,
     },
+    /// The Xen platform was asked for and cannot be had.
+    #[error("{}: the Xen platform cannot be had", kernel.display())]
+    Obstacle {
+        /// The kernel.
+        kernel: PathBuf,
+        /// Why not.
+        #[source]
+        source: Obstacle,
+    },
+    /// The Xen platform cannot be built.
+    #[error(transparent)]
+    Platform(#[from] PlatformError),
     /// There is no memory of that size.
     #[error(transparent)]
     Ram(RamError),

@@ -83,6 +83,24 @@ impl Vcpu {
         self.fd.nmi().map_err(self.host("KVM_NMI"))
     }
 
+    /// Makes the vCPU forget its translations of linear addresses before it runs on.
+    ///
+    /// # Errors
+    ///
+    /// [`VcpuError::Host`] if KVM refuses.
+    pub fn flush_tlb(&mut self) -> Result<(), VcpuError> {
+        let before = self.fd.get_sregs();
+        let before = before.map_err(self.host("KVM_GET_SREGS"))?;
+        // KVM has no call for it, but forgets all when CR4 changes.
+        let mut changed = before;
+        changed.cr4 ^= CR4_PGE;
+        for sregs in [changed, before] {
+            let set = self.fd.set_sregs(&sregs);
+            set.map_err(self.host("KVM_SET_SREGS"))?;
+        }
+        Ok(())
+    }
+
     /// Tells what the vCPU does when it is entered; an INIT or start-up interrupt that has arrived has had its effect.
     ///
     /// # Errors
@@ -127,6 +145,7 @@ fn injected(rflags: u64, now: &kvm_vcpu_events, vector: u8) -> Option<kvm_vcpu_e
 }
 
 const RFLAGS_IF: u64 = 1 << 9;
+const CR4_PGE: u64 = 1 << 7;
 
 #[cfg(test)]
 mod tests {

@@ -1,0 +1,321 @@
+//! Which platform a guest gets, and why: decided from values, before anything is built.
+
+use std::fmt;
+
+use pvh_hypercall::HYPERCALL_PORT;
+use pvh_kvm::{Capabilities, HypercallTransport};
+use pvh_loader::Image;
+
+use crate::args::PlatformArgument;
+
+/// What of an image matters here.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum GuestKind {
+    /// It makes hypercalls through the page that it asks for, or none at all.
+    UsesThePage,
+    /// A Linux without the note of a hypercall page: it executes VMCALL or VMMCALL itself.
+    CallsBare,
+}
+
+impl GuestKind {
+    /// Tells from its notes what an image does.
+    pub(crate) fn of(image: &Image) -> Self {
+        let notes = image.notes();
+        let os = notes.guest_os.as_ref().map(|name| name.as_bytes());
+        if os == Some(b"linux") && notes.hypercall_page.is_none() {
+            Self::CallsBare
+        } else {
+            Self::UsesThePage
+        }
+    }
+}
+
+/// What there is to know of a guest before it is decided what it gets.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Guest<'a> {
+    /// What its image is.
+    pub(crate) kind: GuestKind,
+    /// Its command line.
+    pub(crate) cmdline: &'a [u8],
+    /// How many vCPUs it is to have.
+    pub(crate) cpus: u32,
+}
+
+/// What was decided.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Platform {
+    /// A plain PC.
+    Plain,
+    /// What Xen gives a PVH domain; hypercalls arrive so.
+    Xen(HypercallTransport),
+}
+
+/// A decision, with the reason for it where it was ours to take.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Choice {
+    /// What the guest gets.
+    pub(crate) platform: Platform,
+    /// What the user is told; nothing if it is what was asked for.
+    pub(crate) reason: Option<Reason>,
+}
+
+/// Why it was decided so.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Reason {
+    /// The image and the host can do it.
+    Served(HypercallTransport),
+    /// They cannot.
+    Obstacle(Obstacle),
+    /// The command line wants a serial console, which Xen does not give a PVH domain.
+    SerialConsole,
+}
+
+/// Why an image cannot have the Xen platform on this host.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+pub(crate) enum Obstacle {
+    /// The host's KVM lacks what every transport needs.
+    #[error("this host's KVM lacks {capability}, without which no hypercall reaches pvh-vmm")]
+    Host {
+        /// KVM's name for it.
+        capability: &'static str,
+    },
+    /// A Xen domain has fewer vCPUs.
+    #[error("{cpus} CPUs: a Xen domain has 1 to {MAX_CPUS}")]
+    Cpus {
+        /// How many were asked for.
+        cpus: u32,
+    },
+    /// The guest calls bare, and the host cannot catch that.
+    #[error(
+        "the kernel makes hypercalls by bare VMCALL or VMMCALL (it is a Linux without a HYPERCALL_PAGE note), which this \
+         host's KVM cannot hand over: it lacks {capability}"
+    )]
+    BareCalls {
+        /// KVM's name for what it lacks.
+        capability: &'static str,
+    },
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Served(HypercallTransport::Intercept) => {
+                f.write_str("platform xen; KVM hands over hypercalls")
+            }
+            Self::Served(_) => write!(
+                f,
+                "platform xen; hypercalls leave by port {HYPERCALL_PORT:#x}, for KVM cannot hand them over"
+            ),
+            Self::Obstacle(obstacle) => write!(f, "platform none: {obstacle}"),
+            Self::SerialConsole => f.write_str(
+                "platform none: the command line names a serial console and not hvc0, the console of a Xen domain",
+            ),
+        }
+    }
+}
+
+/// Decides what a guest gets.
+///
+/// # Errors
+///
+/// [`Obstacle`]: the Xen platform was asked for and cannot be had.
+pub(crate) fn choose(
+    asked: PlatformArgument,
+    guest: &Guest<'_>,
+    host: &Capabilities,
+) -> Result<Choice, Obstacle> {
+    let choice = |platform, reason| Choice { platform, reason };
+    let served = match asked {
+        PlatformArgument::None => return Ok(choice(Platform::Plain, None)),
+        PlatformArgument::Auto | PlatformArgument::Xen => transport(guest, host),
+    };
+    let is_auto = asked == PlatformArgument::Auto;
+    if is_auto && wants_serial_console(guest.cmdline) {
+        return Ok(choice(Platform::Plain, Some(Reason::SerialConsole)));
+    }
+    match served {
+        Ok(transport) => {
+            let reason = is_auto.then_some(Reason::Served(transport));
+            Ok(choice(Platform::Xen(transport), reason))
+        }
+        Err(obstacle) if is_auto => {
+            let reason = Reason::Obstacle(obstacle);
+            Ok(choice(Platform::Plain, Some(reason)))
+        }
+        Err(obstacle) => Err(obstacle),
+    }
+}
+
+/// Names the best transport that serves a guest.
+fn transport(guest: &Guest<'_>, host: &Capabilities) -> Result<HypercallTransport, Obstacle> {
+    const PORT: HypercallTransport = HypercallTransport::Port {
+        port: HYPERCALL_PORT as u16,
+    };
+    let cpus = guest.cpus;
+    if cpus > MAX_CPUS {
+        return Err(Obstacle::Cpus { cpus });
+    }
+    let intercept = host.missing_for(HypercallTransport::Intercept);
+    if let Some(capability) = host.missing_for(PORT) {
+        return Err(Obstacle::Host { capability });
+    }
+    match (guest.kind, intercept) {
+        (_, None) => Ok(HypercallTransport::Intercept),
+        (GuestKind::CallsBare, Some(capability)) => Err(Obstacle::BareCalls { capability }),
+        (GuestKind::UsesThePage, Some(_)) => Ok(PORT),
+    }
+}
+
+/// Tells whether a kernel's command line names a serial console and no `hvc` one.
+fn wants_serial_console(cmdline: &[u8]) -> bool {
+    let words = || cmdline.split(u8::is_ascii_whitespace);
+    let names = |console: &[u8]| words().any(|word| word.starts_with(console));
+    names(b"console=ttyS") && !names(b"console=hvc")
+}
+
+/// An APIC id is twice the number of its vCPU, and a byte.
+const MAX_CPUS: u32 = 128;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A guest with one vCPU.
+    fn guest(kind: GuestKind, cmdline: &[u8]) -> Guest<'_> {
+        Guest {
+            kind,
+            cmdline,
+            cpus: 1,
+        }
+    }
+
+    const PORT: HypercallTransport = HypercallTransport::Port { port: 0xE4 };
+
+    /// A host whose KVM has these.
+    fn host(xen_features: u32, has_msr_exits: bool) -> Capabilities {
+        let mut host = Capabilities::default();
+        host.xen_features = xen_features;
+        host.has_msr_exits = has_msr_exits;
+        host.sync_registers = 7;
+        host
+    }
+
+    fn chosen(asked: PlatformArgument, kind: GuestKind, host: &Capabilities) -> Platform {
+        choose(asked, &guest(kind, b""), host).unwrap().platform
+    }
+
+    #[test]
+    fn none_is_none_on_every_host() {
+        let choice = choose(
+            PlatformArgument::None,
+            &guest(GuestKind::CallsBare, b""),
+            &host(0, false),
+        );
+        let plain = Choice {
+            platform: Platform::Plain,
+            reason: None,
+        };
+        assert_eq!(choice, Ok(plain));
+    }
+
+    #[test]
+    fn an_intercept_serves_every_guest_and_the_port_those_that_use_the_page() {
+        use GuestKind::{CallsBare, UsesThePage};
+        for asked in [PlatformArgument::Auto, PlatformArgument::Xen] {
+            let with = host(0x1FF, true);
+            let intercept = Platform::Xen(HypercallTransport::Intercept);
+            assert_eq!(chosen(asked, UsesThePage, &with), intercept);
+            assert_eq!(chosen(asked, CallsBare, &with), intercept);
+            let without = host(0, true);
+            assert_eq!(chosen(asked, UsesThePage, &without), Platform::Xen(PORT));
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_served_is_refused_if_asked_for_and_explained_if_not() {
+        let without = host(0, true);
+        let refused = choose(
+            PlatformArgument::Xen,
+            &guest(GuestKind::CallsBare, b""),
+            &without,
+        );
+        let Err(obstacle @ Obstacle::BareCalls { .. }) = refused else {
+            panic!("{refused:?}");
+        };
+        let text = obstacle.to_string();
+        assert!(
+            text.contains("KVM_CAP_XEN_HVM") && text.contains("HYPERCALL_PAGE"),
+            "{text}"
+        );
+        let auto = choose(
+            PlatformArgument::Auto,
+            &guest(GuestKind::CallsBare, b""),
+            &without,
+        )
+        .unwrap();
+        assert_eq!(auto.platform, Platform::Plain);
+        assert_eq!(auto.reason, Some(Reason::Obstacle(obstacle)));
+        assert_eq!(
+            auto.reason.unwrap().to_string(),
+            format!("platform none: {text}")
+        );
+    }
+
+    #[test]
+    fn a_host_without_msr_exits_serves_nobody() {
+        let refused = choose(
+            PlatformArgument::Xen,
+            &guest(GuestKind::UsesThePage, b""),
+            &host(0x1FF, false),
+        );
+        assert!(matches!(refused, Err(Obstacle::Host { .. })), "{refused:?}");
+    }
+
+    #[test]
+    fn a_serial_console_on_the_command_line_decides_unless_hvc_is_there_too() {
+        let with = host(0x1FF, true);
+        let auto = |cmdline: &[u8]| {
+            let choice = choose(
+                PlatformArgument::Auto,
+                &guest(GuestKind::CallsBare, cmdline),
+                &with,
+            );
+            choice.unwrap()
+        };
+        let serial = auto(b"quiet console=ttyS0,115200");
+        assert_eq!(serial.platform, Platform::Plain);
+        assert_eq!(serial.reason, Some(Reason::SerialConsole));
+        for cmdline in [
+            "",
+            "console=hvc0",
+            "console=ttyS0 console=hvc0",
+            "xconsole=ttyS0",
+        ] {
+            let choice = auto(cmdline.as_bytes());
+            assert_ne!(choice.platform, Platform::Plain, "{cmdline}");
+        }
+        let asked = choose(
+            PlatformArgument::Xen,
+            &guest(GuestKind::CallsBare, b"console=ttyS0"),
+            &with,
+        );
+        assert_ne!(asked.unwrap().platform, Platform::Plain);
+    }
+
+    #[test]
+    fn a_xen_domain_has_at_most_128_vcpus() {
+        let with = host(0x1FF, true);
+        let many = |asked, cpus| {
+            let guest = Guest {
+                cpus,
+                ..guest(GuestKind::UsesThePage, b"")
+            };
+            choose(asked, &guest, &with)
+        };
+        assert!(many(PlatformArgument::Xen, 128).is_ok());
+        let refused = many(PlatformArgument::Xen, 129).unwrap_err();
+        assert_eq!(refused, Obstacle::Cpus { cpus: 129 });
+        let auto = many(PlatformArgument::Auto, 129).unwrap();
+        assert_eq!(auto.platform, Platform::Plain);
+    }
+}

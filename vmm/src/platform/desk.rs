@@ -1,0 +1,228 @@
+//! What other threads leave for the thread of one vCPU.
+
+use std::{
+    sync::{
+        Condvar, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use pvh_kvm::Kicker;
+
+/// Notes for a vCPU's thread, and where it is. A note is left first, then the thread is kicked out of the guest, so
+/// none is overlooked.
+#[derive(Debug)]
+pub(crate) struct Desk {
+    kicker: Kicker,
+    notes: Mutex<Notes>,
+    changed: Condvar,
+    /// The thread is in the guest, or about to be, or has not yet told what it found when it came out.
+    is_inside: AtomicBool,
+    /// Somebody waits for it to come out.
+    is_awaited: AtomicBool,
+}
+
+/// What a vCPU's thread is to do.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(crate) struct Notes {
+    /// Ask the domain for orders.
+    pub(crate) orders: bool,
+    /// Sleep no longer.
+    pub(crate) wake: bool,
+    /// Send the vCPU an NMI.
+    pub(crate) nmi: bool,
+    /// Flush its TLB.
+    pub(crate) flush: bool,
+    /// Inject this vector.
+    pub(crate) inject: Option<u8>,
+    /// The level of the vector that all vCPUs share, until the guest has cleared its flag.
+    level: Option<Retry>,
+    /// The edge of the vCPU's own vector that its local APIC has not taken yet.
+    edge: Option<Retry>,
+}
+
+/// An upcall that is to be looked at again.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+struct Retry {
+    vector: u8,
+    at: Instant,
+    /// How long it waited last.
+    delay: Duration,
+}
+
+/// An upcall whose time has come.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Due {
+    /// The vector that all vCPUs share: to be injected anew if the flag is still set.
+    Level(u8),
+    /// The vCPU's own vector: to be sent anew if the flag is still set.
+    Edge(u8),
+}
+
+/// Which edge is forgotten.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Edge {
+    /// Whichever there is.
+    Any,
+    /// One that is due, and not one that came meanwhile.
+    Due,
+}
+
+impl Desk {
+    pub(crate) fn new(kicker: Kicker) -> Self {
+        Self {
+            kicker,
+            notes: Mutex::new(Notes::default()),
+            changed: Condvar::new(),
+            is_inside: AtomicBool::new(false),
+            is_awaited: AtomicBool::new(false),
+        }
+    }
+
+    /// Leaves a note and has it looked at.
+    pub(crate) fn leave_note(&self, change: impl FnOnce(&mut Notes)) {
+        change(&mut self.lock());
+        self.changed.notify_all();
+        self.kick();
+    }
+
+    /// Makes the vCPU leave the guest, now or as soon as it enters it.
+    pub(crate) fn kick(&self) {
+        // A signal that the host refuses leaves the request to stop at the next exit.
+        let _ = self.kicker.kick();
+    }
+
+    /// Takes what is to be done now; what is to be retried stays.
+    pub(crate) fn take(&self) -> Notes {
+        let mut notes = self.lock();
+        let taken = *notes;
+        *notes = Notes {
+            level: taken.level,
+            edge: taken.edge,
+            ..Notes::default()
+        };
+        taken
+    }
+
+    /// Takes the note to ask for orders, and nothing else.
+    pub(crate) fn take_orders(&self) -> bool {
+        std::mem::take(&mut self.lock().orders)
+    }
+
+    /// Forgets that the vCPU was to sleep no longer: it begins a new sleep.
+    pub(crate) fn forget_wake(&self) {
+        self.lock().wake = false;
+    }
+
+    /// Waits for a note, at most so long.
+    pub(crate) fn wait(&self, limit: Duration) {
+        let notes = self.lock();
+        let idle = |notes: &mut Notes| !notes.orders;
+        let waited = self.changed.wait_timeout_while(notes, limit, idle);
+        drop(waited);
+    }
+
+    /// The thread is about to enter the guest.
+    pub(crate) fn enter(&self) {
+        self.is_inside.store(true, Ordering::SeqCst);
+    }
+
+    /// The thread has come out and told what it found.
+    pub(crate) fn come_out(&self) {
+        self.is_inside.store(false, Ordering::SeqCst);
+        if self.is_awaited.swap(false, Ordering::SeqCst) {
+            // Under the lock, so that nobody goes to sleep between looking and waiting.
+            drop(self.lock());
+            self.changed.notify_all();
+        }
+    }
+
+    /// Makes a thread that is in the guest come out once; gives up on one that does not.
+    pub(crate) fn have_it_come_out(&self) {
+        let notes = self.lock();
+        self.is_awaited.store(true, Ordering::SeqCst);
+        if !self.is_inside.load(Ordering::SeqCst) {
+            return;
+        }
+        self.kick();
+        let is_inside = |_: &mut Notes| {
+            self.is_inside.load(Ordering::SeqCst) && self.is_awaited.load(Ordering::SeqCst)
+        };
+        let waited = self
+            .changed
+            .wait_timeout_while(notes, COMING_OUT_TAKES, is_inside);
+        drop(waited);
+    }
+
+    /// Notes when the shared vector is to be looked at again: soon, if it could not be injected.
+    pub(crate) fn watch_level(&self, vector: u8, was_injected: bool) -> Instant {
+        let mut notes = self.lock();
+        let delay = match (was_injected, notes.level) {
+            (true, _) => LONGEST_LEVEL,
+            (false, Some(before)) => before.delay.saturating_mul(2).min(LONGEST_LEVEL),
+            (false, None) => SHORTEST,
+        };
+        let retry = Retry::after(vector, delay);
+        notes.level = Some(retry);
+        retry.at
+    }
+
+    /// Notes that the vCPU's own vector was not taken; says when it is to be tried again.
+    pub(crate) fn watch_edge(&self, vector: u8) -> Instant {
+        let mut notes = self.lock();
+        let delay = notes.edge.map_or(SHORTEST_EDGE, |before| {
+            before.delay.saturating_mul(2).min(LONGEST_EDGE)
+        });
+        let retry = Retry::after(vector, delay);
+        notes.edge = Some(retry);
+        retry.at
+    }
+
+    /// Takes the upcalls whose time has come, and tells when the next one's will have.
+    pub(crate) fn due(&self, now: Instant) -> (Vec<Due>, Option<Instant>) {
+        let mut notes = self.lock();
+        let mut due = Vec::new();
+        if let Some(retry) = notes.level.take_if(|retry| retry.at <= now) {
+            due.push(Due::Level(retry.vector));
+        }
+        if let Some(retry) = notes.edge.filter(|retry| retry.at <= now) {
+            due.push(Due::Edge(retry.vector));
+        }
+        let rest = [notes.level, notes.edge.filter(|retry| retry.at > now)];
+        let next = rest.into_iter().flatten().map(|retry| retry.at).min();
+        (due, next)
+    }
+
+    /// Forgets an edge: it was taken, or there is nothing to tell any more.
+    pub(crate) fn forget_edge(&self, which: Edge) {
+        let now = Instant::now();
+        let is_meant = |retry: &mut Retry| which == Edge::Any || retry.at <= now;
+        self.lock().edge.take_if(is_meant);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Notes> {
+        self.notes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Retry {
+    fn after(vector: u8, delay: Duration) -> Self {
+        let now = Instant::now();
+        Self {
+            vector,
+            at: now.checked_add(delay).unwrap_or(now),
+            delay,
+        }
+    }
+}
+
+/// A guest that holds interrupts off does so for some microseconds as a rule.
+const SHORTEST: Duration = Duration::from_micros(100);
+/// A flag that the guest leaves set makes it be interrupted again so often.
+const LONGEST_LEVEL: Duration = Duration::from_millis(1);
+const SHORTEST_EDGE: Duration = Duration::from_millis(1);
+/// A vCPU that is not started yet can be waited for longer.
+const LONGEST_EDGE: Duration = Duration::from_millis(16);
+/// A thread comes out of the guest within microseconds, on a busy host within milliseconds.
+const COMING_OUT_TAKES: Duration = Duration::from_millis(200);

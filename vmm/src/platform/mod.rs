@@ -1,0 +1,254 @@
+//! The Xen platform: one domain, the machine around it, and the threads that meet in it.
+//!
+//! The domain is behind one lock, held for one call of it at a time. What a call wants done is carried out after the lock is
+//! given back, by the thread that made the call; what another vCPU's thread has to do is left on its [`Desk`].
+
+mod choice;
+mod clock;
+mod cpu;
+mod desk;
+mod effects;
+mod log;
+mod timer;
+mod vcpu;
+
+use std::{
+    num::NonZeroU64,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Instant,
+};
+
+use pvh_abi::DomId;
+use pvh_domain::{
+    domain::{Config, Domain, DomainError, Effect, Now},
+    memory,
+    time::TscScale,
+    xenstore::Shutdown,
+};
+use pvh_hypercall::{CpuidConfig, Stub, TscInfo};
+use pvh_kvm::{CpuidLeaf, GuestRam, HypercallTransport, HypervisorLeaves, Vcpu, VcpuError, Vm};
+use pvh_memory::PagingPolicy;
+
+use crate::machine::Board;
+use clock::Clock;
+use cpu::GuestCpu;
+use desk::Desk;
+use effects::Backpressure;
+use timer::Timer;
+
+pub(crate) use choice::{Choice, Guest, GuestKind, Obstacle, Platform, choose};
+pub(crate) use log::GuestLog;
+pub(crate) use vcpu::{Handled, XenVcpu};
+
+/// A domain and all that serves it.
+#[derive(Debug)]
+pub(crate) struct XenPlatform {
+    domain: Mutex<Domain>,
+    ram: Arc<GuestRam>,
+    vm: Vm,
+    board: Arc<Board>,
+    clock: Clock,
+    paging: PagingPolicy,
+    stub: Stub,
+    desks: Vec<Desk>,
+    timer: Timer,
+    log: GuestLog,
+}
+
+/// Why there can be no domain.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum PlatformError {
+    /// KVM does not tell how fast time passes.
+    #[error(
+        "this host's KVM does not tell the rate of a guest's time-stamp counter (KVM_GET_TSC_KHZ)"
+    )]
+    NoTscRate,
+    /// A vCPU cannot be set up for it.
+    #[error(transparent)]
+    Vcpu(#[from] VcpuError),
+    /// The domain cannot be made.
+    #[error("the Xen platform cannot be set up")]
+    Domain(#[from] DomainError),
+}
+
+/// What a domain is made around.
+#[derive(Debug)]
+pub(crate) struct Parts {
+    /// The machine.
+    pub(crate) vm: Vm,
+    /// Its devices, and how it ends.
+    pub(crate) board: Arc<Board>,
+    /// How hypercalls arrive.
+    pub(crate) transport: HypercallTransport,
+    /// Where the guest's log goes.
+    pub(crate) log: GuestLog,
+    /// What the guest is told about its memory.
+    pub(crate) memory: memory::Config,
+}
+
+impl XenPlatform {
+    /// Makes a domain of a machine whose memory is loaded and whose vCPUs, all of them, have not run.
+    ///
+    /// # Errors
+    ///
+    /// [`PlatformError`]: the host refuses, or memory is too small for the special pages.
+    pub(crate) fn new(parts: Parts, vcpus: &mut [Vcpu]) -> Result<Self, PlatformError> {
+        let (Some(boot), Ok(count)) = (vcpus.first(), u32::try_from(vcpus.len())) else {
+            return Err(DomainError::Vcpus { vcpus: 0 }.into());
+        };
+        let leaves = boot.cpuid();
+        let cpu = GuestCpu(&leaves);
+        let tsc_khz = boot.tsc_khz().ok_or(PlatformError::NoTscRate)?;
+        let tsc_hz = u64::from(tsc_khz).saturating_mul(1000);
+        let tsc_hz = NonZeroU64::new(tsc_hz).ok_or(PlatformError::NoTscRate)?;
+        let tsc = tsc_info(cpu, tsc_khz, tsc_hz);
+        let clock = Clock::start(boot.clock()?, tsc_hz);
+        for (index, vcpu) in (0..).zip(vcpus.iter_mut()) {
+            let leaves = CpuidConfig::new(DOMAIN.0.into(), index, tsc);
+            vcpu.set_hypervisor_leaves(hypervisor_leaves(&leaves))?;
+        }
+        let ram = Arc::clone(parts.vm.ram());
+        let config = Config {
+            domid: DOMAIN,
+            uuid: uuid(),
+            name: NAME.to_owned(),
+            vcpus: count,
+            cpu: cpu.policy(),
+            tsc_hz,
+            is_tsc_stable: cpu.has_invariant_tsc(),
+            memory_kib: ram.size_bytes() / 1024,
+            memory: parts.memory,
+            may_log: true,
+        };
+        let domain = Domain::new(config, &*ram, clock.now())?;
+        let desks = vcpus.iter().map(|vcpu| Desk::new(vcpu.kicker())).collect();
+        Ok(Self {
+            domain: Mutex::new(domain),
+            ram,
+            vm: parts.vm,
+            board: parts.board,
+            clock,
+            paging: cpu.paging(),
+            stub: cpu.stub(parts.transport),
+            desks,
+            timer: Timer::default(),
+            log: parts.log,
+        })
+    }
+
+    /// Gives bytes to the guest's console; returns how many it took. The rest is wanted when the board says so.
+    pub(crate) fn console_input(&self, bytes: &[u8]) -> usize {
+        self.with_domain(Backpressure::Ignore, |domain, memory, now, effects| {
+            domain.console_input(memory, now, bytes, effects)
+        })
+    }
+
+    /// Asks the guest to power off; `false` if it would not hear of it.
+    pub(crate) fn ask_to_power_off(&self) -> bool {
+        self.with_domain(Backpressure::Ignore, |domain, memory, now, effects| {
+            let can_hear = domain.can_be_asked();
+            if can_hear {
+                domain.request_shutdown(memory, now, Shutdown::PowerOff, effects);
+            }
+            can_hear
+        })
+    }
+
+    /// Ends the threads that serve the domain; those of its vCPUs look at the board.
+    pub(crate) fn stop(&self) {
+        self.timer.stop();
+    }
+
+    /// Calls the domain, sees to its next deadline, and carries out what it wants done.
+    fn with_domain<T>(
+        &self,
+        backpressure: Backpressure,
+        call: impl FnOnce(&mut Domain, &GuestRam, Now, &mut Vec<Effect>) -> T,
+    ) -> T {
+        let mut effects = Vec::new();
+        let answer = self.call_domain(&mut effects, call);
+        self.carry_out(&mut effects, backpressure);
+        answer
+    }
+
+    /// The same without carrying out.
+    fn call_domain<T>(
+        &self,
+        effects: &mut Vec<Effect>,
+        call: impl FnOnce(&mut Domain, &GuestRam, Now, &mut Vec<Effect>) -> T,
+    ) -> T {
+        let mut domain = self.domain();
+        // The time is taken under the lock, so that calls see it in their order.
+        let answer = call(&mut domain, &self.ram, self.clock.now(), effects);
+        // So is the deadline set, lest an older one follow a newer one.
+        let deadline = domain.next_deadline_ns();
+        let at = deadline.and_then(|at| Instant::now().checked_add(self.clock.until(at)));
+        self.timer.set_deadline(at);
+        answer
+    }
+
+    fn domain(&self) -> MutexGuard<'_, Domain> {
+        self.domain.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn desk(&self, vcpu: u32) -> Option<&Desk> {
+        let index = usize::try_from(vcpu).ok()?;
+        self.desks.get(index)
+    }
+}
+
+/// What leaf +3 says of the guest's time-stamp counter.
+fn tsc_info(cpu: GuestCpu<'_>, khz: u32, hz: NonZeroU64) -> TscInfo {
+    let scale = TscScale::of(hz);
+    let flag = |is_set, bit: u32| if is_set { bit } else { 0 };
+    TscInfo {
+        flags: flag(cpu.has_invariant_tsc(), TSC_RELIABLE) | flag(cpu.has_rdtscp(), HAS_RDTSCP),
+        mode: 0,
+        guest_khz: khz,
+        incarnation: 1,
+        offset: 0,
+        to_ns_mul: scale.multiplier,
+        to_ns_shift: scale.shift,
+        host_khz: khz,
+    }
+}
+
+fn hypervisor_leaves(config: &CpuidConfig) -> HypervisorLeaves {
+    let leaves = config.leaves().map(|(function, index, answer)| CpuidLeaf {
+        function,
+        // The others answer whatever ecx holds.
+        index: (function >= config.base.saturating_add(FIRST_WITH_SUBLEAVES)).then_some(index),
+        eax: answer.eax,
+        ebx: answer.ebx,
+        ecx: answer.ecx,
+        edx: answer.edx,
+    });
+    HypervisorLeaves::Given(leaves.collect())
+}
+
+/// A UUID of the kernel's making; all zero where it makes none.
+fn uuid() -> [u8; 16] {
+    let text = std::fs::read_to_string("/proc/sys/kernel/random/uuid").unwrap_or_default();
+    let digits: Vec<u8> = text.bytes().filter_map(hex_digit).collect();
+    let mut uuid = [0; 16];
+    for (byte, pair) in uuid.iter_mut().zip(digits.as_chunks::<2>().0) {
+        let [high, low] = *pair;
+        *byte = (high << 4) | low;
+    }
+    uuid
+}
+
+fn hex_digit(digit: u8) -> Option<u8> {
+    let value = char::from(digit).to_digit(16)?;
+    u8::try_from(value).ok()
+}
+
+/// The first domain that is not the host.
+const DOMAIN: DomId = DomId(1);
+const NAME: &str = "pvh-vmm";
+/// The leaves from this one on look at ecx.
+const FIRST_WITH_SUBLEAVES: u32 = 3;
+/// Leaf +3: the host's counters can be relied on.
+const TSC_RELIABLE: u32 = 1 << 1;
+/// Leaf +3: there is RDTSCP.
+const HAS_RDTSCP: u32 = 1 << 2;

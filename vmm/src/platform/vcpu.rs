@@ -1,0 +1,419 @@
+//! A vCPU of the domain, as its thread drives it.
+
+use std::{sync::Arc, time::Duration};
+
+use pvh_abi::{Errno, cpuid::XEN_HYPERCALL_MSR, hypercall::HypercallNumber, vcpu::VcpuOp};
+use pvh_domain::domain::{Effect, Origin};
+use pvh_hypercall::{Call, Caller, MSR_READ, Outcome, write_msr};
+use pvh_kvm::{Activity, Vcpu, VcpuError, VmEntry, VmExit};
+use pvh_memory::{LinearMemory, PagingState};
+use pvh_vcpu::Orders;
+
+use super::{
+    XenPlatform,
+    desk::{Desk, Notes},
+    effects::Backpressure,
+};
+
+/// One vCPU's side of the platform.
+#[derive(Debug)]
+pub(crate) struct XenVcpu {
+    platform: Arc<XenPlatform>,
+    index: u32,
+    life: Life,
+    rest: Rest,
+    effects: Vec<Effect>,
+}
+
+/// Whether a vCPU has been started, as far as its thread knows.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Life {
+    /// It waits in KVM for its start-up interrupt.
+    Unstarted,
+    /// It has registers to run with.
+    Started,
+}
+
+/// Whether a vCPU sleeps by a call of its own.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Rest {
+    /// It does not.
+    Awake,
+    /// It will, once its call is over.
+    FallingAsleep,
+    /// It does.
+    Asleep,
+}
+
+/// What became of an exit.
+#[derive(Debug)]
+pub(crate) enum Handled {
+    /// The vCPU is to be entered with this.
+    Entry(VmEntry<'static>),
+    /// The domain is over.
+    Over,
+    /// It is none of the platform's.
+    Not(VmExit),
+}
+
+impl XenVcpu {
+    /// vCPU `index`, before it first runs.
+    pub(crate) fn new(platform: Arc<XenPlatform>, index: u32) -> Self {
+        let is_boot = index == 0;
+        let mut vcpu = Self {
+            platform,
+            index,
+            life: if is_boot {
+                Life::Started
+            } else {
+                Life::Unstarted
+            },
+            rest: Rest::Awake,
+            effects: Vec::new(),
+        };
+        if is_boot {
+            vcpu.entered();
+        }
+        vcpu
+    }
+
+    /// Runs guest code until something comes up; does what was left on the desk.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Vcpu::run`], and when KVM refuses to say or set what the vCPU does.
+    pub(crate) fn run(&mut self, vcpu: &mut Vcpu, entry: VmEntry<'_>) -> Result<VmExit, VcpuError> {
+        let platform = Arc::clone(&self.platform);
+        let Some(desk) = platform.desk(self.index) else {
+            return vcpu.run(entry);
+        };
+        desk.enter();
+        let ran = vcpu.run(entry);
+        let ran = ran.and_then(|exit| {
+            match exit {
+                VmExit::Interrupted => self.attend(vcpu, desk)?,
+                _ => self.has_run(),
+            }
+            Ok(exit)
+        });
+        desk.come_out();
+        ran
+    }
+
+    /// Handles an exit that is the platform's.
+    pub(crate) fn handle(&mut self, vcpu: &mut Vcpu, exit: VmExit) -> Handled {
+        let entry = match exit {
+            VmExit::Hypercall { number, args, .. } => {
+                VmEntry::Hypercall(self.hypercall(vcpu, number, args))
+            }
+            VmExit::MsrWrite {
+                index: XEN_HYPERCALL_MSR,
+                value,
+            } => self.write_hypercall_page(vcpu, value),
+            VmExit::MsrRead {
+                index: XEN_HYPERCALL_MSR,
+            } => VmEntry::Msr(MSR_READ),
+            VmExit::PortOut {
+                port: DEBUG_PORT,
+                size_bytes: 1,
+                data,
+            } => {
+                self.write_log(&data);
+                VmEntry::Resume
+            }
+            other => return Handled::Not(other),
+        };
+        if self.platform.domain().is_over() {
+            return Handled::Over;
+        }
+        Handled::Entry(entry)
+    }
+
+    /// The vCPU has executed something, whatever was thought of it.
+    fn has_run(&mut self) {
+        if self.life == Life::Unstarted {
+            self.found_running();
+        }
+        if self.rest == Rest::Asleep {
+            self.wake_up();
+        }
+    }
+
+    /// Looks at what the vCPU does and at what its desk holds, between two runs.
+    fn attend(&mut self, vcpu: &mut Vcpu, desk: &Desk) -> Result<(), VcpuError> {
+        let notes = desk.take();
+        self.observe(vcpu.activity()?);
+        if notes.orders {
+            self.obey(vcpu, desk)?;
+        }
+        self.change_rest(vcpu, notes)?;
+        if notes.nmi {
+            vcpu.nmi()?;
+        }
+        if notes.flush {
+            vcpu.flush_tlb()?;
+        }
+        if let Some(vector) = notes.inject {
+            let was_injected = vcpu.inject(vector)?;
+            if was_injected && self.rest == Rest::Asleep {
+                self.wake_up();
+            }
+            let retry_at = desk.watch_level(vector, was_injected);
+            self.platform.timer.retry_at(retry_at);
+        }
+        Ok(())
+    }
+
+    /// Takes in what INIT, start-up interrupts and other interrupts have done to the vCPU inside KVM.
+    fn observe(&mut self, activity: Activity) {
+        match (self.life, activity) {
+            (Life::Unstarted, Activity::WaitingForSipi) => {}
+            (Life::Unstarted, _) => self.found_running(),
+            (Life::Started, Activity::WaitingForSipi) => self.found_reset(),
+            (Life::Started, Activity::Running) if self.rest == Rest::Asleep => self.wake_up(),
+            (Life::Started, _) => {}
+        }
+    }
+
+    /// Falls asleep, or wakes up.
+    fn change_rest(&mut self, vcpu: &mut Vcpu, notes: Notes) -> Result<(), VcpuError> {
+        match (self.rest, notes.wake) {
+            (Rest::FallingAsleep, true) => self.wake_up(),
+            (Rest::FallingAsleep, false) => {
+                vcpu.set_activity(Activity::Halted)?;
+                self.rest = Rest::Asleep;
+            }
+            (Rest::Asleep, true) => {
+                vcpu.set_activity(Activity::Running)?;
+                self.wake_up();
+            }
+            (Rest::Awake, _) | (Rest::Asleep, false) => {}
+        }
+        Ok(())
+    }
+
+    /// Does what the domain has for the vCPU to do; returns when it may be entered.
+    fn obey(&mut self, vcpu: &mut Vcpu, desk: &Desk) -> Result<(), VcpuError> {
+        let mut parked = None;
+        loop {
+            let orders = self.platform.domain().orders(self.index);
+            match orders {
+                Orders::Run(Some(state)) => {
+                    vcpu.set_entry(&state)?;
+                    self.life = Life::Started;
+                    self.wake_up();
+                    return Ok(());
+                }
+                Orders::Run(None) => {
+                    if let Some(activity) = parked {
+                        vcpu.set_activity(activity)?;
+                    }
+                    if self.rest == Rest::Awake {
+                        self.entered();
+                    }
+                    return Ok(());
+                }
+                // It waits in KVM, which knows when it is started.
+                Orders::Park if self.life == Life::Unstarted => return Ok(()),
+                Orders::Park => {
+                    if parked.is_none() {
+                        parked = Some(vcpu.activity()?);
+                        vcpu.set_activity(Activity::Halted)?;
+                    }
+                    if self.park(vcpu, desk)? {
+                        return Ok(());
+                    }
+                }
+                Orders::End => return Ok(()),
+            }
+        }
+    }
+
+    /// Stays out of the guest until there are new orders, and tells whether it is to go back for another reason: INIT
+    /// came, which only KVM notices, or the machine stops.
+    fn park(&mut self, vcpu: &mut Vcpu, desk: &Desk) -> Result<bool, VcpuError> {
+        desk.come_out();
+        loop {
+            desk.wait(INIT_IS_LOOKED_FOR_EVERY);
+            if self.platform.board.is_stopping() {
+                return Ok(true);
+            }
+            let activity = vcpu.activity()?;
+            if activity != Activity::Halted {
+                self.found_reset();
+                self.observe(activity);
+                return Ok(true);
+            }
+            if desk.take_orders() {
+                return Ok(false);
+            }
+        }
+    }
+
+    /// Serves a hypercall to its end and returns what rax becomes.
+    fn hypercall(&mut self, vcpu: &mut Vcpu, number: u64, args: [u64; 6]) -> u64 {
+        let platform = Arc::clone(&self.platform);
+        let Some(registers) = vcpu.caller() else {
+            return Errno::ENOSYS.as_result().cast_unsigned();
+        };
+        let caller = Caller {
+            cr0: registers.cr0,
+            efer: registers.efer,
+            rflags: registers.rflags,
+            cs_long: registers.cs_long,
+            cs_big: registers.cs_big,
+            cpl: registers.cpl,
+        };
+        let mode = caller.mode();
+        let width = mode.width();
+        if !mode.may_call(caller.cpl) {
+            return width.result(Errno::EPERM.as_result());
+        }
+        let [a, b, c, d, e, _] = args;
+        let mut call = Call::new(width, number, [a, b, c, d, e]);
+        self.await_lifecycle(&call);
+        let paging = PagingState {
+            cr0: registers.cr0,
+            cr3: registers.cr3,
+            cr4: registers.cr4,
+            efer: registers.efer,
+            rflags: registers.rflags,
+            pkru: 0,
+        };
+        let io = LinearMemory::new(&*platform.ram, &paging, &platform.paging);
+        let takes_interrupts = registers.rflags & RFLAGS_IF != 0;
+        loop {
+            let answer = platform.call_domain(&mut self.effects, |domain, memory, now, effects| {
+                let origin = Origin {
+                    vcpu: self.index,
+                    io: &io,
+                    takes_interrupts,
+                    now,
+                };
+                let answer = domain.hypercall(memory, &origin, call, effects);
+                if answer.sleep.is_some()
+                    && let Some(desk) = platform.desk(self.index)
+                {
+                    desk.forget_wake();
+                }
+                answer
+            });
+            platform.carry_out(&mut self.effects, Backpressure::Wait);
+            match answer.outcome {
+                Outcome::Return(result) => {
+                    if answer.sleep.is_some() {
+                        self.fall_asleep();
+                    }
+                    return width.result(result);
+                }
+                Outcome::Again(rest) if !platform.board.is_stopping() => call = rest,
+                Outcome::Again(_) => return 0,
+            }
+        }
+    }
+
+    /// The call is to be finished first: then the desk is looked at.
+    fn fall_asleep(&mut self) {
+        self.rest = Rest::FallingAsleep;
+        if let Some(desk) = self.platform.desk(self.index) {
+            desk.kick();
+        }
+    }
+
+    /// Before a call that concerns the life of other vCPUs, has those come out of the guest that are in it: KVM starts and
+    /// resets vCPUs by INIT and SIPI without a word.
+    fn await_lifecycle(&self, call: &Call) {
+        if call.number != HypercallNumber::VCPU_OP {
+            return;
+        }
+        let [op, target, ..] = call.args;
+        let target = u32::try_from(target).ok();
+        let desks = (0..).zip(&self.platform.desks);
+        let others = desks.filter(|(index, _)| *index != self.index);
+        match u32::try_from(op).map(VcpuOp) {
+            Ok(VcpuOp::INITIALISE | VcpuOp::UP | VcpuOp::IS_UP) => {
+                let target = target.filter(|target| *target != self.index);
+                if let Some(desk) = target.and_then(|target| self.platform.desk(target)) {
+                    desk.have_it_come_out();
+                }
+            }
+            // The last one that goes down switches the domain off.
+            Ok(VcpuOp::DOWN) => others.for_each(|(_, desk)| desk.have_it_come_out()),
+            _ => {}
+        }
+    }
+
+    fn write_hypercall_page(&mut self, vcpu: &mut Vcpu, value: u64) -> VmEntry<'static> {
+        let platform = &self.platform;
+        if write_msr(value, platform.stub, &*platform.ram).is_err() {
+            return VmEntry::GeneralProtection;
+        }
+        let is_long = vcpu.caller().is_some_and(|caller| caller.is_long_mode());
+        let width = if is_long {
+            pvh_hypercall::Width::Native
+        } else {
+            pvh_hypercall::Width::Compat
+        };
+        platform.with_domain(Backpressure::Ignore, |domain, memory, now, _| {
+            domain.hypercall_page_written(memory, width, now);
+        });
+        VmEntry::Resume
+    }
+
+    fn write_log(&mut self, data: &[u8]) {
+        self.platform
+            .with_domain(Backpressure::Ignore, |domain, _, _, effects| {
+                for &byte in data {
+                    domain.debug_port(byte, effects);
+                }
+            });
+    }
+
+    /// The vCPU sleeps no longer.
+    fn wake_up(&mut self) {
+        self.rest = Rest::Awake;
+        self.entered();
+    }
+
+    /// Tells the domain that the vCPU runs from now on.
+    fn entered(&mut self) {
+        let index = self.index;
+        let platform = &self.platform;
+        platform.with_domain(Backpressure::Ignore, |domain, memory, now, effects| {
+            domain.entered(memory, index, now, effects);
+        });
+    }
+
+    /// KVM has started the vCPU: its local APIC, new as it is, has lost what was sent to it.
+    fn found_running(&mut self) {
+        self.life = Life::Started;
+        self.rest = Rest::Awake;
+        let index = self.index;
+        let platform = &self.platform;
+        let vector = platform.with_domain(Backpressure::Ignore, |domain, memory, now, effects| {
+            domain.found_running(memory, index, now);
+            domain.entered(memory, index, now, effects);
+            domain.vcpu_vector(index)
+        });
+        if let (Some(vector), Some(desk)) = (vector, platform.desk(index)) {
+            platform.timer.retry_at(desk.watch_edge(vector));
+        }
+    }
+
+    /// INIT has come.
+    fn found_reset(&mut self) {
+        self.life = Life::Unstarted;
+        self.rest = Rest::Awake;
+        let index = self.index;
+        let platform = &self.platform;
+        platform.with_domain(Backpressure::Ignore, |domain, memory, now, effects| {
+            domain.init(memory, index, now, effects);
+        });
+    }
+}
+
+/// Where a guest writes to its hypervisor's log, byte by byte.
+const DEBUG_PORT: u16 = 0xE9;
+const RFLAGS_IF: u64 = 1 << 9;
+/// A vCPU that is down is not in KVM, which alone hears INIT.
+const INIT_IS_LOOKED_FOR_EVERY: Duration = Duration::from_millis(10);
