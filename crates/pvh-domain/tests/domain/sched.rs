@@ -247,7 +247,10 @@ fn there_are_two_watchdogs_and_their_ids_are_1_and_2() {
     assert_eq!(watchdog(&mut machine, 1, 9), -22, "not in use");
     assert_eq!(watchdog(&mut machine, 0, 30), 1);
     assert_eq!(watchdog(&mut machine, 0, 20), 2);
+    assert_eq!(watchdog(&mut machine, 0, 10), 0xffff_ffe4, "as 4.17 has it");
+    machine.is_64_bit = false;
     assert_eq!(watchdog(&mut machine, 0, 10), -28);
+    machine.is_64_bit = true;
     assert_eq!(watchdog(&mut machine, 3, 10), -22);
     let due_ns = Some(START_NS + 20_000_000_000);
     assert_eq!(machine.domain.next_deadline_ns(), due_ns);

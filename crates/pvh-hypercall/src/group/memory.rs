@@ -9,7 +9,7 @@ use pvh_abi::{
 };
 use zerocopy::little_endian::{I32, U32};
 
-use super::{CHUNK, as_result};
+use super::{CHUNK, as_result, toolstack};
 use crate::{Call, Guest, GuestArray, Outcome, guest::Word};
 
 /// The most entries that `set_memory_map` may bring.
@@ -175,8 +175,6 @@ pub(crate) fn memory_op(
         | MemoryOp::MAXIMUM_RESERVATION
         | MemoryOp::MAXIMUM_GPFN
         | MemoryOp::REMOVE_FROM_PHYSMAP
-        | MemoryOp::CLAIM_PAGES
-        | MemoryOp::GET_VNUMAINFO
             if start != 0 =>
         {
             return Err(Errno::EINVAL);
@@ -195,9 +193,7 @@ pub(crate) fn memory_op(
             memory.remove_from_physmap(remove.domain, remove.gpfn)?;
             0
         }
-        MemoryOp::CLAIM_PAGES => return Err(Errno::EPERM),
-        MemoryOp::GET_VNUMAINFO => return Err(Errno::EOPNOTSUPP),
-        _ => return Err(Errno::ENOSYS),
+        _ => return Err(toolstack::refusal(op, start, guest, arg)),
     };
     Ok(Outcome::Return(result))
 }

@@ -10,6 +10,7 @@ mod hvm;
 mod memory;
 mod other;
 mod sched;
+mod toolstack;
 mod vcpus;
 mod version;
 

@@ -97,8 +97,11 @@ pub(crate) fn sched_op(
         }
         SchedOp::WATCHDOG => {
             let watchdog: SchedWatchdog = guest.read(arg)?;
-            let id = sched.watchdog(watchdog.id.get(), watchdog.timeout.get())?;
-            return Ok(i64::from(id));
+            return match sched.watchdog(watchdog.id.get(), watchdog.timeout.get()) {
+                // Xen has it in an unsigned number: a 64-bit caller reads it without its sign.
+                Err(Errno::ENOSPC) => Ok(NO_WATCHDOG_LEFT),
+                answer => answer.map(i64::from),
+            };
         }
         // Only the hardware domain may; its argument is not looked at.
         SchedOp::PIN_OVERRIDE => return Err(Errno::EPERM),
@@ -152,3 +155,6 @@ impl From<SchedPollCompat> for Poll {
         }
     }
 }
+
+/// -ENOSPC in 32 bits.
+const NO_WATCHDOG_LEFT: i64 = 0xffff_ffe4;

@@ -220,8 +220,6 @@ fn the_questions_of_memory_op() {
         (4, 0x9000),
         (14, 0xf_ffff),
         (15, -2),
-        (24, -1),
-        (26, -95),
     ];
     for (op, answer) in answers {
         assert_eq!(
@@ -242,9 +240,56 @@ fn the_questions_of_memory_op() {
         call(&mut domain, &guest, Native, MEMORY_OP, &[3, 0x100]),
         -3
     );
-    for filtered in [5, 8, 10, 11, 12, 25, 29, 63] {
+    for filtered in [8, 10, 11, 12, 18, 19, 20, 22, 27, 29, 63] {
         let result = call(&mut domain, &guest, Native, MEMORY_OP, &[filtered, 0x100]);
         assert_eq!(result, -38, "{filtered}");
+    }
+}
+
+#[test]
+fn what_of_memory_op_is_the_toolstacks_is_refused_in_xens_order() {
+    let nowhere = 0xffff_0000;
+    // Structure, answers to a 64-bit and to a 32-bit caller.
+    for (op, words, native, compat) in [
+        (5, &[0, 0][..], -95, -95),
+        (25, &[], -95, -95),
+        (28, &[], -13, -13),
+        (24, &[0, 0, 0, 0, 0, 0, 5, 0], -1, -38),
+        (24, &[1, 0, 0, 0, 0, 0, 5, 0], -22, -38),
+        (24, &[0, 0, 0, 0, 9, 0, 5, 0], -22, -38),
+        (24, &[0, 0, 0, 0, 0, 9, 5, 0], -22, -38),
+        (24, &[0, 0, 0, 0, 0, 0, 0x7ff0, 0], -22, -38),
+        (16, &[0, 0, 0, 0, 0, 0, 0, 0, 0], -22, -22),
+        (17, &[0, 0, 0, 0, 0, 0, 0, 0, 0x7ff0], -1, -1),
+        (21, &[0, 0], -22, -22),
+        (21, &[0x7ff0_0000, 0], -3, -3),
+        (21, &[0x0005_0000, 0], -1, -1),
+        (26, &[0x7ff0, 0], -95, -95),
+        (26, &[0x1_7ff0, 0], -22, -22),
+    ] {
+        let (mut domain, guest) = new();
+        guest.put_u32(0x100, words);
+        for (width, want) in [(Native, native), (Compat, compat)] {
+            let answer = call(&mut domain, &guest, width, MEMORY_OP, &[op, 0x100]);
+            assert_eq!(answer, want, "{op} {width:?}");
+        }
+    }
+    for (op, native, compat) in [
+        (5, -14, -95),
+        (16, -14, -14),
+        (21, -14, -14),
+        (24, -14, -38),
+        (25, -95, -95),
+        (26, -14, -14),
+        (28, -13, -13),
+        (24 | 1 << 6, -22, -38),
+        (26 | 1 << 6, -22, -22),
+    ] {
+        let (mut domain, guest) = new();
+        for (width, want) in [(Native, native), (Compat, compat)] {
+            let answer = call(&mut domain, &guest, width, MEMORY_OP, &[op, nowhere]);
+            assert_eq!(answer, want, "{op:#x} {width:?}");
+        }
     }
 }
 
