@@ -11,7 +11,7 @@ pub(crate) fn refusal(guest: Guest<'_>, call: Call, errno: Errno) -> Result<i64,
         Number::DOMCTL => interface::<144>(guest, first, CONTROL_VERSION)?,
         PAGING_DOMCTL_CONT => guest.read::<[u8; 144]>(first).map(|_| ())?,
         Number::DM_OP => dm_op(guest, first, second, third)?,
-        Number::MMUEXT_OP => return mmuext_op(guest, first, low_32(second), low_32(fourth)),
+        Number::MMUEXT_OP => return mmuext_op(guest.width(), low_32(second), fourth),
         _ => {}
     }
     Err(errno)
@@ -49,14 +49,11 @@ fn dm_op(guest: Guest<'_>, domain: u64, count: u64, buffers: u64) -> Result<(), 
 }
 
 /// `mmuext_op(list, count, done, domain)`: page tables are PV's, and other domains not the caller's.
-fn mmuext_op(guest: Guest<'_>, list: u64, count: u32, domain: u32) -> Result<i64, Errno> {
-    if guest.width() == Width::Compat {
-        if count == 0 {
-            return Ok(0);
-        }
-        guest.read::<[u8; 12]>(list)?;
+fn mmuext_op(width: Width, count: u32, domain: u64) -> Result<i64, Errno> {
+    if width == Width::Compat && count == 0 {
+        return Ok(0);
     }
-    Err(match low_domain(domain.into()) {
+    Err(match low_domain(domain) {
         DomId::SELF => Errno::EINVAL,
         DomId(0) | DomId::IO | DomId::XEN => Errno::EPERM,
         _ => Errno::ESRCH,

@@ -193,7 +193,7 @@ pub(crate) fn memory_op(
             memory.remove_from_physmap(remove.domain, remove.gpfn)?;
             0
         }
-        _ => return Err(toolstack::refusal(op, start, guest, arg)),
+        _ => toolstack::answer(op, start, guest, arg)?,
     };
     Ok(Outcome::Return(result))
 }

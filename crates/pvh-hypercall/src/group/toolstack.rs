@@ -4,21 +4,57 @@ use pvh_abi::{DomId, Errno, memory::MemoryOp};
 
 use crate::{Guest, Width};
 
-/// The error of a sub-operation that a PVH domU cannot have. `start` is how much of the call is done.
-pub(super) fn refusal(op: MemoryOp, start: u64, guest: Guest<'_>, arg: u64) -> Errno {
-    let refused = match op {
-        MemoryOp::MACHPHYS_MFN_LIST if guest.width() == Width::Native => {
-            read::<24>(guest, arg).map(|_| Errno::EOPNOTSUPP)
+/// What a sub-operation answers that a PVH domU has no use for. `start` is how much of the call is done.
+pub(super) fn answer(op: MemoryOp, start: u64, guest: Guest<'_>, arg: u64) -> Result<i64, Errno> {
+    let is_native = guest.width() == Width::Native;
+    match op {
+        MemoryOp::MACHPHYS_MFN_LIST if is_native => {
+            read::<24>(guest, arg)?;
+            Err(Errno::EOPNOTSUPP)
         }
-        MemoryOp::MACHPHYS_MFN_LIST | MemoryOp::MACHPHYS_COMPAT_MFN_LIST => Ok(Errno::EOPNOTSUPP),
-        SET_POD_TARGET | GET_POD_TARGET => pod_target(guest, arg),
-        ACCESS_OP => access_op(guest, arg),
-        MemoryOp::CLAIM_PAGES if guest.width() == Width::Native => claim_pages(start, guest, arg),
-        MemoryOp::GET_VNUMAINFO => vnuma(start, guest, arg),
-        MemoryOp::ACQUIRE_RESOURCE => Ok(Errno::EACCES),
-        _ => Ok(Errno::ENOSYS),
-    };
-    refused.unwrap_or_else(|errno| errno)
+        MemoryOp::MACHPHYS_MFN_LIST | MemoryOp::MACHPHYS_COMPAT_MFN_LIST => Err(Errno::EOPNOTSUPP),
+        MemoryOp::EXCHANGE => {
+            either::<72, 44>(guest, arg)?;
+            Err(Errno::ENOSYS)
+        }
+        SET_POD_TARGET | GET_POD_TARGET => Err(pod_target(guest, arg)?),
+        // No page is shared between domains.
+        GET_SHARING_FREED_PAGES | GET_SHARING_SHARED_PAGES => Ok(0),
+        ACCESS_OP => Err(access_op(guest, arg)?),
+        MemoryOp::CLAIM_PAGES if is_native => Err(claim_pages(start, guest, arg)?),
+        MemoryOp::GET_VNUMAINFO => Err(vnuma(start, guest, arg)?),
+        MemoryOp::RESERVED_DEVICE_MEMORY_MAP => device_memory(start, guest, arg),
+        MemoryOp::ACQUIRE_RESOURCE => {
+            if !is_native {
+                read::<28>(guest, arg)?;
+            }
+            Err(Errno::EACCES)
+        }
+        _ => Err(Errno::ENOSYS),
+    }
+}
+
+/// Reads a structure and leaves it: `N` bytes of a 64-bit caller's, `C` of a 32-bit one's.
+fn either<const N: usize, const C: usize>(guest: Guest<'_>, arg: u64) -> Result<(), Errno> {
+    match guest.width() {
+        Width::Native => read::<N>(guest, arg).map(|_| ()),
+        Width::Compat => read::<C>(guest, arg).map(|_| ()),
+    }
+}
+
+/// No device needs memory mapped as it is: the number of ranges becomes 0.
+fn device_memory(start: u64, guest: Guest<'_>, arg: u64) -> Result<i64, Errno> {
+    if start != 0 {
+        return Err(Errno::EINVAL);
+    }
+    either::<24, 16>(guest, arg)?;
+    let flags: [u8; 4] = guest.read(arg)?;
+    if !matches!(flags, [0 | 1, 0, 0, 0]) {
+        return Err(Errno::EINVAL);
+    }
+    let count = arg.checked_add(4).ok_or(Errno::EFAULT)?;
+    guest.write(count, &[0_u8; 4])?;
+    Ok(0)
 }
 
 fn read<const SIZE: usize>(guest: Guest<'_>, arg: u64) -> Result<[u8; SIZE], Errno> {
@@ -92,4 +128,6 @@ fn halves<const SIZE: usize, const AT: usize>(
 
 const SET_POD_TARGET: MemoryOp = MemoryOp(16);
 const GET_POD_TARGET: MemoryOp = MemoryOp(17);
+const GET_SHARING_FREED_PAGES: MemoryOp = MemoryOp(18);
+const GET_SHARING_SHARED_PAGES: MemoryOp = MemoryOp(19);
 const ACCESS_OP: MemoryOp = MemoryOp(21);
