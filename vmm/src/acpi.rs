@@ -4,6 +4,8 @@
 //! with EFI, reboots through that, and where there is none jumps to a BIOS that is not there either. So
 //! there is a PM1a block, small as it is, and an SCI that never comes.
 
+mod xen;
+
 use acpi_tables::{
     Aml, aml,
     facs::FACS,
@@ -17,6 +19,8 @@ use acpi_tables::{
 use pvh_abi::Gpa;
 
 use crate::devices::{COM1, COM1_GSI, I8042_COMMAND, PM1A_CONTROL, PM1A_EVENT, RESET_CPU};
+
+pub(crate) use xen::{RsdpPlace, XenAcpi};
 
 /// The tables as bytes for one address, and where the RSDP is among them.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -118,9 +122,6 @@ fn madt(apic_ids: &[u8]) -> Vec<u8> {
 
 /// Declares the soft-off state and COM1.
 fn dsdt() -> Vec<u8> {
-    let sleep_type = SLEEP_TYPE_S5;
-    let s5 = aml::Package::new(vec![&sleep_type, &sleep_type, &aml::ZERO, &aml::ZERO]);
-    let s5 = aml::Name::new("_S5_".into(), &s5);
     let id = aml::Name::new("_HID".into(), &aml::EISAName::new("PNP0501"));
     let unit = aml::Name::new("_UID".into(), &aml::ZERO);
     let ports = aml::IO::new(COM1, COM1, 1, 8);
@@ -128,10 +129,22 @@ fn dsdt() -> Vec<u8> {
     let resources = aml::ResourceTemplate::new(vec![&ports, &line]);
     let resources = aml::Name::new("_CRS".into(), &resources);
     let com1 = aml::Device::new("_SB_.COM1".into(), vec![&id, &unit, &resources]);
-    let mut code = encode(&s5);
+    let mut code = soft_off();
     code.append(&mut encode(&com1));
-    let mut dsdt = Sdt::new(*b"DSDT", 36, 2, OEM_ID, OEM_TABLE_ID, OEM_REVISION);
-    dsdt.append_slice(&code);
+    dsdt_of(&code, OEM_ID, OEM_TABLE_ID)
+}
+
+/// Code that declares the soft-off state.
+fn soft_off() -> Vec<u8> {
+    let sleep_type = SLEEP_TYPE_S5;
+    let s5 = aml::Package::new(vec![&sleep_type, &sleep_type, &aml::ZERO, &aml::ZERO]);
+    encode(&aml::Name::new("_S5_".into(), &s5))
+}
+
+/// The table that holds code.
+fn dsdt_of(code: &[u8], oem_id: [u8; 6], oem_table_id: [u8; 8]) -> Vec<u8> {
+    let mut dsdt = Sdt::new(*b"DSDT", 36, 2, oem_id, oem_table_id, OEM_REVISION);
+    dsdt.append_slice(code);
     dsdt.as_slice().to_vec()
 }
 

@@ -2,6 +2,7 @@
 
 mod blueprint;
 mod error;
+mod layout;
 
 use std::{fs::File, io, os::fd::AsFd, time::SystemTime};
 

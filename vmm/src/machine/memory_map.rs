@@ -1,8 +1,11 @@
 //! What the guest is told about its memory.
 
-use pvh_abi::{Gpa, address::PAGE_SIZE, start_info::MemmapKind};
-use pvh_kvm::RamRange;
+use pvh_abi::{Gpa, address::PAGE_SIZE, memory::E820Entry, start_info::MemmapKind};
+use pvh_domain::memory;
+use pvh_kvm::{LOWMEM_END, RamRange};
 use pvh_start_info::MemmapRange;
+
+use crate::acpi::XenAcpi;
 
 /// The memory map, and where in it the ACPI tables go.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -52,15 +55,114 @@ pub(crate) fn draw(ram: &[RamRange], acpi_bytes: u64) -> Option<MemoryMap> {
     Some(MemoryMap { ranges, acpi })
 }
 
+/// What a Xen domain is told about its memory, and which pages it has beside RAM.
+#[derive(Clone, Debug)]
+pub(crate) struct XenMap {
+    /// What start info says, and `XENMEM_memory_map`: in the order of Xen's toolstack, which is not that of addresses.
+    pub(crate) ranges: Vec<MemmapRange>,
+    /// The pages in the hole below 4 GiB: ACPI tables and special pages.
+    pub(crate) pages: Vec<RamRange>,
+    /// What the domain begins with.
+    pub(crate) domain: memory::Config,
+}
+
+/// Draws the map of a Xen PVH domain as its toolstack does: low RAM, special pages, ACPI tables, RAM from 4 GiB on; `None`
+/// when there is no RAM for an RSDP below 1 MiB.
+///
+/// Xen lists the page of such an RSDP inside low RAM. Here it is cut out of it, so that nothing is loaded there.
+pub(crate) fn draw_xen(ram: &[RamRange], acpi: &XenAcpi) -> Option<XenMap> {
+    let (low, high) = ram.split_first()?;
+    let tables = acpi.ranges();
+    let low_rsdp = tables.into_iter().find(|(at, _)| at.0 < LOWMEM_END.0);
+    let mut ranges = match low_rsdp {
+        None => vec![range(low.start, low.len_bytes, MemmapKind::RAM)],
+        Some((at, len_bytes)) => {
+            let end = at.checked_add(len_bytes)?;
+            let after = low
+                .start
+                .checked_add(low.len_bytes)?
+                .checked_offset_from(end)?;
+            vec![
+                range(
+                    low.start,
+                    at.checked_offset_from(low.start)?,
+                    MemmapKind::RAM,
+                ),
+                range(end, after, MemmapKind::RAM),
+            ]
+        }
+    };
+    ranges.retain(|range| range.len_bytes > 0);
+    ranges.push(range(SPECIAL, SPECIAL_BYTES, MemmapKind::RESERVED));
+    ranges.extend(tables.map(|(at, len_bytes)| range(at, len_bytes, MemmapKind::ACPI)));
+    ranges.extend(
+        high.iter()
+            .map(|high| range(high.start, high.len_bytes, MemmapKind::RAM)),
+    );
+    let special = RamRange {
+        start: SPECIAL,
+        len_bytes: SPECIAL_BYTES,
+    };
+    let pages = vec![acpi.pages(), special];
+    let domain = domain_memory(ram, &pages, &ranges);
+    Some(XenMap {
+        ranges,
+        pages,
+        domain,
+    })
+}
+
+/// What the domain begins with: its pages, room for a little more, and the map.
+fn domain_memory(ram: &[RamRange], pages: &[RamRange], map: &[MemmapRange]) -> memory::Config {
+    let count = |ranges: &[RamRange]| {
+        let lengths = ranges.iter().map(|range| range.len_bytes / PAGE_SIZE);
+        lengths.fold(0, u64::saturating_add)
+    };
+    let ends = ram.iter().chain(pages);
+    let ends = ends.map(|range| range.start.0.saturating_add(range.len_bytes) / PAGE_SIZE);
+    let end = ends.max().unwrap_or(0);
+    memory::Config {
+        pages: count(ram).saturating_add(count(pages)),
+        max_pages: count(ram).saturating_add(SLACK_PAGES),
+        max_gfn: end.saturating_sub(1),
+        host_pages: end,
+        memory_map: map.iter().map(e820).collect(),
+    }
+}
+
+fn e820(range: &MemmapRange) -> E820Entry {
+    E820Entry {
+        addr: range.start.0.into(),
+        size: range.len_bytes.into(),
+        kind: range.kind.0.into(),
+    }
+}
+
+const fn range(start: Gpa, len_bytes: u64, kind: MemmapKind) -> MemmapRange {
+    MemmapRange {
+        start,
+        len_bytes,
+        kind,
+    }
+}
+
+/// The pages for the rings of console, xenstore and others.
+const SPECIAL: Gpa = Gpa(0xFEFF_8000);
+const SPECIAL_BYTES: u64 = 0x8000;
+/// Xen's toolstack lets a domain have 1 MiB more than its RAM, which the pages in the hole come out of.
+const SLACK_PAGES: u64 = 256;
+
 /// From the I/O APIC's page on up to 4 GiB: interrupt controllers, and pages KVM keeps for itself.
 const HOLE: Gpa = Gpa(0xFEC0_0000);
 const HOLE_BYTES: u64 = (1 << 32) - HOLE.0;
 
 #[cfg(test)]
 mod tests {
-    use pvh_kvm::{IDENTITY_MAP_AT, LOWMEM_END, TSS_AT, ram_layout};
+    use pvh_kvm::{GuestRam, IDENTITY_MAP_AT, TSS_AT, ram_layout};
+    use pvh_memory::GuestMemory;
 
     use super::*;
+    use crate::acpi::RsdpPlace;
 
     fn map(size_bytes: u64) -> Option<MemoryMap> {
         draw(&ram_layout(size_bytes, 48).unwrap(), 0x300)
@@ -121,5 +223,96 @@ mod tests {
     fn ram_that_would_be_all_tables_is_refused() {
         assert_eq!(map(0x1000), None);
         assert!(map(0x2000).is_some());
+    }
+
+    fn xen(size_bytes: u64, place: RsdpPlace) -> Option<XenMap> {
+        let acpi = XenAcpi::build(&[0, 2], place);
+        draw_xen(&ram_layout(size_bytes, 48).unwrap(), &acpi)
+    }
+
+    fn listed(map: &XenMap) -> Vec<(u64, u64, u32)> {
+        let ranges = map.ranges.iter();
+        let fields = ranges.map(|range| (range.start.0, range.len_bytes, range.kind.0));
+        fields.collect()
+    }
+
+    /// After libxl_x86.c, domain_construct_memmap, and what a Linux on a real Xen 4.17 prints.
+    #[test]
+    fn a_domain_s_map_is_in_the_toolstack_s_order() {
+        let map = xen(5 << 30, RsdpPlace::AfterTables).unwrap();
+        assert_eq!(
+            listed(&map),
+            [
+                (0, 0xFC00_0000, 1),
+                (0xFEFF_8000, 0x8000, 2),
+                (0xFC00_2000, 64, 3),
+                (0xFC00_0000, 0x1000, 3),
+                (0xFC00_1000, 0x1000, 3),
+                (0x1_0000_0000, (5 << 30) - 0xFC00_0000, 1),
+            ]
+        );
+        let entries = map.domain.memory_map.iter();
+        let entries = entries.map(|e| (e.addr.get(), e.size.get(), e.kind.get()));
+        assert_eq!(entries.collect::<Vec<_>>(), listed(&map));
+    }
+
+    #[test]
+    fn a_low_rsdp_takes_its_page_out_of_ram() {
+        let map = xen(16 << 20, RsdpPlace::Below1Mib).unwrap();
+        assert_eq!(
+            listed(&map),
+            [
+                (0, 0xF_F000, 1),
+                (0x10_0000, 0xF0_0000, 1),
+                (0xFEFF_8000, 0x8000, 2),
+                (0xF_F000, 0x1000, 3),
+                (0xFC00_0000, 0x1000, 3),
+                (0xFC00_1000, 0x1000, 3),
+            ]
+        );
+        assert_eq!(
+            listed(&xen(1 << 20, RsdpPlace::Below1Mib).unwrap())[0],
+            (0, 0xF_F000, 1)
+        );
+        assert!(xen(0xF_F000, RsdpPlace::Below1Mib).is_none());
+        assert!(xen(0xF_F000, RsdpPlace::AfterTables).is_some());
+    }
+
+    #[test]
+    fn a_domain_s_pages_back_its_tables_and_its_rings() {
+        for place in [RsdpPlace::AfterTables, RsdpPlace::Below1Mib] {
+            let acpi = XenAcpi::build(&[0, 2], place);
+            let map = xen(16 << 20, place).unwrap();
+            let ram = GuestRam::with_pages(16 << 20, 48, &map.pages).unwrap();
+            for (at, bytes) in acpi.pieces() {
+                ram.write(at, bytes).unwrap();
+            }
+            assert!(ram.is_ram(Gpa(0xFEFF_8000), 0x8000));
+            assert!(!ram.is_ram(Gpa(0xFEFF_7FFF), 1) && !ram.is_ram(Gpa(0xFF00_0000), 1));
+        }
+    }
+
+    #[test]
+    fn a_domain_s_pages_are_counted_as_xen_counts_them() {
+        let small = xen(16 << 20, RsdpPlace::AfterTables).unwrap().domain;
+        // 16 MiB, the info page, a page of tables, the RSDP's, and 8 special pages.
+        assert_eq!(small.pages, 4096 + 3 + 8);
+        assert_eq!(small.max_pages, 4096 + 256);
+        assert_eq!(small.max_gfn, 0xFEFFF);
+        let large = xen(5 << 30, RsdpPlace::AfterTables).unwrap().domain;
+        assert_eq!(large.max_gfn, (5 << 18) + 0x4000 - 1);
+    }
+
+    #[test]
+    fn a_kernel_can_be_planned_with_either_map() {
+        let image = pvh_loader::Image::from_bytes(pvh_conformance::demo_image().to_vec()).unwrap();
+        for place in [RsdpPlace::AfterTables, RsdpPlace::Below1Mib] {
+            let boot = pvh_loader::plan::Boot {
+                memmap: xen(16 << 20, place).unwrap().ranges,
+                rsdp: Some(XenAcpi::build(&[0, 2], place).rsdp),
+                ..Default::default()
+            };
+            pvh_loader::plan::plan(&image, &boot).unwrap();
+        }
     }
 }

@@ -7,5 +7,5 @@ mod vcpu;
 
 pub(crate) use board::{Board, End};
 pub(crate) use crash::{Crash, Failure};
-pub(crate) use memory_map::draw;
+pub(crate) use memory_map::{draw, draw_xen};
 pub(crate) use vcpu::{Threads, VcpuPlace};

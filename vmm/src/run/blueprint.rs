@@ -6,8 +6,6 @@ use std::{
     time::SystemTime,
 };
 
-use pvh_abi::{Gpa, address::PAGE_SIZE, memory::E820Entry, start_info::MemmapKind};
-use pvh_domain::{domain::SPECIAL_PAGES, memory};
 use pvh_entry::EntryState;
 use pvh_kvm::{
     ApicIds, GuestRam, HypervisorLeaves, InterruptControllers, Kvm, Vm, VmConfig, ram_layout,
@@ -18,18 +16,20 @@ use pvh_loader::{
     plan::{Boot, LoadPlan, ModuleSource, plan},
 };
 use pvh_memory::GuestMemory;
-use pvh_start_info::{Generation, MemmapRange};
+use pvh_start_info::Generation;
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
-use super::error::{RunError, host};
+use super::{
+    error::{RunError, host},
+    layout::Layout,
+};
 use crate::{
-    acpi::Acpi,
     cache::{self, Keeping, Opened},
     config::RunConfig,
     console::Output,
     devices::COM1_GSI,
     host_memory,
-    machine::{Board, VcpuPlace, draw},
+    machine::{Board, VcpuPlace},
     mapped::{Changed, changed},
     platform::{GuestKind, GuestLog, Parts, Platform, XenPlatform},
 };
@@ -47,16 +47,6 @@ pub(super) fn check_cpus(cpus: u32) -> Result<(), RunError> {
         1..=MAX_CPUS => Ok(()),
         _ => Err(RunError::CpuCount { cpus }),
     }
-}
-
-/// The APIC ids, by index: Xen's are even.
-fn apic_ids(cpus: u32, platform: Platform) -> Vec<u8> {
-    let step = match platform {
-        Platform::Plain => 1,
-        Platform::Xen(_) => 2,
-    };
-    let ids = (0..=u8::MAX).step_by(step);
-    ids.zip(0..cpus).map(|(id, _)| id).collect()
 }
 
 /// The image, and what to call it.
@@ -121,8 +111,7 @@ pub(super) struct Blueprint<'a> {
     platform: Platform,
     boot: Boot,
     plan: LoadPlan,
-    acpi: Acpi,
-    acpi_at: Gpa,
+    layout: Layout,
 }
 
 impl<'a> Blueprint<'a> {
@@ -137,20 +126,18 @@ impl<'a> Blueprint<'a> {
         platform: Platform,
         kvm: &Kvm,
     ) -> Result<Self, RunError> {
-        let apic_ids = &apic_ids(config.cpus, platform)[..];
         let memory_bytes = config.memory_bytes;
         let ram = ram_layout(memory_bytes, kvm.capabilities().address_bits);
         let ram = ram.map_err(RunError::Ram)?;
         host_memory::check(memory_bytes)?;
-        let acpi_bytes = Acpi::build(Gpa(0), apic_ids).bytes.len() as u64;
-        let map = draw(&ram, acpi_bytes).ok_or(RunError::NoRoom { memory_bytes })?;
-        let acpi = Acpi::build(map.acpi, apic_ids);
+        let layout = Layout::draw(platform, &ram, config.cpus, kernel.image.notes());
+        let layout = layout.ok_or(RunError::NoRoom { memory_bytes })?;
         let boot = Boot {
             generation: config.generation,
             cmdline: config.cmdline.clone(),
             modules: open_modules(config)?,
-            memmap: map.ranges,
-            rsdp: Some(acpi.rsdp),
+            memmap: layout.memmap.clone(),
+            rsdp: Some(layout.rsdp),
             ..Boot::default()
         };
         let plan = plan(&kernel.image, &boot).map_err(|source| {
@@ -163,8 +150,7 @@ impl<'a> Blueprint<'a> {
             platform,
             boot,
             plan,
-            acpi,
-            acpi_at: map.acpi,
+            layout,
         })
     }
 
@@ -180,7 +166,7 @@ impl<'a> Blueprint<'a> {
         log: &Output,
     ) -> Result<Machine, RunError> {
         let bits = kvm.capabilities().address_bits;
-        let ram = GuestRam::with_address_bits(self.config.memory_bytes, bits);
+        let ram = GuestRam::with_pages(self.config.memory_bytes, bits, &self.layout.pages);
         let ram = Arc::new(ram.map_err(RunError::Ram)?);
         let entry = self.load(&ram)?;
         let vm = Vm::new(kvm, &self.vm_config(), ram).map_err(RunError::Vm)?;
@@ -205,7 +191,7 @@ impl<'a> Blueprint<'a> {
                 board: Arc::clone(&board),
                 transport,
                 log: GuestLog::new(log.clone()),
-                memory: self.memory_config(),
+                memory: self.layout.domain.clone(),
             };
             platform = Some(Arc::new(XenPlatform::new(parts, &mut vcpus)?));
         }
@@ -230,30 +216,6 @@ impl<'a> Blueprint<'a> {
         config
     }
 
-    /// What the domain tells its guest about memory.
-    fn memory_config(&self) -> memory::Config {
-        let ranges = &self.boot.memmap;
-        let entries = ranges.iter().map(|range| E820Entry {
-            addr: range.start.0.into(),
-            size: range.len_bytes.into(),
-            kind: range.kind.0.into(),
-        });
-        let is_page =
-            |range: &&MemmapRange| range.kind == MemmapKind::RAM || range.kind == MemmapKind::ACPI;
-        let end = |range: &MemmapRange| range.start.0.saturating_add(range.len_bytes);
-        let top = ranges.iter().filter(is_page).map(end).max().unwrap_or(0) / PAGE_SIZE;
-        let special = SPECIAL_PAGES.end.saturating_sub(SPECIAL_PAGES.start);
-        let pages = (self.config.memory_bytes / PAGE_SIZE).saturating_add(special);
-        let end = top.max(SPECIAL_PAGES.end);
-        memory::Config {
-            pages,
-            max_pages: pages.saturating_add(SLACK_PAGES),
-            max_gfn: end.saturating_sub(1),
-            host_pages: end,
-            memory_map: entries.collect(),
-        }
-    }
-
     /// Puts kernel, modules, start info and ACPI tables into fresh memory.
     fn load(&self, ram: &GuestRam) -> Result<EntryState, RunError> {
         let image = &self.kernel.image;
@@ -262,8 +224,9 @@ impl<'a> Blueprint<'a> {
             let kernel = self.kernel.name.clone();
             RunError::Commit { kernel, source }
         })?;
-        ram.write(self.acpi_at, &self.acpi.bytes)
-            .map_err(RunError::Acpi)?;
+        for (at, bytes) in &self.layout.tables {
+            ram.write(*at, bytes).map_err(RunError::Acpi)?;
+        }
         Ok(loaded.entry)
     }
 
@@ -284,9 +247,6 @@ pub(super) struct Machine {
     pub(super) vcpus: Vec<VcpuPlace>,
     pub(super) platform: Option<Arc<XenPlatform>>,
 }
-
-/// How many pages a domain may have beyond those it begins with, as Xen's toolstack gives them.
-const SLACK_PAGES: u64 = 256;
 
 fn open_modules(config: &RunConfig) -> Result<Vec<ModuleSource>, RunError> {
     let open = |module: &crate::config::ModuleConfig| {

@@ -1,0 +1,239 @@
+//! The ACPI tables of a Xen PVH domain, where Xen's toolstack puts them (libacpi, libxl_x86_acpi.c).
+//!
+//! They lie in pages of their own from 0xFC00_1000 on, in the hole below 4 GiB, after a page that describes them. Xen names ports
+//! for events and power that nothing answers at, and no soft-off state, so that a guest which does not make the hypercall
+//! can only halt; here these are the plain platform's, which work. The rest is as Xen has it: no I/O APIC, no timer, no
+//! device.
+
+use acpi_tables::{
+    facs::FACS,
+    madt::{EnabledStatus, ProcessorLocalApic},
+    sdt::Sdt,
+};
+use pvh_abi::{Gpa, address::PAGE_SIZE};
+use pvh_elfnote::{Features, XenNotes};
+use pvh_kvm::RamRange;
+
+use super::{LAPIC, NO_CMOS_RTC, NO_VGA, PCAT_COMPAT, SCI, Tables, dsdt_of, encode, soft_off};
+use crate::devices::{I8042_COMMAND, PM1A_CONTROL, PM1A_EVENT, RESET_CPU};
+
+/// Where the guest finds the RSDP.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum RsdpPlace {
+    /// In the page after the tables.
+    AfterTables,
+    /// In the last 64 bytes below 1 MiB, for a Linux that looks for it there only.
+    Below1Mib,
+}
+
+impl RsdpPlace {
+    /// Decides by the notes of an image, as Xen's toolstack does.
+    pub(crate) fn for_guest(notes: &XenNotes) -> Self {
+        let os = notes.guest_os.as_ref().map(|name| name.as_bytes());
+        let is_unrestricted = notes.supported_features.contains(RSDP_UNRESTRICTED);
+        if os == Some(b"linux") && !is_unrestricted {
+            Self::Below1Mib
+        } else {
+            Self::AfterTables
+        }
+    }
+}
+
+/// The tables as bytes, and where they go.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct XenAcpi {
+    /// Where the RSDP is.
+    pub(crate) rsdp: Gpa,
+    info: Vec<u8>,
+    tables: Vec<u8>,
+    rsdp_bytes: Vec<u8>,
+}
+
+impl XenAcpi {
+    /// Builds the tables for processors with these APIC ids; the ACPI processor id of the n-th is n.
+    pub(crate) fn build(apic_ids: &[u8], place: RsdpPlace) -> Self {
+        let mut tables = Tables {
+            at: TABLES,
+            bytes: Vec::new(),
+        };
+        // First, for it must begin on a border of 64 bytes.
+        let facs = tables.append(&encode(&FACS::new()));
+        let dsdt = tables.append(&dsdt_of(&soft_off(), OEM_ID, OEM_TABLE_ID));
+        let old_fadt = tables.append(fadt(FADT_1_BYTES, 1, facs, dsdt).as_slice());
+        let fadt = tables.append(fadt(FADT_5_BYTES, 5, facs, dsdt).as_slice());
+        let madt_table = madt(apic_ids);
+        let madt = tables.append(madt_table.as_slice());
+        let xsdt = tables.append(&roots(*b"XSDT", &[fadt, madt], 8));
+        let rsdt = tables.append(&roots(*b"RSDT", &[old_fadt, madt], 4));
+        let mut bytes = tables.bytes;
+        bytes.resize(bytes.len().next_multiple_of(PAGE_BYTES), 0);
+        let rsdp = match place {
+            RsdpPlace::AfterTables => Gpa(TABLES.0.saturating_add(bytes.len() as u64)),
+            RsdpPlace::Below1Mib => LOW_RSDP,
+        };
+        Self {
+            rsdp,
+            info: info_page(apic_ids.len(), madt),
+            tables: bytes,
+            rsdp_bytes: rsdp_bytes(rsdt, xsdt),
+        }
+    }
+
+    /// What to write, and where.
+    pub(crate) fn pieces(&self) -> [(Gpa, &[u8]); 3] {
+        [
+            (INFO, &self.info),
+            (TABLES, &self.tables),
+            (self.rsdp, &self.rsdp_bytes),
+        ]
+    }
+
+    /// The pages of these in the hole below 4 GiB.
+    pub(crate) fn pages(&self) -> RamRange {
+        let tables_end = TABLES.0.saturating_add(self.tables.len() as u64);
+        let end = match self.rsdp {
+            LOW_RSDP => tables_end,
+            _ => tables_end.saturating_add(PAGE_SIZE),
+        };
+        RamRange {
+            start: INFO,
+            len_bytes: end.saturating_sub(INFO.0),
+        }
+    }
+
+    /// The ranges the memory map calls ACPI, in the toolstack's order: each from the border of its page on.
+    pub(crate) fn ranges(&self) -> [(Gpa, u64); 3] {
+        let [info, tables, rsdp] = self.pieces();
+        [rsdp, info, tables].map(|(at, bytes)| {
+            let offset = at.0 % PAGE_SIZE;
+            let start = Gpa(at.0.saturating_sub(offset));
+            (start, offset.saturating_add(bytes.len() as u64))
+        })
+    }
+}
+
+/// A FADT of revision 1, which is the beginning of a later one, or 5. Only that knows that there is no clock at ports
+/// 0x70 and 0x71.
+fn fadt(len_bytes: u32, revision: u8, facs: u64, dsdt: u64) -> Sdt {
+    let mut fadt = Sdt::new(
+        *b"FACP",
+        len_bytes,
+        revision,
+        OEM_ID,
+        OEM_TABLE_ID,
+        OEM_REVISION,
+    );
+    // The tables lie below 4 GiB.
+    let low = |address: u64| u32::try_from(address).unwrap_or(0);
+    fadt.write_u32(36, low(facs));
+    fadt.write_u32(40, low(dsdt));
+    fadt.write_u16(46, SCI);
+    fadt.write_u32(56, PM1A_EVENT.into());
+    fadt.write_u32(64, PM1A_CONTROL.into());
+    fadt.write_bytes(88, &[PM1_EVENT_BYTES, PM1_CONTROL_BYTES]);
+    // No C2, no C3.
+    fadt.write_u16(96, 0x0FFF);
+    fadt.write_u16(98, 0x0FFF);
+    fadt.write_u32(112, FLAGS);
+    if revision >= 5 {
+        fadt.write_u16(109, NO_VGA | NO_CMOS_RTC);
+        fadt.write_bytes(116, &ports(I8042_COMMAND, 8));
+        fadt.write_u8(128, RESET_CPU);
+        fadt.write_u64(132, facs);
+        fadt.write_u64(140, dsdt);
+        fadt.write_bytes(148, &ports(PM1A_EVENT, 32));
+        fadt.write_bytes(172, &ports(PM1A_CONTROL, 16));
+    }
+    fadt
+}
+
+/// A generic address of ports: system I/O, so many bits from bit 0 on, no access size.
+fn ports(port: u16, bits: u8) -> [u8; 12] {
+    let [low, high] = port.to_le_bytes();
+    [1, bits, 0, 0, low, high, 0, 0, 0, 0, 0, 0]
+}
+
+/// Lists the processors, and nothing else: no line reaches a domain.
+fn madt(apic_ids: &[u8]) -> Sdt {
+    let mut madt = Sdt::new(*b"APIC", 36, 2, OEM_ID, OEM_TABLE_ID, OEM_REVISION);
+    madt.append_slice(&LAPIC.to_le_bytes());
+    madt.append_slice(&PCAT_COMPAT.to_le_bytes());
+    for (uid, &apic_id) in (0..=u8::MAX).zip(apic_ids) {
+        let processor = ProcessorLocalApic::new(uid, apic_id, EnabledStatus::Enabled);
+        madt.append_slice(&encode(&processor));
+    }
+    madt
+}
+
+/// RSDT or XSDT: the addresses of tables in so many bytes each.
+fn roots(signature: [u8; 4], tables: &[u64], address_bytes: usize) -> Vec<u8> {
+    let mut table = Sdt::new(signature, 36, 1, OEM_ID, OEM_TABLE_ID, OEM_REVISION);
+    for address in tables.iter().map(|address| address.to_le_bytes()) {
+        table.append_slice(address.get(..address_bytes).unwrap_or(&address));
+    }
+    table.as_slice().to_vec()
+}
+
+/// The RSDP of revision 2, with room up to 64 bytes.
+fn rsdp_bytes(rsdt: u64, xsdt: u64) -> Vec<u8> {
+    let mut rsdp = b"RSD PTR \0".to_vec();
+    rsdp.extend_from_slice(&OEM_ID);
+    rsdp.push(2);
+    rsdp.extend_from_slice(&u32::try_from(rsdt).unwrap_or(0).to_le_bytes());
+    add_checksum(&mut rsdp, 8);
+    rsdp.extend_from_slice(&RSDP_BYTES.to_le_bytes());
+    rsdp.extend_from_slice(&xsdt.to_le_bytes());
+    // The sum of all, and three bytes reserved.
+    rsdp.extend_from_slice(&[0; 4]);
+    add_checksum(&mut rsdp, 32);
+    rsdp.resize(RSDP_ROOM_BYTES, 0);
+    rsdp
+}
+
+/// Has all bytes so far add up to 0.
+fn add_checksum(bytes: &mut [u8], at: usize) {
+    let sum = bytes
+        .iter()
+        .fold(0, |sum: u8, byte| sum.wrapping_add(*byte));
+    if let Some(byte) = bytes.get_mut(at) {
+        *byte = byte.wrapping_sub(sum);
+    }
+}
+
+/// What Xen tells the code in its tables: how many processors there are, where the MADT's sum is and its first processor.
+fn info_page(cpus: usize, madt: u64) -> Vec<u8> {
+    let mut info = vec![0, 0];
+    info.extend_from_slice(&u16::try_from(cpus).unwrap_or(u16::MAX).to_le_bytes());
+    info.resize(12, 0);
+    for offset in [9, 44] {
+        let address = u32::try_from(madt.saturating_add(offset)).unwrap_or(0);
+        info.extend_from_slice(&address.to_le_bytes());
+    }
+    info.resize(PAGE_BYTES, 0);
+    info
+}
+
+/// XENFEAT_linux_rsdp_unrestricted: this Linux takes the RSDP from start info.
+const RSDP_UNRESTRICTED: Features = Features(1 << 15);
+
+/// The page that describes the tables.
+const INFO: Gpa = Gpa(0xFC00_0000);
+const TABLES: Gpa = Gpa(0xFC00_1000);
+const LOW_RSDP: Gpa = Gpa(0x000F_FFC0);
+
+const RSDP_BYTES: u32 = 36;
+const RSDP_ROOM_BYTES: usize = 64;
+const FADT_1_BYTES: u32 = 116;
+const FADT_5_BYTES: u32 = 268;
+const PM1_EVENT_BYTES: u8 = 4;
+const PM1_CONTROL_BYTES: u8 = 2;
+/// WBINVD, C1, no fixed buttons, no fixed RTC wake status, a 32-bit timer, reset register, platform clock.
+const FLAGS: u32 = 1 | 1 << 2 | 1 << 4 | 1 << 5 | 1 << 6 | 1 << 8 | 1 << 10 | 1 << 15;
+
+const OEM_ID: [u8; 6] = *b"Xen\0\0\0";
+const OEM_TABLE_ID: [u8; 8] = *b"HVM\0\0\0\0\0";
+const OEM_REVISION: u32 = 0;
+const PAGE_BYTES: usize = 4096;
+
+#[cfg(test)]
+mod tests;
