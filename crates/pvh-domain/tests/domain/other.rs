@@ -80,3 +80,24 @@ fn memory_questions_are_answered_by_what_the_domain_was_made_with() {
         assert_eq!(machine.call(0, memory_op, &[op, ARG]), -38, "{op}");
     }
 }
+
+#[test]
+fn whose_layout_it_is_is_judged_before_anything_else_of_add_to_physmap() {
+    let mut machine = Machine::ready(1);
+    let memory_op = super::machine::MEMORY_OP;
+    for (domid, space, want) in [
+        (0_u64, 0_u64, -13),
+        (77, 0, -3),
+        (0x7ff0, 5, -13),
+        (0x7ff0, 9, -22),
+    ] {
+        machine.put_u64(ARG, &[domid | space << 32, 1, u64::MAX]);
+        assert_eq!(machine.call(0, memory_op, &[7, ARG]), want, "{domid}");
+        // One entry, whose lists lead nowhere.
+        let head = domid | space << 16 | 1 << 32;
+        machine.put_u64(ARG, &[head, NOWHERE, NOWHERE, NOWHERE]);
+        let batch = machine.call(0, memory_op, &[23, ARG]);
+        let judged = if want == -22 { -14 } else { want };
+        assert_eq!(batch, judged, "{domid} {space}");
+    }
+}

@@ -1,4 +1,7 @@
-use pvh_abi::{DomId, Errno, memory::E820Entry};
+use pvh_abi::{
+    DomId, Errno,
+    memory::{E820Entry, MapSpace},
+};
 use pvh_hypercall::group::{Extents, MapRequest, Memory, MemoryMapEntries};
 use pvh_memory::Frames;
 
@@ -44,6 +47,10 @@ impl<M: Frames + ?Sized> Memory for Session<'_, M> {
 
     fn maximum_gpfn(&mut self, domain: DomId) -> Result<u64, Errno> {
         self.memory_calls().maximum_gpfn(domain)
+    }
+
+    fn may_add_to_physmap(&self, domain: DomId, space: MapSpace) -> Result<(), Errno> {
+        self.domain.memory_ops.check_add(domain, space)
     }
 
     fn add_to_physmap(&mut self, domain: DomId, request: &MapRequest) -> Result<(), Errno> {
