@@ -98,6 +98,8 @@ static inline struct cpuid cpuid(uint32_t leaf)
 
 /* console.c: COM1, or port 0xE9 where there is no COM1. */
 void console_open(void);
+/* Has every byte put there instead. */
+void console_divert(void (*to)(char));
 void print(const char *text);
 void print_hex(uint64_t value, unsigned digits);
 void print_number(uint32_t value);

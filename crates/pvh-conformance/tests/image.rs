@@ -1,4 +1,4 @@
-//! The demo images as files: what a loader will read of them.
+//! The images as files: what a loader will read of them.
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 use object::{
@@ -8,11 +8,11 @@ use object::{
     endian::LittleEndian as Le,
     read::elf::{FileHeader as _, ProgramHeader as _},
 };
-use pvh_conformance::{demo_image, draft_demo_image};
+use pvh_conformance::{conformance_image, demo_image, draft_demo_image, report_of_xen, tap::Tap};
 
-/// Both images; every test is about each.
-fn images() -> [Image; 2] {
-    [Image(demo_image()), Image(draft_demo_image())]
+/// The images; every test is about each.
+fn images() -> [Image; 3] {
+    [demo_image(), draft_demo_image(), conformance_image()].map(Image)
 }
 
 #[derive(Clone, Copy)]
@@ -98,6 +98,15 @@ fn the_image_names_no_path_of_the_build() {
 #[test]
 fn the_images_differ() {
     assert_ne!(demo_image(), draft_demo_image());
+}
+
+/// What the guest wants is what Xen answers: the stored report has no check that failed.
+#[test]
+fn xen_conforms_to_itself() {
+    let tap = Tap::parse(report_of_xen()).unwrap();
+    assert!(tap.is_complete());
+    assert_eq!(tap.sums().failed, 0);
+    assert!(tap.sums().ok > 1900);
 }
 
 const EXECUTABLE: u32 = 1;

@@ -1,0 +1,102 @@
+/* Where secondary vCPUs start, one place for each width of code. The record lies at DS:DI; SI is the vCPU's number. */
+
+#define MSR_EFER 0xc0000080
+#define IS_UP 3
+#define VCPU_OP_SLOT (24 * 32)
+#define COUNTER 152
+#define STOP 160
+
+/* What is the same in 16- and 32-bit code, but for the width of the address. */
+.macro keep at
+        movl %eax, 48(\at)
+        movl %ecx, 56(\at)
+        movl %edx, 64(\at)
+        movl %ebx, 72(\at)
+        movl %esp, 80(\at)
+        movl %ebp, 88(\at)
+        movl %esi, 96(\at)
+        movl %edi, 104(\at)
+        movl %cr0, %eax
+        movl %eax, 8(\at)
+        movl %cr3, %eax
+        movl %eax, 16(\at)
+        movl %cr4, %eax
+        movl %eax, 24(\at)
+        movl $MSR_EFER, %ecx
+        rdmsr
+        movl %eax, 32(\at)
+        pushfl
+        popl 40(\at)
+        movw %cs, 112(\at)
+        movw %ds, 120(\at)
+        movw %ss, 128(\at)
+        movw %es, 136(\at)
+.endm
+
+/* Counts until told to stop, then halts for good: HLT without interrupts takes the vCPU down. */
+.macro count_and_halt at
+        movl $1, (\at)
+1:      incl COUNTER(\at)
+        pause
+        cmpl $0, STOP(\at)
+        je 1b
+2:      cli
+        hlt
+        jmp 2b
+.endm
+
+        .text
+        .code16
+        .globl start_16
+        .balign 16
+start_16:
+        keep %di
+        count_and_halt %di
+
+        .code32
+        .globl start_32
+        .balign 16
+start_32:
+        keep %edi
+        movl $IS_UP, %ebx
+        movl %esi, %ecx
+        movl $hypercall_page + VCPU_OP_SLOT, %eax
+        call *%eax
+        movl %eax, 144(%edi)
+        count_and_halt %edi
+
+        .code64
+        .globl start_64
+        .balign 16
+start_64:
+        movq %rax, 48(%rdi)
+        movq %rcx, 56(%rdi)
+        movq %rdx, 64(%rdi)
+        movq %rbx, 72(%rdi)
+        movq %rsp, 80(%rdi)
+        movq %rbp, 88(%rdi)
+        movq %rsi, 96(%rdi)
+        movq %rdi, 104(%rdi)
+        movq %cr0, %rax
+        movq %rax, 8(%rdi)
+        movq %cr3, %rax
+        movq %rax, 16(%rdi)
+        movq %cr4, %rax
+        movq %rax, 24(%rdi)
+        movl $MSR_EFER, %ecx
+        rdmsr
+        movl %eax, 32(%rdi)
+        pushfq
+        popq 40(%rdi)
+        movw %cs, 112(%rdi)
+        movw %ds, 120(%rdi)
+        movw %ss, 128(%rdi)
+        movw %es, 136(%rdi)
+        movq %rdi, %rbx
+        movl $IS_UP, %edi
+        movl $hypercall_page + VCPU_OP_SLOT, %eax
+        call *%rax
+        movq %rax, 144(%rbx)
+        count_and_halt %rbx
+
+        .section .note.GNU-stack, "", @progbits

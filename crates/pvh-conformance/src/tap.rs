@@ -1,0 +1,321 @@
+//! The reader of the conformance guest's report, and the comparison of two.
+//!
+//! The report is TAP: a version, one line for each check, the plan at the end. The reader takes the console output
+//! as it came, and leaves out what stands before the report and lines that are none of its own.
+
+use core::fmt;
+use std::collections::BTreeMap;
+
+pub use crate::report::Outcome;
+
+/// A report.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+#[non_exhaustive]
+pub struct Tap {
+    /// The checks, in their order.
+    pub checks: Vec<Check>,
+    /// How many there were to be; `None` if the report breaks off before it says so.
+    pub planned: Option<u32>,
+    /// Why the guest gave up, if it did.
+    pub bail_out: Option<String>,
+}
+
+/// One check.
+#[derive(Clone, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub struct Check {
+    /// What came of it.
+    pub outcome: Outcome,
+    /// Its name: `<width of the caller> <section>: <what>`. Names repeat; the order tells them apart.
+    pub name: String,
+    /// What was got and wanted, or why it was skipped; empty if there is nothing to say.
+    pub note: String,
+}
+
+/// How many checks ended in which way.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[non_exhaustive]
+pub struct Sums {
+    /// As the ABI says.
+    pub ok: usize,
+    /// Otherwise.
+    pub failed: usize,
+    /// Not made.
+    pub skipped: usize,
+}
+
+/// A check on which two reports differ.
+#[derive(Clone, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub struct Difference {
+    /// The name of the check; of several with that name, which one is in brackets, counted from 1.
+    pub name: String,
+    /// What the first report says of it, if it does.
+    pub first: Option<Check>,
+    /// What the second one says.
+    pub second: Option<Check>,
+}
+
+/// Why the output of a guest is not a report.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum TapError {
+    /// The line with which a report begins is nowhere.
+    #[error("no line says \"TAP version 14\"")]
+    NoBegin,
+    /// A line of the report is not as the guest writes it.
+    #[error("line {line}: {what} is missing or out of order")]
+    Malformed {
+        /// The line, counted from 1.
+        line: usize,
+        /// What was to be read.
+        what: &'static str,
+    },
+}
+
+impl Tap {
+    /// Reads the last report in what a guest wrote to its console.
+    ///
+    /// # Errors
+    ///
+    /// [`TapError::NoBegin`] if there is none; [`TapError::Malformed`] if the numbers of its checks or its plan are not as
+    /// they should be.
+    pub fn parse(output: &str) -> Result<Self, TapError> {
+        let mut report = None;
+        for (index, text) in output.lines().enumerate() {
+            let text = text.trim_end_matches('\r');
+            if text.ends_with("TAP version 14") {
+                report = Some(Self::default());
+            } else if let Some(report) = &mut report {
+                let line = index.saturating_add(1);
+                report
+                    .read(text)
+                    .map_err(|what| TapError::Malformed { line, what })?;
+            }
+        }
+        report.ok_or(TapError::NoBegin)
+    }
+
+    fn read(&mut self, text: &str) -> Result<(), &'static str> {
+        let (good, rest) = if let Some(rest) = text.strip_prefix("ok ") {
+            (true, rest)
+        } else if let Some(rest) = text.strip_prefix("not ok ") {
+            (false, rest)
+        } else {
+            return self.read_other(text);
+        };
+        let (number, rest) = rest.split_once(" - ").ok_or("the name of a check")?;
+        let number: usize = number.parse().map_err(|_| "the number of a check")?;
+        if number != self.checks.len().saturating_add(1) {
+            return Err("the number of a check");
+        }
+        let (name, note) = rest.split_once(" # ").unwrap_or((rest, ""));
+        let outcome = match (good, note.starts_with("SKIP")) {
+            (true, true) => Outcome::Skipped,
+            (true, false) => Outcome::Ok,
+            (false, _) => Outcome::Failed,
+        };
+        let note = note.strip_prefix("SKIP ").unwrap_or(note);
+        self.checks.push(Check {
+            outcome,
+            name: name.to_owned(),
+            note: note.to_owned(),
+        });
+        Ok(())
+    }
+
+    fn read_other(&mut self, text: &str) -> Result<(), &'static str> {
+        if let Some(plan) = text.strip_prefix("1..") {
+            self.planned = Some(plan.parse().map_err(|_| "the number in the plan")?);
+        } else if let Some(why) = text.strip_prefix("Bail out!") {
+            self.bail_out = Some(why.trim().to_owned());
+        }
+        Ok(())
+    }
+
+    /// Whether the guest came to its end and made every check it planned.
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        let made = u32::try_from(self.checks.len()).ok();
+        self.bail_out.is_none() && self.planned.is_some() && self.planned == made
+    }
+
+    /// Counts the outcomes.
+    #[must_use]
+    pub fn sums(&self) -> Sums {
+        let count = |outcome| {
+            let checks = self.checks.iter();
+            checks.filter(|check| check.outcome == outcome).count()
+        };
+        Sums {
+            ok: count(Outcome::Ok),
+            failed: count(Outcome::Failed),
+            skipped: count(Outcome::Skipped),
+        }
+    }
+
+    /// Returns the checks on which two reports differ, in the order of the first; what only the second has comes last.
+    ///
+    /// A check is known by its name, and by its place among those of the same name. The notes of checks that were made
+    /// count too: a wrong answer differs from another one.
+    #[must_use]
+    pub fn differences(&self, second: &Self) -> Vec<Difference> {
+        let mut theirs: BTreeMap<(&str, usize), &Check> = second.named().collect();
+        let mut differences = Vec::new();
+        for ((name, nth), ours) in self.named() {
+            let other = theirs.remove(&(name, nth));
+            if other != Some(ours) {
+                differences.push(Difference::new((name, nth), Some(ours), other));
+            }
+        }
+        let rest = second
+            .named()
+            .filter(|(key, _)| theirs.contains_key(key))
+            .map(|(key, check)| Difference::new(key, None, Some(check)));
+        differences.extend(rest);
+        differences
+    }
+
+    /// Each check with its name and how many of that name stood before it.
+    fn named(&self) -> impl Iterator<Item = ((&str, usize), &Check)> {
+        let mut seen: BTreeMap<&str, usize> = BTreeMap::new();
+        self.checks.iter().map(move |check| {
+            let before = seen.entry(check.name.as_str()).or_default();
+            let nth = *before;
+            *before = nth.saturating_add(1);
+            ((check.name.as_str(), nth), check)
+        })
+    }
+}
+
+impl Difference {
+    fn new((name, nth): (&str, usize), first: Option<&Check>, second: Option<&Check>) -> Self {
+        let name = match nth {
+            0 => name.to_owned(),
+            _ => format!("{name} [{}]", nth.saturating_add(1)),
+        };
+        Self {
+            name,
+            first: first.cloned(),
+            second: second.cloned(),
+        }
+    }
+}
+
+impl fmt::Display for Difference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let side = |check: &Option<Check>| match check {
+            None => "absent".to_owned(),
+            Some(check) if check.note.is_empty() => check.outcome.to_string(),
+            Some(check) => format!("{} ({})", check.outcome, check.note),
+        };
+        write!(
+            f,
+            "{}: {} | {}",
+            self.name,
+            side(&self.first),
+            side(&self.second)
+        )
+    }
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Ok => "ok",
+            Self::Failed => "not ok",
+            Self::Skipped => "skipped",
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const REPORT: &str = "\
+Booting..\r
+TAP version 14\r
+ok 1 - 32 events: send\r
+not ok 2 - 32 events: close # got 0 want -22\r
+(XEN) something else\r
+ok 3 - 32 events: send\r
+ok 4 - 32 gaps: suspend # SKIP needs the toolstack\r
+1..4\r
+# failed 1\r
+";
+
+    #[test]
+    fn every_line_is_read() {
+        let tap = Tap::parse(REPORT).unwrap();
+        assert_eq!((tap.checks.len(), tap.planned), (4, Some(4)));
+        let sums = tap.sums();
+        assert_eq!((sums.ok, sums.failed, sums.skipped), (2, 1, 1));
+        assert_eq!(tap.checks[1].name, "32 events: close");
+        assert_eq!(tap.checks[1].note, "got 0 want -22");
+        assert_eq!(tap.checks[3].note, "needs the toolstack");
+        assert!(tap.is_complete());
+    }
+
+    #[test]
+    fn a_report_that_breaks_off_is_not_complete() {
+        for end in ["ok 4", "1..4"] {
+            let cut = &REPORT[..REPORT.find(end).unwrap()];
+            assert!(!Tap::parse(cut).unwrap().is_complete());
+        }
+        let short = REPORT.replace("1..4", "1..5");
+        assert!(!Tap::parse(&short).unwrap().is_complete());
+        let bailed = format!("{REPORT}Bail out! exception 0x0d\n");
+        let tap = Tap::parse(&bailed).unwrap();
+        assert!(!tap.is_complete());
+        assert_eq!(tap.bail_out.unwrap(), "exception 0x0d");
+    }
+
+    #[test]
+    fn malformed_lines_are_named() {
+        assert_eq!(Tap::parse("ok 1 - a"), Err(TapError::NoBegin));
+        for (line, what) in [
+            ("ok 2 - a", "the number of a check"),
+            ("ok x - a", "the number of a check"),
+            ("not ok 1", "the name of a check"),
+            ("1..many", "the number in the plan"),
+        ] {
+            let error = Tap::parse(&format!("TAP version 14\n{line}\n"));
+            assert_eq!(error, Err(TapError::Malformed { line: 2, what }), "{line}");
+        }
+    }
+
+    #[test]
+    fn differences_are_told_by_name_and_place() {
+        let first = Tap::parse(REPORT).unwrap();
+        assert_eq!(first.differences(&first), []);
+        let changed = REPORT
+            .replace(
+                "ok 3 - 32 events: send",
+                "not ok 3 - 32 events: send # got 1 want 0",
+            )
+            .replace("ok 4 - 32 gaps: suspend", "ok 4 - 32 gaps: resume");
+        let second = Tap::parse(&changed).unwrap();
+        let told: Vec<String> = first
+            .differences(&second)
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+        assert_eq!(
+            told,
+            [
+                "32 events: send [2]: ok | not ok (got 1 want 0)",
+                "32 gaps: suspend: skipped (needs the toolstack) | absent",
+                "32 gaps: resume: absent | skipped (needs the toolstack)",
+            ]
+        );
+    }
+
+    #[test]
+    fn an_order_that_differs_is_no_difference() {
+        let first = "TAP version 14\nok 1 - a\nok 2 - b\n1..2\n";
+        let second = "TAP version 14\nok 1 - b\nok 2 - a\n1..2\n";
+        let (first, second) = (Tap::parse(first).unwrap(), Tap::parse(second).unwrap());
+        assert_eq!(first.differences(&second), []);
+    }
+}
