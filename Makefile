@@ -5,7 +5,7 @@ RUN_ARGS ?=
 export CARGO_TERM_COLOR ?= auto
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-kvm ci full build fmt lint deps deny doc no-std features lab lab-test lab-full setup clean
+.PHONY: help run test test-kvm ci full build fmt lint deps deny doc no-std features lab lab-test lab-full loom soak setup clean
 
 help: ## list every target
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -21,7 +21,7 @@ test-kvm: ## the tests that need /dev/kvm; fails where it is missing
 
 ci: test lint deps deny doc no-std lab-test lab ## what .ci/run calls
 
-full: ci features lab-full ## ci and what is too long for it; its record is committed
+full: ci features loom soak lab-full ## ci and what is too long for it; its record is committed
 
 build: ## build everything, release profile
 	$(CARGO) build --workspace --release
@@ -59,6 +59,12 @@ lab: ## boot each stock Debian kernel once in nested KVM hosts
 
 lab-full: ## boot every kernel with every CPU count there
 	lab/run --full
+
+loom: ## every interleaving of a few threads on the set of vCPUs
+	RUSTFLAGS="--cfg loom" $(CARGO) test -p pvh-vcpu --test loom --release
+
+soak: ## a thousand boots of a guest that takes its vCPUs up and down (BOOTS=, SEED=)
+	SOAK_BOOTS=$${BOOTS:-1000} SOAK_SEED=$(SEED) $(CARGO) test --release -p pvh-vmm --test soak -- --ignored --nocapture
 
 setup: ## install what CI needs on a fresh Debian machine (root)
 	scripts/setup.sh
