@@ -21,6 +21,7 @@ mod build;
 mod calls;
 mod lifecycle;
 mod log;
+mod reset;
 mod rings;
 mod scene;
 mod session;
@@ -174,13 +175,14 @@ pub enum Effect {
     Nmi(u32),
     /// Flush the TLBs of all vCPUs.
     FlushTlbs,
-    /// What the guest wrote to its console.
+    /// What the guest wrote to its console. Where several threads call, the pieces have to keep the order of the calls.
     Output(Vec<u8>),
     /// The guest took input from its console, after some had not fit.
     InputWanted,
     /// A line of the guest's for the hypervisor's log, without its newline. A guest may write as many as it likes.
     Log(Vec<u8>),
-    /// The domain is over; all its vCPUs stop. Given once.
+    /// The domain is over; all its vCPUs stop. Given once, and never with the reason "soft reset": that the domain does
+    /// itself, and goes on.
     Shutdown(ShutdownReason),
 }
 

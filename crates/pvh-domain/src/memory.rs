@@ -71,6 +71,11 @@ impl MemoryOps {
         self.pages
     }
 
+    /// Counts a page that the domain was given, not by a call of its.
+    pub(crate) const fn add_page(&mut self) {
+        self.pages = self.pages.saturating_add(1);
+    }
+
     /// Whether pages of a space may be put into a domain's layout at all.
     ///
     /// # Errors

@@ -139,7 +139,7 @@ impl Domain {
         Ok(domain)
     }
 
-    fn preset_params(&mut self, store: Port, console: Port) -> Result<(), DomainError> {
+    pub(super) fn preset_params(&mut self, store: Port, console: Port) -> Result<(), DomainError> {
         let mut effects = Vec::new();
         for (param, value) in [
             (HvmParam::STORE_PFN, STORE_GFN),
@@ -159,7 +159,7 @@ impl Domain {
         Ok(())
     }
 
-    fn grant_rings<M: Frames + ?Sized>(&self, memory: &M) -> Result<(), DomainError> {
+    pub(super) fn grant_rings<M: Frames + ?Sized>(&self, memory: &M) -> Result<(), DomainError> {
         for (reference, gfn) in [
             (CONSOLE_REFERENCE, CONSOLE_GFN),
             (XENSTORE_REFERENCE, STORE_GFN),
@@ -171,7 +171,7 @@ impl Domain {
         Ok(())
     }
 
-    fn fill_store(&mut self, store: Port, console: Port) -> Result<(), DomainError> {
+    pub(super) fn fill_store(&mut self, store: Port, console: Port) -> Result<(), DomainError> {
         let config = &self.config;
         let keys = DomainKeys {
             domid: config.domid,
@@ -237,7 +237,7 @@ fn uuid_text(uuid: &[u8; 16]) -> String {
     text
 }
 
-const fn refused(what: &'static str, errno: Errno) -> DomainError {
+pub(super) const fn refused(what: &'static str, errno: Errno) -> DomainError {
     DomainError::Refused { what, errno }
 }
 

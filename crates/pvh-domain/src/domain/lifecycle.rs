@@ -201,18 +201,26 @@ impl Domain {
         scene.effects.push(effect);
     }
 
-    /// Ends the domain; the first reason that was said is the one.
+    /// Ends the domain, or resets it softly; the first reason that was said is the one.
     pub(super) fn shut_down<M: Frames + ?Sized>(
         &mut self,
         scene: &mut Scene<'_, M>,
         reason: ShutdownReason,
     ) {
-        let reason = *self.reason.get_or_insert(reason);
-        if !self.is_over {
-            self.is_over = true;
-            self.set.end();
-            scene.effects.push(Effect::Shutdown(reason));
+        let mut reason = *self.reason.get_or_insert(reason);
+        if self.is_over {
+            return;
         }
+        if reason == ShutdownReason::SOFT_RESET {
+            if self.soft_reset(scene.memory).is_ok() {
+                self.reason = None;
+                return;
+            }
+            reason = ShutdownReason::CRASH;
+        }
+        self.is_over = true;
+        self.set.end();
+        scene.effects.push(Effect::Shutdown(reason));
     }
 
     /// Carries out what a call of `hvm_op` came to.

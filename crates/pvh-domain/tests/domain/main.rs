@@ -19,6 +19,7 @@ mod lifecycle;
 mod machine;
 mod other;
 mod recorded;
+mod reset;
 mod sched;
 mod store;
 mod timers;

@@ -192,7 +192,7 @@ fn a_32_bit_poll_has_16_bytes() {
 
 #[test]
 fn every_reason_of_a_shutdown_is_told_and_the_first_one_stays() {
-    for reason in 0..=5_u8 {
+    for reason in [0, 1, 2, 3, 4, 6, 0xff] {
         let mut machine = Machine::ready(1);
         machine.take();
         machine.put_u32(ARG, &[u32::from(reason) | 0xabcd_ef00]);
