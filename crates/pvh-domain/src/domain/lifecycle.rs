@@ -179,7 +179,12 @@ impl Domain {
                 self.change_runstate(scene.memory, vcpu, State::Offline, scene.now.system_ns);
                 scene.effects.push(Effect::Stop(vcpu));
             }
-            _ => self.shut_down(scene, ShutdownReason::POWEROFF),
+            _ => {
+                // No vCPU is left that a soft reset, had one been announced, could return to.
+                let announced = self.reason.take();
+                self.reason = announced.filter(|reason| *reason != ShutdownReason::SOFT_RESET);
+                self.shut_down(scene, ShutdownReason::POWEROFF);
+            }
         }
     }
 

@@ -1,3 +1,4 @@
+use pvh_abi::sched::ShutdownReason;
 use pvh_domain::domain::Effect;
 
 use super::machine::{
@@ -28,6 +29,17 @@ fn a_soft_reset_returns_and_the_domain_goes_on() {
     machine.put_u32(ARG, &[1]);
     assert_eq!(machine.call(0, SCHED_OP, &[2, ARG]), 0);
     assert!(machine.domain.is_over(), "a later reason counts");
+}
+
+#[test]
+fn a_soft_reset_that_was_announced_is_a_power_off_when_no_vcpu_is_left() {
+    let mut machine = Machine::ready(1);
+    machine.put_u32(ARG, &[5]);
+    assert_eq!(machine.call(0, SCHED_OP, &[5, ARG]), 0, "shutdown_code");
+    machine.take();
+    assert_eq!(machine.call(0, VCPU_OP, &[2, 0, 0]), 0);
+    let off = Effect::Shutdown(ShutdownReason::POWEROFF);
+    assert_eq!(machine.take(), [off]);
 }
 
 #[test]
