@@ -258,7 +258,8 @@ impl<'s, S: Source + ?Sized> NoteWalk<'s, S> {
         let kind = head.header.kind.get();
         let name_size = head.header.name_size.get();
         let desc_size = head.header.desc_size.get();
-        let is_xen = name_size > 0 && head.name == XEN_NAME;
+        let has_name = self.left_bytes() >= size_of::<Head>() as u64;
+        let is_xen = name_size > 0 && has_name && head.name == XEN_NAME;
         // 32-bit sizes: no sum of theirs leaves 64 bits
         let desc_start = HEADER_BYTES.saturating_add(padded(name_size));
         let need_bytes = desc_start.saturating_add(desc_size.into());

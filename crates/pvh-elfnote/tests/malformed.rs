@@ -297,6 +297,18 @@ fn a_cut_note_does_not_hide_the_next_segment() {
 }
 
 #[test]
+fn a_name_cut_before_its_nul_is_nobodys() {
+    let mut cut = Note::xen(15, [0; 8]).to_bytes();
+    cut.truncate(12 + 3);
+    let elf = Elf::new(Class::Elf64)
+        .segment(Segment::note_bytes(cut))
+        .section(Section::notes(".note.Xen", &[Note::entry(GOOD)]));
+    let found = notes(&elf).expect("the section is sound");
+    assert_eq!((found.count, found.entry), (1, Some(GOOD)));
+    assert_eq!(found.fault.map(|fault| fault.xen_kind), Some(None));
+}
+
+#[test]
 fn a_cut_entry_note_is_named_as_the_reason() {
     let cut = reason(Note::entry(GOOD).desc_size(8).to_bytes());
     let Err(NoEntry::Refused(fault)) = cut else {
