@@ -5,6 +5,7 @@ use std::io::{self, Read};
 mod lz4;
 mod lzo;
 mod stream;
+mod zstd;
 
 use crate::image::Limits;
 
@@ -120,7 +121,7 @@ pub(crate) fn unpack(codec: Codec, packed: &[u8], limits: &Limits) -> Result<Vec
         Codec::Bzip2 => stream::bzip2(&target)?,
         Codec::Lzma => stream::lzma(&target, limits.max_window_bytes)?,
         Codec::Xz => stream::xz(&target, limits.max_window_bytes)?,
-        Codec::Zstd => stream::zstd(&target, limits.max_window_bytes)?,
+        Codec::Zstd => zstd::unpack(&target, limits.max_window_bytes)?,
         Codec::Lzo => lzo::unpack(&target)?,
         Codec::Lz4 => lz4::unpack(&target)?,
     };

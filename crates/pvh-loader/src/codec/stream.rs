@@ -47,26 +47,6 @@ pub(super) fn lzma<'a>(target: &Target<'a>, max_window_bytes: u64) -> Unpacked<'
     finish(target, target.packed.get(read..).unwrap_or_default(), out)
 }
 
-pub(super) fn zstd<'a>(target: &Target<'a>, max_window_bytes: u64) -> Unpacked<'a> {
-    let mut rest = target.packed;
-    let decoder =
-        ruzstd::decoding::StreamingDecoder::new_with_max_window_size(&mut rest, max_window_bytes);
-    let out = match decoder {
-        Ok(mut decoder) => target.drain(&mut decoder).and_then(|out| {
-            let frame = decoder.into_frame_decoder();
-            let stated = frame.get_checksum_from_data();
-            if stated.is_some() && stated != frame.get_calculated_checksum() {
-                return Err(Drained::Decoder(io::Error::other(
-                    "the checksum does not match",
-                )));
-            }
-            Ok(out)
-        }),
-        Err(refused) => Err(Drained::Decoder(io::Error::other(refused))),
-    };
-    finish(target, rest, out)
-}
-
 /// Names what a decoder said.
 fn finish<'a>(target: &Target<'a>, rest: &'a [u8], out: Result<Vec<u8>, Drained>) -> Unpacked<'a> {
     match out {
