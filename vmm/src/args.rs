@@ -55,6 +55,13 @@ pub(crate) struct RunArguments {
     /// What the guest finds around its CPUs
     #[arg(long, value_name = "PLATFORM", value_enum, default_value_t = PlatformArgument::Auto)]
     pub(crate) platform: PlatformArgument,
+    /// Have a Linux kernel's two bare hypercalls leave by a port, by a change of its code in guest memory: the Xen platform on
+    /// a host whose KVM cannot hand them over
+    #[arg(long)]
+    pub(crate) patch_hypercalls: bool,
+    /// Record every hypercall with its answer, and what else happens to the Xen platform, to be replayed without KVM
+    #[arg(long, value_name = "FILE")]
+    pub(crate) record: Option<PathBuf>,
     /// How kernel and modules get into memory; a mapped file must not be changed in place while the guest runs
     #[arg(long, value_name = "METHOD", value_enum, default_value_t = LoadArgument::Map)]
     pub(crate) load: LoadArgument,

@@ -28,6 +28,10 @@ pub(crate) struct RunConfig {
     pub(crate) cache: CacheConfig,
     /// What the guest is to find around its CPUs.
     pub(crate) platform: PlatformArgument,
+    /// Whether the kernel's hypercall stubs are patched.
+    pub(crate) patch_hypercalls: bool,
+    /// Where the calls of the Xen platform are recorded.
+    pub(crate) record: Option<PathBuf>,
     /// What happens when the guest asks to reboot.
     pub(crate) on_reboot: OnReboot,
     /// The KVM device, /dev/kvm as a rule.
@@ -94,6 +98,8 @@ impl From<RunArguments> for RunConfig {
                 Some(dir) => CacheConfig::At(dir),
             },
             platform: arguments.platform,
+            patch_hypercalls: arguments.patch_hypercalls,
+            record: arguments.record,
             kvm_device: arguments.kvm_device,
             on_reboot: if arguments.no_reboot {
                 OnReboot::End

@@ -54,6 +54,7 @@ impl RunError {
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
             Self::CpuCount { .. }
+            | Self::NeedsXen { .. }
             | Self::Obstacle {
                 source: Obstacle::Cpus { .. },
                 ..
@@ -63,6 +64,7 @@ impl RunError {
             | Self::Module { .. }
             | Self::Plan { .. }
             | Self::Commit { .. }
+            | Self::Stubs { .. }
             | Self::NoRoom { .. } => REFUSED,
             _ => HOST,
         }
@@ -73,6 +75,13 @@ impl RunError {
         Some(match self {
             Self::Image { source, .. } => source.fix()?.to_owned(),
             Self::Plan { source, .. } => source.fix()?.to_string(),
+            Self::Obstacle {
+                source: Obstacle::BareCalls { .. },
+                ..
+            } => "run it with --patch-hypercalls, or with --platform none".to_owned(),
+            Self::NeedsXen { option, .. } => format!("leave {option} out, or say --platform xen"),
+            Self::Stubs { .. } => "leave --patch-hypercalls out".to_owned(),
+            Self::Record { .. } => "choose another file for --record".to_owned(),
             Self::Obstacle { .. } => "run it with --platform none".to_owned(),
             Self::CpuCount { .. } | Self::Vm(VmError::VcpuCount { .. }) => {
                 "choose another --cpus".to_owned()

@@ -3,6 +3,7 @@
 mod blueprint;
 mod error;
 mod layout;
+mod record;
 
 use std::{fs::File, io, os::fd::AsFd, time::SystemTime};
 
@@ -10,16 +11,18 @@ use pvh_abi::sched::ShutdownReason;
 use pvh_kvm::Kvm;
 
 use crate::{
+    args::PlatformArgument,
     config::{OnReboot, RunConfig},
     console::{Output, Writer},
     devices::Request,
     events::{self, User},
     exit::complain,
     machine::{Crash, End, Threads},
-    platform::{self, Choice, Guest},
+    platform::{self, Choice, Guest, Platform, Reason},
 };
-use blueprint::{Blueprint, Kernel, check_cpus};
+use blueprint::{Blueprint, Kernel, Outlets, check_cpus};
 use error::host;
+use record::Record;
 
 pub(crate) use error::RunError;
 
@@ -47,17 +50,41 @@ pub(crate) enum Outcome {
 /// [`RunError`]; what the guest does is an [`Outcome`].
 pub(crate) fn run(config: &RunConfig) -> Result<Outcome, RunError> {
     check_cpus(config.cpus)?;
+    if config.platform == PlatformArgument::None {
+        check_plain(config, None)?;
+    }
     let kernel = Kernel::open(config)?;
     let kvm = Kvm::open_at(&config.kvm_device).map_err(RunError::Kvm)?;
     let choice = choose(config, &kernel, &kvm)?;
+    if choice.platform == Platform::Plain {
+        check_plain(config, choice.reason)?;
+    }
     let blueprint = Blueprint::draw(config, &kernel, choice.platform, &kvm)?;
-    let output = Output::default();
-    let log = Output::default();
-    let mut reason = choice.reason;
+    let record = config.record.as_deref().map(Record::begin).transpose()?;
+    let outlets = Outlets {
+        console: Output::default(),
+        log: Output::default(),
+        recorder: record.as_ref().map(Record::recorder),
+    };
+    let outcome = run_machines(config, &blueprint, &kvm, &outlets, choice.reason);
+    if let Some(record) = record {
+        record.finish();
+    }
+    outcome
+}
+
+/// Runs a machine, and after each reboot another, until the end.
+fn run_machines(
+    config: &RunConfig,
+    blueprint: &Blueprint<'_>,
+    kvm: &Kvm,
+    outlets: &Outlets,
+    mut reason: Option<Reason>,
+) -> Result<Outcome, RunError> {
     let mut session = None;
     loop {
         let started = SystemTime::now();
-        let machine = blueprint.build(&kvm, &output, &log);
+        let machine = blueprint.build(kvm, outlets);
         let machine = machine.inspect_err(|_| finish_session(&mut session))?;
         let (user, writers) = match session.take() {
             Some(session) => session,
@@ -65,7 +92,7 @@ pub(crate) fn run(config: &RunConfig) -> Result<Outcome, RunError> {
                 if let Some(reason) = reason.take() {
                     complain(&reason.to_string());
                 }
-                begin(&output, &log).map_err(host("the console cannot be set up"))?
+                begin(outlets).map_err(host("the console cannot be set up"))?
             }
         };
         let platform = machine.platform.as_ref();
@@ -102,16 +129,28 @@ pub(crate) fn run(config: &RunConfig) -> Result<Outcome, RunError> {
 type Writers = [Writer; 2];
 
 /// Takes what belongs to the user, and starts writing.
-fn begin(output: &Output, log: &Output) -> io::Result<(User, Writers)> {
+fn begin(outlets: &Outlets) -> io::Result<(User, Writers)> {
     // The signals first: threads inherit their mask.
     let user = User::take()?;
     let stdout = io::stdout().as_fd().try_clone_to_owned()?;
     let stderr = io::stderr().as_fd().try_clone_to_owned()?;
     let writers = [
-        Writer::start(output.clone(), File::from(stdout))?,
-        Writer::start(log.clone(), File::from(stderr))?,
+        Writer::start(outlets.console.clone(), File::from(stdout))?,
+        Writer::start(outlets.log.clone(), File::from(stderr))?,
     ];
     Ok((user, writers))
+}
+
+/// Refuses options that a machine without the Xen platform has no use for.
+fn check_plain(config: &RunConfig, reason: Option<Reason>) -> Result<(), RunError> {
+    let asked = [
+        (config.patch_hypercalls, "--patch-hypercalls"),
+        (config.record.is_some(), "--record"),
+    ];
+    match asked.into_iter().find(|(is_asked, _)| *is_asked) {
+        Some((_, option)) => Err(RunError::NeedsXen { option, reason }),
+        None => Ok(()),
+    }
 }
 
 /// Decides over the platform.

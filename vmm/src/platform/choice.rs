@@ -15,6 +15,8 @@ pub(crate) enum GuestKind {
     UsesThePage,
     /// A Linux without the note of a hypercall page: it executes VMCALL or VMMCALL itself.
     CallsBare,
+    /// Its stubs are rewritten to leave by the port.
+    Patched,
 }
 
 impl GuestKind {
@@ -64,6 +66,8 @@ pub(crate) struct Choice {
 pub(crate) enum Reason {
     /// The image and the host can do it.
     Served(HypercallTransport),
+    /// They can, for the image's stubs are patched.
+    Patched,
     /// They cannot.
     Obstacle(Obstacle),
     /// The command line wants a serial console, which Xen does not give a PVH domain.
@@ -106,6 +110,10 @@ impl fmt::Display for Reason {
                 f,
                 "platform xen; hypercalls leave by port {HYPERCALL_PORT:#x}, for KVM cannot hand them over"
             ),
+            Self::Patched => write!(
+                f,
+                "platform xen; the kernel's two hypercall stubs are patched to leave by port {HYPERCALL_PORT:#x}"
+            ),
             Self::Obstacle(obstacle) => write!(f, "platform none: {obstacle}"),
             Self::SerialConsole => f.write_str(
                 "platform none: the command line names a serial console and not hvc0, the console of a Xen domain",
@@ -135,7 +143,11 @@ pub(crate) fn choose(
     }
     match served {
         Ok(transport) => {
-            let reason = is_auto.then_some(Reason::Served(transport));
+            let reason = match guest.kind {
+                GuestKind::Patched => Reason::Patched,
+                _ => Reason::Served(transport),
+            };
+            let reason = is_auto.then_some(reason);
             Ok(choice(Platform::Xen(transport), reason))
         }
         Err(obstacle) if is_auto => {
@@ -160,6 +172,7 @@ fn transport(guest: &Guest<'_>, host: &Capabilities) -> Result<HypercallTranspor
         return Err(Obstacle::Host { capability });
     }
     match (guest.kind, intercept) {
+        (GuestKind::Patched, _) => Ok(PORT),
         (_, None) => Ok(HypercallTransport::Intercept),
         (GuestKind::CallsBare, Some(capability)) => Err(Obstacle::BareCalls { capability }),
         (GuestKind::UsesThePage, Some(_)) => Ok(PORT),
@@ -229,6 +242,20 @@ mod tests {
             let without = host(0, true);
             assert_eq!(chosen(asked, UsesThePage, &without), Platform::Xen(PORT));
         }
+    }
+
+    #[test]
+    fn patched_stubs_leave_by_the_port_whatever_the_host_can_catch() {
+        for asked in [PlatformArgument::Auto, PlatformArgument::Xen] {
+            for features in [0, 0x1FF] {
+                let platform = chosen(asked, GuestKind::Patched, &host(features, true));
+                assert_eq!(platform, Platform::Xen(PORT));
+            }
+        }
+        let guest = guest(GuestKind::Patched, b"");
+        let choice = choose(PlatformArgument::Auto, &guest, &host(0, true)).unwrap();
+        assert_eq!(choice.reason, Some(Reason::Patched));
+        assert!(choice.reason.unwrap().to_string().contains("port 0xe4"));
     }
 
     #[test]

@@ -20,9 +20,10 @@ use std::{
 
 use pvh_abi::DomId;
 use pvh_domain::{
-    domain::{Config, Domain, DomainError, Effect, Now},
+    domain::{Config, DomainError, Effect, Now},
     memory,
     time::TscScale,
+    trace::{Recorder, TracedDomain},
     xenstore::Shutdown,
 };
 use pvh_hypercall::{CpuidConfig, Stub, TscInfo};
@@ -36,14 +37,14 @@ use desk::Desk;
 use effects::Backpressure;
 use timer::Timer;
 
-pub(crate) use choice::{Choice, Guest, GuestKind, Obstacle, Platform, choose};
+pub(crate) use choice::{Choice, Guest, GuestKind, Obstacle, Platform, Reason, choose};
 pub(crate) use log::GuestLog;
 pub(crate) use vcpu::{Handled, XenVcpu};
 
 /// A domain and all that serves it.
 #[derive(Debug)]
 pub(crate) struct XenPlatform {
-    domain: Mutex<Domain>,
+    domain: Mutex<TracedDomain>,
     ram: Arc<GuestRam>,
     vm: Vm,
     board: Arc<Board>,
@@ -84,6 +85,8 @@ pub(crate) struct Parts {
     pub(crate) log: GuestLog,
     /// What the guest is told about its memory.
     pub(crate) memory: memory::Config,
+    /// Where the domain's calls are recorded.
+    pub(crate) recorder: Option<Recorder>,
 }
 
 impl XenPlatform {
@@ -120,7 +123,7 @@ impl XenPlatform {
             memory: parts.memory,
             may_log: true,
         };
-        let domain = Domain::new(config, &*ram, clock.now())?;
+        let domain = TracedDomain::new(config, &*ram, clock.now(), parts.recorder)?;
         let desks = vcpus.iter().map(|vcpu| Desk::new(vcpu.kicker())).collect();
         Ok(Self {
             domain: Mutex::new(domain),
@@ -163,7 +166,7 @@ impl XenPlatform {
     fn with_domain<T>(
         &self,
         backpressure: Backpressure,
-        call: impl FnOnce(&mut Domain, &GuestRam, Now, &mut Vec<Effect>) -> T,
+        call: impl FnOnce(&mut TracedDomain, &GuestRam, Now, &mut Vec<Effect>) -> T,
     ) -> T {
         let mut effects = Vec::new();
         let answer = self.call_domain(&mut effects, call);
@@ -175,7 +178,7 @@ impl XenPlatform {
     fn call_domain<T>(
         &self,
         effects: &mut Vec<Effect>,
-        call: impl FnOnce(&mut Domain, &GuestRam, Now, &mut Vec<Effect>) -> T,
+        call: impl FnOnce(&mut TracedDomain, &GuestRam, Now, &mut Vec<Effect>) -> T,
     ) -> T {
         let mut domain = self.domain();
         // The time is taken under the lock, so that calls see it in their order.
@@ -187,7 +190,7 @@ impl XenPlatform {
         answer
     }
 
-    fn domain(&self) -> MutexGuard<'_, Domain> {
+    fn domain(&self) -> MutexGuard<'_, TracedDomain> {
         self.domain.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

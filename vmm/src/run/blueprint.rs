@@ -6,7 +6,9 @@ use std::{
     time::SystemTime,
 };
 
+use pvh_domain::trace::Recorder;
 use pvh_entry::EntryState;
+use pvh_hypercall::HYPERCALL_PORT;
 use pvh_kvm::{
     ApicIds, GuestRam, HypervisorLeaves, InterruptControllers, Kvm, Vm, VmConfig, ram_layout,
 };
@@ -14,6 +16,7 @@ use pvh_loader::{
     Image,
     commit::{Method, commit_by},
     plan::{Boot, LoadPlan, ModuleSource, plan},
+    stubs::{HypercallPatch, StubError, StubPair},
 };
 use pvh_memory::GuestMemory;
 use pvh_start_info::Generation;
@@ -53,6 +56,7 @@ pub(super) fn check_cpus(cpus: u32) -> Result<(), RunError> {
 pub(super) struct Kernel {
     image: Image,
     name: PathBuf,
+    patch: Option<HypercallPatch>,
     /// Ends with the run, and not before.
     _keeping: Keeping,
 }
@@ -62,7 +66,7 @@ impl Kernel {
     ///
     /// # Errors
     ///
-    /// [`RunError::Image`].
+    /// [`RunError::Image`], and [`RunError::Stubs`] if its hypercalls were to be patched and cannot be.
     pub(super) fn open(config: &RunConfig) -> Result<Self, RunError> {
         let (opened, name) = match &config.kernel {
             Some(path) => (cache::open_as(&config.cache, path), path.as_path()),
@@ -78,17 +82,21 @@ impl Kernel {
             }
         };
         let name = name.to_owned();
-        match opened {
-            Ok(Opened { image, keeping }) => Ok(Self {
-                image,
-                name,
-                _keeping: keeping,
-            }),
-            Err(source) => Err(RunError::Image {
-                kernel: name,
-                source,
-            }),
-        }
+        let Opened { image, keeping } = opened.map_err(|source| RunError::Image {
+            kernel: name.clone(),
+            source,
+        })?;
+        let patch = config.patch_hypercalls.then(|| patch(&image));
+        let patch = patch.transpose().map_err(|source| RunError::Stubs {
+            kernel: name.clone(),
+            source,
+        })?;
+        Ok(Self {
+            image,
+            name,
+            patch,
+            _keeping: keeping,
+        })
     }
 }
 
@@ -100,8 +108,21 @@ impl Kernel {
 
     /// What matters of it for the platform.
     pub(super) fn kind(&self) -> GuestKind {
-        GuestKind::of(&self.image)
+        match self.patch {
+            Some(_) => GuestKind::Patched,
+            None => GuestKind::of(&self.image),
+        }
     }
+}
+
+/// Where what comes out of a machine goes; it stays when the machine is built anew.
+pub(super) struct Outlets {
+    /// What the guest prints.
+    pub(super) console: Output,
+    /// What it says to its hypervisor.
+    pub(super) log: Output,
+    /// Every call of its domain, if that is wanted.
+    pub(super) recorder: Option<Recorder>,
 }
 
 /// Everything about a machine that does not change when it is built anew.
@@ -138,6 +159,7 @@ impl<'a> Blueprint<'a> {
             modules: open_modules(config)?,
             memmap: layout.memmap.clone(),
             rsdp: Some(layout.rsdp),
+            patch: kernel.patch,
             ..Boot::default()
         };
         let plan = plan(&kernel.image, &boot).map_err(|source| {
@@ -159,12 +181,7 @@ impl<'a> Blueprint<'a> {
     /// # Errors
     ///
     /// [`RunError`]: the host refuses, or a file has changed.
-    pub(super) fn build(
-        &self,
-        kvm: &Kvm,
-        output: &Output,
-        log: &Output,
-    ) -> Result<Machine, RunError> {
+    pub(super) fn build(&self, kvm: &Kvm, outlets: &Outlets) -> Result<Machine, RunError> {
         let bits = kvm.capabilities().address_bits;
         let ram = GuestRam::with_pages(self.config.memory_bytes, bits, &self.layout.pages);
         let ram = Arc::new(ram.map_err(RunError::Ram)?);
@@ -175,7 +192,7 @@ impl<'a> Blueprint<'a> {
         if self.platform == Platform::Plain {
             vm.register_irqfd(&com1, COM1_GSI).map_err(RunError::Vm)?;
         }
-        let board = Board::new(output.clone(), com1);
+        let board = Board::new(outlets.console.clone(), com1);
         let board = Arc::new(board.map_err(host("no event descriptors for the devices"))?);
         let vcpus = (0..self.config.cpus).map(|index| vm.create_vcpu(index));
         let mut vcpus = vcpus
@@ -190,7 +207,8 @@ impl<'a> Blueprint<'a> {
                 vm,
                 board: Arc::clone(&board),
                 transport,
-                log: GuestLog::new(log.clone()),
+                log: GuestLog::new(outlets.log.clone()),
+                recorder: outlets.recorder.clone(),
                 memory: self.layout.domain.clone(),
             };
             platform = Some(Arc::new(XenPlatform::new(parts, &mut vcpus)?));
@@ -246,6 +264,14 @@ pub(super) struct Machine {
     pub(super) board: Arc<Board>,
     pub(super) vcpus: Vec<VcpuPlace>,
     pub(super) platform: Option<Arc<XenPlatform>>,
+}
+
+/// Has both stubs of a kernel leave by the port.
+fn patch(image: &Image) -> Result<HypercallPatch, StubError> {
+    Ok(HypercallPatch {
+        stubs: StubPair::find(image)?,
+        port: HYPERCALL_PORT,
+    })
 }
 
 fn open_modules(config: &RunConfig) -> Result<Vec<ModuleSource>, RunError> {

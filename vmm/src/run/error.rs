@@ -1,17 +1,20 @@
-use std::{io, path::PathBuf};
+use std::{fmt, io, path::PathBuf};
+
+use pvh_domain::trace::RecordError;
 
 use pvh_kvm::{KvmError, RamError, VcpuError, VmError};
 use pvh_loader::{
     ImageError,
     commit::CommitError,
     plan::{ModuleError, PlanError},
+    stubs::StubError,
 };
 use pvh_memory::MemoryError;
 
 use super::blueprint::MAX_CPUS;
 use crate::{
     host_memory,
-    platform::{Obstacle, PlatformError},
+    platform::{Obstacle, PlatformError, Reason},
 };
 
 /// Why a machine could not be built or not be run.
@@ -68,6 +71,32 @@ pub(crate) enum RunError {
         #[source]
         source: Obstacle,
     },
+    /// What the user asked for is the Xen platform's, and this machine has none.
+    #[error("{option} is for the Xen platform: {}", PlainReason(*.reason))]
+    NeedsXen {
+        /// The option.
+        option: &'static str,
+        /// Why it has none; nothing if that was asked for.
+        reason: Option<Reason>,
+    },
+    /// The kernel's hypercall stubs cannot be told.
+    #[error("{}: its hypercalls cannot be patched", kernel.display())]
+    Stubs {
+        /// The kernel.
+        kernel: PathBuf,
+        /// Why not.
+        #[source]
+        source: StubError,
+    },
+    /// The record cannot be begun.
+    #[error("{}: the record cannot be begun", path.display())]
+    Record {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: RecordError,
+    },
     /// The Xen platform cannot be built.
     #[error(transparent)]
     Platform(#[from] PlatformError),
@@ -110,6 +139,18 @@ pub(crate) enum RunError {
     /// A thread of this program panicked, which it said when it did.
     #[error("a vCPU thread has panicked: this is a fault of pvh-vmm")]
     Panicked,
+}
+
+/// Why a machine has no Xen platform.
+struct PlainReason(Option<Reason>);
+
+impl fmt::Display for PlainReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(reason) => write!(f, "{reason}"),
+            None => f.write_str("--platform none has none"),
+        }
+    }
 }
 
 /// Says what the host refuses.

@@ -1,0 +1,59 @@
+//! The record of what happened to a domain.
+
+use std::{
+    fs::File,
+    io::BufWriter,
+    path::{Path, PathBuf},
+};
+
+use pvh_domain::trace::{RecordError, Recorder};
+
+use super::error::RunError;
+use crate::exit::{complain, sentence};
+
+/// A record that is being written.
+pub(super) struct Record {
+    path: PathBuf,
+    recorder: Recorder,
+}
+
+impl Record {
+    /// Begins a record in a new file, or in place of an old one.
+    ///
+    /// # Errors
+    ///
+    /// [`RunError::Record`].
+    pub(super) fn begin(path: &Path) -> Result<Self, RunError> {
+        let file = File::create(path).map_err(RecordError::Io);
+        let recorder = file.and_then(|file| {
+            let sink = BufWriter::with_capacity(BUFFER_BYTES, file);
+            Recorder::new(Box::new(sink), LIMIT_BYTES)
+        });
+        let path = path.to_owned();
+        match recorder {
+            Ok(recorder) => Ok(Self { path, recorder }),
+            Err(source) => Err(RunError::Record { path, source }),
+        }
+    }
+
+    pub(super) fn recorder(&self) -> Recorder {
+        self.recorder.clone()
+    }
+
+    /// Writes what is left, and tells the user if it is not all.
+    pub(super) fn finish(&self) {
+        if let Err(error) = self.recorder.finish() {
+            let path = self.path.display();
+            let what = sentence(
+                &error,
+                Some("what was recorded before that can be replayed"),
+            );
+            complain(&format!("{path}: {what}"));
+        }
+    }
+}
+
+const BUFFER_BYTES: usize = 256 << 10;
+
+/// A guest makes as many calls as it likes.
+const LIMIT_BYTES: u64 = 1 << 30;
