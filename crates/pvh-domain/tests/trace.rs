@@ -479,3 +479,25 @@ proptest! {
         }
     }
 }
+
+/// What real guests did to a domain, as `pvh-vmm run --record` wrote it; tests/data/README.md says which.
+#[test]
+fn recorded_guests_get_the_same_answers_again() {
+    let data = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data");
+    let mut count = 0;
+    for file in std::fs::read_dir(data).unwrap() {
+        let path = file.unwrap().path();
+        if path.extension().is_none_or(|extension| extension != "gz") {
+            continue;
+        }
+        let packed = std::fs::File::open(&path).unwrap();
+        let unpacked = flate2::read::GzDecoder::new(io::BufReader::new(packed));
+        match replay(unpacked) {
+            Ok(replayed) => assert!(replayed.hypercalls > 100, "{}", path.display()),
+            Err(ReplayError::Divergence(divergence)) => panic!("{}: {divergence}", path.display()),
+            Err(error) => panic!("{}: {error}", path.display()),
+        }
+        count += 1;
+    }
+    assert!(count > 0, "no trace in {data}");
+}
