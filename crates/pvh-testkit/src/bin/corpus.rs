@@ -1,6 +1,6 @@
 //! Writes the seeds of every fuzz target into `fuzz/seeds`: `corpus [KERNEL...]`.
 //!
-//! Of stock kernels that are named, headers and notes become seeds too; those are kept beside the built ones.
+//! Of stock kernels that are named, headers and notes go into `fuzz/corpus`.
 
 use std::{
     fs, io,
@@ -15,7 +15,7 @@ use pvh_testkit::{
 
 fn main() -> ExitCode {
     let kernels: Vec<PathBuf> = std::env::args_os().skip(1).map(PathBuf::from).collect();
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/seeds");
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz");
     match write_all(&root, &kernels) {
         Ok(count) => {
             println!("{count} seeds");
@@ -31,15 +31,17 @@ fn main() -> ExitCode {
 fn write_all(root: &Path, kernels: &[PathBuf]) -> io::Result<usize> {
     let mut count = 0_usize;
     for oracle in ORACLES {
-        let dir = root.join(oracle.name);
-        fs::create_dir_all(&dir)?;
-        let mut seeds = seeds(oracle.name);
-        if ["notes", "differential"].contains(&oracle.name) {
-            seeds.extend(kernels.iter().filter_map(|kernel| of_kernel(kernel)));
-        }
-        count = count.saturating_add(seeds.len());
-        for (name, bytes) in seeds {
-            fs::write(dir.join(name), bytes)?;
+        let built = seeds(oracle.name);
+        let is_about_elf = ["notes", "differential"].contains(&oracle.name);
+        let kernels = kernels.iter().filter(|_| is_about_elf);
+        let found = kernels.filter_map(|kernel| of_kernel(kernel)).collect();
+        for (kind, inputs) in [("seeds", built), ("corpus", found)] {
+            let dir = root.join(kind).join(oracle.name);
+            fs::create_dir_all(&dir)?;
+            count = count.saturating_add(inputs.len());
+            for (name, bytes) in inputs {
+                fs::write(dir.join(name), bytes)?;
+            }
         }
     }
     Ok(count)

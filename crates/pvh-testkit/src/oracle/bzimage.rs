@@ -9,7 +9,7 @@ use pvh_loader::{
 use super::bytes::{field, is_printable, slice};
 
 const LIMITS: Limits = Limits {
-    max_unpacked_bytes: 256 << 10,
+    max_unpacked_bytes: 16 << 10,
     max_file_bytes: 256 << 10,
     max_window_bytes: 1 << 20,
 };

@@ -46,6 +46,7 @@ struct Facts {
     notes: Vec<(u32, Vec<u8>, u32)>,
     note_segments: usize,
     has_fault: bool,
+    has_segment_fault: bool,
     is_forbidden: bool,
     is_from_sections: bool,
     has_segment_at_0: bool,
@@ -63,10 +64,13 @@ impl Facts {
         let is_note = |segment: &&ProgramHeader| segment.kind == 4;
         let mut notes = Vec::new();
         let mut has_fault = found.is_some_and(|found| found.fault.is_some());
+        let mut has_segment_fault = false;
         let mut has_odd_name = false;
         for segment in segments.iter().filter(|segment| segment.is_note()) {
             for note in NoteWalk::new(file, segment.offset, segment.file_size) {
                 let Ok(note) = note else {
+                    // Of nothing, object does not say that it lies outside of the file.
+                    has_segment_fault |= segment.file_size > 0;
                     has_fault = true;
                     break;
                 };
@@ -74,7 +78,8 @@ impl Facts {
                 let desc = super::bytes::slice(file, note.desc_offset, len);
                 let name = super::bytes::slice(file, note.offset + 12, note.name_size.into());
                 let name = name.unwrap_or_default();
-                has_odd_name |= name.starts_with(b"Xen") && name != b"Xen\0";
+                let begins_so = name.starts_with(b"Xen") || note.is_xen;
+                has_odd_name |= begins_so && name != b"Xen\0";
                 if note.is_xen {
                     notes.push((note.kind, desc.unwrap_or_default().to_vec(), note.name_size));
                 }
@@ -89,6 +94,7 @@ impl Facts {
             has_segment_at_0: note_segments.clone().any(|segment| segment.offset == 0),
             has_wide_align: note_segments.clone().any(|segment| segment.align > 4),
             has_fault,
+            has_segment_fault,
             is_forbidden: found.is_none(),
             is_from_sections: found.is_some_and(|found| {
                 found.origin == pvh_elfnote::Origin::Sections && found.count > 0
@@ -149,6 +155,11 @@ fn beside_object<H: FileHeader<Endian = Endianness>>(
             last = entries.and_then(|mut entries| entries.pop()).or(last);
         }
     }
+    // Where object reads all notes to their end, so do we.
+    assert!(
+        is_odd || !facts.has_segment_fault,
+        "a walk stops where object's goes on"
+    );
     if is_odd || facts.has_fault || facts.is_forbidden || facts.is_judged() {
         return;
     }

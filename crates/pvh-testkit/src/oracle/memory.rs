@@ -1,9 +1,13 @@
 //! Guest memory that knows every byte that was written, and costs only what is touched.
 
-use std::{cell::RefCell, collections::BTreeMap};
+use std::{
+    cell::RefCell,
+    collections::{BTreeMap, BTreeSet},
+    ops::Range,
+};
 
 use pvh_abi::Gpa;
-use pvh_memory::{GuestMemory, MemoryError, WordOp};
+use pvh_memory::{FrameError, Frames, GuestMemory, MemoryError, WordOp};
 
 const PAGE: u64 = 4096;
 
@@ -14,6 +18,7 @@ const PAGE: u64 = 4096;
 pub struct SparseMemory {
     ranges: Vec<(u64, u64)>,
     fill: u8,
+    spare_frames: u64,
     inner: RefCell<Inner>,
 }
 
@@ -24,6 +29,9 @@ struct Inner {
     writes: u64,
     /// Whole pages that are zero and were written as such.
     zeroed: BTreeMap<u64, u64>,
+    /// Frames beside the ranges that have a page, and frames in them that have none.
+    added: BTreeSet<u64>,
+    removed: BTreeSet<u64>,
 }
 
 #[derive(Debug)]
@@ -52,8 +60,42 @@ impl SparseMemory {
         Self {
             ranges: joined,
             fill,
+            spare_frames: 0,
             inner: RefCell::default(),
         }
+    }
+
+    /// Allows so many pages beside the ranges.
+    #[must_use]
+    pub const fn with_spare_frames(mut self, frames: u64) -> Self {
+        self.spare_frames = frames;
+        self
+    }
+
+    /// How many pages were added beside the ranges.
+    #[must_use]
+    pub fn added(&self) -> u64 {
+        self.inner.borrow().added.len() as u64
+    }
+
+    /// How many pages there are, of ranges that are made of whole ones.
+    #[must_use]
+    pub fn pages(&self) -> u64 {
+        let ranges = self.ranges.iter().map(|(start, end)| (end - start) / PAGE);
+        let inner = self.inner.borrow();
+        let changed = inner.added.len() as u64;
+        (ranges.sum::<u64>() + changed).saturating_sub(inner.removed.len() as u64)
+    }
+
+    fn is_in_range(&self, at: u64, end: u64) -> bool {
+        let mut ranges = self.ranges.iter();
+        ranges.any(|&(start, last)| start <= at && end <= last)
+    }
+
+    fn has_frame(&self, gfn: u64) -> bool {
+        let inner = self.inner.borrow();
+        let is_ram = self.is_in_range(gfn << 12, (gfn << 12) + PAGE);
+        inner.added.contains(&gfn) || is_ram && !inner.removed.contains(&gfn)
     }
 
     /// How many reads and how many writes there were.
@@ -163,6 +205,10 @@ impl SparseMemory {
 }
 
 impl Inner {
+    fn is_unchanged(&self) -> bool {
+        self.added.is_empty() && self.removed.is_empty()
+    }
+
     fn is_zeroed(&self, at: u64) -> bool {
         let below = self.zeroed.range(..=at).next_back();
         below.is_some_and(|(_, &end)| at < end)
@@ -177,8 +223,10 @@ impl GuestMemory for SparseMemory {
         let Some(end) = at.0.checked_add(len_bytes) else {
             return false;
         };
-        let mut ranges = self.ranges.iter();
-        ranges.any(|&(start, last)| start <= at.0 && end <= last)
+        if self.inner.borrow().is_unchanged() {
+            return self.is_in_range(at.0, end);
+        }
+        len_bytes <= 1 << 20 && (at.0 / PAGE..=(end - 1) / PAGE).all(|gfn| self.has_frame(gfn))
     }
 
     fn read(&self, at: Gpa, buf: &mut [u8]) -> Result<(), MemoryError> {
@@ -248,6 +296,55 @@ impl GuestMemory for SparseMemory {
         self.copy_in(at.0, &vec![0; len(at.0, first)]);
         self.copy_in(last, &vec![0; len(last, end)]);
         self.inner.borrow_mut().zeroed.insert(first, last);
+        Ok(())
+    }
+}
+
+impl Frames for SparseMemory {
+    fn add_frames(&self, gfns: Range<u64>) -> Result<(), FrameError> {
+        let count = gfns.end.saturating_sub(gfns.start);
+        if gfns.end > 1 << 40 {
+            return Err(FrameError::OutOfReach { gfn: gfns.start });
+        }
+        if count > self.spare_frames + self.inner.borrow().removed.len() as u64 {
+            return Err(FrameError::Exhausted {
+                limit: self.spare_frames,
+            });
+        }
+        if let Some(gfn) = gfns.clone().find(|&gfn| self.has_frame(gfn)) {
+            return Err(FrameError::Present { gfn });
+        }
+        let mut inner = self.inner.borrow_mut();
+        let beside = gfns.clone().filter(|gfn| !inner.removed.contains(gfn));
+        if inner.added.len() as u64 + beside.count() as u64 > self.spare_frames {
+            return Err(FrameError::Exhausted {
+                limit: self.spare_frames,
+            });
+        }
+        for gfn in gfns {
+            if !inner.removed.remove(&gfn) {
+                inner.added.insert(gfn);
+            }
+            let page = Page {
+                bytes: Box::new([0; 4096]),
+                written: Box::new([u64::MAX; 64]),
+            };
+            inner.pages.insert(gfn, page);
+        }
+        Ok(())
+    }
+
+    fn remove_frames(&self, gfns: Range<u64>) -> Result<(), FrameError> {
+        if let Some(gfn) = gfns.clone().find(|&gfn| !self.has_frame(gfn)) {
+            return Err(FrameError::Absent { gfn });
+        }
+        let mut inner = self.inner.borrow_mut();
+        for gfn in gfns {
+            if !inner.added.remove(&gfn) {
+                inner.removed.insert(gfn);
+            }
+            inner.pages.remove(&gfn);
+        }
         Ok(())
     }
 }

@@ -19,6 +19,10 @@ mod commit;
 mod console_ring;
 mod context;
 mod differential;
+mod hypercall;
+mod hypercall_calls;
+mod hypercall_ports;
+mod hypercall_world;
 mod lifecycle;
 mod linear;
 mod linear_model;
@@ -38,6 +42,7 @@ pub use commit::elf_commit;
 pub use console_ring::console_ring;
 pub use context::vcpu_context;
 pub use differential::differential;
+pub use hypercall::hypercall;
 pub use lifecycle::vcpu_lifecycle;
 pub use linear::linear;
 pub use notes::notes;
@@ -59,7 +64,7 @@ pub struct Oracle {
 }
 
 /// All of them.
-pub const ORACLES: [Oracle; 13] = [
+pub const ORACLES: [Oracle; 14] = [
     oracle("notes", notes),
     oracle("elf_plan", elf_plan),
     oracle("elf_commit", elf_commit),
@@ -73,6 +78,7 @@ pub const ORACLES: [Oracle; 13] = [
     oracle("console_ring", console_ring),
     oracle("cmdline", cmdline),
     oracle("differential", differential),
+    oracle("hypercall", hypercall),
 ];
 
 const fn oracle(name: &'static str, check: fn(&[u8])) -> Oracle {

@@ -15,7 +15,8 @@ type Tree = BTreeMap<String, Node>;
 #[derive(Debug)]
 pub(super) struct Model {
     tree: Tree,
-    watches: BTreeSet<(String, String)>,
+    /// By node and token: what a told path begins with.
+    watches: BTreeMap<(String, String), &'static str>,
     transactions: Vec<Transaction>,
 }
 
@@ -42,7 +43,7 @@ impl Model {
     pub(super) fn new() -> Self {
         Self {
             tree: Tree::from([("data".into(), Node::default())]),
-            watches: BTreeSet::new(),
+            watches: BTreeMap::new(),
             transactions: Vec::new(),
         }
     }
@@ -217,12 +218,23 @@ impl Model {
         self.tree.iter()
     }
 
+    /// A relative path and an absolute one name the same node.
     pub(super) fn watch(&mut self, path: &str, token: &str) -> bool {
-        self.watches.insert((path.to_owned(), token.to_owned()))
+        let (prefix, node) = split(path);
+        let key = (node.to_owned(), token.to_owned());
+        self.watches.insert(key, prefix).is_none()
+    }
+
+    pub(super) fn has_watch(&self, path: &str, token: &str) -> bool {
+        let (_, node) = split(path);
+        self.watches
+            .contains_key(&(node.to_owned(), token.to_owned()))
     }
 
     pub(super) fn unwatch(&mut self, path: &str, token: &str) -> bool {
-        self.watches.remove(&(path.to_owned(), token.to_owned()))
+        let (_, node) = split(path);
+        let key = (node.to_owned(), token.to_owned());
+        self.watches.remove(&key).is_some()
     }
 
     pub(super) fn watches(&self) -> usize {
@@ -231,22 +243,26 @@ impl Model {
 
     /// The events of changed nodes: a watch hears of its own node, and of one below if that changed by itself.
     pub(super) fn told(&self, changes: &[(&str, bool)]) -> BTreeSet<(String, String)> {
-        const HOME: &str = "/local/domain/1/";
         let mut told = BTreeSet::new();
-        for (watched, token) in &self.watches {
-            let (prefix, node) = match watched.strip_prefix(HOME) {
-                Some(node) => (HOME, node),
-                None => ("", watched.as_str()),
-            };
+        for ((node, token), prefix) in &self.watches {
             for (path, by_itself) in changes {
                 let is_below = path
-                    .strip_prefix(node)
+                    .strip_prefix(node.as_str())
                     .is_some_and(|rest| rest.starts_with('/'));
-                if *path == node || (is_below && *by_itself) {
+                if path == node || (is_below && *by_itself) {
                     told.insert((format!("{prefix}{path}"), token.clone()));
                 }
             }
         }
         told
+    }
+}
+
+/// How the path of a watch begins, and its node.
+fn split(path: &str) -> (&'static str, &str) {
+    const HOME: &str = "/local/domain/1/";
+    match path.strip_prefix(HOME) {
+        Some(node) => (HOME, node),
+        None => ("", path),
     }
 }

@@ -26,8 +26,9 @@ pub(super) fn wire(tape: &mut Tape<'_>) {
             0..=4 => {
                 let len = usize::from(tape.byte());
                 let bytes = tape.bytes(len);
-                let room = 1024 - word(&memory, 2052).wrapping_sub(word(&memory, 2048)) as usize;
-                let bytes = &bytes[..bytes.len().min(room.min(1024))];
+                let used = word(&memory, 2052).wrapping_sub(word(&memory, 2048));
+                let room = 1024_usize.saturating_sub(usize::try_from(used).unwrap_or(0));
+                let bytes = &bytes[..bytes.len().min(room)];
                 push(&memory, bytes);
                 sent.extend_from_slice(bytes);
             }

@@ -1,6 +1,7 @@
 //! Seeds of the targets that read files and lay memory out.
 
 use pvh_abi::{Gpa, start_info::MemmapKind};
+use pvh_loader::image::Codec;
 use pvh_start_info::{Builder, Generation, MemmapRange, Module};
 
 use super::{
@@ -153,7 +154,7 @@ pub(super) fn commits() -> Vec<Seed> {
         .iter()
         .map(|&(name, boot)| named(name, with(boot, &file)))
         .collect();
-    seeds.push(named("moving", with([0x6a, 1, 2, 3, 0, 8, 0, 0], &moving)));
+    seeds.push(named("moving", with([0x62, 1, 2, 3, 0, 8, 0, 0], &moving)));
     seeds
 }
 
@@ -162,18 +163,18 @@ pub(super) fn packed() -> Vec<Seed> {
     let elf = Elf::bootable(Class::Elf64, 0x10_0000)
         .trailer(b"runs runs runs runs runs runs ".repeat(3))
         .build();
-    let image = |&codec| {
-        named(
-            pvh_loader::image::Codec::name(codec),
-            bzimage(&payload(codec, &elf)),
-        )
-    };
+    let image = |&codec: &Codec| named(codec.name(), bzimage(&payload(codec, &elf)));
     let mut seeds: Vec<Seed> = CODECS.iter().map(image).collect();
-    let gzip = payload(pvh_loader::image::Codec::Gzip, &elf);
+    let gzip = payload(Codec::Gzip, &elf);
     seeds.push(named("gzipped-elf", gzip));
-    let stored = payload(pvh_loader::image::Codec::Stored, &elf);
-    let twice = payload(pvh_loader::image::Codec::Gzip, &bzimage(&stored));
+    let stored = payload(Codec::Stored, &elf);
+    let twice = payload(Codec::Gzip, &bzimage(&stored));
     seeds.push(named("gzipped-bzimage", twice));
+    let long = [&elf[..], &[0; 15_000]].concat();
+    for codec in [Codec::Gzip, Codec::Zstd, Codec::Lz4] {
+        let name = format!("long-{}", codec.name());
+        seeds.push(named(&name, bzimage(&payload(codec, &long))));
+    }
     seeds.push(named("elf", elf));
     seeds
 }

@@ -36,6 +36,7 @@ pub fn seeds(target: &str) -> Vec<Seed> {
         "vcpu_lifecycle" => state::lifecycles(),
         "xenstore" => state::stores(),
         "console_ring" => state::consoles(),
+        "hypercall" => state::domains(),
         _ => Vec::new(),
     }
 }

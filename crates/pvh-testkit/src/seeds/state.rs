@@ -136,13 +136,7 @@ pub(super) fn consoles() -> Vec<Seed> {
         .half(3)
         .bytes([0])
         .half(100);
-    let typed = Pen::new()
-        .bytes([1])
-        .half(900)
-        .bytes([1])
-        .half(900)
-        .bytes([2, 0, 0])
-        .half(500);
+    let typed = Pen::new().bytes([1]).half(900).bytes([2, 0, 0]).half(500);
     let wrap = Pen::new()
         .bytes([3, 2])
         .word(0xffff_fffe)
@@ -155,3 +149,84 @@ pub(super) fn consoles() -> Vec<Seed> {
         named("wrap", wrap),
     ]
 }
+
+/// Histories of a domain: which vCPUs run 32-bit code, then what happens; see the oracle.
+pub(super) fn domains() -> Vec<Seed> {
+    let mut seeds = Vec::new();
+    for (name, history) in HISTORIES {
+        for (width, narrow) in [("64", 0), ("32", 7)] {
+            let bytes = [&[narrow][..], &history.concat()].concat();
+            seeds.push(named(&format!("{name}-{width}"), bytes));
+        }
+    }
+    seeds
+}
+
+const HISTORIES: [(&str, &[&[u8]]); 5] = [
+    // two ports joined, an event sent; an IPI and a timer's port
+    (
+        "events",
+        &[
+            &[12, 0, 0, 0],
+            &[12, 0, 3, 1],
+            &[12, 0, 4, 5],
+            &[12, 0, 0, 3, 0],
+            &[12, 0, 0, 2, 0, 0],
+            &[12, 0, 5, 5],
+        ],
+    ),
+    // vCPU 1 gets registers, goes up, down and up again
+    (
+        "lifecycle",
+        &[
+            &[19, 0, 1, 0, 5],
+            &[19, 0, 1, 2],
+            &[3, 1],
+            &[2, 1],
+            &[12, 1, 0, 3, 1],
+            &[19, 0, 1, 4],
+            &[19, 0, 1, 2],
+            &[6, 1],
+        ],
+    ),
+    // a one-shot and a periodic timer, a poll that ends by time
+    (
+        "timers",
+        &[
+            &[12, 0, 0, 2, 0, 0],
+            &[21, 0, 0, 0x10, 0, 0, 0, 0],
+            &[21, 0, 0, 0, 0, 0, 0, 3, 1, 0],
+            &[0, 0, 0, 0x20, 0x20, 0],
+            &[1, 0],
+            &[22, 0, 4, 0x33, 200],
+            &[0, 0, 0, 0, 0x10, 0],
+            &[1, 0],
+            &[2, 0],
+            &[22, 0, 0, 0],
+        ],
+    ),
+    // frames given back and taken again, shared info moved, a grant frame
+    (
+        "memory",
+        &[
+            &[23, 0, 0x20, 3, 2],
+            &[23, 0, 0x20, 19, 2],
+            &[23, 0, 0x50, 0, 0],
+            &[23, 0, 0x51, 1, 0],
+            &[23, 0, 0x51, 0, 1],
+            &[23, 0, 0, 0, 4],
+        ],
+    ),
+    (
+        "others",
+        &[
+            &[25, 0, 12, 2, 0, 0],
+            &[25, 0, 1, 0x38],
+            &[26, 0, 3, 0, 150, 1, 150, 6],
+            &[8, 0, 0],
+            &[7, 0, 2, b'h', b'i'],
+            &[9, 0, 10],
+            &[27, 0, 6, 8, 1, 0, 0, 0, 0, 0, 0, 0, 0x84, 2],
+        ],
+    ),
+];
