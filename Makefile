@@ -2,13 +2,14 @@
 SHELL := /bin/bash
 CARGO ?= cargo
 RUN_ARGS ?=
+BENCH_ARGS ?=
 export CARGO_TERM_COLOR ?= auto
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-kvm ci full build fmt lint deps deny doc no-std features lab lab-test lab-full loom soak setup clean
+.PHONY: help run test test-kvm ci full build fmt lint deps deny doc no-std features lab lab-test lab-full loom soak corpus fuzz fuzz-smoke fuzz-mutants fuzz-cov setup bench bench-smoke bench-peers clean
 
 help: ## list every target
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: ## boot the built-in demo guest on /dev/kvm (RUN_ARGS= adds options)
 	@$(CARGO) run --release -p pvh-vmm -- run $(RUN_ARGS)
@@ -19,7 +20,7 @@ test: ## what a newcomer runs: all tests, those with KVM where /dev/kvm can be u
 test-kvm: ## the tests that need /dev/kvm; fails where it is missing
 	@scripts/test.sh --kvm-only
 
-ci: test lint deps deny doc no-std lab-test lab ## what .ci/run calls
+ci: test lint deps deny doc no-std fuzz-smoke lab-test lab ## what .ci/run calls
 
 full: ci features loom soak lab-full ## ci and what is too long for it; its record is committed
 
@@ -66,9 +67,36 @@ loom: ## every interleaving of a few threads on the set of vCPUs
 soak: ## a thousand boots of a guest that takes its vCPUs up and down (BOOTS=, SEED=)
 	SOAK_BOOTS=$${BOOTS:-1000} SOAK_SEED=$(SEED) $(CARGO) test --release -p pvh-vmm --test soak -- --ignored --nocapture
 
+corpus: ## write the seeds of the fuzz targets (KERNELS= names stock kernels whose notes are taken too)
+	$(CARGO) run --quiet -p pvh-testkit --features oracles --bin corpus -- $(KERNELS)
+
+fuzz: ## run one fuzz target: make fuzz T=notes S=60 (without T: list them)
+	@$(if $(T),fuzz/run.sh fuzz $(T) $(or $(S),60),fuzz/run.sh list)
+
+fuzz-smoke: ## each fuzz target for five seconds from its corpus
+	fuzz/run.sh smoke $(or $(S),5)
+
+fuzz-mutants: ## show that the fuzz targets find seeded faults, one patch at a time (M= names some)
+	fuzz/mutants.sh $(M)
+
+fuzz-cov: ## line coverage of the crates by replay of seeds and corpora
+	fuzz/coverage.sh
+
+bench: ## every stage beside its limits and peers; BENCH_ARGS= goes to criterion
+	$(CARGO) bench -p pvh-bench -- $(BENCH_ARGS)
+
+bench-smoke: ## each bench once, and the budgets that are ratios
+	$(CARGO) build --quiet -p pvh-vmm -p pvh-bench
+	$(CARGO) test --quiet -p pvh-bench --benches
+	$(CARGO) run --quiet -p pvh-bench --bin bench-smoke
+
+bench-peers: ## boot the same guests in every VMM on PATH: RUNS=25 OUT=peers
+	$(CARGO) build --release -p pvh-vmm -p pvh-bench
+	$(CARGO) run --release -p pvh-bench --bin bench-peers -- $(or $(RUNS),25) $(OUT)
+
 setup: ## install what CI needs on a fresh Debian machine (root)
 	scripts/setup.sh
 
 clean: ## remove everything that was built
 	$(CARGO) clean
-	rm -rf tests/no-std/target
+	rm -rf tests/no-std/target fuzz/target

@@ -1,0 +1,106 @@
+#!/bin/bash
+# Builds and runs fuzz targets.
+#
+#   run.sh build [TARGET...]     builds them (all)
+#   run.sh fuzz TARGET SECONDS   runs one from its corpus and its seeds; new inputs stay in fuzz/target
+#   run.sh smoke SECONDS         runs each for so long
+#   run.sh minimise TARGET       writes the smallest set of inputs that covers what is known into fuzz/corpus
+#   run.sh list                  names the targets
+#
+# With a nightly toolchain AddressSanitizer is on; without one the stable toolchain instruments for coverage alone
+# (both by flags of rustc, so that cargo-fuzz is not needed; `cargo fuzz` works too). FUZZ_TOOLCHAIN chooses.
+set -euo pipefail
+cd "$(dirname "$0")"
+
+toolchain=${FUZZ_TOOLCHAIN:-}
+if [ -z "$toolchain" ]; then
+	if rustup toolchain list 2>/dev/null | grep -q '^nightly'; then toolchain=nightly; else toolchain=stable; fi
+fi
+host=$(rustc -vV | sed -n 's/^host: //p')
+out=${CARGO_TARGET_DIR:-target}/$toolchain
+
+flags="--cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4"
+flags+=" -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table"
+flags+=" -Cllvm-args=-sanitizer-coverage-trace-compares"
+case $toolchain in nightly*) flags+=" -Zsanitizer=address" ;; esac
+
+targets() { sed -n 's/^path = "fuzz_targets\/\(.*\)\.rs"/\1/p' Cargo.toml; }
+
+build() {
+	local bins=()
+	for target in "$@"; do bins+=(--bin "$target"); done
+	local cargo=(cargo)
+	if command -v rustup >/dev/null; then cargo=(cargo "+$toolchain"); fi
+	RUSTFLAGS="$flags ${RUSTFLAGS:-}" "${cargo[@]}" build --quiet ${FUZZ_CARGO_ARGS:-} --release --target "$host" --target-dir "$out" "${bins[@]}"
+}
+
+program() { echo "$out/$host/release/$1"; }
+
+# One input may use 512 MiB and one allocation 64 MiB: what a hostile file can make grow is bounded by less.
+options() {
+	local target=$1
+	echo -timeout=10 -rss_limit_mb=768 -malloc_limit_mb=64 -max_len="$(max_len "$target")" -use_value_profile=0
+	if [ -e "dict/$target.dict" ]; then echo "-dict=dict/$target.dict"; fi
+}
+
+max_len() {
+	case $1 in
+	bzimage) echo 8192 ;;
+	notes | differential | elf_commit) echo 4096 ;;
+	*) echo 2048 ;;
+	esac
+}
+
+fuzz() {
+	local target=$1 seconds=$2 found="$out/corpus/$1"
+	mkdir -p "$found" "crashes/$target" "corpus/$target" "seeds/$target"
+	# shellcheck disable=SC2046 # words are meant to split
+	"$(program "$target")" $(options "$target") -max_total_time="$seconds" -print_final_stats=1 \
+		-artifact_prefix="crashes/$target/" "$found" "corpus/$target" "seeds/$target"
+}
+
+smoke() {
+	local seconds=$1 target log
+	log=$(mktemp)
+	for target in $(targets); do
+		if ! fuzz "$target" "$seconds" >"$log" 2>&1; then
+			tail -40 "$log"
+			echo "$target: failed; the input is in fuzz/crashes/$target" >&2
+			exit 1
+		fi
+		awk -v target="$target" '
+			/^stat::number_of_executed_units/ { runs = $2 }
+			/^stat::average_exec_per_sec/ { rate = $2 }
+			/ cov: / { cov = $4; }
+			END { printf "%-22s %9d executions %8d/s %6s edges\n", target, runs, rate, cov }' "$log"
+	done
+	rm -f "$log"
+}
+
+minimise() {
+	local target=$1 small
+	small=$(mktemp -d)
+	mkdir -p "$out/corpus/$target" "corpus/$target" "seeds/$target"
+	# shellcheck disable=SC2046
+	"$(program "$target")" $(options "$target") -merge=1 "$small" "seeds/$target" "corpus/$target" "$out/corpus/$target" >/dev/null 2>&1
+	rm -rf "corpus/$target"
+	mv "$small" "corpus/$target"
+	chmod 755 "corpus/$target"
+	# what a seed covers needs no copy
+	for input in "corpus/$target"/*; do
+		for seed in "seeds/$target"/*; do if cmp -s "$input" "$seed"; then rm -f "$input"; break; fi; done
+	done
+	echo "$target: $(find "corpus/$target" -type f | wc -l) inputs, $(du -sb "corpus/$target" | cut -f1) bytes"
+}
+
+case ${1:-} in
+list) targets ;;
+build) shift; if [ $# = 0 ]; then mapfile -t all < <(targets); build "${all[@]}"; else build "$@"; fi ;;
+fuzz) build "$2"; fuzz "$2" "$3" ;;
+smoke) mapfile -t all < <(targets); build "${all[@]}"; smoke "$2" ;;
+minimise) build "$2"; minimise "$2" ;;
+program) program "$2" ;;
+absolute) realpath "$(program "$2")" ;;
+max-len) max_len "$2" ;;
+*) sed -n '2,11s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
+esac
