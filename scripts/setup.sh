@@ -3,7 +3,7 @@
 # packages, and cargo-deny. Safe to repeat.
 set -euo pipefail
 
-packages=(gcc libc6-dev make binutils python3 libxen-dev qemu-system-x86 busybox-static cpio zstd xz-utils kmod)
+packages=(gcc g++ libc6-dev make binutils python3 libxen-dev qemu-system-x86 busybox-static cpio zstd xz-utils kmod)
 missing=()
 for package in "${packages[@]}"; do
 	dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing+=("$package")
