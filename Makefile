@@ -3,6 +3,7 @@ SHELL := /bin/bash
 CARGO ?= cargo
 RUN_ARGS ?=
 BENCH_ARGS ?=
+BENCH_ARGS ?=
 export CARGO_TERM_COLOR ?= auto
 
 .DEFAULT_GOAL := help
@@ -81,6 +82,18 @@ fuzz-mutants: ## show that the fuzz targets find seeded faults, one patch at a t
 
 fuzz-cov: ## line coverage of the crates by replay of seeds and corpora
 	fuzz/coverage.sh
+
+bench: ## every stage beside its limits and peers; BENCH_ARGS= goes to criterion
+	$(CARGO) bench -p pvh-bench -- $(BENCH_ARGS)
+
+bench-smoke: ## each bench once, and the budgets that are ratios
+	$(CARGO) build --quiet -p pvh-vmm -p pvh-bench
+	$(CARGO) test --quiet -p pvh-bench --benches
+	$(CARGO) run --quiet -p pvh-bench --bin bench-smoke
+
+bench-peers: ## boot the same guests in every VMM on PATH: RUNS=25 OUT=peers
+	$(CARGO) build --release -p pvh-vmm -p pvh-bench
+	$(CARGO) run --release -p pvh-bench --bin bench-peers -- $(or $(RUNS),25) $(OUT)
 
 bench: ## every stage beside its limits and peers; BENCH_ARGS= goes to criterion
 	$(CARGO) bench -p pvh-bench -- $(BENCH_ARGS)

@@ -112,7 +112,9 @@ fn headers(segment_bytes: u64) -> Vec<u8> {
         segment.mem_size = Some(segment_bytes);
     });
     let entry = u32::try_from(PLACE).unwrap_or(u32::MAX);
+    // Some loaders look at the ELF's own entry point too.
     let mut file = Elf::new(Class::Elf64)
+        .entry(PLACE as u64)
         .segment(segment)
         .segment(Segment::notes(&[Note::entry(entry)]))
         .build();

@@ -231,7 +231,7 @@ const CLOUD_HYPERVISOR: &[&str] = &[
     "off",
 ];
 
-const ALIOTH: &[&str] = &["boot", "--memory", "size=512M", "--num-cpu", "1"];
+const ALIOTH: &[&str] = &["boot", "--memory", "size=512M", "--cpu", "count=1"];
 
 const CROSVM: &[&str] = &[
     "run",
