@@ -11,7 +11,7 @@ use clap::{
     builder::{OsStringValueParser, TypedValueParser},
 };
 
-use crate::size::Size;
+use crate::{size::Size, timings};
 
 /// Boots PVH guests on KVM: kernels, unikernels and firmware with a Xen PVH entry point.
 #[derive(Debug, Parser)]
@@ -70,6 +70,12 @@ pub(crate) struct RunArguments {
     pub(crate) cache: Option<PathBuf>,
     /// The KVM device
     #[arg(long, value_name = "PATH", default_value = "/dev/kvm")]
+    /// At the end, say on standard error how long each step to the first instruction took
+    #[arg(long, value_name = "STYLE", value_enum, num_args = 0..=1, require_equals = true, default_missing_value = "text")]
+    pub(crate) timings: Option<timings::Style>,
+    /// Write the steps to a file that Perfetto (ui.perfetto.dev) and chrome://tracing open
+    #[arg(long, value_name = "FILE")]
+    pub(crate) trace: Option<PathBuf>,
     pub(crate) kvm_device: PathBuf,
     /// End with code 6 when the guest asks to reboot, instead of building the machine anew
     #[arg(long)]

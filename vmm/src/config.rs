@@ -5,7 +5,10 @@ use std::{ffi::OsString, os::unix::ffi::OsStringExt, path::PathBuf};
 use pvh_loader::commit::Method;
 use pvh_start_info::Generation;
 
-use crate::args::{LoadArgument, PlatformArgument, RunArguments, StartInfoArgument};
+use crate::{
+    args::{LoadArgument, PlatformArgument, RunArguments, StartInfoArgument},
+    timings,
+};
 
 /// One machine.
 #[derive(Clone, Debug)]
@@ -24,6 +27,10 @@ pub(crate) struct RunConfig {
     pub(crate) generation: Generation,
     /// How kernel and modules get into memory.
     pub(crate) load: Method,
+    /// How the steps of the start are told, if they are.
+    pub(crate) timings: Option<timings::Style>,
+    /// Where a trace of them is written.
+    pub(crate) trace: Option<PathBuf>,
     /// Where unpacked kernels are kept.
     pub(crate) cache: CacheConfig,
     /// What the guest is to find around its CPUs.
@@ -92,6 +99,8 @@ impl From<RunArguments> for RunConfig {
                 LoadArgument::Map => Method::Map,
                 LoadArgument::Copy => Method::Copy,
             },
+            timings: arguments.timings,
+            trace: arguments.trace,
             cache: match arguments.cache {
                 None => CacheConfig::OfUser,
                 Some(dir) if dir.as_os_str() == "none" => CacheConfig::None,

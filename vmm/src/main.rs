@@ -19,25 +19,58 @@ mod signals;
 mod size;
 mod terminal;
 
-use std::process::ExitCode;
+mod timings;
+use std::{
+    fs,
+    io::{self, Write},
+    process::ExitCode,
+    time::Instant,
+};
 
 use clap::Parser;
 
 use args::{Arguments, Command};
 use config::RunConfig;
 use exit::{complain, complain_at_length, shutdown_line};
-use run::{Outcome, run};
+use run::{Outcome, RunError, run};
 
 fn main() -> ExitCode {
     ExitCode::from(match Arguments::parse().command {
-        Command::Run(arguments) => boot(&RunConfig::from(arguments)),
+    let began = Instant::now();
+        Command::Run(arguments) => boot(&RunConfig::from(arguments), began),
         Command::Inspect(arguments) => inspect::run(&arguments),
     })
 }
 
 /// Runs one machine to its end and returns the exit code.
-fn boot(config: &RunConfig) -> u8 {
-    match run(config) {
+fn boot(config: &RunConfig, began: Instant) -> u8 {
+    if config.timings.is_some() || config.trace.is_some() {
+        timings::begin(began);
+    }
+    let code = end(config, run(config));
+    tell_timings(config);
+    code
+}
+
+/// Tells the user how long the start took, if that was asked for.
+fn tell_timings(config: &RunConfig) {
+    let Some(recorded) = timings::recorded() else {
+        return;
+    };
+    if let Some(style) = config.timings {
+        // Nobody is left to be told that standard error is gone.
+        let _ = write!(io::stderr(), "{}", timings::report(&recorded, style));
+    }
+    if let Some(path) = &config.trace
+        && let Err(why) = fs::write(path, timings::trace(&recorded))
+    {
+        let line = format!("{}: the trace cannot be written: {why}", path.display());
+        complain(&line);
+    }
+}
+
+fn end(config: &RunConfig, run: Result<Outcome, RunError>) -> u8 {
+    match run {
         Ok(outcome) => {
             match &outcome {
                 Outcome::Crashed(crash) => {

@@ -19,6 +19,7 @@ use crate::{
     exit::complain,
     machine::{Crash, End, Threads},
     platform::{self, Choice, Guest, Platform, Reason},
+    timings,
 };
 use blueprint::{Blueprint, Kernel, Outlets, check_cpus};
 use error::host;
@@ -53,13 +54,15 @@ pub(crate) fn run(config: &RunConfig) -> Result<Outcome, RunError> {
     if config.platform == PlatformArgument::None {
         check_plain(config, None)?;
     }
-    let kernel = Kernel::open(config)?;
-    let kvm = Kvm::open_at(&config.kvm_device).map_err(RunError::Kvm)?;
-    let choice = choose(config, &kernel, &kvm)?;
+    let kernel = timings::step("open kernel", || Kernel::open(config))?;
+    let kvm = timings::step("open KVM", || Kvm::open_at(&config.kvm_device));
+    let kvm = kvm.map_err(RunError::Kvm)?;
+    let choice = timings::step("choose platform", || choose(config, &kernel, &kvm))?;
     if choice.platform == Platform::Plain {
         check_plain(config, choice.reason)?;
     }
-    let blueprint = Blueprint::draw(config, &kernel, choice.platform, &kvm)?;
+    let draw = || Blueprint::draw(config, &kernel, choice.platform, &kvm);
+    let blueprint = timings::step("plan", draw)?;
     let record = config.record.as_deref().map(Record::begin).transpose()?;
     let outlets = Outlets {
         console: Output::default(),
@@ -84,7 +87,7 @@ fn run_machines(
     let mut session = None;
     loop {
         let started = SystemTime::now();
-        let machine = blueprint.build(kvm, outlets);
+        let machine = timings::step("build", || blueprint.build(kvm, outlets));
         let machine = machine.inspect_err(|_| finish_session(&mut session))?;
         let (user, writers) = match session.take() {
             Some(session) => session,
@@ -92,11 +95,13 @@ fn run_machines(
                 if let Some(reason) = reason.take() {
                     complain(&reason.to_string());
                 }
-                begin(outlets).map_err(host("the console cannot be set up"))?
+                let begun = timings::step("console", || begin(outlets));
+                begun.map_err(host("the console cannot be set up"))?
             }
         };
         let platform = machine.platform.as_ref();
-        let threads = Threads::start(&machine.board, machine.vcpus, platform);
+        let start = || Threads::start(&machine.board, machine.vcpus, platform);
+        let threads = timings::step("vCPU threads", start);
         let threads = match threads {
             Ok(threads) => threads,
             Err(source) => {

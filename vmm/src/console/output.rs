@@ -18,6 +18,8 @@ use nix::{
 };
 use vmm_sys_util::signal::{Killable, SIGRTMIN, register_signal_handler, unblock_signal};
 
+use crate::timings::{self, Moment};
+
 /// The queue; clones are the same queue.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Output(Arc<Shared>);
@@ -91,16 +93,20 @@ impl Output {
         });
     }
 
-    /// Waits for bytes; returns none when there will be no more.
-    fn next_chunk(&self) -> Vec<u8> {
+    /// Waits for bytes; returns none when there will be no more. `last` is when some were written last.
+    fn next_chunk(&self, last: Option<Instant>) -> Vec<u8> {
         let idle = |state: &State| state.queue.is_empty() && !state.closing && !state.abandoned;
         self.change(|state| state.writing = false);
         let mut state = self.lock();
         if idle(&state) {
-            drop(self.wait_while(state, idle));
-            // Guests write byte by byte, and to wake us for each would cost them more than this.
-            thread::sleep(GATHER);
-            state = self.lock();
+            state = self.wait_while(state, idle);
+            // Guests write byte by byte, and to wake us for each would cost them more than this. After silence the first
+            // one goes out at once.
+            if let Some(rest) = last.and_then(|last| GATHER.checked_sub(last.elapsed())) {
+                drop(state);
+                thread::sleep(rest);
+                state = self.lock();
+            }
         }
         if state.abandoned {
             return Vec::new();
@@ -240,8 +246,9 @@ impl Drop for Writer {
 
 /// The life of the writer thread.
 fn write_all<S: Write + AsFd>(output: &Output, mut sink: S) {
+    let mut last = None;
     loop {
-        let chunk = output.next_chunk();
+        let chunk = output.next_chunk(last);
         if chunk.is_empty() {
             return;
         }
@@ -259,6 +266,8 @@ fn write_all<S: Write + AsFd>(output: &Output, mut sink: S) {
             });
             return;
         }
+        timings::mark(Moment::Output);
+        last = Some(Instant::now());
     }
 }
 
@@ -293,7 +302,7 @@ extern "C" fn ignore(_: libc::c_int, _: *mut libc::siginfo_t, _: *mut libc::c_vo
 const QUEUE_LIMIT: usize = 64 * 1024;
 /// Bytes of one write.
 const CHUNK: usize = 4096;
-/// How long the first byte after silence waits for more: six characters of a line with 115200 baud.
+/// How long bytes wait for more after some were written: six characters of a line with 115200 baud.
 const GATHER: Duration = Duration::from_micros(500);
 /// How often the user is asked while output drains.
 const PATIENCE: Duration = Duration::from_millis(50);

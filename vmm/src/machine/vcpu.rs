@@ -12,6 +12,7 @@ use super::{Board, Crash, End, Failure};
 use crate::{
     devices::{Request, read_unclaimed},
     platform::{Handled, XenPlatform, XenVcpu},
+    timings::{self, Moment},
 };
 
 /// A vCPU and its number.
@@ -124,11 +125,13 @@ impl Drop for EndOnPanic<'_> {
 fn run(place: &mut VcpuPlace, board: &Board, mut xen: Option<XenVcpu>) -> Option<End> {
     let mut answer = Vec::new();
     let mut entry = VmEntry::Resume;
+    timings::mark(Moment::Entry);
     while !board.is_stopping() {
         let exit = match &mut xen {
             Some(xen) => xen.run(&mut place.vcpu, entry),
             None => place.vcpu.run(entry),
         };
+        timings::mark(Moment::Exit);
         let mut exit = match exit {
             Ok(exit) => exit,
             Err(error) => return Some(crash(place, Failure::Host(error))),

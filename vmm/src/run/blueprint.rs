@@ -35,6 +35,7 @@ use crate::{
     machine::{Board, VcpuPlace},
     mapped::{Changed, changed},
     platform::{GuestKind, GuestLog, Parts, Platform, XenPlatform},
+    timings,
 };
 
 /// The most vCPUs of a plain machine: an APIC id is a byte in the MADT's entries, and 255 addresses all.
@@ -183,10 +184,14 @@ impl<'a> Blueprint<'a> {
     /// [`RunError`]: the host refuses, or a file has changed.
     pub(super) fn build(&self, kvm: &Kvm, outlets: &Outlets) -> Result<Machine, RunError> {
         let bits = kvm.capabilities().address_bits;
-        let ram = GuestRam::with_pages(self.config.memory_bytes, bits, &self.layout.pages);
+        let memory_bytes = self.config.memory_bytes;
+        let ram = timings::step("guest RAM", || {
+            GuestRam::with_pages(memory_bytes, bits, &self.layout.pages)
+        });
         let ram = Arc::new(ram.map_err(RunError::Ram)?);
-        let entry = self.load(&ram)?;
-        let vm = Vm::new(kvm, &self.vm_config(), ram).map_err(RunError::Vm)?;
+        let entry = timings::step("load", || self.load(&ram))?;
+        let vm = timings::step("machine", || Vm::new(kvm, &self.vm_config(), ram));
+        let vm = vm.map_err(RunError::Vm)?;
         let com1 = EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC);
         let com1 = com1.map_err(host("no event descriptor for the serial port"))?;
         if self.platform == Platform::Plain {
@@ -194,10 +199,13 @@ impl<'a> Blueprint<'a> {
         }
         let board = Board::new(outlets.console.clone(), com1);
         let board = Arc::new(board.map_err(host("no event descriptors for the devices"))?);
-        let vcpus = (0..self.config.cpus).map(|index| vm.create_vcpu(index));
-        let mut vcpus = vcpus
-            .collect::<Result<Vec<_>, _>>()
-            .map_err(RunError::Vcpu)?;
+        let vcpus = || {
+            (0..self.config.cpus)
+                .map(|index| vm.create_vcpu(index))
+                .collect()
+        };
+        let vcpus: Result<Vec<_>, _> = timings::step("vCPUs", vcpus);
+        let mut vcpus = vcpus.map_err(RunError::Vcpu)?;
         if let Some(boot) = vcpus.first_mut() {
             boot.set_entry(&entry).map_err(RunError::Vcpu)?;
         }
@@ -211,7 +219,8 @@ impl<'a> Blueprint<'a> {
                 recorder: outlets.recorder.clone(),
                 memory: self.layout.domain.clone(),
             };
-            platform = Some(Arc::new(XenPlatform::new(parts, &mut vcpus)?));
+            let domain = timings::step("domain", || XenPlatform::new(parts, &mut vcpus))?;
+            platform = Some(Arc::new(domain));
         }
         let places = (0..).zip(vcpus);
         let places = places.map(|(index, vcpu)| VcpuPlace { index, vcpu });

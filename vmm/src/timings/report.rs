@@ -1,0 +1,158 @@
+//! What was recorded, for people and for programs.
+
+use std::{fmt::Write, time::Duration};
+
+use clap::ValueEnum;
+use serde_json::{Value, json};
+
+use super::Recorded;
+
+/// How the report is written.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub(crate) enum Style {
+    /// A line for each step
+    Text,
+    /// One JSON object, times in microseconds
+    Json,
+}
+
+/// Tells each step and moment, in order of time, with a newline at the end.
+pub(crate) fn report(recorded: &Recorded, style: Style) -> String {
+    match style {
+        Style::Text => text(recorded),
+        Style::Json => format!("{}\n", as_json(recorded)),
+    }
+}
+
+fn text(recorded: &Recorded) -> String {
+    let steps = recorded.steps.iter();
+    let steps = steps.map(|step| (step.start, Some(step.length), step.name));
+    let moments = recorded.moments.iter();
+    let moments = moments.map(|(moment, at)| (*at, None, moment.name()));
+    let mut lines: Vec<_> = steps.chain(moments).collect();
+    lines.sort_by_key(|(at, _, _)| *at);
+    let mut text = String::from("     at ms    took ms  step\n");
+    for (at, length, name) in lines {
+        let length = length.map_or(String::new(), |length| format!("{:.3}", millis(length)));
+        // Writing to a string does not fail.
+        let _ = writeln!(text, "{:>10.3} {length:>10}  {name}", millis(at));
+    }
+    text
+}
+
+fn as_json(recorded: &Recorded) -> Value {
+    let steps = recorded.steps.iter().map(|step| {
+        json!({
+            "name": step.name,
+            "thread": step.thread,
+            "start_us": micros(step.start),
+            "length_us": micros(step.length),
+        })
+    });
+    let moments = recorded.moments.iter();
+    let moments =
+        moments.map(|(moment, at)| json!({ "name": moment.name(), "at_us": micros(*at) }));
+    json!({ "steps": steps.collect::<Vec<_>>(), "moments": moments.collect::<Vec<_>>() })
+}
+
+/// A trace in the form of the Trace Event Format, which Perfetto and chrome://tracing open.
+pub(crate) fn trace(recorded: &Recorded) -> String {
+    let process = recorded.process;
+    let mut threads: Vec<&str> = Vec::new();
+    let mut events = vec![json!({
+        "ph": "M", "name": "process_name", "pid": process, "args": { "name": "pvh-vmm" },
+    })];
+    for step in &recorded.steps {
+        let known = threads.iter().position(|name| *name == step.thread);
+        let thread = known.unwrap_or_else(|| {
+            threads.push(&step.thread);
+            threads.len().saturating_sub(1)
+        });
+        events.push(json!({
+            "ph": "X", "name": step.name, "cat": "boot", "pid": process, "tid": thread,
+            "ts": micros(step.start), "dur": micros(step.length),
+        }));
+    }
+    for (thread, name) in threads.iter().enumerate() {
+        events.push(json!({
+            "ph": "M", "name": "thread_name", "pid": process, "tid": thread, "args": { "name": name },
+        }));
+    }
+    for (moment, at) in &recorded.moments {
+        events.push(json!({
+            "ph": "i", "s": "p", "name": moment.name(), "cat": "boot", "pid": process, "tid": 0,
+            "ts": micros(*at),
+        }));
+    }
+    let trace = json!({ "displayTimeUnit": "ms", "traceEvents": events });
+    format!("{trace}\n")
+}
+
+fn millis(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1e3
+}
+
+/// With one digit after the point, which is more than the clock is good for.
+fn micros(duration: Duration) -> f64 {
+    (duration.as_secs_f64() * 1e7).round() / 10.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::Moment, super::Step, *};
+
+    fn recorded() -> Recorded {
+        let step = |name, start, length| Step {
+            name,
+            thread: "main".to_owned(),
+            start: Duration::from_micros(start),
+            length: Duration::from_micros(length),
+        };
+        Recorded {
+            steps: vec![step("open", 100, 50), step("plan", 10, 40)],
+            moments: vec![(Moment::Entry, Duration::from_micros(1500))],
+            process: 7,
+        }
+    }
+
+    #[test]
+    fn lines_are_in_order_of_time() {
+        let text = report(&recorded(), Style::Text);
+        let lines: Vec<_> = text.lines().collect();
+        assert_eq!(
+            lines,
+            [
+                "     at ms    took ms  step",
+                "     0.010      0.040  plan",
+                "     0.100      0.050  open",
+                "     1.500             first entry",
+            ]
+        );
+    }
+
+    #[test]
+    fn json_has_every_step_and_moment() {
+        let found: Value = serde_json::from_str(&report(&recorded(), Style::Json)).unwrap();
+        assert_eq!(found["steps"][0]["name"], "open");
+        assert_eq!(found["steps"][0]["length_us"], 50.0);
+        assert_eq!(
+            found["moments"][0],
+            json!({ "name": "first entry", "at_us": 1500.0 })
+        );
+    }
+
+    /// The fields that the Trace Event Format asks for.
+    #[test]
+    fn a_trace_has_complete_events_instants_and_names() {
+        let found: Value = serde_json::from_str(&trace(&recorded())).unwrap();
+        let events = found["traceEvents"].as_array().unwrap();
+        let of = |phase: &str| events.iter().filter(|event| event["ph"] == phase).count();
+        assert_eq!((of("X"), of("i"), of("M")), (2, 1, 2));
+        for event in events {
+            assert!(event["name"].is_string() && event["pid"] == 7, "{event}");
+            if event["ph"] != "M" {
+                assert!(event["ts"].is_f64() && event["tid"].is_u64(), "{event}");
+            }
+        }
+    }
+}
