@@ -82,6 +82,7 @@ impl Ports {
             COM1..=COM1_LAST => self.serial.read(offset(port, COM1)),
             I8042_DATA | I8042_COMMAND => self.keyboard.read(offset(port, I8042_DATA)),
             PM1A_EVENT..=PM1A_LAST => self.power.read(offset(port, PM1A_EVENT)),
+            PIT_FIRST..=PIT_LAST => 0,
             _ => ALL_ONES,
         }
     }
@@ -113,6 +114,10 @@ fn offset(port: u16, first: u16) -> u8 {
     u8::try_from(port.saturating_sub(first)).unwrap_or(ALL_ONES)
 }
 
+/// The timer's ports, which KVM serves where there is one. Elsewhere they read 0: Linux takes all ones for a counter that runs,
+/// and measures its processor against it a hundred thousand reads long.
+const PIT_FIRST: u16 = 0x40;
+const PIT_LAST: u16 = 0x43;
 const COM1_LAST: u16 = 0x3FF;
 const PM1A_LAST: u16 = 0x605;
 /// Data port of the keyboard controller.
@@ -163,6 +168,13 @@ mod tests {
             assert_eq!(board.ports.write(port, &[0xFE]), None);
         }
         assert_eq!(read::<4>(&mut board.ports, 0xCFC), [0xFF; 4]);
+    }
+
+    #[test]
+    fn a_timer_that_is_not_there_does_not_seem_to_run() {
+        let mut board = board();
+        assert_eq!(read::<4>(&mut board.ports, 0x40), [0; 4]);
+        assert_eq!(read::<1>(&mut board.ports, 0x61), [0xFF]);
     }
 
     #[test]

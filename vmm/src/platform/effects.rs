@@ -1,6 +1,6 @@
 //! Carrying out what the domain wants done, and what is due.
 
-use std::{io::Write, time::Instant};
+use std::time::Instant;
 
 use pvh_abi::sched::ShutdownReason;
 use pvh_domain::domain::Effect;
@@ -52,13 +52,9 @@ impl XenPlatform {
             }
             Effect::Nmi(vcpu) => note(vcpu, |notes| notes.nmi = true),
             Effect::FlushTlbs => self.flush_tlbs(),
-            Effect::Output(text) => {
-                // The queue takes everything.
-                let _ = self.board.output().clone().write_all(&text);
-            }
             Effect::InputWanted => self.board.want_input(),
-            Effect::Log(line) => self.log.line(&line),
             Effect::Shutdown(reason) => self.board.end(end_of(reason)),
+            // What the guest says has been passed on already.
             _ => {}
         }
     }

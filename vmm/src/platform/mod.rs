@@ -13,6 +13,7 @@ mod timer;
 mod vcpu;
 
 use std::{
+    io::Write,
     num::NonZeroU64,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Instant,
@@ -121,7 +122,8 @@ impl XenPlatform {
             is_tsc_stable: cpu.has_invariant_tsc(),
             memory_kib: ram.size_bytes() / 1024,
             memory: parts.memory,
-            may_log: true,
+            // As a release build of Xen has it.
+            may_log: false,
         };
         let domain = TracedDomain::new(config, &*ram, clock.now(), parts.recorder)?;
         let desks = vcpus.iter().map(|vcpu| Desk::new(vcpu.kicker())).collect();
@@ -187,7 +189,26 @@ impl XenPlatform {
         let deadline = domain.next_deadline_ns();
         let at = deadline.and_then(|at| Instant::now().checked_add(self.clock.until(at)));
         self.timer.set_deadline(at);
+        self.speak(effects);
         answer
+    }
+
+    /// Passes on what the guest said, in the order in which it said it: under the domain's lock, where nobody waits for
+    /// room. What it wrote to its console leaves its effect behind, so that whoever may wait does so later.
+    fn speak(&self, effects: &mut Vec<Effect>) {
+        effects.retain_mut(|effect| match effect {
+            Effect::Output(text) => {
+                // The queue takes everything.
+                let _ = self.board.output().clone().write_all(text);
+                text.clear();
+                true
+            }
+            Effect::Log(line) => {
+                self.log.line(line);
+                false
+            }
+            _ => true,
+        });
     }
 
     fn domain(&self) -> MutexGuard<'_, TracedDomain> {
