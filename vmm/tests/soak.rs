@@ -8,7 +8,7 @@ mod tests {
         env, fs,
         io::{BufRead, BufReader},
         process::{Child, Command, ExitStatus, Stdio},
-        sync::mpsc::{Receiver, channel},
+        sync::mpsc::{Receiver, RecvTimeoutError, channel},
         thread::{sleep, spawn},
         time::{Duration, Instant, SystemTime, UNIX_EPOCH},
     };
@@ -66,12 +66,23 @@ mod tests {
             }
         }
 
-        /// Waits for the word of one boot.
-        fn boot(&mut self) {
-            match self.lines.recv_timeout(PATIENCE) {
-                Ok(line) => assert!(line.starts_with("soak: ok"), "{}: {line}", self.cmdline),
-                Err(error) => panic!("{}: {error}", self.cmdline),
+        /// Waits for the word of one boot, and tells how many threads and open files there were meanwhile, at most.
+        fn boot(&mut self) -> [usize; 2] {
+            let start = Instant::now();
+            let mut most = [0; 2];
+            while start.elapsed() < PATIENCE {
+                let holds = self.holds();
+                most = [0, 1].map(|what| most[what].max(holds[what]));
+                match self.lines.recv_timeout(Duration::from_millis(5)) {
+                    Ok(line) => {
+                        assert!(line.starts_with("soak: ok"), "{}: {line}", self.cmdline);
+                        return most;
+                    }
+                    Err(RecvTimeoutError::Timeout) => {}
+                    Err(error) => panic!("{}: {error}", self.cmdline),
+                }
             }
+            panic!("{}: it hangs", self.cmdline);
         }
 
         fn ends(&mut self) -> ExitStatus {
@@ -114,9 +125,8 @@ mod tests {
         let mut soak = Soak::start(format!("seed={:x} reboot", seed & 0xffff_ffff));
         let mut at_first = [0; 2];
         for boot in 0..boots {
-            soak.boot();
-            let holds = soak.holds();
-            if boot < 5 {
+            let holds = soak.boot();
+            if boot < 2 {
                 at_first = [0, 1].map(|what| at_first[what].max(holds[what]));
             }
             let grew = [0, 1].map(|what| holds[what].saturating_sub(at_first[what]) > IN_PASSING);
