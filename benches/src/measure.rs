@@ -1,11 +1,14 @@
 //! Runs a program that boots a guest, and watches it from the outside.
-// UNSAFETY: `wait4` is the one way to learn a child's peak memory, and no safe wrapper of it is at hand.
-#![expect(unsafe_code, reason = "wait4 for a child of ours")]
+// UNSAFETY: `wait4` is the one way to learn a child's peak memory, `openpty` gives it a terminal; no safe wrapper
+// of either is at hand.
+#![expect(unsafe_code, reason = "wait4 for a child of ours, and openpty")]
 
 use std::{
     io::{self, Read},
     mem::MaybeUninit,
+    os::fd::{FromRawFd, OwnedFd},
     process::{ChildStdout, Command, Stdio},
+    ptr,
     sync::mpsc,
     thread,
     time::{Duration, Instant},
@@ -23,13 +26,35 @@ pub struct Sample {
     pub peak_rss_kib: u64,
 }
 
+/// Makes a terminal of its own the standard input of `command`: some programs insist on one. The other end is returned;
+/// the terminal is gone with it.
+///
+/// # Errors
+///
+/// When the host has no terminals left.
+pub fn with_terminal(command: &mut Command) -> io::Result<OwnedFd> {
+    let (mut ours, mut theirs) = (-1, -1);
+    let (name, settings, size) = (ptr::null_mut(), ptr::null(), ptr::null());
+    // SAFETY: both descriptors are written to valid places; the other pointers may be null.
+    let made = unsafe { libc::openpty(&raw mut ours, &raw mut theirs, name, settings, size) };
+    if made != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: `openpty` has just opened it, and nobody else knows it.
+    let theirs = unsafe { OwnedFd::from_raw_fd(theirs) };
+    // SAFETY: as above.
+    let ours = unsafe { OwnedFd::from_raw_fd(ours) };
+    command.stdin(theirs);
+    Ok(ours)
+}
+
 /// Starts `command` and waits for [`MARK`] on its standard output, then for its end.
 ///
 /// # Errors
 ///
 /// When it cannot be started, or ends or lasts too long without the byte.
 pub fn run(command: &mut Command) -> io::Result<Sample> {
-    command.stdin(Stdio::null()).stderr(Stdio::null());
+    command.stderr(Stdio::null());
     let start = Instant::now();
     let mut child = command.stdout(Stdio::piped()).spawn()?;
     let stdout = child.stdout.take().ok_or(io::ErrorKind::BrokenPipe)?;
@@ -143,6 +168,14 @@ mod tests {
     fn a_program_that_does_not_end_is_killed() {
         let sample = run(Command::new("sh").args(["-c", "echo B; exec sleep 100"])).unwrap();
         assert!(sample.exit_ms.is_none(), "{sample:?}");
+    }
+
+    #[test]
+    fn a_program_can_have_a_terminal() {
+        let mut command = Command::new("sh");
+        command.args(["-c", "test -t 0 && echo B"]);
+        let _terminal = with_terminal(&mut command).unwrap();
+        run(&mut command).unwrap();
     }
 
     #[test]

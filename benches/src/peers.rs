@@ -3,10 +3,13 @@
 use std::{
     env, fs, io,
     path::{Path, PathBuf},
-    process::Command,
+    process::{Command, Stdio},
 };
 
-use crate::guest::{HELLO, LARGE, TOUCH, write_noise_once, write_once};
+use crate::{
+    guest::{HELLO, LARGE, TOUCH, write_noise_once, write_once},
+    measure::{self, Sample},
+};
 
 /// What is booted.
 #[derive(Clone, Debug)]
@@ -135,6 +138,24 @@ fn on_path(name: &str) -> Option<PathBuf> {
 }
 
 impl Peer {
+    /// Boots `variant` once.
+    ///
+    /// # Errors
+    ///
+    /// As [`Peer::command`] and [`measure::run`].
+    pub fn run(&self, variant: &Variant, dir: &Path) -> io::Result<Sample> {
+        let mut command = self.command(variant, dir)?;
+        // It reads the settings of its terminal, and does without none.
+        let _terminal = match self.way {
+            Way::Alioth => Some(measure::with_terminal(&mut command)?),
+            _ => {
+                command.stdin(Stdio::null());
+                None
+            }
+        };
+        measure::run(&mut command)
+    }
+
     /// Returns the command that boots `variant` with 512 MiB and one vCPU; a file it needs goes to `dir`.
     ///
     /// # Errors

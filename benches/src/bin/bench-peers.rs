@@ -11,7 +11,7 @@ use std::{
 };
 
 use pvh_bench::{
-    measure::{self, Sample},
+    measure::Sample,
     peers::{Peer, Variant, peers, variants},
     plot::{Bar, bars},
     stats::Summary,
@@ -78,7 +78,7 @@ fn measure_variant(
             if *failed >= 3 {
                 continue;
             }
-            match measure::run(&mut peer.command(variant, dir)?) {
+            match peer.run(variant, dir) {
                 Ok(sample) => samples.push(sample),
                 Err(_) => *failed = failed.saturating_add(1),
             }

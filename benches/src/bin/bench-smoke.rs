@@ -11,7 +11,7 @@ use std::{
 };
 
 use pvh_bench::{
-    measure::{self, Sample},
+    measure::Sample,
     peers::{Peer, Variant, peers, variants},
     stats::Summary,
 };
@@ -122,7 +122,7 @@ fn least_of<const N: usize>(
     let mut samples: [Vec<Sample>; N] = std::array::from_fn(|_| Vec::new());
     for _ in 0..RUNS {
         for ((peer, variant), samples) in runs.iter().zip(&mut samples) {
-            samples.push(measure::run(&mut peer.command(variant, dir)?)?);
+            samples.push(peer.run(variant, dir)?);
         }
     }
     let least = |samples: &Vec<Sample>, value: fn(&Sample) -> f64| {
