@@ -439,6 +439,37 @@ proptest! {
     }
 }
 
+/// Loads a kernel where it was linked, and elsewhere if it may be moved.
+fn patched_is_right(image: &Image) {
+    let first = image.segments().iter().map(|segment| segment.paddr).min();
+    let taken = vec![GuestRange::new(Gpa(first.unwrap()), 4096)];
+    let ram = GuestRange::new(Gpa(0), 512 * MIB);
+    for reserved in [Vec::new(), taken] {
+        let is_moved = !reserved.is_empty();
+        if is_moved && image.relocation().is_none() {
+            continue;
+        }
+        let mut boot = Boot {
+            reserved,
+            ..boot(image)
+        };
+        boot.memmap[0].len_bytes = ram.len_bytes;
+        let plan = plan(image, &boot).unwrap();
+        assert_eq!(plan.moved_by != 0, is_moved);
+        let memory = Recorder::new(&[ram]);
+        commit(&plan, image, &boot, &memory).unwrap();
+        for stub in boot.patch.unwrap().stubs.in_order() {
+            let at = stub.at.0.checked_add_signed(plan.moved_by).unwrap();
+            let mut in_file = [0; 16];
+            image.read_at(stub.file_offset, &mut in_file).unwrap();
+            assert_eq!(in_file[..3], stub.call.bytes());
+            let found = memory.bytes(Gpa(at), 16);
+            assert_eq!(found[..3], [0xE7, 0xE4, 0x90]);
+            assert_eq!(found[3..], in_file[3..]);
+        }
+    }
+}
+
 #[test]
 #[ignore = "needs kernels: set PVH_TEST_KERNELS to a directory of them"]
 fn every_linux_kernel_without_a_hypercall_page_has_one_pair() {
@@ -454,6 +485,7 @@ fn every_linux_kernel_without_a_hypercall_page_has_one_pair() {
         if linux && image.notes().hypercall_page.is_none() {
             let [first, second] = found.unwrap().in_order();
             assert!([16, 32, 64].contains(&(second.at.0 - first.at.0)));
+            patched_is_right(&image);
             bare += 1;
         }
     }
