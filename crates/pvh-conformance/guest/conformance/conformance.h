@@ -105,6 +105,8 @@ void build_page_tables(void);
 uint32_t root_of_4_levels(void);
 uint32_t root_of_pae(void);
 uint32_t root_of_2_levels(void);
+/* Whether this machine pages outside long mode; some emulations do not. */
+bool pages_32_bit_code(void);
 
 /* ---- ring.c: the PV console ---- */
 
@@ -131,8 +133,8 @@ void set_mask(uint32_t port, bool masked);
 bool is_masked(uint32_t port);
 /* Forgets what is pending on vCPU 0, so that the next event raises the flag. */
 void settle(void);
-/* Xen lets a timer end so much too early, in ns. */
-#define SLOP 100000
+/* Xen lets a timer end a little too early, and the clocks of two CPUs may differ: in ns. */
+#define SLOP 2000000
 /* System time in ns by HVMOP_get_time. */
 uint64_t now(void);
 /* Spins, with interrupts as they are. */

@@ -111,13 +111,14 @@ interrupt_entry:
         popfl
         lret $4
 
+        /* Long enough for a hypervisor that looks for interrupts now and then only. */
         .globl breathe
 breathe:
+        movl $2000, %eax
         sti
-        nop
-        nop
-        nop
-        nop
+1:      pause
+        decl %eax
+        jnz 1b
         cli
         ret
 
@@ -223,11 +224,14 @@ paging_on:
         movl %eax, %cr4
         movl 4(%esp), %eax
         movl %eax, %cr3
+        movl $1f, recover               /* some emulations fault */
+        movl %esp, recover_esp
         movl %cr0, %eax
         orl $CR0_PG, %eax
         movl %eax, %cr0
         ljmp $CODE, $1f
-1:      movl %cr0, %eax
+1:      movl $0, recover
+        movl %cr0, %eax
         ret
 
         .globl paging_off

@@ -21,7 +21,7 @@ static const struct refusal refusals[] = {
     {"bind_interdomain to no domain", EVENT_BIND_INTERDOMAIN, -ESRCH, {DOMID_NONE, 1}},
     {"bind_interdomain to no port", EVENT_BIND_INTERDOMAIN, -EINVAL, {DOMID_SELF, NO_PORT}},
     {"bind_interdomain to a closed port", EVENT_BIND_INTERDOMAIN, -EINVAL, {DOMID_SELF, 40}},
-    {"bind_interdomain to another's port", EVENT_BIND_INTERDOMAIN, -EINVAL, {BACKEND, 1}},
+    {"bind_interdomain to another's port", EVENT_BIND_INTERDOMAIN, -EINVAL, {BACKEND, 900}},
     {"bind_pirq", EVENT_BIND_PIRQ, 0, {5, 0}},
     {"bind_pirq of no pirq", EVENT_BIND_PIRQ, -EINVAL, {0x10000, 0}},
     {"close of port 0", EVENT_CLOSE, -EINVAL, {0}},

@@ -103,14 +103,14 @@ static int16_t unmap(uint32_t handle, uint32_t gfn)
 static void check_maps(void)
 {
     uint32_t handle;
-    expect(BAD_DOMAIN, map(DOMID_NONE, REF, HOLE_GFN + 16, &handle), "of no domain");
-    expect(BAD_REF, map(own_id, 100000, HOLE_GFN + 16, &handle), "of a reference past the last");
-    expect(0, map(own_id, REF, HOLE_GFN + 16, &handle), "of a frame of one's own, in a hole");
-    expect_hex(0xfeedf00d, take(frame(HOLE_GFN + 16), 0, 4), "it is the same frame");
-    expect_hex(0x19, take(table, 8 * REF, 2), "the entry says that it is read and written");
-    expect(0, unmap(handle, HOLE_GFN + 16), "of that");
-    expect_hex(1, take(table, 8 * REF, 2), "the entry says that it is not in use");
-    expect(BAD_HANDLE, unmap(handle, HOLE_GFN + 16), "of that again");
+    expect(BAD_DOMAIN, map(DOMID_NONE, REF, HOLE_GFN + 16, &handle), "map of no domain");
+    expect(BAD_REF, map(own_id, 100000, HOLE_GFN + 16, &handle), "map of a reference past the last");
+    expect(0, map(own_id, REF, HOLE_GFN + 16, &handle), "map of one's own frame, in a hole");
+    expect_hex(0xfeedf00d, take(frame(HOLE_GFN + 16), 0, 4), "map shows the same frame");
+    expect_hex(0x19, take(table, 8 * REF, 2), "map says in the entry that it is read and written");
+    expect(0, unmap(handle, HOLE_GFN + 16), "unmap of that");
+    expect_hex(1, take(table, 8 * REF, 2), "unmap says in the entry that it is not in use");
+    expect(BAD_HANDLE, unmap(handle, HOLE_GFN + 16), "unmap of that again");
     expect(-EFAULT, grant_op(MAP, (void *)BAD, 1), "map_grant_ref with a bad pointer");
     expect(-EFAULT, grant_op(UNMAP, (void *)BAD, 1), "unmap_grant_ref with a bad pointer");
     expect(0, grant_op(MAP, 0, 0), "map_grant_ref of nothing");
@@ -142,14 +142,14 @@ static void check_copies(void)
     memset(frame(to), 0, PAGE);
     put(frame(from), 0, 4, 0xfeedf00d);
     grant(REF, own_id, from);
-    expect(0, copy(REF, own_id, to, 4), "of a granted frame");
+    expect(0, copy(REF, own_id, to, 4), "copy of a granted frame");
     expect_hex(0xfeedf00d, take(frame(to), 0, 4), "it has the content");
-    expect(BAD_REF, copy(100000, own_id, to, 4), "of a reference past the last");
-    expect(BAD_DOMAIN, copy(REF, DOMID_NONE, to, 4), "of no domain");
-    expect(-10, copy(REF, own_id, to, 4097), "of more than a page");
+    expect(BAD_REF, copy(100000, own_id, to, 4), "copy of a reference past the last");
+    expect(BAD_DOMAIN, copy(REF, DOMID_NONE, to, 4), "copy of no domain");
+    expect(-10, copy(REF, own_id, to, 4097), "copy of more than a page");
     expect(-EFAULT, grant_op(COPY, (void *)BAD, 1), "copy with a bad pointer");
     put(table, 8 * REF, 2, 0);
-    expect(GENERAL, copy(REF, own_id, to, 4), "of a reference that is not granted");
+    expect(GENERAL, copy(REF, own_id, to, 4), "copy of a reference that is not granted");
     grant(REF, own_id, from);
 }
 

@@ -2,7 +2,7 @@
 #include "conformance.h"
 
 enum { YIELD, BLOCK, SHUTDOWN, POLL, REMOTE_SHUTDOWN, SHUTDOWN_CODE, WATCHDOG, PIN_OVERRIDE, MS = 1000000,
-       SET_PERIODIC = 6, STOP_PERIODIC = 7 };
+       POLLS = 10, SET_PERIODIC = 6, STOP_PERIODIC = 7 };
 
 static int64_t sched_op(uint32_t op, void *argument)
 {
@@ -25,7 +25,11 @@ static void check_poll(void)
     clear_pending(port);
     settle();
     uint64_t begin = now();
-    expect(0, poll(AT(ports), 1, begin + 20 * MS), "poll of an idle port with a timeout");
+    /* Whatever wakes a vCPU ends its poll: a few may be too short. */
+    int64_t result = 0;
+    for (uint32_t i = 0; result == 0 && i < POLLS && now() + SLOP < begin + 20 * MS; i++)
+        result = poll(AT(ports), 1, begin + 20 * MS);
+    expect(0, result, "poll of an idle port with a timeout");
     uint64_t took = now() - begin;
     expect_true(took + SLOP >= 20 * MS, "it lasts until the timeout");
     expect_true(took < 2000 * MS, "and not much longer");

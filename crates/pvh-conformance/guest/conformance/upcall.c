@@ -2,7 +2,7 @@
 #include "conformance.h"
 
 enum { LAPIC = 0xfee00000, LAPIC_EOI = 0xb0, LAPIC_SVR = 0xf0, LAPIC_ISR = 0x100, LAPIC_ICR = 0x300,
-       SVR_ENABLE = 0x100, DELIVER_INIT = 0x4500, YIELD = 0, SET_UPCALL_VECTOR = 23 };
+       SVR_ENABLE = 0x100, DELIVER_INIT = 0x4500, YIELD = 0, FIXED_TO_SELF = 1 << 18 | 0x4000, SET_UPCALL_VECTOR = 23 };
 
 volatile uint32_t interrupts[16];
 volatile uint32_t nmis;
@@ -95,15 +95,37 @@ void use_upcalls(void)
     set_vector(VECTOR_VCPU);
 }
 
-static void check_vcpu_vector(uint32_t port)
+/* Whether the local APIC keeps an interrupt in service until its EOI: some emulations do not. */
+static bool keeps_in_service(void)
 {
     lapic_enable(true);
     clean();
+    send_eoi = false;
+    *lapic(LAPIC_ICR) = FIXED_TO_SELF | VECTOR_VCPU;
+    bool kept = taken(VECTOR_VCPU) == 1 && is_in_service(VECTOR_VCPU);
+    send_eoi = true;
+    *lapic(LAPIC_EOI) = 0;
+    clean();
+    return kept;
+}
+
+/* A check that only a local APIC can pass which keeps interrupts in service. */
+static void expect_in_service(bool exact, bool good, const char *name)
+{
+    if (exact)
+        expect_true(good, name);
+    else
+        gap(name, "this machine's local APIC keeps no interrupt in service");
+}
+
+static void check_vcpu_vector(uint32_t port)
+{
+    bool exact = keeps_in_service();
     expect(0, set_vector(VECTOR_VCPU), "the vector of vCPU 0 is set");
     raise(port);
     expect(1, *upcall_pending(0), "an event sets the flag");
     expect(1, taken(VECTOR_VCPU), "it interrupts once");
-    expect_true(in_service, "through the local APIC");
+    expect_in_service(exact, in_service, "through the local APIC");
     leave_flag = 1;
     raise(port);
     expect(1, taken(VECTOR_VCPU), "a flag that stays set does not interrupt again");
@@ -114,10 +136,10 @@ static void check_vcpu_vector(uint32_t port)
     raise(port);
     expect(1, taken(VECTOR_VCPU), "an event after the flag was cleared does");
     raise(port);
-    expect(0, taken(VECTOR_VCPU), "without an EOI the next is held back");
+    expect_in_service(exact, taken(VECTOR_VCPU) == 0, "without an EOI the next is held back");
     send_eoi = true;
     *lapic(LAPIC_EOI) = 0;
-    expect(1, taken(VECTOR_VCPU), "after the EOI it comes");
+    expect_in_service(exact, taken(VECTOR_VCPU) == 1, "after the EOI it comes");
     clean();
     lapic_enable(false);
     raise(port);

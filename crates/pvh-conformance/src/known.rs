@@ -1,0 +1,151 @@
+//! Where the domain of this project differs from Xen on purpose, or because of what a host lacks.
+
+use crate::tap::{Check, Difference, Outcome, Tap};
+
+/// Checks on which we may differ, by how their names begin, and the reason.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub struct Known {
+    /// How the names of these checks begin, without the width of the caller.
+    pub checks: &'static str,
+    /// Why that is so.
+    pub why: &'static str,
+}
+
+/// All of them; docs/conformance.md has the same list.
+pub const KNOWN: [Known; 3] = [
+    Known {
+        checks: "grants: map ",
+        why: "there is no other domain whose frames could be mapped, so nothing is",
+    },
+    Known {
+        checks: "grants: unmap ",
+        why: "there is no other domain whose frames could be mapped, so nothing is",
+    },
+    Known {
+        checks: "upcalls: with both vectors the global one comes",
+        why: "the local APIC's may be quicker, and its handler clears the flag; guests set one of the two",
+    },
+];
+
+/// A check that did not come out as on Xen.
+#[derive(Clone, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub struct Judged {
+    /// What Xen's report says, and what ours does.
+    pub difference: Difference,
+    /// Why that is so; `None` if nobody knows.
+    pub why: Option<String>,
+}
+
+/// Compares a report with that of Xen: what is not as there, and why. A check that only `ours` made, and passed, is as on Xen.
+#[must_use]
+pub fn judge(xen: &Tap, ours: &Tap) -> Vec<Judged> {
+    let is_ok = |check: &Option<Check>| {
+        let check = check.as_ref();
+        check.is_some_and(|check| check.outcome == Outcome::Ok)
+    };
+    let differences = xen.differences(ours).into_iter();
+    differences
+        .filter(|difference| !is_ok(&difference.second))
+        .map(|difference| Judged {
+            why: reason(&difference, ours),
+            difference,
+        })
+        .collect()
+}
+
+/// The reason is the guest's own for a check that it skips, and holds for all of a part that it skips.
+fn reason(difference: &Difference, ours: &Tap) -> Option<String> {
+    let second = difference.second.as_ref();
+    if let Some(check) = second.filter(|check| check.outcome == Outcome::Skipped) {
+        return Some(check.note.clone());
+    }
+    let name = difference.name.as_str();
+    if second.is_none() {
+        return skipped_with(name, ours).map(|check| check.note.clone());
+    }
+    let (_width, name) = name.split_once(' ')?;
+    let known = KNOWN.iter().find(|known| name.starts_with(known.checks));
+    known.map(|known| known.why.to_owned())
+}
+
+/// The skipped check that stands for an absent one: of its whole section, or of its way to start a vCPU.
+fn skipped_with<'a>(name: &str, ours: &'a Tap) -> Option<&'a Check> {
+    let mut skipped = ours
+        .checks
+        .iter()
+        .filter(|check| check.outcome == Outcome::Skipped);
+    skipped.find(|check| {
+        let parts = ["all of it", "start"];
+        let part = parts.iter().find_map(|part| check.name.strip_suffix(part));
+        part.is_some_and(|part| name.starts_with(part))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn judged(xen: &str, ours: &str) -> Vec<(String, Option<String>)> {
+        let report = |lines: &str| Tap::parse(&format!("TAP version 14\n{lines}")).unwrap();
+        judge(&report(xen), &report(ours))
+            .into_iter()
+            .map(|judged| (judged.difference.name, judged.why))
+            .collect()
+    }
+
+    #[test]
+    fn what_nobody_knows_has_no_reason() {
+        let found = judged(
+            "ok 1 - 32 sched: yield\n",
+            "not ok 1 - 32 sched: yield # got 1 want 0\n",
+        );
+        assert_eq!(found, [("32 sched: yield".to_owned(), None)]);
+        let found = judged("ok 1 - 32 sched: yield\n", "");
+        assert_eq!(found, [("32 sched: yield".to_owned(), None)]);
+    }
+
+    #[test]
+    fn a_known_difference_has_its_reason_in_both_widths() {
+        for width in [32, 64] {
+            let name = format!("{width} grants: map of nothing");
+            let found = judged(
+                &format!("ok 1 - {name}\n"),
+                &format!("not ok 1 - {name} # got 0 want -1\n"),
+            );
+            assert_eq!(found, [(name, Some(KNOWN[0].why.to_owned()))]);
+        }
+    }
+
+    #[test]
+    fn a_part_that_is_skipped_explains_what_is_absent() {
+        let found = judged(
+            "ok 1 - 32 paged: real up\nok 2 - 64 secondaries: PAE up\nok 3 - 32 paged2: x\n",
+            "ok 1 - 32 paged: all of it # SKIP no paging\nok 2 - 64 secondaries: PAE start # SKIP left out\n",
+        );
+        let whys: Vec<_> = found
+            .iter()
+            .map(|(name, why)| (name.as_str(), why.as_deref()))
+            .collect();
+        assert_eq!(
+            whys,
+            [
+                ("32 paged: real up", Some("no paging")),
+                ("64 secondaries: PAE up", Some("left out")),
+                ("32 paged2: x", None),
+                ("32 paged: all of it", Some("no paging")),
+                ("64 secondaries: PAE start", Some("left out")),
+            ]
+        );
+    }
+
+    #[test]
+    fn what_passes_here_and_was_not_made_there_is_no_difference() {
+        let found = judged(
+            "ok 1 - 32 pae: up # SKIP left out\n",
+            "ok 1 - 32 pae: up\nok 2 - 32 pae: down\n",
+        );
+        assert_eq!(found, []);
+    }
+}
