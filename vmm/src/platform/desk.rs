@@ -168,6 +168,11 @@ impl Desk {
         retry.at
     }
 
+    /// Whether the shared vector is going to be looked at again.
+    pub(crate) fn watches_level(&self) -> bool {
+        self.lock().level.is_some()
+    }
+
     /// Notes that the vCPU's own vector was not taken; says when it is to be tried again.
     pub(crate) fn watch_edge(&self, vector: u8) -> Instant {
         let mut notes = self.lock();

@@ -8,6 +8,7 @@ mod clock;
 mod cpu;
 mod desk;
 mod effects;
+mod life;
 mod log;
 mod timer;
 mod vcpu;

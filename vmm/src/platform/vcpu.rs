@@ -1,13 +1,12 @@
 //! A vCPU of the domain, as its thread drives it.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
-use pvh_abi::{Errno, cpuid::XEN_HYPERCALL_MSR, hypercall::HypercallNumber, vcpu::VcpuOp};
+use pvh_abi::{Errno, cpuid::XEN_HYPERCALL_MSR};
 use pvh_domain::domain::{Effect, Origin};
 use pvh_hypercall::{Call, Caller, MSR_READ, Outcome, write_msr};
 use pvh_kvm::{Activity, Vcpu, VcpuError, VmEntry, VmExit};
 use pvh_memory::{LinearMemory, PagingState};
-use pvh_vcpu::Orders;
 
 use super::{
     XenPlatform,
@@ -18,16 +17,16 @@ use super::{
 /// One vCPU's side of the platform.
 #[derive(Debug)]
 pub(crate) struct XenVcpu {
-    platform: Arc<XenPlatform>,
-    index: u32,
-    life: Life,
-    rest: Rest,
+    pub(super) platform: Arc<XenPlatform>,
+    pub(super) index: u32,
+    pub(super) life: Life,
+    pub(super) rest: Rest,
     effects: Vec<Effect>,
 }
 
 /// Whether a vCPU has been started, as far as its thread knows.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Life {
+pub(super) enum Life {
     /// It waits in KVM for its start-up interrupt.
     Unstarted,
     /// It has registers to run with.
@@ -36,7 +35,7 @@ enum Life {
 
 /// Whether a vCPU sleeps by a call of its own.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Rest {
+pub(super) enum Rest {
     /// It does not.
     Awake,
     /// It will, once its call is over.
@@ -142,7 +141,11 @@ impl XenVcpu {
     /// Looks at what the vCPU does and at what its desk holds, between two runs.
     fn attend(&mut self, vcpu: &mut Vcpu, desk: &Desk) -> Result<(), VcpuError> {
         let notes = desk.take();
-        self.observe(vcpu.activity()?);
+        let activity = vcpu.activity()?;
+        self.observe(activity);
+        if activity == Activity::Halted && self.is_halted_for_good(vcpu) {
+            self.go_down(vcpu, desk)?;
+        }
         if notes.orders {
             self.obey(vcpu, desk)?;
         }
@@ -164,17 +167,6 @@ impl XenVcpu {
         Ok(())
     }
 
-    /// Takes in what INIT, start-up interrupts and other interrupts have done to the vCPU inside KVM.
-    fn observe(&mut self, activity: Activity) {
-        match (self.life, activity) {
-            (Life::Unstarted, Activity::WaitingForSipi) => {}
-            (Life::Unstarted, _) => self.found_running(),
-            (Life::Started, Activity::WaitingForSipi) => self.found_reset(),
-            (Life::Started, Activity::Running) if self.rest == Rest::Asleep => self.wake_up(),
-            (Life::Started, _) => {}
-        }
-    }
-
     /// Falls asleep, or wakes up.
     fn change_rest(&mut self, vcpu: &mut Vcpu, notes: Notes) -> Result<(), VcpuError> {
         match (self.rest, notes.wake) {
@@ -190,64 +182,6 @@ impl XenVcpu {
             (Rest::Awake, _) | (Rest::Asleep, false) => {}
         }
         Ok(())
-    }
-
-    /// Does what the domain has for the vCPU to do; returns when it may be entered.
-    fn obey(&mut self, vcpu: &mut Vcpu, desk: &Desk) -> Result<(), VcpuError> {
-        let mut parked = None;
-        loop {
-            let orders = self.platform.domain().orders(self.index);
-            match orders {
-                Orders::Run(Some(state)) => {
-                    vcpu.set_entry(&state)?;
-                    self.life = Life::Started;
-                    self.wake_up();
-                    return Ok(());
-                }
-                Orders::Run(None) => {
-                    if let Some(activity) = parked {
-                        vcpu.set_activity(activity)?;
-                    }
-                    if self.rest == Rest::Awake {
-                        self.entered();
-                    }
-                    return Ok(());
-                }
-                // It waits in KVM, which knows when it is started.
-                Orders::Park if self.life == Life::Unstarted => return Ok(()),
-                Orders::Park => {
-                    if parked.is_none() {
-                        parked = Some(vcpu.activity()?);
-                        vcpu.set_activity(Activity::Halted)?;
-                    }
-                    if self.park(vcpu, desk)? {
-                        return Ok(());
-                    }
-                }
-                Orders::End => return Ok(()),
-            }
-        }
-    }
-
-    /// Stays out of the guest until there are new orders, and tells whether it is to go back for another reason: INIT
-    /// came, which only KVM notices, or the machine stops.
-    fn park(&mut self, vcpu: &mut Vcpu, desk: &Desk) -> Result<bool, VcpuError> {
-        desk.come_out();
-        loop {
-            desk.wait(INIT_IS_LOOKED_FOR_EVERY);
-            if self.platform.board.is_stopping() {
-                return Ok(true);
-            }
-            let activity = vcpu.activity()?;
-            if activity != Activity::Halted {
-                self.found_reset();
-                self.observe(activity);
-                return Ok(true);
-            }
-            if desk.take_orders() {
-                return Ok(false);
-            }
-        }
     }
 
     /// Serves a hypercall to its end and returns what rax becomes.
@@ -282,6 +216,7 @@ impl XenVcpu {
         };
         let io = LinearMemory::new(&*platform.ram, &paging, &platform.paging);
         let takes_interrupts = registers.rflags & RFLAGS_IF != 0;
+        let mut level = None;
         loop {
             let answer = platform.call_domain(&mut self.effects, |domain, memory, now, effects| {
                 let origin = Origin {
@@ -291,6 +226,9 @@ impl XenVcpu {
                     now,
                 };
                 let answer = domain.hypercall(memory, &origin, call, effects);
+                if takes_interrupts && domain.is_upcall_pending(memory, self.index) {
+                    level = domain.global_vector();
+                }
                 if answer.sleep.is_some()
                     && let Some(desk) = platform.desk(self.index)
                 {
@@ -304,6 +242,7 @@ impl XenVcpu {
                     if answer.sleep.is_some() {
                         self.fall_asleep();
                     }
+                    self.finished(&call, result, level);
                     return width.result(result);
                 }
                 Outcome::Again(rest) if !platform.board.is_stopping() => call = rest,
@@ -312,34 +251,21 @@ impl XenVcpu {
         }
     }
 
+    /// What a call leaves to do. A guest may set its upcall flag itself: that is looked at as it leaves the guest.
+    fn finished(&self, call: &Call, result: i64, level: Option<u8>) {
+        self.tell_initialised(call, result);
+        if let (Some(vector), Some(desk)) = (level, self.platform.desk(self.index))
+            && !desk.watches_level()
+        {
+            desk.leave_note(|notes| notes.inject = Some(vector));
+        }
+    }
+
     /// The call is to be finished first: then the desk is looked at.
     fn fall_asleep(&mut self) {
         self.rest = Rest::FallingAsleep;
         if let Some(desk) = self.platform.desk(self.index) {
             desk.kick();
-        }
-    }
-
-    /// Before a call that concerns the life of other vCPUs, has those come out of the guest that are in it: KVM starts and
-    /// resets vCPUs by INIT and SIPI without a word.
-    fn await_lifecycle(&self, call: &Call) {
-        if call.number != HypercallNumber::VCPU_OP {
-            return;
-        }
-        let [op, target, ..] = call.args;
-        let target = u32::try_from(target).ok();
-        let desks = (0..).zip(&self.platform.desks);
-        let others = desks.filter(|(index, _)| *index != self.index);
-        match u32::try_from(op).map(VcpuOp) {
-            Ok(VcpuOp::INITIALISE | VcpuOp::UP | VcpuOp::IS_UP) => {
-                let target = target.filter(|target| *target != self.index);
-                if let Some(desk) = target.and_then(|target| self.platform.desk(target)) {
-                    desk.have_it_come_out();
-                }
-            }
-            // The last one that goes down switches the domain off.
-            Ok(VcpuOp::DOWN) => others.for_each(|(_, desk)| desk.have_it_come_out()),
-            _ => {}
         }
     }
 
@@ -370,50 +296,21 @@ impl XenVcpu {
     }
 
     /// The vCPU sleeps no longer.
-    fn wake_up(&mut self) {
+    pub(super) fn wake_up(&mut self) {
         self.rest = Rest::Awake;
         self.entered();
     }
 
     /// Tells the domain that the vCPU runs from now on.
-    fn entered(&mut self) {
+    pub(super) fn entered(&mut self) {
         let index = self.index;
         let platform = &self.platform;
         platform.with_domain(Backpressure::Ignore, |domain, memory, now, effects| {
             domain.entered(memory, index, now, effects);
-        });
-    }
-
-    /// KVM has started the vCPU: its local APIC, new as it is, has lost what was sent to it.
-    fn found_running(&mut self) {
-        self.life = Life::Started;
-        self.rest = Rest::Awake;
-        let index = self.index;
-        let platform = &self.platform;
-        let vector = platform.with_domain(Backpressure::Ignore, |domain, memory, now, effects| {
-            domain.found_running(memory, index, now);
-            domain.entered(memory, index, now, effects);
-            domain.vcpu_vector(index)
-        });
-        if let (Some(vector), Some(desk)) = (vector, platform.desk(index)) {
-            platform.timer.retry_at(desk.watch_edge(vector));
-        }
-    }
-
-    /// INIT has come.
-    fn found_reset(&mut self) {
-        self.life = Life::Unstarted;
-        self.rest = Rest::Awake;
-        let index = self.index;
-        let platform = &self.platform;
-        platform.with_domain(Backpressure::Ignore, |domain, memory, now, effects| {
-            domain.init(memory, index, now, effects);
         });
     }
 }
 
 /// Where a guest writes to its hypervisor's log, byte by byte.
 const DEBUG_PORT: u16 = 0xE9;
-const RFLAGS_IF: u64 = 1 << 9;
-/// A vCPU that is down is not in KVM, which alone hears INIT.
-const INIT_IS_LOOKED_FOR_EVERY: Duration = Duration::from_millis(10);
+pub(super) const RFLAGS_IF: u64 = 1 << 9;

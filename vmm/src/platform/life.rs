@@ -1,0 +1,178 @@
+//! The life of a vCPU: started, down, up again, reset; by hypercalls, and by INIT and start-up interrupts inside KVM.
+
+use std::{sync::Arc, time::Duration};
+
+use pvh_abi::{hypercall::HypercallNumber, vcpu::VcpuOp};
+use pvh_hypercall::Call;
+use pvh_kvm::{Activity, Vcpu, VcpuError};
+use pvh_vcpu::{Orders, State};
+
+use super::{
+    desk::Desk,
+    effects::Backpressure,
+    vcpu::{Life, RFLAGS_IF, Rest, XenVcpu},
+};
+
+impl XenVcpu {
+    /// Takes in what INIT, start-up interrupts and other interrupts have done to the vCPU inside KVM.
+    pub(super) fn observe(&mut self, activity: Activity) {
+        match (self.life, activity) {
+            (Life::Unstarted, Activity::WaitingForSipi) => {}
+            (Life::Unstarted, _) => self.found_running(),
+            (Life::Started, Activity::WaitingForSipi) => self.found_reset(),
+            (Life::Started, Activity::Running) if self.rest == Rest::Asleep => self.wake_up(),
+            (Life::Started, _) => {}
+        }
+    }
+
+    /// Whether the vCPU has halted by itself and with interrupts off: nothing but an NMI or INIT would wake it.
+    pub(super) fn is_halted_for_good(&self, vcpu: &mut Vcpu) -> bool {
+        let takes_interrupts = vcpu
+            .caller()
+            .is_none_or(|caller| caller.rflags & RFLAGS_IF != 0);
+        self.life == Life::Started && self.rest == Rest::Awake && !takes_interrupts
+    }
+
+    /// Takes the vCPU down that has halted for good; brought up again, it goes on behind its HLT.
+    pub(super) fn go_down(&mut self, vcpu: &mut Vcpu, desk: &Desk) -> Result<(), VcpuError> {
+        vcpu.set_activity(Activity::Running)?;
+        let platform = Arc::clone(&self.platform);
+        platform.with_domain(Backpressure::Ignore, |domain, memory, now, effects| {
+            domain.halted(memory, self.index, now, effects);
+        });
+        self.obey(vcpu, desk)
+    }
+
+    /// Whether the guest has given the vCPU its registers, to be brought up later.
+    fn has_registers(&self) -> bool {
+        self.platform.domain().lifecycle(self.index) == Some(State::Down)
+    }
+
+    /// After a call that has given a vCPU its registers, has it wait where INIT shows: in KVM, an INIT before the first
+    /// start leaves no trace.
+    pub(super) fn tell_initialised(&self, call: &Call, result: i64) {
+        let [op, target, ..] = call.args;
+        let is_meant = call.number == HypercallNumber::VCPU_OP
+            && u32::try_from(op).map(VcpuOp) == Ok(VcpuOp::INITIALISE);
+        let target = u32::try_from(target).ok();
+        if let Some(desk) = target.and_then(|target| self.platform.desk(target))
+            && is_meant
+            && result == 0
+        {
+            desk.leave_note(|notes| notes.orders = true);
+        }
+    }
+
+    /// Does what the domain has for the vCPU to do; returns when it may be entered.
+    pub(super) fn obey(&mut self, vcpu: &mut Vcpu, desk: &Desk) -> Result<(), VcpuError> {
+        let mut parked = None;
+        loop {
+            let orders = self.platform.domain().orders(self.index);
+            match orders {
+                Orders::Run(Some(state)) => {
+                    vcpu.set_entry(&state)?;
+                    self.life = Life::Started;
+                    self.wake_up();
+                    return Ok(());
+                }
+                Orders::Run(None) => {
+                    if let Some(activity) = parked {
+                        vcpu.set_activity(activity)?;
+                    }
+                    if self.rest == Rest::Awake {
+                        self.entered();
+                    }
+                    return Ok(());
+                }
+                // It waits in KVM, which knows when it is started.
+                Orders::Park if self.life == Life::Unstarted && !self.has_registers() => {
+                    return Ok(());
+                }
+                Orders::Park => {
+                    if parked.is_none() {
+                        parked = Some(vcpu.activity()?);
+                        vcpu.set_activity(Activity::Halted)?;
+                    }
+                    if self.park(vcpu, desk)? {
+                        return Ok(());
+                    }
+                }
+                Orders::End => return Ok(()),
+            }
+        }
+    }
+
+    /// Stays out of the guest until there are new orders, and tells whether it is to go back for another reason: INIT
+    /// came, which only KVM notices, or the machine stops.
+    fn park(&mut self, vcpu: &mut Vcpu, desk: &Desk) -> Result<bool, VcpuError> {
+        desk.come_out();
+        loop {
+            desk.wait(INIT_IS_LOOKED_FOR_EVERY);
+            if self.platform.board.is_stopping() {
+                return Ok(true);
+            }
+            let activity = vcpu.activity()?;
+            if activity != Activity::Halted {
+                self.found_reset();
+                self.observe(activity);
+                return Ok(true);
+            }
+            if desk.take_orders() {
+                return Ok(false);
+            }
+        }
+    }
+
+    /// Before a call that concerns the life of other vCPUs, has those come out of the guest that are in it: KVM starts and
+    /// resets vCPUs by INIT and SIPI without a word.
+    pub(super) fn await_lifecycle(&self, call: &Call) {
+        if call.number != HypercallNumber::VCPU_OP {
+            return;
+        }
+        let [op, target, ..] = call.args;
+        let target = u32::try_from(target).ok();
+        let desks = (0..).zip(&self.platform.desks);
+        let others = desks.filter(|(index, _)| *index != self.index);
+        match u32::try_from(op).map(VcpuOp) {
+            Ok(VcpuOp::INITIALISE | VcpuOp::UP | VcpuOp::IS_UP) => {
+                let target = target.filter(|target| *target != self.index);
+                if let Some(desk) = target.and_then(|target| self.platform.desk(target)) {
+                    desk.have_it_come_out();
+                }
+            }
+            // The last one that goes down switches the domain off.
+            Ok(VcpuOp::DOWN) => others.for_each(|(_, desk)| desk.have_it_come_out()),
+            _ => {}
+        }
+    }
+
+    /// KVM has started the vCPU: its local APIC, new as it is, has lost what was sent to it.
+    pub(super) fn found_running(&mut self) {
+        self.life = Life::Started;
+        self.rest = Rest::Awake;
+        let index = self.index;
+        let platform = &self.platform;
+        let vector = platform.with_domain(Backpressure::Ignore, |domain, memory, now, effects| {
+            domain.found_running(memory, index, now);
+            domain.entered(memory, index, now, effects);
+            domain.vcpu_vector(index)
+        });
+        if let (Some(vector), Some(desk)) = (vector, platform.desk(index)) {
+            platform.timer.retry_at(desk.watch_edge(vector));
+        }
+    }
+
+    /// INIT has come.
+    fn found_reset(&mut self) {
+        self.life = Life::Unstarted;
+        self.rest = Rest::Awake;
+        let index = self.index;
+        let platform = &self.platform;
+        platform.with_domain(Backpressure::Ignore, |domain, memory, now, effects| {
+            domain.init(memory, index, now, effects);
+        });
+    }
+}
+
+/// A vCPU that is down is not in KVM, which alone hears INIT.
+const INIT_IS_LOOKED_FOR_EVERY: Duration = Duration::from_millis(10);
