@@ -28,6 +28,8 @@ pub(crate) enum Command {
     Run(RunArguments),
     /// Say what a kernel file is, where it would enter, and why not
     Inspect(InspectArguments),
+    /// Run the conformance guest on the Xen platform, and say what does not come out as on Xen
+    Conform(ConformArguments),
 }
 
 #[derive(Args, Debug)]
@@ -68,14 +70,14 @@ pub(crate) struct RunArguments {
     /// Where unpacked kernels are kept, so that the next start need not unpack; 'none' keeps none
     #[arg(long, value_name = "DIR")]
     pub(crate) cache: Option<PathBuf>,
-    /// The KVM device
-    #[arg(long, value_name = "PATH", default_value = "/dev/kvm")]
     /// At the end, say on standard error how long each step to the first instruction took
     #[arg(long, value_name = "STYLE", value_enum, num_args = 0..=1, require_equals = true, default_missing_value = "text")]
     pub(crate) timings: Option<timings::Style>,
     /// Write the steps to a file that Perfetto (ui.perfetto.dev) and chrome://tracing open
     #[arg(long, value_name = "FILE")]
     pub(crate) trace: Option<PathBuf>,
+    /// The KVM device
+    #[arg(long, value_name = "PATH", default_value = "/dev/kvm")]
     pub(crate) kvm_device: PathBuf,
     /// End with code 6 when the guest asks to reboot, instead of building the machine anew
     #[arg(long)]
@@ -89,6 +91,19 @@ pub(crate) struct InspectArguments {
     /// Print one JSON object
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct ConformArguments {
+    /// Print one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// The guest's command line: 'only=' or 'no=' and names of sections, with commas between them
+    #[arg(long, value_name = "TEXT", default_value = "no=pae")]
+    pub(crate) cmdline: OsString,
+    /// The KVM device
+    #[arg(long, value_name = "PATH", default_value = "/dev/kvm")]
+    pub(crate) kvm_device: PathBuf,
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
@@ -146,7 +161,8 @@ impl ModuleArgument {
 
 const EXIT_CODES: &str = "\
 Exit codes:
-  0      the guest powered off; the file can be booted (inspect)
+  0      the guest powered off; the file can be booted (inspect); all is as on Xen or explained (conform)
+  1      something is not as on Xen, and nobody knows why (conform)
   2      bad arguments
   3      a file is refused
   4      the host cannot: no KVM, no permission, not enough memory
@@ -175,7 +191,7 @@ mod tests {
         let words = ["pvh-vmm", "run"].iter().chain(arguments);
         match Arguments::try_parse_from(words)?.command {
             Command::Run(run) => Ok(run),
-            Command::Inspect(_) => unreachable!("the words say run"),
+            Command::Inspect(_) | Command::Conform(_) => unreachable!("the words say run"),
         }
     }
 

@@ -18,6 +18,8 @@ use crate::{
 
 /// The guest powered off, or the file can be booted.
 pub(crate) const SUCCESS: u8 = 0;
+/// A check came out otherwise than on Xen, and nobody knows why.
+pub(crate) const DIFFERS: u8 = 1;
 /// The arguments are wrong in themselves; clap ends with the same code.
 pub(crate) const ARGUMENTS: u8 = 2;
 /// A file is refused.

@@ -5,6 +5,7 @@ mod acpi;
 mod args;
 mod cache;
 mod config;
+mod conform;
 mod console;
 mod devices;
 mod events;
@@ -18,8 +19,8 @@ mod run;
 mod signals;
 mod size;
 mod terminal;
-
 mod timings;
+
 use std::{
     fs,
     io::{self, Write},
@@ -35,10 +36,11 @@ use exit::{complain, complain_at_length, shutdown_line};
 use run::{Outcome, RunError, run};
 
 fn main() -> ExitCode {
-    ExitCode::from(match Arguments::parse().command {
     let began = Instant::now();
+    ExitCode::from(match Arguments::parse().command {
         Command::Run(arguments) => boot(&RunConfig::from(arguments), began),
         Command::Inspect(arguments) => inspect::run(&arguments),
+        Command::Conform(arguments) => conform::run(&arguments),
     })
 }
 
