@@ -85,7 +85,8 @@ pub fn peers() -> Vec<Peer> {
             Way::Floor,
             &["none"][..],
         ),
-        ("floor, local APIC", beside("floor"), Way::Floor, &["xen"]),
+        ("floor, local APIC", beside("floor"), Way::Floor, &["apic"]),
+        ("floor, Xen", beside("floor"), Way::Floor, &["xen"]),
         ("floor, PC", beside("floor"), Way::Floor, &["pc"]),
         ("pvh-vmm", ours.clone(), Way::Ours, &["--platform", "none"]),
         (

@@ -145,7 +145,10 @@ impl MutEventSubscriber for Loop {
             Events::with_data(self.board.input_wanted(), WANTED, EventSet::IN),
             Events::with_data(self.user.signals.fd(), SIGNALS, EventSet::IN),
         ];
-        self.failed = added.into_iter().find_map(|events| ops.add(events).err());
+        let lost = self.board.lost();
+        let lost = lost.map(|lost| Events::with_data(lost, LOST, EventSet::IN));
+        let mut added = added.into_iter().chain(lost);
+        self.failed = added.find_map(|events| ops.add(events).err());
         self.follow_input(ops);
     }
 
@@ -160,6 +163,7 @@ impl MutEventSubscriber for Loop {
                 self.follow_input(ops);
             }
             SIGNALS => self.take_signals(ops),
+            LOST if self.board.has_lost_memory() => self.end = Some(End::LostMemory),
             GRACE => {
                 let signal = self.leaving.as_ref().map(|leaving| leaving.signal);
                 self.end = self.end.take().or(signal.map(End::Signal));
@@ -329,5 +333,6 @@ const WANTED: u32 = 1;
 const SIGNALS: u32 = 2;
 const STDIN: u32 = 3;
 const GRACE: u32 = 4;
+const LOST: u32 = 5;
 /// How long a guest that was asked to power off is waited for.
 const GRACE_TIME: Duration = Duration::from_secs(30);

@@ -68,6 +68,7 @@ impl RunError {
             | Self::Commit { .. }
             | Self::Stubs { .. }
             | Self::NoRoom { .. } => REFUSED,
+            Self::LostMemory => CRASHED,
             _ => HOST,
         }
     }

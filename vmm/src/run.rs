@@ -112,7 +112,7 @@ fn run_machines(
         let (end, mut user) =
             events::run(user, &machine.board, platform).map_err(RunError::Events)?;
         drop(threads);
-        if matches!(end, End::Crash(_))
+        if matches!(end, End::Crash(_) | End::LostMemory)
             && let Some(changed) = blueprint.changed_file(started)
         {
             complain(&changed.to_string());
@@ -199,5 +199,6 @@ fn outcome(end: End) -> Result<Outcome, RunError> {
         End::Quit => Outcome::Quit,
         End::Signal(number) => Outcome::Signal(number),
         End::Panic => return Err(RunError::Panicked),
+        End::LostMemory => return Err(RunError::LostMemory),
     })
 }

@@ -29,8 +29,24 @@ mod tests {
         0xF4, // hlt
     ];
 
-    /// The guest as a file of more than 1 MiB, whose segment lies on page borders.
+    /// Prints `B`, and has `XENVER_extraversion` written to a page of its own for ever.
+    const CALLING: &[u8] = &[
+        0x66, 0xBA, 0xF8, 0x03, // mov dx, 0x3F8
+        0xB0, b'B', // mov al, 'B'
+        0xEE, // out dx, al
+        0xB8, 0x11, 0x00, 0x00, 0x00, // again: mov eax, 17
+        0xBB, 0x01, 0x00, 0x00, 0x00, // mov ebx, 1
+        0xB9, 0x00, 0x00, 0x18, 0x00, // mov ecx, 0x180000
+        0xE7, 0xE4, // out 0xE4, eax
+        0xEB, 0xED, // jmp again
+    ];
+
     fn guest() -> (TempDir, PathBuf) {
+        guest_of(CODE)
+    }
+
+    /// A guest as a file of more than 1 MiB, whose segment lies on page borders.
+    fn guest_of(code: &[u8]) -> (TempDir, PathBuf) {
         let segment = Segment::load(0x10_0000, []).with(|segment| {
             segment.offset = Some(0x1000);
             segment.file_size = Some(0x10_0000);
@@ -41,7 +57,7 @@ mod tests {
             .segment(Segment::notes(&[Note::entry(0x10_0000)]));
         let mut file = elf.build();
         file.resize(0x1000, 0);
-        file.extend(CODE);
+        file.extend(code);
         file.resize(0x10_1000, 0);
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("guest.elf");
@@ -55,11 +71,15 @@ mod tests {
     }
 
     fn start(kernel: &Path, load: &str) -> Child {
+        start_on(kernel, load, "none")
+    }
+
+    fn start_on(kernel: &Path, load: &str, platform: &str) -> Child {
         let mut child = Command::cargo_bin("pvh-vmm")
             .unwrap()
             .arg("run")
             .arg(kernel)
-            .args(["--memory", "4M", "--platform", "none", "--load", load])
+            .args(["--memory", "4M", "--platform", platform, "--load", load])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -93,6 +113,19 @@ mod tests {
         let name = kernel.display().to_string();
         assert!(told.contains(&format!("{name} had ")), "{told}");
         assert!(told.ends_with("or use --load copy"), "{told}");
+    }
+
+    /// The VMM touches the page, on behalf of the guest.
+    #[test]
+    #[ignore = "needs /dev/kvm"]
+    fn a_hypercall_to_a_lost_page_ends_the_guest_and_not_the_vmm() {
+        let (_dir, kernel) = guest_of(CALLING);
+        let child = start_on(&kernel, "map", "xen");
+        cut(&kernel, 0x8_0000);
+        let (code, errors) = finish(child);
+        assert_eq!(code, Some(5), "{errors}");
+        assert!(errors.contains("or use --load copy"), "{errors}");
+        assert!(errors.contains("guest memory is lost"), "{errors}");
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! The least that any VMM does between its start and the first byte of a guest: one thread, the system calls that
 //! the devices of a machine need, its memory mapped, and nothing else.
 //!
-//! `floor DEVICES MEMORY_MIB IMAGE [INITRD]`, where DEVICES is `none`, `pc` (interrupt controllers and timer) or
-//! `xen` (local APICs alone), and IMAGE is one of [`pvh_bench::guest`]'s, whose place is known.
+//! `floor DEVICES MEMORY_MIB IMAGE [INITRD]`, where DEVICES is `none`, `pc` (interrupt controllers and timer), `apic` (local APICs
+//! alone) or `xen` (those, memory for ACPI tables and special pages, and the hypercall MSR), and IMAGE is one of [`pvh_bench::guest`]'s, whose place is known.
 // UNSAFETY: memory is mapped and handed to KVM as C would do it; this program is the limit others are compared with.
 #![allow(
     unsafe_code,
@@ -18,7 +18,9 @@ use kvm_bindings::{
     KVM_MAX_CPUID_ENTRIES, KVM_PIT_SPEAKER_DUMMY, Msrs, kvm_enable_cap, kvm_fpu, kvm_msr_entry,
     kvm_pit_config, kvm_userspace_memory_region,
 };
-use kvm_ioctls::{Kvm, VcpuExit, VmFd};
+use kvm_ioctls::{
+    Kvm, MsrFilterDefaultAction, MsrFilterRange, MsrFilterRangeFlags, VcpuExit, VmFd,
+};
 use pvh_abi::Gpa;
 use pvh_bench::guest::{FILE_OFFSET, PLACE};
 use pvh_entry::EntryState;
@@ -53,6 +55,10 @@ fn main() {
         userspace_addr: ram.addr() as u64,
     };
     unsafe { vm.set_user_memory_region(region) }.expect("a memory slot");
+    if devices == "xen" {
+        add_pages(&vm, 1, 0xFC00_0000, 0x3000);
+        add_pages(&vm, 2, 0xFEFF_8000, 0x8000);
+    }
     make_devices(&vm, devices);
     let mut vcpu = vm.create_vcpu(0).expect("a vCPU");
     let cpuid = kvm.get_supported_cpuid(KVM_MAX_CPUID_ENTRIES);
@@ -81,6 +87,18 @@ fn main() {
     }
 }
 
+/// Gives the guest more memory.
+fn add_pages(vm: &VmFd, slot: u32, at: u64, len: usize) {
+    let region = kvm_userspace_memory_region {
+        slot,
+        flags: 0,
+        guest_phys_addr: at,
+        memory_size: len as u64,
+        userspace_addr: map(ptr::null_mut(), len, None).addr() as u64,
+    };
+    unsafe { vm.set_user_memory_region(region) }.expect("a memory slot");
+}
+
 fn make_devices(vm: &VmFd, devices: &str) {
     if devices == "pc" {
         vm.create_irq_chip().expect("interrupt controllers");
@@ -90,13 +108,29 @@ fn make_devices(vm: &VmFd, devices: &str) {
         };
         vm.create_pit2(pit).expect("a timer");
     }
-    if devices == "xen" {
+    if devices == "xen" || devices == "apic" {
         let mut split = kvm_enable_cap {
             cap: kvm_bindings::KVM_CAP_SPLIT_IRQCHIP,
             ..Default::default()
         };
         split.args = [24, 0, 0, 0];
         vm.enable_cap(&split).expect("local APICs");
+    }
+    if devices == "xen" {
+        let mut exits = kvm_enable_cap {
+            cap: kvm_bindings::KVM_CAP_X86_USER_SPACE_MSR,
+            ..Default::default()
+        };
+        exits.args = [kvm_bindings::KVM_MSR_EXIT_REASON_FILTER.into(), 0, 0, 0];
+        vm.enable_cap(&exits).expect("exits of MSRs");
+        let hypercall_page = MsrFilterRange {
+            flags: MsrFilterRangeFlags::READ | MsrFilterRangeFlags::WRITE,
+            base: 0x4000_0000,
+            msr_count: 1,
+            bitmap: &[0],
+        };
+        let filter = vm.set_msr_filter(MsrFilterDefaultAction::ALLOW, &[hypercall_page]);
+        filter.expect("a filter of MSRs");
     }
 }
 

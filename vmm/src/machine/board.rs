@@ -3,11 +3,12 @@
 use std::{
     io,
     sync::{
-        Mutex, MutexGuard, PoisonError,
+        Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
 };
 
+use pvh_kvm::LostPages;
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
 use super::Crash;
@@ -32,6 +33,8 @@ pub(crate) enum End {
     Signal(i32),
     /// A vCPU thread panicked: a fault of this program.
     Panic,
+    /// Guest memory is lost that was mapped from a file.
+    LostMemory,
 }
 
 /// The devices of a machine, and how it ends: the first reason counts.
@@ -43,6 +46,8 @@ pub(crate) struct Board {
     stopping: AtomicBool,
     end: Mutex<Option<End>>,
     ended: EventFd,
+    /// Watches over memory that is mapped from files.
+    lost: OnceLock<LostPages>,
 }
 
 impl Board {
@@ -63,7 +68,24 @@ impl Board {
             stopping: AtomicBool::new(false),
             end: Mutex::new(None),
             ended: EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC)?,
+            lost: OnceLock::new(),
         })
+    }
+
+    /// Has the loss of mapped memory end the machine.
+    pub(crate) fn watch(&self, lost: LostPages) {
+        // A machine has one memory, so one watch.
+        let _ = self.lost.set(lost);
+    }
+
+    /// Readable when mapped memory was lost, if any is watched.
+    pub(crate) fn lost(&self) -> Option<&EventFd> {
+        self.lost.get()?.event()
+    }
+
+    /// Tells whether mapped memory of this machine was lost.
+    pub(crate) fn has_lost_memory(&self) -> bool {
+        self.lost.get().is_some_and(LostPages::any)
     }
 
     /// The ports, for one access.

@@ -10,7 +10,8 @@ use pvh_domain::trace::Recorder;
 use pvh_entry::EntryState;
 use pvh_hypercall::HYPERCALL_PORT;
 use pvh_kvm::{
-    ApicIds, GuestRam, HypervisorLeaves, InterruptControllers, Kvm, Vm, VmConfig, ram_layout,
+    ApicIds, GuestRam, HypervisorLeaves, InterruptControllers, Kvm, LostPages, Vm, VmConfig,
+    ram_layout,
 };
 use pvh_loader::{
     Image,
@@ -190,6 +191,9 @@ impl<'a> Blueprint<'a> {
         });
         let ram = Arc::new(ram.map_err(RunError::Ram)?);
         let entry = timings::step("load", || self.load(&ram))?;
+        let is_mapped = self.config.load == Method::Map;
+        let lost = is_mapped.then(|| LostPages::watch(&ram)).transpose();
+        let lost = lost.map_err(host("the signal of lost memory cannot be caught"))?;
         let vm = timings::step("machine", || Vm::new(kvm, &self.vm_config(), ram));
         let vm = vm.map_err(RunError::Vm)?;
         let com1 = EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC);
@@ -199,6 +203,9 @@ impl<'a> Blueprint<'a> {
         }
         let board = Board::new(outlets.console.clone(), com1);
         let board = Arc::new(board.map_err(host("no event descriptors for the devices"))?);
+        if let Some(lost) = lost {
+            board.watch(lost);
+        }
         let vcpus = || {
             (0..self.config.cpus)
                 .map(|index| vm.create_vcpu(index))

@@ -139,6 +139,9 @@ pub(crate) enum RunError {
     /// A thread of this program panicked, which it said when it did.
     #[error("a vCPU thread has panicked: this is a fault of pvh-vmm")]
     Panicked,
+    /// A file that guest memory is mapped from has become shorter.
+    #[error("guest memory is lost: a file that it is mapped from has become shorter")]
+    LostMemory,
 }
 
 /// Why a machine has no Xen platform.
