@@ -206,14 +206,7 @@ impl XenVcpu {
         let [a, b, c, d, e, _] = args;
         let mut call = Call::new(width, number, [a, b, c, d, e]);
         self.await_lifecycle(&call);
-        let paging = PagingState {
-            cr0: registers.cr0,
-            cr3: registers.cr3,
-            cr4: registers.cr4,
-            efer: registers.efer,
-            rflags: registers.rflags,
-            pkru: 0,
-        };
+        let paging = paging_of(&registers);
         let io = LinearMemory::new(&*platform.ram, &paging, &platform.paging);
         let takes_interrupts = registers.rflags & RFLAGS_IF != 0;
         let mut level = None;
@@ -308,6 +301,18 @@ impl XenVcpu {
         platform.with_domain(Backpressure::Ignore, |domain, memory, now, effects| {
             domain.entered(memory, index, now, effects);
         });
+    }
+}
+
+/// How the caller of a hypercall sees memory.
+fn paging_of(registers: &pvh_kvm::Caller) -> PagingState {
+    PagingState {
+        cr0: registers.cr0,
+        cr3: registers.cr3,
+        cr4: registers.cr4,
+        efer: registers.efer,
+        rflags: registers.rflags,
+        pkru: 0,
     }
 }
 
