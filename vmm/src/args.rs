@@ -70,6 +70,9 @@ pub(crate) struct RunArguments {
     /// Where unpacked kernels are kept, so that the next start need not unpack; 'none' keeps none
     #[arg(long, value_name = "DIR")]
     pub(crate) cache: Option<PathBuf>,
+    /// Which pages of the host's guest RAM is made of
+    #[arg(long, value_name = "PAGES", value_enum, default_value_t = BackingArgument::Small)]
+    pub(crate) memory_backing: BackingArgument,
     /// At the end, say on standard error how long each step to the first instruction took
     #[arg(long, value_name = "STYLE", value_enum, num_args = 0..=1, require_equals = true, default_missing_value = "text")]
     pub(crate) timings: Option<timings::Style>,
@@ -126,6 +129,14 @@ pub(crate) enum PlatformArgument {
     Xen,
     /// A plain PC: local APIC, I/O APIC, serial port, ACPI
     None,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub(crate) enum BackingArgument {
+    /// Of 4 KiB: a guest costs what it touches
+    Small,
+    /// Of 2 MiB where the host has them: faster for a guest that uses most of its memory, dearer for one that does not
+    Huge,
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]

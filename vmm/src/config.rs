@@ -6,7 +6,7 @@ use pvh_loader::commit::Method;
 use pvh_start_info::Generation;
 
 use crate::{
-    args::{LoadArgument, PlatformArgument, RunArguments, StartInfoArgument},
+    args::{BackingArgument, LoadArgument, PlatformArgument, RunArguments, StartInfoArgument},
     timings,
 };
 
@@ -25,6 +25,8 @@ pub(crate) struct RunConfig {
     pub(crate) cpus: u32,
     /// Which start-of-day structure the guest gets.
     pub(crate) generation: Generation,
+    /// Which pages guest RAM is made of.
+    pub(crate) memory_backing: BackingArgument,
     /// How kernel and modules get into memory.
     pub(crate) load: Method,
     /// How the steps of the start are told, if they are.
@@ -99,6 +101,7 @@ impl From<RunArguments> for RunConfig {
                 LoadArgument::Map => Method::Map,
                 LoadArgument::Copy => Method::Copy,
             },
+            memory_backing: arguments.memory_backing,
             timings: arguments.timings,
             trace: arguments.trace,
             cache: match arguments.cache {

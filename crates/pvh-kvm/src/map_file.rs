@@ -110,6 +110,18 @@ pub(crate) fn drop_pages(mapping: &MmapRegion, offset: usize, len: usize) -> io:
     Ok(())
 }
 
+/// Asks the host for huge pages in `mapping`, wherever they fit and nothing is mapped from a file.
+pub(crate) fn prefer_huge_pages(mapping: &MmapRegion) -> io::Result<()> {
+    // SAFETY: MADV_HUGEPAGE changes no content and no access; it demands that the pages are mapped, which they are
+    // as long as `mapping` is borrowed.
+    let advised =
+        unsafe { libc::madvise(mapping.as_ptr().cast(), mapping.size(), libc::MADV_HUGEPAGE) };
+    if advised != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}
+
 /// Puts zeroed pages in place of mapped ones, or where a mapping has failed: the host may have left a hole there.
 ///
 /// It ends the process when the host refuses: guest memory with a hole must not be touched again.

@@ -386,6 +386,21 @@ mod cost {
     }
 
     #[test]
+    fn huge_pages_hold_what_was_there() {
+        let ram = GuestRam::new(8 << 20).unwrap();
+        ram.write(Gpa(0x1000), b"before").unwrap();
+        // A host without them says so, and goes on as it was.
+        let _ = ram.prefer_huge_pages();
+        ram.write(Gpa(0x40_0000), b"after").unwrap();
+        let mut bytes = [0; 6];
+        ram.read(Gpa(0x1000), &mut bytes).unwrap();
+        assert_eq!(&bytes, b"before");
+        ram.zero(Gpa(0), 8 << 20).unwrap();
+        ram.read(Gpa(0x40_0000), &mut bytes).unwrap();
+        assert_eq!(bytes, [0; 6]);
+    }
+
+    #[test]
     fn zeros_are_not_touched_and_give_pages_back() {
         let ram = GuestRam::new(256 << 20).unwrap();
         ram.write(Gpa(0x1000), &vec![1; 64 << 20]).unwrap();

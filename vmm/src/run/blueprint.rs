@@ -28,6 +28,7 @@ use super::{
     layout::Layout,
 };
 use crate::{
+    args::BackingArgument,
     cache::{self, Keeping, Opened},
     config::RunConfig,
     console::Output,
@@ -190,6 +191,10 @@ impl<'a> Blueprint<'a> {
             GuestRam::with_pages(memory_bytes, bits, &self.layout.pages)
         });
         let ram = Arc::new(ram.map_err(RunError::Ram)?);
+        if self.config.memory_backing == BackingArgument::Huge {
+            let advised = ram.prefer_huge_pages();
+            advised.map_err(host("this host has no huge pages"))?;
+        }
         let entry = timings::step("load", || self.load(&ram))?;
         let is_mapped = self.config.load == Method::Map;
         let lost = is_mapped.then(|| LostPages::watch(&ram)).transpose();
