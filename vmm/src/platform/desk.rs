@@ -38,7 +38,9 @@ pub(crate) struct Notes {
     pub(crate) inject: Option<u8>,
     /// The level of the vector that all vCPUs share, until the guest has cleared its flag.
     level: Option<Retry>,
-    /// The edge of the vCPU's own vector that its local APIC has not taken yet.
+    /// How long it waited last because it could not be injected.
+    level_delay: Duration,
+    /// The edge of the vCPU's own vector, which its local APIC has not taken yet.
     edge: Option<Retry>,
 }
 
@@ -58,15 +60,6 @@ pub(crate) enum Due {
     Level(u8),
     /// The vCPU's own vector: to be sent anew if the flag is still set.
     Edge(u8),
-}
-
-/// Which edge is forgotten.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Edge {
-    /// Whichever there is.
-    Any,
-    /// One that is due, and not one that came meanwhile.
-    Due,
 }
 
 impl Desk {
@@ -99,6 +92,7 @@ impl Desk {
         let taken = *notes;
         *notes = Notes {
             level: taken.level,
+            level_delay: taken.level_delay,
             edge: taken.edge,
             ..Notes::default()
         };
@@ -158,11 +152,14 @@ impl Desk {
     /// Notes when the shared vector is to be looked at again: soon, if it could not be injected.
     pub(crate) fn watch_level(&self, vector: u8, was_injected: bool) -> Instant {
         let mut notes = self.lock();
-        let delay = match (was_injected, notes.level) {
-            (true, _) => LONGEST_LEVEL,
-            (false, Some(before)) => before.delay.saturating_mul(2).min(LONGEST_LEVEL),
-            (false, None) => SHORTEST,
+        let waited = notes.level_delay.saturating_mul(2);
+        let (delay, level_delay) = if was_injected {
+            (LONGEST_LEVEL, Duration::ZERO)
+        } else {
+            let delay = waited.clamp(SHORTEST, LONGEST_LEVEL);
+            (delay, delay)
         };
+        notes.level_delay = level_delay;
         let retry = Retry::after(vector, delay);
         notes.level = Some(retry);
         retry.at
@@ -176,12 +173,16 @@ impl Desk {
     /// Notes that the vCPU's own vector was not taken; says when it is to be tried again.
     pub(crate) fn watch_edge(&self, vector: u8) -> Instant {
         let mut notes = self.lock();
-        let delay = notes.edge.map_or(SHORTEST_EDGE, |before| {
-            before.delay.saturating_mul(2).min(LONGEST_EDGE)
-        });
+        let waited = notes.edge.map_or(Duration::ZERO, |before| before.delay);
+        let delay = waited.saturating_mul(2).clamp(SHORTEST_EDGE, LONGEST_EDGE);
         let retry = Retry::after(vector, delay);
         notes.edge = Some(retry);
         retry.at
+    }
+
+    /// Forgets an edge: the local APIC has taken it.
+    pub(crate) fn forget_edge(&self) {
+        self.lock().edge = None;
     }
 
     /// Takes the upcalls whose time has come, and tells when the next one's will have.
@@ -199,11 +200,10 @@ impl Desk {
         (due, next)
     }
 
-    /// Forgets an edge: it was taken, or there is nothing to tell any more.
-    pub(crate) fn forget_edge(&self, which: Edge) {
+    /// Forgets an edge that is due, for there is nothing to tell any more; one that came meanwhile stays.
+    pub(crate) fn forget_due_edge(&self) {
         let now = Instant::now();
-        let is_meant = |retry: &mut Retry| which == Edge::Any || retry.at <= now;
-        self.lock().edge.take_if(is_meant);
+        self.lock().edge.take_if(|retry| retry.at <= now);
     }
 
     fn lock(&self) -> MutexGuard<'_, Notes> {
@@ -231,3 +231,96 @@ const SHORTEST_EDGE: Duration = Duration::from_millis(1);
 const LONGEST_EDGE: Duration = Duration::from_millis(16);
 /// A thread comes out of the guest within microseconds, on a busy host within milliseconds.
 const COMING_OUT_TAKES: Duration = Duration::from_millis(200);
+
+#[cfg(test)]
+mod tests {
+    use pvh_kvm::{GuestRam, Kvm, Vm, VmConfig};
+    use std::{sync::Arc, thread};
+
+    use super::*;
+
+    /// The desk of a vCPU that nobody runs.
+    fn desk() -> Desk {
+        let ram = Arc::new(GuestRam::new(1 << 20).unwrap());
+        let vm = Vm::new(&Kvm::open().unwrap(), &VmConfig::new(1), ram).unwrap();
+        Desk::new(vm.create_vcpu(0).unwrap().kicker())
+    }
+
+    #[test]
+    #[ignore = "needs /dev/kvm"]
+    fn a_note_is_taken_once_and_what_is_watched_stays() {
+        let desk = desk();
+        desk.leave_note(|notes| notes.wake = true);
+        desk.watch_edge(0xF3);
+        assert!(desk.take().wake);
+        assert!(!desk.take().wake);
+        thread::sleep(SHORTEST_EDGE);
+        assert_eq!(desk.due(Instant::now()).0, [Due::Edge(0xF3)]);
+        desk.leave_note(|notes| notes.orders = true);
+        assert!(desk.take_orders() && !desk.take_orders());
+    }
+
+    #[test]
+    #[ignore = "needs /dev/kvm"]
+    fn what_cannot_be_injected_is_tried_more_and_more_slowly() {
+        let desk = desk();
+        let mut delays = Vec::new();
+        for _ in 0..6 {
+            let start = Instant::now();
+            let at = desk.watch_level(0xF3, false);
+            delays.push(at.saturating_duration_since(start));
+            assert_eq!(
+                desk.due(at).0,
+                [Due::Level(0xF3)],
+                "whoever is due is off the desk"
+            );
+        }
+        assert!(
+            delays[0] < delays[3] && delays[5] >= LONGEST_LEVEL,
+            "{delays:?}"
+        );
+        desk.watch_level(0xF3, true);
+        assert!(desk.watches_level());
+        let start = Instant::now();
+        let at = desk.watch_level(0xF3, false);
+        assert!(
+            at.saturating_duration_since(start) < LONGEST_LEVEL,
+            "anew after one that went in"
+        );
+    }
+
+    #[test]
+    #[ignore = "needs /dev/kvm"]
+    fn an_edge_is_tried_until_it_is_taken_or_there_is_nothing_to_tell() {
+        let desk = desk();
+        let first = desk.watch_edge(0xF3);
+        let second = desk.watch_edge(0xF3);
+        assert!(second > first, "more slowly");
+        desk.forget_due_edge();
+        assert_eq!(
+            desk.due(Instant::now()).1,
+            Some(second),
+            "it is not due yet"
+        );
+        desk.forget_edge();
+        assert_eq!(desk.due(second), (Vec::new(), None));
+    }
+
+    #[test]
+    #[ignore = "needs /dev/kvm"]
+    fn a_thread_outside_the_guest_is_not_waited_for() {
+        let desk = desk();
+        let start = Instant::now();
+        desk.have_it_come_out();
+        assert!(start.elapsed() < COMING_OUT_TAKES);
+        desk.enter();
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                thread::sleep(Duration::from_millis(20));
+                desk.come_out();
+            });
+            desk.have_it_come_out();
+        });
+        assert!(start.elapsed() >= Duration::from_millis(20));
+    }
+}

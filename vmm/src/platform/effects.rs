@@ -7,7 +7,7 @@ use pvh_domain::domain::Effect;
 
 use super::{
     XenPlatform,
-    desk::{Desk, Due, Edge},
+    desk::{Desk, Due},
 };
 use crate::{devices::Request, machine::End};
 
@@ -65,7 +65,7 @@ impl XenPlatform {
             return;
         };
         if self.vm.send_interrupt(vcpu, vector).unwrap_or(false) {
-            desk.forget_edge(Edge::Any);
+            desk.forget_edge();
         } else {
             self.timer.retry_at(desk.watch_edge(vector));
         }
@@ -113,7 +113,7 @@ impl XenPlatform {
                     }
                     Due::Edge(vector) if is_pending => self.send(vcpu, vector),
                     Due::Level(_) => {}
-                    Due::Edge(_) => desk.forget_edge(Edge::Due),
+                    Due::Edge(_) => desk.forget_due_edge(),
                 }
             }
         }
