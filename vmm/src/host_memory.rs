@@ -6,6 +6,9 @@ use std::fs;
 /// of 4 KiB, touched or not. 1/384 of the memory covers what was seen (2.5 MiB for 1 GiB).
 const SHARE: u64 = 384;
 
+/// The tables of 12 GiB.
+const SMALL_TABLES_BYTES: u64 = 32 << 20;
+
 /// Guest memory that the host cannot even keep books on.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 #[error(
@@ -22,7 +25,12 @@ pub(crate) struct TooLarge {
 }
 
 /// Refuses guest memory whose tables alone would exhaust the host; untouched pages cost nothing else.
+///
+/// Tables that any host has room for are not worth a look at what it has, which takes longer than most steps of a start.
 pub(crate) fn check(memory_bytes: u64) -> Result<(), TooLarge> {
+    if memory_bytes / SHARE <= SMALL_TABLES_BYTES {
+        return Ok(());
+    }
     let meminfo = fs::read_to_string("/proc/meminfo").unwrap_or_default();
     match available(&meminfo) {
         Some(available_bytes) => compare(memory_bytes, available_bytes),
