@@ -240,6 +240,18 @@ mod tests {
 
     #[test]
     #[ignore = "needs /dev/kvm"]
+    fn a_guest_that_halts_with_interrupts_off_is_switched_off() {
+        // cli; hlt
+        let (_dir, kernel) = image(b"\xFA\xF4", &[]);
+        for cpus in ["1", "3"] {
+            let options = ["--memory", "4M", "--platform", "xen", "--cpus", cpus];
+            let run = finish(start(&options, Some(&kernel)));
+            assert_eq!((run.code, run.errors.as_str()), (Some(0), ""));
+        }
+    }
+
+    #[test]
+    #[ignore = "needs /dev/kvm"]
     fn what_is_typed_comes_by_the_console_ring_and_back() {
         let (_dir, kernel) = image(
             &[ASK_FOR_THE_PAGE, ECHO, &shutting_down(0)[19..]].concat(),

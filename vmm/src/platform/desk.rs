@@ -21,6 +21,8 @@ pub(crate) struct Desk {
     is_inside: AtomicBool,
     /// Somebody waits for it to come out.
     is_awaited: AtomicBool,
+    /// The thread has been in the guest since it was last looked at.
+    is_silent: AtomicBool,
 }
 
 /// What a vCPU's thread is to do.
@@ -70,6 +72,7 @@ impl Desk {
             changed: Condvar::new(),
             is_inside: AtomicBool::new(false),
             is_awaited: AtomicBool::new(false),
+            is_silent: AtomicBool::new(false),
         }
     }
 
@@ -119,7 +122,16 @@ impl Desk {
 
     /// The thread is about to enter the guest.
     pub(crate) fn enter(&self) {
+        self.is_silent.store(false, Ordering::Relaxed);
         self.is_inside.store(true, Ordering::SeqCst);
+    }
+
+    /// Kicks a thread that has been in the guest since the last time: its vCPU may have halted for good, which KVM does not
+    /// tell, and that may be the last one's end.
+    pub(crate) fn nudge_if_silent(&self) {
+        if self.is_silent.swap(true, Ordering::Relaxed) && self.is_inside.load(Ordering::SeqCst) {
+            self.kick();
+        }
     }
 
     /// The thread has come out and told what it found.

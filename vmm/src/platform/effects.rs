@@ -90,6 +90,9 @@ impl XenPlatform {
             if due.retry {
                 self.retry_upcalls();
             }
+            if due.pulse {
+                self.desks.iter().for_each(Desk::nudge_if_silent);
+            }
         }
     }
 

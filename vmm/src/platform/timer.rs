@@ -2,7 +2,7 @@
 
 use std::{
     sync::{Condvar, Mutex, MutexGuard, PoisonError},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 /// The earliest moments at which the domain, and upcalls that are to be retried, want to be looked at.
@@ -18,12 +18,15 @@ struct Plan {
     domain: Option<Instant>,
     /// When an upcall is to be retried.
     retry: Option<Instant>,
+    /// When vCPUs are to be looked at that have been silent.
+    pulse: Option<Instant>,
     is_stopped: bool,
 }
 
 impl Plan {
     fn next(&self) -> Option<Instant> {
-        [self.domain, self.retry].into_iter().flatten().min()
+        let all = [self.domain, self.retry, self.pulse];
+        all.into_iter().flatten().min()
     }
 }
 
@@ -34,6 +37,8 @@ pub(crate) struct DueNow {
     pub(crate) domain: bool,
     /// Some upcall.
     pub(crate) retry: bool,
+    /// A look at silent vCPUs.
+    pub(crate) pulse: bool,
 }
 
 impl Timer {
@@ -76,8 +81,12 @@ impl Timer {
             let due = DueNow {
                 domain: plan.domain.take_if(|at| *at <= now).is_some(),
                 retry: plan.retry.take_if(|at| *at <= now).is_some(),
+                pulse: plan.pulse.take_if(|at| *at <= now).is_some(),
             };
-            if due.domain || due.retry {
+            if plan.pulse.is_none() {
+                plan.pulse = now.checked_add(PULSE);
+            }
+            if due.domain || due.retry || due.pulse {
                 return Some(due);
             }
             plan = match plan.next() {
@@ -99,9 +108,12 @@ impl Timer {
     }
 }
 
+/// How often vCPUs are looked at that have not left the guest.
+const PULSE: Duration = Duration::from_secs(1);
+
 #[cfg(test)]
 mod tests {
-    use std::{thread, time::Duration};
+    use std::thread;
 
     use super::*;
 
@@ -113,19 +125,30 @@ mod tests {
         timer.retry_at(now + Duration::from_millis(5));
         timer.retry_at(now + Duration::from_secs(60));
         let (domain, retry) = (true, true);
+        let pulse = false;
         let first = DueNow {
             domain: false,
             retry,
+            pulse,
         };
         assert_eq!(timer.wait(), Some(first));
         let second = DueNow {
             domain,
             retry: false,
+            pulse,
         };
         assert_eq!(timer.wait(), Some(second));
         assert!(now.elapsed() >= Duration::from_millis(20));
         timer.stop();
         assert_eq!(timer.wait(), None);
+    }
+
+    #[test]
+    fn with_nothing_to_do_there_is_a_pulse() {
+        let timer = Timer::default();
+        let start = Instant::now();
+        assert!(timer.wait().is_some_and(|due| due.pulse && !due.domain));
+        assert!(start.elapsed() >= PULSE);
     }
 
     #[test]
