@@ -1,7 +1,7 @@
 //! The registers of a new vCPU: Xen's rules, written down a second time.
 
-use pvh_abi::vcpu::VcpuHvmContext;
-use pvh_entry::EntryState;
+use pvh_abi::{Errno, vcpu::VcpuHvmContext};
+use pvh_entry::{EntryState, Segment};
 use pvh_vcpu::{CpuPolicy, decode_context};
 use zerocopy::FromBytes;
 
@@ -48,6 +48,7 @@ pub(super) fn check(context: &[u8; 128], policy: &CpuPolicy) {
         }
         Err(error) => {
             is_printable(&error);
+            assert_eq!(error.errno(), Errno::EINVAL);
             let rule = error.rule();
             assert_eq!(model.refused_by(), Some(rule), "{error}");
         }
@@ -345,8 +346,23 @@ impl Model<'_> {
                 want,
                 "segment {index}"
             );
-            let sayable = segment.descriptor();
-            assert!(sayable.is_ok() || ar & 0x80 == 0, "{sayable:?}");
+            check_descriptor(segment, ar & 0x80 != 0);
         }
     }
+}
+
+/// What is present has a descriptor, which says the same; a higher base has none.
+fn check_descriptor(segment: Segment, is_present: bool) {
+    match segment.descriptor() {
+        Ok(packed) => {
+            let again = Segment::from_descriptor(0, packed);
+            assert!(!is_present || again == segment, "{segment:?}, {again:?}");
+        }
+        Err(error) => {
+            is_printable(&error);
+            assert!(!is_present, "{segment:?}: {error}");
+        }
+    }
+    let base = segment.base | 1 << 32;
+    assert!(Segment { base, ..segment }.descriptor().is_err());
 }

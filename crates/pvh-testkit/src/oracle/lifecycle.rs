@@ -5,7 +5,7 @@ use pvh_entry::EntryState;
 use pvh_vcpu::{CpuPolicy, Effect, Orders, SharedVcpuSet, VcpuError, decode_context, sipi_state};
 use zerocopy::FromBytes;
 
-use super::{Tape, context::template};
+use super::{Tape, bytes::is_printable, context::template};
 
 const COUNT: u32 = 4;
 
@@ -62,7 +62,7 @@ pub fn vcpu_lifecycle(bytes: &[u8]) {
     world.vcpus[0].is_up = true;
     world.threads[0] = Thread::Running;
     while !tape.is_empty() {
-        let (what, vcpu) = (tape.below(9), u32::from(tape.below(5)));
+        let (what, vcpu) = (tape.below(11), u32::from(tape.below(5)));
         match what {
             0 | 1 => world.initialise(vcpu, tape.byte()),
             2 => world.up(vcpu),
@@ -71,7 +71,9 @@ pub fn vcpu_lifecycle(bytes: &[u8]) {
             5 => world.sipi(vcpu, tape.byte()),
             6 => world.deliver(usize::from(tape.byte())),
             7 => world.ask(vcpu),
-            _ => world.is_up(vcpu),
+            8 => world.is_up(vcpu),
+            9 => world.wait(vcpu),
+            _ => world.end(tape.byte()),
         }
     }
     while !world.notices.is_empty() {
@@ -168,6 +170,10 @@ impl World {
         wanted: Result<Option<Effect>, VcpuError>,
     ) {
         assert_eq!(answer, wanted);
+        if let Err(error) = &answer {
+            is_printable(error);
+            assert!([2, 17, 22].contains(&error.errno().0));
+        }
         match answer {
             Ok(Some(Effect::Start(vcpu) | Effect::Resume(vcpu) | Effect::Stop(vcpu))) => {
                 self.notices.push(vcpu);
@@ -207,6 +213,33 @@ impl World {
                 Orders::Park => Thread::Parked,
                 Orders::End => Thread::Ended,
             };
+        }
+    }
+
+    /// A thread that would not have to wait asks so that it would.
+    fn wait(&mut self, vcpu: u32) {
+        let is_off = self.is_off;
+        match self.model(vcpu) {
+            Some(model) if !is_off && !model.is_up => {}
+            Some(model) => {
+                let start = if is_off { None } else { model.start.take() };
+                let orders = match is_off {
+                    true => Orders::End,
+                    false => Orders::Run(start),
+                };
+                assert_eq!(self.set.wait(vcpu), Ok(orders));
+            }
+            None => assert!(self.set.wait(vcpu).is_err()),
+        }
+    }
+
+    /// The domain ends for another reason: seldom, for a history ends with it.
+    fn end(&mut self, how: u8) {
+        if how == 0xff && !self.is_off {
+            self.set.end();
+            self.is_off = true;
+            self.power_offs += 1;
+            self.notices.extend(0..COUNT);
         }
     }
 

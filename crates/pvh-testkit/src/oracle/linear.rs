@@ -2,10 +2,11 @@
 
 use pvh_abi::Gpa;
 use pvh_memory::{
-    Access, GuestMemory, LinearAddress, LinearMemory, PagingMode, PagingPolicy, PagingState,
+    Access, GuestMemory, LinearAddress, LinearFault, LinearMemory, PagingMode, PagingPolicy,
+    PagingState,
 };
 
-use super::{SparseMemory, Tape, linear_model::Model};
+use super::{SparseMemory, Tape, bytes::is_printable, linear_model::Model};
 
 /// Sixteen pages at 0, two at 4 GiB.
 const RAM: [(u64, u64); 2] = [(0, 0x1_0000), (1 << 32, 0x2000)];
@@ -44,6 +45,8 @@ pub fn linear(bytes: &[u8]) {
                 modelled.read(gpa, &mut want[from..to])
             });
             assert_eq!(is, wanted);
+            is.as_ref()
+                .map_or_else(|fault| check_fault(fault, at, len), |()| {});
             assert!(is.is_err() || bufs[0] == bufs[1], "other bytes were read");
         } else if what < 224 {
             let data: Vec<u8> = (0..len).map(|at| what ^ at.to_le_bytes()[0]).collect();
@@ -67,6 +70,13 @@ pub fn linear(bytes: &[u8]) {
         let len = usize::try_from(end - start).expect("RAM is small");
         assert!(real.peek(start, len) == modelled.peek(start, len));
     }
+}
+
+/// A fault names an address that was asked for.
+fn check_fault(fault: &LinearFault, at: u64, len: usize) {
+    is_printable(fault);
+    let LinearAddress(failed) = fault.at();
+    assert!(failed.wrapping_sub(at) <= len as u64, "{fault}");
 }
 
 /// One byte of switches, one of features, then CR3's page and the rights of the protection keys.

@@ -6,7 +6,7 @@ use pvh_start_info::{Builder, Generation, MemmapRange, Module};
 
 use super::{
     Pen, Seed, named,
-    pack::{CODECS, bzimage, payload},
+    pack::{CODECS, bzimage, payload, runs},
 };
 use crate::elf::{Class, Elf, Note, Section, Segment};
 
@@ -175,6 +175,7 @@ pub(super) fn packed() -> Vec<Seed> {
         let name = format!("long-{}", codec.name());
         seeds.push(named(&name, bzimage(&payload(codec, &long))));
     }
+    seeds.push(named("runs-zstd", bzimage(&runs(&elf, 15_000))));
     seeds.push(named("elf", elf));
     seeds
 }

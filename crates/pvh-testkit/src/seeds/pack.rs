@@ -87,6 +87,20 @@ fn lzop(content: &[u8]) -> Vec<u8> {
     out
 }
 
+/// A zstd frame of a raw block and one that says a byte `repeats` times; nothing is checked or stated beforehand.
+pub(super) fn runs(content: &[u8], repeats: u32) -> Vec<u8> {
+    let block =
+        |kind: u32, size: u32, is_last: u32| (size << 3 | kind << 1 | is_last).to_le_bytes();
+    let (raw, run) = (block(0, size(content), 0), block(1, repeats, 1));
+    let mut out = 0xfd2f_b528_u32.to_le_bytes().to_vec();
+    out.extend([0, 0x28]);
+    out.extend(raw.iter().take(3));
+    out.extend_from_slice(content);
+    out.extend(run.iter().take(3));
+    out.push(0);
+    out
+}
+
 /// A bzImage of boot protocol 2.15 with one setup sector around `payload`.
 #[must_use]
 pub fn bzimage(payload: &[u8]) -> Vec<u8> {
