@@ -28,7 +28,17 @@ pub const HELLO: &[u8] = &[
     0x0F, 0x0B, // ud2
 ];
 
-/// The same, after it has read and written a word of every page of [`LARGE`] bytes from [`PLACE`] on but its own.
+/// Writes one byte to the serial port, and halts for ever.
+pub const STAY: &[u8] = &[
+    0x66, 0xBA, 0xF8, 0x03, // mov dx, 0x3F8
+    0xB0, b'B', // mov al, 'B'
+    0xEE, // out dx, al
+    0xFA, // stay: cli
+    0xF4, // hlt
+    0xEB, 0xFC, // jmp stay
+];
+
+/// As [`HELLO`], after it has read and written a word of every page of [`LARGE`] bytes from [`PLACE`] on but its own.
 pub const TOUCH: &[u8] = &[
     0xBE, 0x00, 0x10, 0x10, 0x00, // mov esi, 0x101000
     0xB9, 0xFF, 0x27, 0x00, 0x00, // mov ecx, 10239

@@ -67,6 +67,58 @@ pub fn bars(title: &str, unit: &str, groups: &[(String, Vec<Bar>)]) -> String {
     svg
 }
 
+/// Something at a time.
+#[derive(Clone, Debug)]
+#[expect(clippy::exhaustive_structs, reason = "plain data")]
+pub struct Event {
+    /// What it is called.
+    pub label: String,
+    /// When it began.
+    pub start_us: f64,
+    /// How long it took; `None` for a moment.
+    pub length_us: Option<f64>,
+}
+
+/// Draws events below each other, each where it is in time.
+#[must_use]
+pub fn timeline(title: &str, events: &[Event]) -> String {
+    let height = events.len().saturating_add(3).saturating_mul(ROW);
+    let end = |event: &Event| event.start_us + event.length_us.unwrap_or(0.0);
+    let total = events.iter().map(end).fold(f64::MIN_POSITIVE, f64::max);
+    let mut svg = String::new();
+    // Writing to a string does not fail.
+    let _ = write!(
+        svg,
+        "<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 {WIDTH} {height}' font-family='sans-serif' font-size='12'>\
+         <rect width='{WIDTH}' height='{height}' fill='white'/><text x='8' y='20' font-size='15'>{}</text>",
+        escape(title)
+    );
+    for (row, event) in events.iter().enumerate() {
+        let y = row.saturating_add(2).saturating_mul(ROW);
+        let x = f64::from(LEFT) + event.start_us / total * LONGEST;
+        let width = (event.length_us.unwrap_or(0.0) / total * LONGEST).max(2.0);
+        let color = if event.length_us.is_some() {
+            "#2a6fb0"
+        } else {
+            "#c0392b"
+        };
+        let time = event.length_us.unwrap_or(event.start_us) / 1000.0;
+        let _ = write!(
+            svg,
+            "<text x='{}' y='{}' text-anchor='end'>{}</text><rect x='{x:.1}' y='{}' width='{width:.1}' height='14' \
+             fill='{color}'/><text x='{}' y='{}' text-anchor='end'>{time:.3} ms</text>",
+            LEFT - 6,
+            y.saturating_add(13),
+            escape(&event.label),
+            y.saturating_add(2),
+            WIDTH - 8,
+            y.saturating_add(13),
+        );
+    }
+    svg.push_str("</svg>\n");
+    svg
+}
+
 /// Makes text of anything.
 pub(crate) fn escape(text: &str) -> String {
     text.replace('&', "&amp;")
@@ -82,6 +134,24 @@ const ROW: usize = 18;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn events_lie_where_they_are_in_time() {
+        let event = |start_us, length_us| Event {
+            label: "e".into(),
+            start_us,
+            length_us,
+        };
+        let svg = timeline("t", &[event(0.0, Some(500.0)), event(1000.0, None)]);
+        assert!(
+            svg.contains("x='190.0'") && svg.contains("width='235.0'"),
+            "{svg}"
+        );
+        assert!(
+            svg.contains("x='660.0'") && svg.contains("1.000 ms"),
+            "{svg}"
+        );
+    }
 
     #[test]
     fn the_longest_bar_fills_the_width_and_names_are_text() {
