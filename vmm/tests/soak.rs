@@ -157,7 +157,7 @@ mod tests {
         let seed = number("SOAK_SEED", 16).unwrap_or(u64::from(clock.subsec_nanos()));
         println!("soak: {boots} boots, SOAK_SEED={seed:x}");
         let start = Instant::now();
-        // One boot in five is the only one of its process.
+        // In one batch of five, each boot has a process of its own.
         let mut done = 0;
         for seed in seed.. {
             let left = boots - done;
@@ -174,7 +174,7 @@ mod tests {
                 often(seed.wrapping_mul(0x9e37_79b9), now);
                 done += now;
             }
+            println!("soak: {done} of {boots} boots, {:?}", start.elapsed());
         }
-        println!("soak: {done} boots in {:?}", start.elapsed());
     }
 }
