@@ -3,11 +3,10 @@ SHELL := /bin/bash
 CARGO ?= cargo
 RUN_ARGS ?=
 BENCH_ARGS ?=
-BENCH_ARGS ?=
 export CARGO_TERM_COLOR ?= auto
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-kvm ci full build fmt lint deps deny doc no-std features lab lab-test lab-full loom soak corpus fuzz fuzz-smoke fuzz-mutants fuzz-cov setup bench bench-smoke bench-peers clean
+.PHONY: help run test test-kvm ci full build fmt lint deps deny doc no-std features lab lab-test lab-full loom conform soak corpus fuzz fuzz-smoke fuzz-mutants fuzz-cov setup bench bench-smoke bench-peers clean
 
 help: ## list every target
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -65,6 +64,9 @@ lab-full: ## boot every kernel with every CPU count there
 loom: ## every interleaving of a few threads on the set of vCPUs
 	RUSTFLAGS="--cfg loom" $(CARGO) test -p pvh-vcpu --test loom --release
 
+conform: ## run the conformance guest on /dev/kvm, and say what does not come out as on Xen
+	$(CARGO) run --release -p pvh-vmm -- conform
+
 soak: ## a thousand boots of a guest that takes its vCPUs up and down (BOOTS=, SEED=)
 	SOAK_BOOTS=$${BOOTS:-1000} SOAK_SEED=$(SEED) $(CARGO) test --release -p pvh-vmm --test soak -- --ignored --nocapture
 
@@ -82,18 +84,6 @@ fuzz-mutants: ## show that the fuzz targets find seeded faults, one patch at a t
 
 fuzz-cov: ## line coverage of the crates by replay of seeds and corpora
 	fuzz/coverage.sh
-
-bench: ## every stage beside its limits and peers; BENCH_ARGS= goes to criterion
-	$(CARGO) bench -p pvh-bench -- $(BENCH_ARGS)
-
-bench-smoke: ## each bench once, and the budgets that are ratios
-	$(CARGO) build --quiet -p pvh-vmm -p pvh-bench
-	$(CARGO) test --quiet -p pvh-bench --benches
-	$(CARGO) run --quiet -p pvh-bench --bin bench-smoke
-
-bench-peers: ## boot the same guests in every VMM on PATH: RUNS=25 OUT=peers
-	$(CARGO) build --release -p pvh-vmm -p pvh-bench
-	$(CARGO) run --release -p pvh-bench --bin bench-peers -- $(or $(RUNS),25) $(OUT)
 
 bench: ## every stage beside its limits and peers; BENCH_ARGS= goes to criterion
 	$(CARGO) bench -p pvh-bench -- $(BENCH_ARGS)
