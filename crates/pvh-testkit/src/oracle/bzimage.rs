@@ -14,13 +14,21 @@ const LIMITS: Limits = Limits {
     max_window_bytes: 1 << 20,
 };
 
-/// Opens a file of any kind.
+/// What a payload begins with that is to be put into a sound bzImage; no kind of file begins so.
+pub const PAYLOAD_MARK: u8 = 0xbc;
+
+/// Opens a file of any kind, or a bzImage around what follows [`PAYLOAD_MARK`].
 ///
 /// # Panics
 ///
 /// If more comes out than the limit, if a payload is taken from where the header does not say, if a length that
 /// contradicts the content is taken, or if `inspect` and `Image` disagree.
-pub fn bzimage(file: &[u8]) {
+pub fn bzimage(input: &[u8]) {
+    let wrapped = match input.split_first() {
+        Some((&PAYLOAD_MARK, payload)) => Some(crate::seeds::bzimage(payload)),
+        _ => None,
+    };
+    let file = wrapped.as_deref().unwrap_or(input);
     let opened = Image::from_bytes_within(file.to_vec(), &LIMITS);
     let report = inspect_bytes(file.to_vec(), &LIMITS);
     let is_bootable = matches!(report.verdict, Verdict::Bootable);

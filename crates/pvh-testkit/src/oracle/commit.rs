@@ -12,11 +12,16 @@ use pvh_memory::GuestMemory;
 use pvh_start_info::{Generation, MemmapRange, read, read_cmdline};
 
 use super::{SparseMemory, Tape, bytes::is_printable};
+use crate::elf::{Class, Elf, Note, Segment};
 
 /// What the memory holds before.
 const BEFORE: u8 = 0xa5;
 
-/// Loads a file with a boot that its first eight bytes describe.
+/// What begins the description of an ELF, in place of one.
+pub const ELF_MARK: u8 = 0xef;
+
+/// Loads a file with a boot that its first eight bytes describe; the file is as given, or built as what follows
+/// [`ELF_MARK`] says.
 ///
 /// # Panics
 ///
@@ -25,13 +30,17 @@ const BEFORE: u8 = 0xa5;
 pub fn elf_commit(bytes: &[u8]) {
     let mut tape = Tape::new(bytes);
     let (boot, lost) = boot(&mut tape);
-    let file = tape.rest();
+    let given = tape.rest();
+    let file = match given.split_first() {
+        Some((&ELF_MARK, shape)) => built(&mut Tape::new(shape)),
+        _ => given.to_vec(),
+    };
     let limits = Limits {
         max_unpacked_bytes: 1 << 20,
         max_file_bytes: 1 << 20,
         max_window_bytes: 1 << 20,
     };
-    let image = match Image::from_bytes_within(file.to_vec(), &limits) {
+    let image = match Image::from_bytes_within(file, &limits) {
         Ok(image) => image,
         Err(error) => return is_printable(&error),
     };
@@ -58,6 +67,29 @@ pub fn elf_commit(bytes: &[u8]) {
             assert!(lost > 0, "all RAM is there");
         }
     }
+}
+
+/// An ELF of up to three segments; it may be allowed to move.
+fn built(tape: &mut Tape<'_>) -> Vec<u8> {
+    let shape = tape.byte();
+    let class = Class::ALL[usize::from(shape & 1)];
+    let mut elf = Elf::new(class);
+    let mut first = None;
+    for mark in 0..=(shape >> 1) % 3 {
+        let at = u64::from(tape.half()) << 8;
+        let data = vec![mark ^ 0x90; usize::from(tape.byte())];
+        let mem_size = data.len() as u64 + u64::from(tape.half());
+        first.get_or_insert(at);
+        elf = elf.segment(Segment::load(at, data).mem_size(mem_size));
+    }
+    let entry = first.unwrap_or(0) + u64::from(tape.byte());
+    let mut notes = vec![Note::entry(u32::try_from(entry).unwrap_or(0))];
+    if shape & 8 != 0 {
+        let align = 1 << tape.below(23);
+        let [min, max] = [(); 2].map(|()| u32::from(tape.half()) << 12);
+        notes.push(Note::reloc(&[align, min, max | 0xfff]));
+    }
+    elf.segment(Segment::notes(&notes)).build()
 }
 
 fn boot(tape: &mut Tape<'_>) -> (Boot, u64) {

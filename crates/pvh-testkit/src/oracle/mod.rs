@@ -36,9 +36,9 @@ mod xenstore;
 mod xenstore_model;
 mod xenstore_wire;
 
-pub use bzimage::bzimage;
+pub use bzimage::{PAYLOAD_MARK, bzimage};
 pub use cmdline::cmdline;
-pub use commit::elf_commit;
+pub use commit::{ELF_MARK, elf_commit};
 pub use console_ring::console_ring;
 pub use context::vcpu_context;
 pub use differential::differential;

@@ -9,6 +9,7 @@ use super::{
     pack::{CODECS, bzimage, payload, runs},
 };
 use crate::elf::{Class, Elf, Note, Section, Segment};
+use crate::oracle::PAYLOAD_MARK;
 
 /// ELF files with notes of all kinds.
 pub(super) fn elfs() -> Vec<Seed> {
@@ -142,19 +143,27 @@ pub(super) fn commits() -> Vec<Seed> {
         .segment(Segment::load(0x10_4010, vec![0xcc; 24]))
         .segment(Segment::notes(&[Note::entry(0x10_0000)]))
         .build();
-    let moving = Elf::new(Class::Elf32)
-        .segment(Segment::load(0x9_0000, vec![0x90; 40]).mem_size(0x2_0000))
-        .segment(Segment::notes(&[
-            Note::entry(0x9_0004),
-            Note::reloc(&[0x1000]),
-        ]))
-        .build();
+    // two segments without room between them, and one that may move
+    let two = Pen::new()
+        .bytes([0xef, 3])
+        .half(0x1000)
+        .bytes([40])
+        .half(0xfd8);
+    let two = two.half(0x1010).bytes([9]).half(0).bytes([3]);
+    let moving = Pen::new()
+        .bytes([0xef, 8])
+        .half(0x900)
+        .bytes([40])
+        .half(0xffff);
+    let moving = moving.bytes([4, 12]).half(0).half(0xffff);
     let with = |boot: [u8; 8], file: &[u8]| [&boot[..], file].concat();
     let mut seeds: Vec<Seed> = boots
         .iter()
         .map(|&(name, boot)| named(name, with(boot, &file)))
         .collect();
-    seeds.push(named("moving", with([0x62, 1, 2, 3, 0, 8, 0, 0], &moving)));
+    let boot = [0x62, 1, 2, 3, 0, 8, 0, 0];
+    seeds.push(named("two", with(boot, &Vec::from(two))));
+    seeds.push(named("moving", with(boot, &Vec::from(moving))));
     seeds
 }
 
@@ -163,8 +172,10 @@ pub(super) fn packed() -> Vec<Seed> {
     let elf = Elf::bootable(Class::Elf64, 0x10_0000)
         .trailer(b"runs runs runs runs runs runs ".repeat(3))
         .build();
-    let image = |&codec: &Codec| named(codec.name(), bzimage(&payload(codec, &elf)));
+    let marked = |payload: Vec<u8>| [&[PAYLOAD_MARK][..], &payload].concat();
+    let image = |&codec: &Codec| named(codec.name(), marked(payload(codec, &elf)));
     let mut seeds: Vec<Seed> = CODECS.iter().map(image).collect();
+    seeds.push(named("bzimage", bzimage(&payload(Codec::Lz4, &elf))));
     let gzip = payload(Codec::Gzip, &elf);
     seeds.push(named("gzipped-elf", gzip));
     let stored = payload(Codec::Stored, &elf);
@@ -173,9 +184,9 @@ pub(super) fn packed() -> Vec<Seed> {
     let long = [&elf[..], &[0; 15_000]].concat();
     for codec in [Codec::Gzip, Codec::Zstd, Codec::Lz4] {
         let name = format!("long-{}", codec.name());
-        seeds.push(named(&name, bzimage(&payload(codec, &long))));
+        seeds.push(named(&name, marked(payload(codec, &long))));
     }
-    seeds.push(named("runs-zstd", bzimage(&runs(&elf, 15_000))));
+    seeds.push(named("runs-zstd", marked(runs(&elf, 16_000))));
     seeds.push(named("elf", elf));
     seeds
 }
