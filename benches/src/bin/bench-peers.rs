@@ -168,7 +168,7 @@ fn plot(rows: &[Row]) -> String {
         let Some(first) = row.first else { continue };
         let bar = Bar {
             label: row.peer.clone(),
-            value: first.median,
+            value: first.min,
             strong: row.peer.starts_with("pvh-vmm"),
         };
         match groups.last_mut() {
@@ -177,7 +177,7 @@ fn plot(rows: &[Row]) -> String {
         }
     }
     bars(
-        "From exec to the guest's first serial byte, medians",
+        "From exec to the guest's first serial byte, least of the runs",
         "ms",
         &groups,
     )
