@@ -20,7 +20,7 @@ test: ## what a newcomer runs: all tests, those with KVM where /dev/kvm can be u
 test-kvm: ## the tests that need /dev/kvm; fails where it is missing
 	@scripts/test.sh --kvm-only
 
-ci: test lint deps deny doc no-std fuzz-smoke lab-test lab ## what .ci/run calls
+ci: test lint deps deny doc no-std fuzz-smoke bench-smoke lab-test lab ## what .ci/run calls
 
 full: ci features loom soak lab-full ## ci and what is too long for it; its record is committed
 

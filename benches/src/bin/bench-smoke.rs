@@ -1,6 +1,7 @@
 //! Checks the budgets that are ratios, and says each: fails when one is exceeded.
 //!
-//! A machine that does other things at the same time makes single runs longer, never shorter: the least of some is compared.
+//! A machine that does other things at the same time makes single runs longer, never shorter: the least of some is compared,
+//! and more are made while a budget is exceeded, up to a number at which it is.
 #![forbid(unsafe_code)]
 
 use std::{
@@ -83,7 +84,19 @@ fn check() -> io::Result<Vec<Budget>> {
         (ours, variant("200 MiB initrd")?),
         (copying, variant("200 MiB initrd")?),
     ];
-    let [tiny, segment, initrd, copied] = least_of(runs, &dir)?;
+    let mut samples = runs.map(|_| Vec::new());
+    for _ in 0..ROUNDS {
+        measure_all(&runs, &mut samples, &dir)?;
+        let budgets = budgets(least_of(&samples));
+        if budgets.iter().all(Budget::is_kept) {
+            return Ok(budgets);
+        }
+    }
+    Ok(budgets(least_of(&samples)))
+}
+
+/// What the least times and memories of tiny, segment, initrd, and initrd copied may be.
+fn budgets([tiny, segment, initrd, copied]: [(f64, f64); 4]) -> Vec<Budget> {
     let mut budgets = Vec::new();
     for (name, large) in [("a 40 MiB segment", segment), ("a 200 MiB initrd", initrd)] {
         budgets.push(Budget {
@@ -102,7 +115,7 @@ fn check() -> io::Result<Vec<Budget>> {
         found: initrd.0 / copied.0,
         most: 0.5,
     });
-    Ok(budgets)
+    budgets
 }
 
 fn find<'a>(peers: &'a [Peer], name: &str) -> io::Result<&'a Peer> {
@@ -114,27 +127,36 @@ fn find<'a>(peers: &'a [Peer], name: &str) -> io::Result<&'a Peer> {
     })
 }
 
-/// Runs all in turn, and returns of each the least time to the first byte and the least peak memory in MiB.
-fn least_of<const N: usize>(
-    runs: [(&Peer, &Variant); N],
+/// Runs all in turn, and adds what was found.
+fn measure_all(
+    runs: &[(&Peer, &Variant); 4],
+    samples: &mut [Vec<Sample>; 4],
     dir: &Path,
-) -> io::Result<[(f64, f64); N]> {
-    let mut samples: [Vec<Sample>; N] = std::array::from_fn(|_| Vec::new());
+) -> io::Result<()> {
     for _ in 0..RUNS {
-        for ((peer, variant), samples) in runs.iter().zip(&mut samples) {
+        for ((peer, variant), samples) in runs.iter().zip(&mut *samples) {
             samples.push(peer.run(variant, dir)?);
         }
     }
+    Ok(())
+}
+
+/// Returns of each the least time to the first byte and the least peak memory in MiB.
+fn least_of(samples: &[Vec<Sample>; 4]) -> [(f64, f64); 4] {
     let least = |samples: &Vec<Sample>, value: fn(&Sample) -> f64| {
         Summary::of(samples.iter().map(value)).map_or(f64::NAN, |summary| summary.min)
     };
-    Ok(samples.map(|samples| {
-        let first = least(&samples, |sample| sample.first_byte_ms);
-        let memory = least(&samples, |sample| {
+    samples.each_ref().map(|samples| {
+        let first = least(samples, |sample| sample.first_byte_ms);
+        let memory = least(samples, |sample| {
             f64::from(u32::try_from(sample.peak_rss_kib).unwrap_or(u32::MAX)) / 1024.0
         });
         (first, memory)
-    }))
+    })
 }
 
-const RUNS: usize = 15;
+/// So often each is run in a round.
+const RUNS: usize = 8;
+
+/// So many rounds at most.
+const ROUNDS: usize = 8;
