@@ -82,7 +82,7 @@ minimise() {
 	small=$(mktemp -d)
 	mkdir -p "$out/corpus/$target" "corpus/$target" "seeds/$target"
 	# shellcheck disable=SC2046
-	"$(program "$target")" $(options "$target") -merge=1 "$small" "seeds/$target" "corpus/$target" "$out/corpus/$target" >/dev/null 2>&1
+	"$(program "$target")" $(options "$target") -set_cover_merge=1 "$small" "seeds/$target" "corpus/$target" "$out/corpus/$target" >/dev/null 2>&1
 	rm -rf "corpus/$target"
 	mv "$small" "corpus/$target"
 	chmod 755 "corpus/$target"
