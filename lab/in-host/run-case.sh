@@ -11,12 +11,12 @@ mark() { printf '\n%s %s\n' "$token" "$*"; }
 
 uptime_s() { cut -d. -f1 /proc/uptime; }
 
-# Runs the program after the first five arguments, streams what it prints, and marks how it ended.
-#   name, seconds it may take, how often the guest must have reported before it is stopped (0: let it end),
-#   lines to type with `|` between (none: its stdin is empty), what must have been printed before they are typed
+# Runs the program after the first six arguments, streams what it prints, and marks how it ended.
+#   name, seconds it may take, how often the guest must have printed a line with the next before it is stopped
+#   (0: let it end), that text, lines to type with `|` between (none: its stdin is empty), what must have been printed before they are typed
 run_case() {
-	name=$1 seconds=$2 stop_after=$3 keys=$4 after=$5
-	shift 5
+	name=$1 seconds=$2 stop_after=$3 stop_on=$4 keys=$5 after=$6
+	shift 6
 	mark begin "$name"
 	start=$(uptime_s) ended=itself
 	rm -f "$work/status" "$work/pipe" "$work/pid" "$work/record"
@@ -28,7 +28,7 @@ run_case() {
 		if [ $(($(uptime_s) - start)) -ge "$seconds" ]; then
 			ended=timeout
 			stop_program
-		elif [ "$stop_after" -gt 0 ] && [ "$(grep -c 'guest: now ' "$work/out")" -ge "$stop_after" ]; then
+		elif [ "$stop_after" -gt 0 ] && [ "$(grep -cF -- "$stop_on" "$work/out")" -ge "$stop_after" ]; then
 			ended=stopped
 			stop_program
 		fi
