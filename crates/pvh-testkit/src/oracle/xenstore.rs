@@ -241,7 +241,7 @@ impl Client {
         let entries: &[u8] = match how & 3 {
             0 => b"n1\0",
             1 => b"r1\0",
-            2 => b"n1\0n2\0",
+            2 => b"r1\0n2\0",
             _ => b"n1\0r2\0",
         };
         let payload = [&nul(path)[..], entries].concat();
