@@ -1,6 +1,6 @@
 //! `pvh-elfnote` against a second reading of the same rules.
 
-use pvh_elfnote::{Header, XenNotes, find_notes, scan};
+use pvh_elfnote::{Header, ReadError, Source, XenNotes, find_notes, scan};
 
 use super::{
     bytes::is_printable,
@@ -28,6 +28,7 @@ pub fn notes(file: &[u8]) {
         }
     };
     assert_eq!(found, wanted);
+    torn(file, &wanted);
     let entry = match &wanted {
         Reading::Facts(facts) => facts.entry,
         _ => None,
@@ -38,6 +39,45 @@ pub fn notes(file: &[u8]) {
             is_printable(&error);
             assert_eq!(entry, None, "{error}");
         }
+    }
+}
+
+/// A file of which one byte cannot be read.
+struct Torn<'a> {
+    file: &'a [u8],
+    at: u64,
+}
+
+impl Source for Torn<'_> {
+    fn len_bytes(&self) -> u64 {
+        self.file.len() as u64
+    }
+
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<(), ReadError> {
+        let len_bytes = buf.len() as u64;
+        if offset <= self.at && self.at - offset < len_bytes {
+            return Err(ReadError { offset, len_bytes });
+        }
+        self.file.read_at(offset, buf)
+    }
+}
+
+/// A source that fails gives an error, or all that there is to know.
+fn torn(file: &[u8], wanted: &Reading) {
+    let at = u64::from(file.last().copied().unwrap_or(0)) * file.len() as u64 / 256;
+    let torn = Torn { file, at };
+    let header = match Header::read(&torn) {
+        Ok(header) => header,
+        Err(error) => return is_printable(&error),
+    };
+    let segments: Result<Vec<_>, _> = header.segments(&torn).collect();
+    let segments = match segments {
+        Ok(segments) => segments,
+        Err(error) => return is_printable(&error),
+    };
+    match find_notes(&torn, &header, segments) {
+        Ok(notes) => assert_eq!(&Reading::Facts(Box::new(facts(&notes))), wanted),
+        Err(error) => is_printable(&error),
     }
 }
 
