@@ -186,7 +186,7 @@ pub(super) fn packed() -> Vec<Seed> {
         let name = format!("long-{}", codec.name());
         seeds.push(named(&name, marked(payload(codec, &long))));
     }
-    seeds.push(named("runs-zstd", marked(runs(&elf, 16_000))));
+    seeds.push(named("runs-zstd", marked(runs(&elf, 16_080))));
     seeds.push(named("elf", elf));
     seeds
 }
