@@ -6,7 +6,7 @@ BENCH_ARGS ?=
 export CARGO_TERM_COLOR ?= auto
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-kvm ci full build fmt lint deps deny doc no-std features lab lab-test lab-full loom conform soak corpus fuzz fuzz-smoke fuzz-mutants fuzz-cov setup bench bench-smoke bench-peers clean
+.PHONY: help run test test-kvm ci full build fmt lint deps deny doc no-std features lab lab-test lab-full loom conform soak corpus fuzz fuzz-smoke fuzz-mutants fuzz-cov setup static bench bench-smoke bench-peers clean
 
 help: ## list every target
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -26,6 +26,9 @@ full: ci features loom soak lab-full ## ci and what is too long for it; its reco
 
 build: ## build everything, release profile
 	$(CARGO) build --workspace --release
+
+static: ## build pvh-vmm without shared libraries: it starts sooner
+	RUSTFLAGS="-C target-feature=+crt-static" $(CARGO) build --release --target x86_64-unknown-linux-gnu -p pvh-vmm
 
 fmt: ## format all code
 	$(CARGO) fmt --all
