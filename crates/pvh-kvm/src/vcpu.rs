@@ -5,6 +5,7 @@ use std::{
     os::fd::{AsFd, BorrowedFd},
     sync::Arc,
     thread::{self, ThreadId},
+    time::Duration,
 };
 
 use kvm_bindings::{CpuId, Msrs, kvm_fpu, kvm_msr_entry};
@@ -266,10 +267,22 @@ impl Vcpu {
                     self.is_settled = true;
                     Ok(VmExit::Interrupted)
                 }
-                // A vCPU that waited for its INIT or SIPI has got it.
-                Err(libc::EAGAIN) => continue,
+                // A vCPU that waited for its INIT or SIPI has got it, as a rule.
+                Err(libc::EAGAIN) => {
+                    self.pause_if_waiting();
+                    continue;
+                }
                 Err(errno) => Err(self.host("KVM_RUN")(io::Error::from_raw_os_error(errno))),
             };
+        }
+    }
+
+    /// Pauses if the vCPU has not been started yet. KVM does not let it sleep with an NMI on its way that it cannot take before
+    /// its start-up interrupt: without a pause, a guest that has halted could have its processors spin here.
+    fn pause_if_waiting(&self) {
+        // If KVM does not tell, the next run does.
+        if matches!(self.activity(), Ok(Activity::WaitingForSipi)) {
+            thread::sleep(PAUSE);
         }
     }
 
@@ -466,6 +479,9 @@ fn reset_fpu() -> kvm_fpu {
         ..kvm_fpu::default()
     }
 }
+
+/// Short for a start-up interrupt that has to wait for it, long for a processor that has nothing to do.
+const PAUSE: Duration = Duration::from_millis(1);
 
 const TOO_MANY: io::ErrorKind = io::ErrorKind::InvalidInput;
 

@@ -113,6 +113,31 @@ mod kvm {
         assert_eq!(resume(&mut vcpu), out(0xF2, 0));
     }
 
+    /// How long this thread has had a processor.
+    fn processor_time() -> Duration {
+        let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap();
+        let nanoseconds = text.split_whitespace().next().unwrap().parse().unwrap();
+        Duration::from_nanos(nanoseconds)
+    }
+
+    #[test]
+    #[ignore = "needs /dev/kvm"]
+    fn an_nmi_to_a_vcpu_that_was_never_started_keeps_no_processor_busy() {
+        let (vm, _boot) = guest(SLEEPER);
+        let mut vcpu = vm.create_vcpu(1).unwrap();
+        vcpu.nmi().unwrap();
+        let kicker = vcpu.kicker();
+        let kick = thread::spawn(move || {
+            thread::sleep(Duration::from_secs(1));
+            kicker.kick().unwrap();
+        });
+        let before = processor_time();
+        assert_eq!(resume(&mut vcpu), VmExit::Interrupted);
+        let busy = processor_time().saturating_sub(before);
+        assert!(busy < Duration::from_millis(100), "{busy:?}");
+        kick.join().unwrap();
+    }
+
     /// Turns its local APIC on between ports 0xF0 and 0xF1, then runs into port 0xF3 with interrupts.
     #[rustfmt::skip]
     const APIC_USER: &[u8] = &[
