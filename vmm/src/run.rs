@@ -18,7 +18,7 @@ use crate::{
     events::{self, User},
     exit::complain,
     machine::{Crash, End, Threads},
-    platform::{self, Choice, Guest, Platform, Reason},
+    platform::{self, Choice, Guest, GuestLog, Platform, Reason},
     timings,
 };
 use blueprint::{Blueprint, Kernel, Outlets, check_cpus};
@@ -66,7 +66,7 @@ pub(crate) fn run(config: &RunConfig) -> Result<Outcome, RunError> {
     let record = config.record.as_deref().map(Record::begin).transpose()?;
     let outlets = Outlets {
         console: Output::default(),
-        log: Output::default(),
+        log: GuestLog::new(Output::default()),
         recorder: record.as_ref().map(Record::recorder),
     };
     let outcome = run_machines(config, &blueprint, &kvm, &outlets, choice.reason);
@@ -141,7 +141,7 @@ fn begin(outlets: &Outlets) -> io::Result<(User, Writers)> {
     let stderr = io::stderr().as_fd().try_clone_to_owned()?;
     let writers = [
         Writer::start(outlets.console.clone(), File::from(stdout))?,
-        Writer::start(outlets.log.clone(), File::from(stderr))?,
+        Writer::start(outlets.log.output().clone(), File::from(stderr))?,
     ];
     Ok((user, writers))
 }

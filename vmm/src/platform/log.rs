@@ -2,17 +2,19 @@
 
 use std::{
     fmt::Write,
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
 use crate::console::Output;
 
 /// Passes a guest's lines on, so many at once and so many in a second; the rest is counted and named.
-#[derive(Debug)]
+///
+/// Clones share what may still be written: a guest that reboots has no more of it than one that does not.
+#[derive(Clone, Debug)]
 pub(crate) struct GuestLog {
     output: Output,
-    budget: Mutex<Budget>,
+    budget: Arc<Mutex<Budget>>,
 }
 
 impl GuestLog {
@@ -20,8 +22,13 @@ impl GuestLog {
     pub(crate) fn new(output: Output) -> Self {
         Self {
             output,
-            budget: Mutex::new(Budget::new(Instant::now())),
+            budget: Arc::new(Mutex::new(Budget::new(Instant::now()))),
         }
+    }
+
+    /// Where the lines go.
+    pub(crate) const fn output(&self) -> &Output {
+        &self.output
     }
 
     /// Takes a line without its end. It never waits: what has no room is dropped.
@@ -120,6 +127,19 @@ mod tests {
         assert_eq!(budget.take(start), None);
         assert_eq!(budget.take(start + LINE_EVERY), Some(1));
         assert_eq!(budget.take(start + LINE_EVERY), None);
+    }
+
+    #[test]
+    fn a_guest_that_reboots_gets_no_more_lines() {
+        let output = Output::default();
+        let log = GuestLog::new(output.clone());
+        for _ in 0..10 {
+            let machine = log.clone();
+            (0..1000).for_each(|_| machine.line(b"again"));
+        }
+        let text = String::from_utf8(output.take(usize::MAX)).unwrap();
+        let lines = text.lines().count();
+        assert!((2000..3000).contains(&lines), "{lines}");
     }
 
     #[test]

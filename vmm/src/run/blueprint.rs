@@ -123,7 +123,7 @@ pub(super) struct Outlets {
     /// What the guest prints.
     pub(super) console: Output,
     /// What it says to its hypervisor.
-    pub(super) log: Output,
+    pub(super) log: GuestLog,
     /// Every call of its domain, if that is wanted.
     pub(super) recorder: Option<Recorder>,
 }
@@ -227,7 +227,7 @@ impl<'a> Blueprint<'a> {
                 vm,
                 board: Arc::clone(&board),
                 transport,
-                log: GuestLog::new(outlets.log.clone()),
+                log: outlets.log.clone(),
                 recorder: outlets.recorder.clone(),
                 memory: self.layout.domain.clone(),
             };
