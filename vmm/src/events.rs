@@ -16,7 +16,6 @@ use vmm_sys_util::timerfd::TimerFd;
 
 use crate::{
     console::{Command, HELP, Input},
-    exit::complain,
     machine::{Board, End},
     platform::XenPlatform,
     signals::{Signals, stop_self},
@@ -288,7 +287,8 @@ impl Loop {
         {
             return false;
         }
-        complain(&format!(
+        // Not straight to standard error: a guest whose log nobody reads would hold up the next signal.
+        platform.say(&format!(
             "the guest has been asked to power off; {signal} again, or {} seconds, end it",
             GRACE_TIME.as_secs()
         ));

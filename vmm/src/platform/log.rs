@@ -1,7 +1,8 @@
 //! The lines that a guest writes to its hypervisor's log, on their way to standard error.
 
 use std::{
-    fmt::Write,
+    fmt::Write as _,
+    io::Write as _,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
@@ -29,6 +30,13 @@ impl GuestLog {
     /// Where the lines go.
     pub(crate) const fn output(&self) -> &Output {
         &self.output
+    }
+
+    /// Says something of the VMM's own, behind the guest's lines. It never waits for standard error, which the guest may have
+    /// filled.
+    pub(crate) fn say(&self, line: &str) {
+        // The queue takes everything.
+        let _ = writeln!(self.output.clone(), "pvh-vmm: {line}");
     }
 
     /// Takes a line without its end. It never waits: what has no room is dropped.

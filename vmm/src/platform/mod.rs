@@ -160,6 +160,11 @@ impl XenPlatform {
         })
     }
 
+    /// Tells the user something without waiting for standard error.
+    pub(crate) fn say(&self, line: &str) {
+        self.log.say(line);
+    }
+
     /// Ends the threads that serve the domain; those of its vCPUs look at the board.
     pub(crate) fn stop(&self) {
         self.timer.stop();
