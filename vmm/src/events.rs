@@ -16,6 +16,7 @@ use vmm_sys_util::timerfd::TimerFd;
 
 use crate::{
     console::{Command, HELP, Input},
+    devices::Request,
     machine::{Board, End},
     platform::XenPlatform,
     signals::{Signals, stop_self},
@@ -154,7 +155,7 @@ impl MutEventSubscriber for Loop {
     fn process(&mut self, events: Events, ops: &mut EventOps) {
         match events.data() {
             // What the user wants comes first: the signal that said so is read only once.
-            ENDED if self.end.is_none() => self.end = self.board.take_end(),
+            ENDED if self.end.is_none() => self.end = self.take_end(),
             WANTED => {
                 // Reset first: what the guest asks for meanwhile is not lost.
                 let _ = self.board.input_wanted().read();
@@ -249,6 +250,18 @@ impl Loop {
             Some(platform) => platform.console_input(bytes),
             None => board.ports().enqueue_input(bytes),
         });
+    }
+
+    /// Takes why the machine ended. A guest that was asked to power off and reboots instead is not to be built anew: the
+    /// signal would be forgotten.
+    fn take_end(&self) -> Option<End> {
+        let end = self.board.take_end();
+        match (&end, &self.leaving) {
+            (Some(End::Request(Request::Reboot)), Some(leaving)) => {
+                Some(End::Signal(leaving.signal))
+            }
+            _ => end,
+        }
     }
 
     fn take_signals(&mut self, ops: &mut EventOps) {

@@ -285,22 +285,19 @@ mod tests {
         assert_eq!(run.output, "");
     }
 
-    #[test]
-    #[ignore = "needs /dev/kvm"]
-    fn a_signal_ends_a_guest_that_would_not_hear_a_request() {
+    /// Starts a guest, and sends SIGTERM once it has printed something.
+    fn signalled(kernel: &PathBuf) -> Run {
         use nix::{
             sys::signal::{Signal, kill},
             unistd::Pid,
         };
-        // Prints a byte on COM1, then spins.
-        let (_dir, kernel) = image(b"\x66\xBA\xF8\x03\xB0B\xEE\xEB\xFE", &[]);
         let mut command = Command::new("env");
         // Whoever runs the tests may ignore signals (nohup does), and pvh-vmm would go on ignoring them.
         let mut child = command
             .arg("--default-signal")
             .arg(assert_cmd::cargo::cargo_bin("pvh-vmm"))
             .arg("run")
-            .arg(&kernel)
+            .arg(kernel)
             .args(["--memory", "4M", "--platform", "xen"])
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -316,7 +313,50 @@ mod tests {
             .unwrap();
         let pid = Pid::from_raw(i32::try_from(child.id()).unwrap());
         kill(pid, Signal::SIGTERM).unwrap();
-        let run = finish(child);
+        finish(child)
+    }
+
+    #[test]
+    #[ignore = "needs /dev/kvm"]
+    fn a_signal_ends_a_guest_that_would_not_hear_a_request() {
+        // Prints a byte on COM1, then spins.
+        let (_dir, kernel) = image(b"\x66\xBA\xF8\x03\xB0B\xEE\xEB\xFE", &[]);
+        let run = signalled(&kernel);
         assert_eq!((run.code, run.errors.as_str()), (Some(143), ""));
+    }
+
+    /// Has the store watch what asks it to power off, prints `W`, and goes on once it is asked; the request is at 0x10_0002.
+    #[rustfmt::skip]
+    const HEAR: &[u8] = &[
+        0xBF, 0x00, 0xC0, 0xFF, 0xFE,           // mov edi, 0xFEFFC000
+        0xBE, 0x02, 0x00, 0x10, 0x00,           // mov esi, 0x100002
+        0xB9, 0x25, 0, 0, 0,                    // mov ecx, 37
+        0xF3, 0xA4,                             // rep movsb
+        0xC7, 0x05, 0x04, 0xC8, 0xFF, 0xFE, 0x25, 0, 0, 0, // mov dword [0xFEFFC804], 37 (req_prod)
+        0xC7, 0x05, 0x00, 0x20, 0, 0, 1, 0, 0, 0, // mov dword [0x2000], 1 (the store's port)
+        0xBB, 0x04, 0, 0, 0,                    // mov ebx, 4 (EVTCHNOP_send)
+        0xB9, 0x00, 0x20, 0, 0,                 // mov ecx, 0x2000
+        0xB8, 0x00, 0x54, 0, 0,                 // mov eax, 0x5400 (entry 32)
+        0xFF, 0xD0,                             // call eax
+        0x8B, 0x1D, 0x0C, 0xC8, 0xFF, 0xFE,     // mov ebx, [0xFEFFC80C] (rsp_prod: the reply, and the first event)
+        0x66, 0xBA, 0xF8, 0x03, 0xB0, b'W', 0xEE, // mov dx, 0x3F8; mov al, 'W'; out dx, al
+        0x3B, 0x1D, 0x0C, 0xC8, 0xFF, 0xFE,     // wait: cmp ebx, [0xFEFFC80C]
+        0x74, 0xF8,                             // je wait
+    ];
+
+    #[test]
+    #[ignore = "needs /dev/kvm"]
+    fn a_guest_that_reboots_when_it_is_asked_to_power_off_is_not_built_anew() {
+        let words = [4_u32, 1, 0, 21]; // XS_WATCH, its id, no transaction, 21 bytes
+        let request = [
+            &words.map(u32::to_le_bytes).concat(),
+            &b"control/shutdown\0tok\0"[..],
+        ];
+        let code = [b"\xEB\x25", &request.concat()[..], ASK_FOR_THE_PAGE, HEAR];
+        let code = [&code.concat(), &shutting_down(1)[ASK_FOR_THE_PAGE.len()..]];
+        let (_dir, kernel) = image(&code.concat(), &[]);
+        let run = signalled(&kernel);
+        assert_eq!((run.code, run.output.as_str()), (Some(143), ""));
+        assert!(run.errors.contains("asked to power off"), "{}", run.errors);
     }
 }
