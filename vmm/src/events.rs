@@ -149,6 +149,8 @@ impl MutEventSubscriber for Loop {
         let lost = lost.map(|lost| Events::with_data(lost, LOST, EventSet::IN));
         let mut added = added.into_iter().chain(lost);
         self.failed = added.find_map(|events| ops.add(events).err());
+        // What was typed to a machine before this one, and not taken.
+        self.deliver();
         self.follow_input(ops);
     }
 

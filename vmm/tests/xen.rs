@@ -269,6 +269,31 @@ mod tests {
 
     #[test]
     #[ignore = "needs /dev/kvm"]
+    fn what_was_typed_and_not_taken_is_there_for_the_next_machine() {
+        // Prints `B`, waits until the console's ring holds something, and reboots without taking it.
+        #[rustfmt::skip]
+        let wait = [
+            0x66, 0xBA, 0xF8, 0x03, 0xB0, b'B', 0xEE, // mov dx, 0x3F8; mov al, 'B'; out dx, al
+            0xBD, 0x00, 0xF0, 0xFF, 0xFE,           // mov ebp, 0xFEFFF000
+            0x8B, 0x85, 0x00, 0x0C, 0, 0,           // next: mov eax, [ebp + 3072] (in_cons)
+            0x3B, 0x85, 0x04, 0x0C, 0, 0,           // cmp eax, [ebp + 3076] (in_prod)
+            0x74, 0xF2,                             // je next
+        ];
+        let (_dir, kernel) = image(&[&wait[..], &shutting_down(1)].concat(), &[]);
+        let mut child = start(&["--memory", "4M", "--platform", "xen"], Some(&kernel));
+        // The ring takes 1024 bytes, and nobody types more.
+        let mut stdin = child.stdin.take().unwrap();
+        stdin.write_all(&[b'x'; 4096]).unwrap();
+        let mut booted = [0; 4];
+        let stdout = child.stdout.as_mut().unwrap();
+        stdout.read_exact(&mut booted).unwrap();
+        child.kill().unwrap();
+        assert_eq!(&booted, b"BBBB");
+        child.wait().unwrap();
+    }
+
+    #[test]
+    #[ignore = "needs /dev/kvm"]
     fn what_goes_to_port_0xe9_is_a_line_on_standard_error() {
         // mov esi, text; mov ecx, 7; mov dx, 0xE9; again: lodsb; out dx, al; loop again; jmp behind the text.
         let mut code =
