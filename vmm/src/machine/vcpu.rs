@@ -125,6 +125,8 @@ impl Drop for EndOnPanic<'_> {
 fn run(place: &mut VcpuPlace, board: &Board, mut xen: Option<XenVcpu>) -> Option<End> {
     let mut answer = Vec::new();
     let mut entry = VmEntry::Resume;
+    // Each machine prints before it waits: one that reboots again and again would fill the queue without end.
+    board.output().wait_for_room();
     timings::mark(Moment::Entry);
     while !board.is_stopping() {
         let exit = match &mut xen {
