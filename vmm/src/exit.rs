@@ -57,6 +57,7 @@ impl RunError {
         match self {
             Self::CpuCount { .. }
             | Self::NeedsXen { .. }
+            | Self::Overwrites { .. }
             | Self::Obstacle {
                 source: Obstacle::Cpus { .. },
                 ..
@@ -84,6 +85,7 @@ impl RunError {
             } => "run it with --patch-hypercalls, or with --platform none".to_owned(),
             Self::NeedsXen { option, .. } => format!("leave {option} out, or say --platform xen"),
             Self::Stubs { .. } => "leave --patch-hypercalls out".to_owned(),
+            Self::Overwrites { option, .. } => format!("choose another file for {option}"),
             Self::Record { .. } => "choose another file for --record".to_owned(),
             Self::Obstacle { .. } => "run it with --platform none".to_owned(),
             Self::CpuCount { .. } | Self::Vm(VmError::VcpuCount { .. }) => {

@@ -33,7 +33,7 @@ use clap::Parser;
 use args::{Arguments, Command};
 use config::RunConfig;
 use exit::{complain, complain_at_length, shutdown_line};
-use run::{Outcome, RunError, run};
+use run::{Outcome, RunError, check_outputs, run};
 
 fn main() -> ExitCode {
     let began = Instant::now();
@@ -46,6 +46,10 @@ fn main() -> ExitCode {
 
 /// Runs one machine to its end and returns the exit code.
 fn boot(config: &RunConfig, began: Instant) -> u8 {
+    // Before anything is written, the trace of a failure included.
+    if let Err(error) = check_outputs(config) {
+        return end(config, Err(error));
+    }
     if config.timings.is_some() || config.trace.is_some() {
         timings::begin(began);
     }

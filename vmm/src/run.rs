@@ -3,6 +3,7 @@
 mod blueprint;
 mod error;
 mod layout;
+mod outputs;
 mod record;
 
 use std::{fs::File, io, os::fd::AsFd, time::SystemTime};
@@ -26,6 +27,7 @@ use error::host;
 use record::Record;
 
 pub(crate) use error::RunError;
+pub(crate) use outputs::check_outputs;
 
 /// How a run ended that could begin.
 #[derive(Debug)]

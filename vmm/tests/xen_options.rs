@@ -108,6 +108,25 @@ mod tests {
     }
 
     #[test]
+    fn what_is_read_is_not_written_over() {
+        let bytes = Elf::bootable(Class::Elf64, 0x10_0000).build();
+        let (dir, kernel) = file(&bytes);
+        let link = dir.path().join("link");
+        std::os::unix::fs::symlink(&kernel, &link).unwrap();
+        let link = link.to_str().unwrap();
+        for option in ["--record", "--trace"] {
+            refused(2, &[&kernel, option, link], &[option, "another file"]);
+            let module = format!("{link}=text");
+            let options = ["/nonexistent", "--module", &module, option, &kernel];
+            refused(2, &options, &[option]);
+        }
+        let new = dir.path().join("new");
+        let new = new.to_str().unwrap();
+        refused(2, &[&kernel, "--record", new, "--trace", new], &["--trace"]);
+        assert_eq!(std::fs::read(&kernel).unwrap(), bytes);
+    }
+
+    #[test]
     #[ignore = "needs /dev/kvm"]
     fn a_kernel_that_calls_bare_is_served_when_its_stubs_are_patched() {
         let (_dir, kernel) = bare(CODE);

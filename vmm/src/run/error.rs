@@ -79,6 +79,14 @@ pub(crate) enum RunError {
         /// Why it has none; nothing if that was asked for.
         reason: Option<Reason>,
     },
+    /// A file would be written over that the run reads, or writes for another option.
+    #[error("{option} {}: the run has another use for that file", path.display())]
+    Overwrites {
+        /// The option.
+        option: &'static str,
+        /// The file.
+        path: PathBuf,
+    },
     /// The kernel's hypercall stubs cannot be told.
     #[error("{}: its hypercalls cannot be patched", kernel.display())]
     Stubs {
