@@ -96,12 +96,18 @@ pub enum KvmError {
         #[source]
         source: io::Error,
     },
-    /// The file is not KVM, or not the one interface there is.
+    /// The file does not answer as KVM does.
+    #[error("{} is not a KVM device", path.display())]
+    NotKvm {
+        /// The file.
+        path: PathBuf,
+    },
+    /// It is KVM, but not the one interface there is.
     #[error("{} has KVM API version {found}, not {KVM_API_VERSION}", path.display())]
     Version {
         /// The device.
         path: PathBuf,
-        /// What it answered; -1 if it is not KVM at all.
+        /// What it answered.
         found: i32,
     },
     /// The host's KVM lacks something that every machine needs.
@@ -137,9 +143,11 @@ impl Kvm {
     pub fn open_at(path: &Path) -> Result<Self, KvmError> {
         let fd = open(path)?;
         let found = fd.get_api_version();
-        if u32::try_from(found) != Ok(KVM_API_VERSION) {
-            let path = path.to_owned();
-            return Err(KvmError::Version { path, found });
+        let path = path.to_owned();
+        match u32::try_from(found) {
+            Ok(KVM_API_VERSION) => {}
+            Ok(_) => return Err(KvmError::Version { path, found }),
+            Err(_) => return Err(KvmError::NotKvm { path }),
         }
         let missing = REQUIRED
             .into_iter()
@@ -314,12 +322,9 @@ mod tests {
     }
 
     #[test]
-    fn a_device_that_is_not_kvm_is_told_by_its_version() {
+    fn a_device_that_is_not_kvm_is_said_to_be_none() {
         let error = Kvm::open_at(Path::new("/dev/null")).unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            "/dev/null has KVM API version -1, not 12"
-        );
+        assert_eq!(error.to_string(), "/dev/null is not a KVM device");
     }
 
     #[test]
