@@ -102,7 +102,7 @@ pub(crate) struct ConformArguments {
     #[arg(long)]
     pub(crate) json: bool,
     /// The guest's command line: 'only=' or 'no=' and names of sections, with commas between them
-    #[arg(long, value_name = "TEXT", default_value = "no=pae")]
+    #[arg(long, value_name = "TEXT", default_value = CONFORM_CMDLINE)]
     pub(crate) cmdline: OsString,
     /// The KVM device
     #[arg(long, value_name = "PATH", default_value = "/dev/kvm")]
@@ -170,6 +170,8 @@ impl ModuleArgument {
     }
 }
 
+/// What `conform` leaves out: see docs/conformance.md.
+pub(crate) const CONFORM_CMDLINE: &str = "no=pae";
 const EXIT_CODES: &str = "\
 Exit codes:
   0      the guest powered off; the file can be booted (inspect); all is as on Xen or explained (conform)

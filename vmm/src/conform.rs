@@ -21,12 +21,19 @@ use pvh_conformance::{
 use serde_json::{Value, json};
 
 use crate::{
-    args::ConformArguments,
-    exit::{CRASHED, DIFFERS, HOST, SUCCESS, complain},
+    args::{CONFORM_CMDLINE, ConformArguments},
+    exit::{ARGUMENTS, CRASHED, DIFFERS, HOST, SUCCESS, complain},
 };
 
 /// Runs the guest, prints what came of it and returns the exit code.
 pub(crate) fn run(arguments: &ConformArguments) -> u8 {
+    let cmdline = arguments.cmdline.to_string_lossy();
+    if let Some(name) = unknown_section(&cmdline, report_of_xen()) {
+        complain(&format!(
+            "--cmdline: there is no section '{name}'; docs/conformance.md names some"
+        ));
+        return ARGUMENTS;
+    }
     let (output, code) = match boot(arguments) {
         Ok(ran) => ran,
         Err(error) => {
@@ -46,7 +53,8 @@ pub(crate) fn run(arguments: &ConformArguments) -> u8 {
             return CRASHED;
         }
     };
-    let summary = Summary::of(&xen, ours);
+    let is_part = arguments.cmdline != CONFORM_CMDLINE;
+    let summary = Summary::of(&xen, ours, is_part);
     let page = if arguments.json {
         summary.json().to_string()
     } else {
@@ -99,11 +107,18 @@ struct Summary {
 }
 
 impl Summary {
-    fn of(xen: &Tap, ours: Tap) -> Self {
+    /// Of a part, the sections that were left out are not compared.
+    fn of(xen: &Tap, ours: Tap, is_part: bool) -> Self {
+        let ran = |name: &str| {
+            let mut names = ours.checks.iter().map(|check| check.name.as_str());
+            names.any(|other| section(other) == section(name))
+        };
+        let mut judged = judge(xen, &ours);
+        judged.retain(|judged| !is_part || ran(&judged.difference.name));
         Self {
             sums: ours.sums(),
             is_complete: ours.is_complete(),
-            judged: judge(xen, &ours),
+            judged,
             bail_out: ours.bail_out,
         }
     }
@@ -174,11 +189,37 @@ impl Display for Summary {
             let second = judged.difference.second.as_ref();
             second.is_some_and(|check| check.outcome == Outcome::Failed) && judged.why.is_some()
         };
-        self.judged.iter().filter(failed).try_for_each(|judged| {
+        let mut rest = explained;
+        for judged in self.judged.iter().filter(failed) {
             let why = judged.why.as_deref().unwrap_or_default();
-            writeln!(f, "  explained: {}: {why}", judged.difference.name)
-        })
+            writeln!(f, "  explained: {}: {why}", judged.difference.name)?;
+            rest = rest.saturating_sub(1);
+        }
+        if rest > 0 {
+            writeln!(
+                f,
+                "  explained: {rest} that this host cannot make; --json lists all"
+            )?;
+        }
+        Ok(())
     }
+}
+
+/// The first name behind `only=` or `no=` that is no section's.
+fn unknown_section<'a>(cmdline: &'a str, report: &str) -> Option<&'a str> {
+    let lists = cmdline
+        .split(' ')
+        .filter_map(|word| word.strip_prefix("only=").or(word.strip_prefix("no=")));
+    lists.flat_map(|list| list.split(',')).find(|name| {
+        let is_in_report = report.contains(&format!(" - 32 {name}: "));
+        !is_in_report && !MORE_SECTIONS.contains(name)
+    })
+}
+
+/// The width and section that a check is of.
+fn section(name: &str) -> &str {
+    name.split_once(": ")
+        .map_or(name, |(section, _what)| section)
 }
 
 fn difference(judged: &Judged) -> Value {
@@ -208,6 +249,8 @@ const MACHINE: [&str; 10] = [
     "--cache",
     "none",
 ];
+/// What a command line can name besides the sections that the checks' names begin with.
+const MORE_SECTIONS: [&str; 3] = ["pae", "user", "wide"];
 /// How many differences a person reads.
 const SHOWN: usize = 40;
 /// The report is some 150 KiB.
@@ -219,7 +262,26 @@ mod tests {
 
     fn summary(xen: &str, ours: &str) -> Summary {
         let report = |lines: &str| Tap::parse(&format!("TAP version 14\n{lines}")).unwrap();
-        Summary::of(&report(xen), report(ours))
+        Summary::of(&report(xen), report(ours), false)
+    }
+
+    #[test]
+    fn of_a_part_what_was_left_out_is_not_compared() {
+        let xen = "ok 1 - 32 sched: yield\nok 2 - 32 fifo: up\n1..2\n";
+        let ours = "ok 1 - 32 sched: yield\n1..1\n";
+        let parse = |lines: &str| Tap::parse(&format!("TAP version 14\n{lines}")).unwrap();
+        let part = |is_part| Summary::of(&parse(xen), parse(ours), is_part).exit_code();
+        assert_eq!((part(true), part(false)), (0, 1));
+    }
+
+    #[test]
+    fn a_section_that_does_not_exist_is_told() {
+        let report = report_of_xen();
+        for cmdline in ["", "no=pae", "only=events,fifo,wide", "no=user only=paged"] {
+            assert_eq!(unknown_section(cmdline, report), None, "{cmdline}");
+        }
+        assert_eq!(unknown_section("only=events,evens", report), Some("evens"));
+        assert_eq!(unknown_section("no=", report), Some(""));
     }
 
     #[test]
