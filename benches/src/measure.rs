@@ -48,7 +48,7 @@ pub fn with_terminal(command: &mut Command) -> io::Result<OwnedFd> {
     Ok(ours)
 }
 
-/// Starts `command` and waits for [`MARK`] on its standard output, then for its end.
+/// Starts `command` and waits for the byte `B` on its standard output, then for its end.
 ///
 /// # Errors
 ///
