@@ -20,7 +20,7 @@ use crate::{
 /// runs out, the pages cannot be had at the time they are touched, and the kernel ends the process.
 ///
 /// Beside RAM it can have pages in the hole below 4 GiB: those it was made with, and up to
-/// [`MAX_ADDED_FRAMES`](crate::MAX_ADDED_FRAMES) that were added as [`Frames`]. They are memory like RAM to whoever reads
+/// [`MAX_ADDED_FRAMES`](crate::MAX_ADDED_FRAMES) that were added as [`Frames`](pvh_memory::Frames). They are memory like RAM to whoever reads
 /// and writes, but no RAM range.
 ///
 /// It is shared between the vCPUs, the loader and the devices as an `Arc<GuestRam>`.
