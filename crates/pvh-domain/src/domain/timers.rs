@@ -153,12 +153,8 @@ impl Domain {
             };
             let singleshot = take_due(&mut data.singleshot_ns, now_ns);
             let poll = take_due(&mut data.poll_until_ns, now_ns);
-            let is_running = runs(data.runstate.state());
             if singleshot {
                 self.timer_event(scene, vcpu);
-            }
-            if is_running {
-                self.run_periodic(scene, vcpu);
             }
             if poll {
                 self.wake(scene, vcpu);
@@ -169,6 +165,17 @@ impl Domain {
         }
         if core::mem::take(&mut self.rings_again) {
             self.serve_rings(scene);
+        }
+        self.run_periodics(scene);
+    }
+
+    /// Fires the periodic timers that are due, of what woke just now as well.
+    fn run_periodics<M: Frames + ?Sized>(&mut self, scene: &mut Scene<'_, M>) {
+        for vcpu in 0..self.config.vcpus {
+            let data = self.vcpus.get(vcpu as usize);
+            if data.is_some_and(|data| runs(data.runstate.state())) {
+                self.run_periodic(scene, vcpu);
+            }
         }
     }
 

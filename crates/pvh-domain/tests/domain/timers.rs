@@ -166,6 +166,17 @@ fn a_one_shot_timer_wakes_its_vcpu() {
 }
 
 #[test]
+fn a_tick_that_wakes_a_vcpu_fires_its_periodic_timer_too() {
+    let (mut machine, _) = with_timer();
+    assert_eq!(periodic(&mut machine, 0, MS), 0);
+    assert_eq!(singleshot(&mut machine, 0, START_NS + 5 * MS, 0), 0);
+    machine.acknowledge(0);
+    assert_eq!(machine.call(0, SCHED_OP, &[1, 0]), 0);
+    machine.tick_at(START_NS + 5 * MS);
+    assert_eq!(machine.domain.next_deadline_ns(), Some(START_NS + 6 * MS));
+}
+
+#[test]
 fn a_timer_without_its_virq_fires_into_nothing() {
     let mut machine = Machine::ready(1);
     assert_eq!(singleshot(&mut machine, 0, START_NS + MS, 0), 0);
