@@ -82,6 +82,9 @@ fuzz: ## run one fuzz target: make fuzz T=notes S=60 (without T: list them)
 fuzz-smoke: ## each fuzz target for five seconds from its corpus
 	fuzz/run.sh smoke $(or $(S),5)
 
+fuzz-campaign: ## each fuzz target for a quarter of an hour, as many at a time as there are CPUs: S= J=
+	fuzz/run.sh campaign $(or $(S),900) $(or $(J),$(shell nproc))
+
 fuzz-mutants: ## show that the fuzz targets find seeded faults, one patch at a time (M= names some)
 	fuzz/mutants.sh $(M)
 

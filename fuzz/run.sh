@@ -4,6 +4,7 @@
 #   run.sh build [TARGET...]     builds them (all)
 #   run.sh fuzz TARGET SECONDS   runs one from its corpus and its seeds; new inputs stay in fuzz/target
 #   run.sh smoke SECONDS         runs each for so long
+#   run.sh campaign SECONDS JOBS [TARGET...]   the same (all), some at a time, and prints the table of what was run
 #   run.sh minimise TARGET       writes the smallest set of inputs that covers what is known into fuzz/corpus
 #   run.sh list                  names the targets
 #
@@ -77,6 +78,28 @@ smoke() {
 	rm -f "$log"
 }
 
+# One row of a campaign's table; the log stays beside the corpus.
+campaign_row() {
+	local target=$1 seconds=$2 log="$out/campaign/$1.log" status=0 start=$SECONDS
+	fuzz "$target" "$seconds" >"$log" 2>&1 || status=$?
+	awk -v target="$target" -v spent=$((SECONDS - start)) -v status="$status" '
+		/^stat::number_of_executed_units/ { runs = $2 }
+		/^stat::peak_rss_mb/ { rss = $2 }
+		/INITED cov: / && !first { first = $4 }
+		/ cov: / { cov = $4 }
+		END { printf "| %s | %d | %d | %d | %d | %d | %s |\n", target, spent, runs, first, cov, rss, status == 0 ? "none" : "FOUND" }' "$log"
+	return "$status"
+}
+
+campaign() {
+	local seconds=$1 jobs=$2
+	shift 2
+	mkdir -p "$out/campaign"
+	echo "| target | seconds | executions | edges at first | edges at last | peak MiB | findings |"
+	echo "|---|---:|---:|---:|---:|---:|---|"
+	printf '%s\n' "$@" | xargs -P "$jobs" -I{} ./run.sh row {} "$seconds"
+}
+
 minimise() {
 	local target=$1 small
 	small=$(mktemp -d)
@@ -98,9 +121,15 @@ list) targets ;;
 build) shift; if [ $# = 0 ]; then mapfile -t all < <(targets); build "${all[@]}"; else build "$@"; fi ;;
 fuzz) build "$2"; fuzz "$2" "$3" ;;
 smoke) mapfile -t all < <(targets); build "${all[@]}"; smoke "$2" ;;
+campaign)
+	[ $# -gt 3 ] || { mapfile -t all < <(targets); set -- "$@" "${all[@]}"; }
+	build "${@:4}"
+	campaign "${@:2}"
+	;;
+row) campaign_row "$2" "$3" ;;
 minimise) build "$2"; minimise "$2" ;;
 program) program "$2" ;;
 absolute) realpath "$(program "$2")" ;;
 max-len) max_len "$2" ;;
-*) sed -n '2,11s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
+*) sed -n '2,12s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
 esac
