@@ -130,7 +130,11 @@ fn sched(world: &mut World, tape: &mut Tape<'_>, vcpu: u32) {
     match what {
         0..=2 => world.call(vcpu, 29, [1, 0, 0, 0, 0]),
         3 => {
-            world.poke(ARG, &u32::from(value & 7).to_le_bytes());
+            let reason = u32::from(value & 7);
+            world.poke(ARG, &reason.to_le_bytes());
+            if reason == SOFT_RESET {
+                world.forget(); // it closes every port
+            }
             world.call(vcpu, 29, [if value & 8 == 0 { 5 } else { 2 }, ARG, 0, 0, 0]);
         }
         4..=7 => {
@@ -263,5 +267,7 @@ fn anything(world: &mut World, tape: &mut Tape<'_>, vcpu: u32) {
     world.forget();
     world.call(vcpu, number, args);
 }
+
+const SOFT_RESET: u32 = 5;
 
 const _: () = assert!(SHARED_INFO < ARG);
