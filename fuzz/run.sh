@@ -46,8 +46,8 @@ options() {
 
 max_len() {
 	case $1 in
-	bzimage) echo 8192 ;;
-	notes | differential | elf_commit) echo 4096 ;;
+	notes | bzimage) echo 8192 ;;
+	differential | elf_commit) echo 4096 ;;
 	*) echo 2048 ;;
 	esac
 }

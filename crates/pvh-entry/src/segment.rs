@@ -158,24 +158,34 @@ pub enum DescriptorError {
 
 impl Segment {
     /// A segment that cannot be used: everything is 0.
-    pub const UNUSABLE: Self = Self::flat(0, SegmentAttributes::UNUSABLE);
+    pub const UNUSABLE: Self = Self {
+        selector: 0,
+        base: 0,
+        limit: 0,
+        attributes: SegmentAttributes::UNUSABLE,
+    };
     /// 32-bit code over the whole 4 GiB, selector 0.
-    pub const FLAT_CODE_32: Self = Self::flat(u32::MAX, SegmentAttributes::CODE_32);
+    pub const FLAT_CODE_32: Self = Self {
+        limit: u32::MAX,
+        attributes: SegmentAttributes::CODE_32,
+        ..Self::UNUSABLE
+    };
     /// 32-bit data over the whole 4 GiB, selector 0.
-    pub const FLAT_DATA_32: Self = Self::flat(u32::MAX, SegmentAttributes::DATA_32);
+    pub const FLAT_DATA_32: Self = Self {
+        attributes: SegmentAttributes::DATA_32,
+        ..Self::FLAT_CODE_32
+    };
     /// 64-bit code, selector 0.
-    pub const FLAT_CODE_64: Self = Self::flat(u32::MAX, SegmentAttributes::CODE_64);
+    pub const FLAT_CODE_64: Self = Self {
+        attributes: SegmentAttributes::CODE_64,
+        ..Self::FLAT_CODE_32
+    };
     /// The busy 32-bit TSS of the ABI: base 0, limit 0x67, selector 0.
-    pub const TSS_32: Self = Self::flat(0x67, SegmentAttributes::TSS_BUSY);
-
-    const fn flat(limit: u32, attributes: SegmentAttributes) -> Self {
-        Self {
-            selector: 0,
-            base: 0,
-            limit,
-            attributes,
-        }
-    }
+    pub const TSS_32: Self = Self {
+        limit: 0x67,
+        attributes: SegmentAttributes::TSS_BUSY,
+        ..Self::UNUSABLE
+    };
 
     /// Derives the G bit of a present segment from its limit, as Xen does whenever it loads one: set
     /// from 1 MiB on, clear below. A segment that is not present is left as it is.
@@ -263,6 +273,14 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    const fn flat(limit: u32, attributes: SegmentAttributes) -> Segment {
+        Segment {
+            limit,
+            attributes,
+            ..Segment::UNUSABLE
+        }
+    }
 
     fn attributes(bits: u16) -> SegmentAttributes {
         SegmentAttributes::new(bits).expect("12 bits")
@@ -362,20 +380,20 @@ mod tests {
             (u32::MAX, true),
         ] {
             for bits in [0x093, 0x893] {
-                let segment = Segment::flat(limit, attributes(bits)).with_derived_granularity();
+                let segment = flat(limit, attributes(bits)).with_derived_granularity();
                 assert_eq!(segment.attributes.is_granular(), granular, "{limit:#x}");
             }
         }
-        let absent = Segment::flat(u32::MAX, SegmentAttributes::UNUSABLE);
+        let absent = flat(u32::MAX, SegmentAttributes::UNUSABLE);
         assert_eq!(absent.with_derived_granularity(), absent);
     }
 
     #[test]
     fn a_limit_in_the_middle_of_a_page_above_1_mib_is_refused() {
         let limit = 0x10_0000;
-        let segment = Segment::flat(limit, SegmentAttributes::DATA_32);
+        let segment = flat(limit, SegmentAttributes::DATA_32);
         assert_eq!(segment.descriptor(), Err(DescriptorError::Limit { limit }));
-        let whole_pages = Segment::flat(0x10_0fff, SegmentAttributes::DATA_32);
+        let whole_pages = flat(0x10_0fff, SegmentAttributes::DATA_32);
         assert_eq!(whole_pages.descriptor(), Ok(0x00c0_9300_0000_0100));
     }
 

@@ -18,11 +18,13 @@ mod cmdline;
 mod commit;
 mod console_ring;
 mod context;
+mod descriptor;
 mod differential;
 mod hypercall;
 mod hypercall_calls;
 mod hypercall_ports;
 mod hypercall_world;
+mod interface;
 mod lifecycle;
 mod linear;
 mod linear_model;
@@ -41,8 +43,10 @@ pub use cmdline::cmdline;
 pub use commit::{ELF_MARK, elf_commit};
 pub use console_ring::console_ring;
 pub use context::vcpu_context;
+pub use descriptor::descriptor;
 pub use differential::differential;
 pub use hypercall::hypercall;
+pub use interface::interface;
 pub use lifecycle::vcpu_lifecycle;
 pub use linear::linear;
 pub use notes::notes;
@@ -64,7 +68,7 @@ pub struct Oracle {
 }
 
 /// All of them.
-pub const ORACLES: [Oracle; 14] = [
+pub const ORACLES: [Oracle; 16] = [
     oracle("notes", notes),
     oracle("elf_plan", elf_plan),
     oracle("elf_commit", elf_commit),
@@ -79,6 +83,8 @@ pub const ORACLES: [Oracle; 14] = [
     oracle("cmdline", cmdline),
     oracle("differential", differential),
     oracle("hypercall", hypercall),
+    oracle("descriptor", descriptor),
+    oracle("interface", interface),
 ];
 
 const fn oracle(name: &'static str, check: fn(&[u8])) -> Oracle {

@@ -11,24 +11,39 @@ use super::{
 ///
 /// # Panics
 ///
-/// If they disagree on any fact, or an error would put control characters on a terminal.
+/// If they disagree on any fact, or an error or a text would put control characters on a terminal.
 pub fn notes(file: &[u8]) {
     let wanted = read(file);
-    let Ok(header) = Header::read(file) else {
-        assert_eq!(wanted, Reading::NotElf, "a file was refused");
-        return;
+    let header = match Header::read(file) {
+        Ok(header) => header,
+        Err(error) => {
+            is_printable(&error);
+            assert_eq!(wanted, Reading::NotElf, "a file was refused");
+            return;
+        }
     };
+    let past_the_end = header.segment(file, header.segments.count);
+    is_printable(&past_the_end.expect_err("the table has an end"));
     let segments: Result<Vec<_>, _> = header.segments(file).collect();
     let segments = segments.expect("the table lies in the file");
     let found = match find_notes(file, &header, segments.iter().copied()) {
-        Ok(notes) => Reading::Facts(Box::new(facts(&notes))),
+        Ok(notes) => {
+            check(&notes);
+            // a file that cannot be read where a note of weight is
+            let fault = notes.fault.map(|fault| fault.offset);
+            for at in [notes.entry_offset, fault].into_iter().flatten() {
+                torn(file, at, &wanted);
+            }
+            Reading::Facts(Box::new(facts(&notes)))
+        }
         Err(error) => {
             is_printable(&error);
             Reading::Forbidden
         }
     };
     assert_eq!(found, wanted);
-    torn(file, &wanted);
+    let somewhere = u64::from(file.last().copied().unwrap_or(0)) * file.len() as u64 / 256;
+    torn(file, somewhere, &wanted);
     let entry = match &wanted {
         Reading::Facts(facts) => facts.entry,
         _ => None,
@@ -63,8 +78,7 @@ impl Source for Torn<'_> {
 }
 
 /// A source that fails gives an error, or all that there is to know.
-fn torn(file: &[u8], wanted: &Reading) {
-    let at = u64::from(file.last().copied().unwrap_or(0)) * file.len() as u64 / 256;
+fn torn(file: &[u8], at: u64, wanted: &Reading) {
     let torn = Torn { file, at };
     let header = match Header::read(&torn) {
         Ok(header) => header,
@@ -78,6 +92,34 @@ fn torn(file: &[u8], wanted: &Reading) {
     match find_notes(&torn, &header, segments) {
         Ok(notes) => assert_eq!(&Reading::Facts(Box::new(facts(&notes))), wanted),
         Err(error) => is_printable(&error),
+    }
+}
+
+/// What holds of notes whatever the file.
+fn check(notes: &XenNotes) {
+    for fault in notes.fault.iter().chain(&notes.refused) {
+        is_printable(fault);
+    }
+    let origin = notes.origin.to_string();
+    assert!(["PT_NOTE segments", "SHT_NOTE sections"].contains(&origin.as_str()));
+    // what is required is supported, or the image is refused
+    assert!(notes.supported_features.contains(notes.required_features));
+    let texts = [
+        notes.guest_os,
+        notes.guest_version,
+        notes.xen_version,
+        notes.loader,
+        notes.pae_mode,
+        notes.bsd_symtab,
+    ];
+    for text in texts.into_iter().flatten() {
+        let (bytes, shown) = (text.as_bytes(), format!("{text:?}"));
+        assert!(bytes.len() <= 64 && !bytes.contains(&0));
+        assert!(shown.chars().all(|c| (' '..='~').contains(&c)), "{shown}");
+        assert_eq!(text.as_str(), std::str::from_utf8(bytes).ok());
+        if let Some(same) = text.as_str() {
+            assert_eq!(text == same, !text.is_cut());
+        }
     }
 }
 

@@ -60,6 +60,30 @@ pub(super) fn elfs() -> Vec<Seed> {
     ]
 }
 
+/// What is said in odd ways, and what is no ELF of ours.
+pub(super) fn odd_elfs() -> Vec<Seed> {
+    let wide = Elf::new(Class::Elf64).segment(Segment::load(0x10_0000, vec![0xf4; 16]));
+    // an entry that means none, a name in two pieces, and a string that never ends
+    let odd = wide.segment(Segment::notes(&[
+        Note::entry(u32::MAX),
+        Note::xen(10, [&[b'x'; 70][..], b"|dom0"].concat()),
+        Note::xen(10, [b'y'; 4100]),
+        Note::xen(6, [b'z'; 70]),
+    ]));
+    let mut swapped = Elf::bootable(Class::Elf32, 0x10_0000).build();
+    if let Some(order) = swapped.get_mut(5) {
+        *order = 2;
+    }
+    vec![
+        named("odd", odd.build()),
+        named("big-endian", swapped),
+        named(
+            "not-elf",
+            *b"#!/bin/sh\nexec /boot/vmlinux-of-someone-else --really\n######",
+        ),
+    ]
+}
+
 /// What Linux says of itself.
 fn linux_notes() -> [Note; 15] {
     [

@@ -8,6 +8,7 @@
 )]
 
 mod image;
+mod interface;
 mod kernels;
 mod pack;
 mod pen;
@@ -24,7 +25,8 @@ pub type Seed = (String, Vec<u8>);
 #[must_use]
 pub fn seeds(target: &str) -> Vec<Seed> {
     match target {
-        "notes" | "differential" => image::elfs(),
+        "notes" => [image::elfs(), image::odd_elfs()].concat(),
+        "differential" => image::elfs(),
         "elf_plan" => image::plans(),
         "elf_commit" => image::commits(),
         "bzimage" => image::packed(),
@@ -33,6 +35,8 @@ pub fn seeds(target: &str) -> Vec<Seed> {
         "cmdline" => image::cmdlines(),
         "linear" => state::linears(),
         "vcpu_context" => state::contexts(),
+        "descriptor" => interface::descriptors(),
+        "interface" => interface::interfaces(),
         "vcpu_lifecycle" => state::lifecycles(),
         "xenstore" => state::stores(),
         "console_ring" => state::consoles(),
