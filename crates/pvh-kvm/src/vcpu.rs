@@ -156,6 +156,8 @@ impl Vcpu {
         vcpu.set_msrs()?;
         let fpu = vcpu.fd.set_fpu(&reset_fpu());
         fpu.map_err(vcpu.host("KVM_SET_FPU"))?;
+        let taken = vcpu.vm.take_msr();
+        taken.map_err(vcpu.host("handing over the hypercall MSR"))?;
         Ok(vcpu)
     }
 

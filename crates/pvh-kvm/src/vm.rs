@@ -3,7 +3,7 @@
 use std::{
     io,
     os::fd::{AsFd, BorrowedFd},
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use kvm_bindings::{
@@ -47,6 +47,27 @@ pub(crate) struct VmShared {
     pub(crate) policy: CpuidPolicy,
     pub(crate) run_len: usize,
     pub(crate) hypercalls: HypercallTransport,
+    /// The guest's accesses to the hypercall MSR are handed over, or need not be.
+    is_msr_ours: Mutex<bool>,
+}
+
+impl VmShared {
+    /// Sees to it, before a vCPU can run, that KVM hands over the guest's accesses to the hypercall MSR.
+    ///
+    /// KVM waits for a grace period of the machine then. One that begins within 25 microseconds of the end of another, such as
+    /// that of a memory slot, is of the slow kind and takes 4 milliseconds and more. So it is left until the first vCPU is
+    /// made, which takes long enough.
+    pub(crate) fn take_msr(&self) -> io::Result<()> {
+        let mut is_ours = self
+            .is_msr_ours
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if !*is_ours {
+            hypercall::hand_over_msr(self.vm.fd())?;
+            *is_ours = true;
+        }
+        Ok(())
+    }
 }
 
 /// What a machine is to have.
@@ -165,7 +186,10 @@ impl Vm {
         // Before the interrupt controllers: after them, each slot costs a grace period of some milliseconds.
         let vm = VmWithRam::new(fd, ram).map_err(host("KVM_SET_USER_MEMORY_REGION"))?;
         create_interrupt_controllers(&vm, config.interrupt_controllers)?;
-        set_up_hypercalls(&vm, config.hypercalls)?;
+        if config.hypercalls == HypercallTransport::Intercept {
+            let intercepted = xen_config::intercept_hypercalls(vm.fd());
+            intercepted.map_err(host("KVM_XEN_HVM_CONFIG"))?;
+        }
         let has_local_apic = config.interrupt_controllers != InterruptControllers::None;
         let mut policy = CpuidPolicy::new(config.vcpus);
         policy.apic_ids = config.apic_ids;
@@ -178,6 +202,7 @@ impl Vm {
             policy,
             run_len,
             hypercalls: config.hypercalls,
+            is_msr_ours: Mutex::new(config.hypercalls == HypercallTransport::None),
         };
         Ok(Self {
             shared: Arc::new(shared),
@@ -338,18 +363,6 @@ fn create_interrupt_controllers(
             ..kvm_pit_config::default()
         };
         vm.fd().create_pit2(pit).map_err(host("KVM_CREATE_PIT2"))?;
-    }
-    Ok(())
-}
-
-fn set_up_hypercalls(vm: &VmWithRam, transport: HypercallTransport) -> Result<(), VmError> {
-    if transport == HypercallTransport::None {
-        return Ok(());
-    }
-    hypercall::hand_over_msr(vm.fd()).map_err(host("handing over the hypercall MSR"))?;
-    if transport == HypercallTransport::Intercept {
-        let intercepted = xen_config::intercept_hypercalls(vm.fd());
-        intercepted.map_err(host("KVM_XEN_HVM_CONFIG"))?;
     }
     Ok(())
 }
