@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Condvar, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -17,10 +17,13 @@ pub(crate) struct Desk {
     kicker: Kicker,
     notes: Mutex<Notes>,
     changed: Condvar,
-    /// The thread is in the guest, or about to be, or has not yet told what it found when it came out.
+    /// The thread is in the guest, about to be, or stays out of it by orders: it answers who asks. It does not while it serves
+    /// an exit of its own.
     is_inside: AtomicBool,
-    /// Somebody waits for it to come out.
-    is_awaited: AtomicBool,
+    /// How often somebody has asked what has become of the vCPU.
+    asked: AtomicU64,
+    /// As many of these are answered.
+    answered: AtomicU64,
     /// The thread has been in the guest since it was last looked at.
     is_silent: AtomicBool,
 }
@@ -71,7 +74,8 @@ impl Desk {
             notes: Mutex::new(Notes::default()),
             changed: Condvar::new(),
             is_inside: AtomicBool::new(false),
-            is_awaited: AtomicBool::new(false),
+            asked: AtomicU64::new(0),
+            answered: AtomicU64::new(0),
             is_silent: AtomicBool::new(false),
         }
     }
@@ -112,10 +116,10 @@ impl Desk {
         self.lock().wake = false;
     }
 
-    /// Waits for a note, at most so long.
+    /// Waits for orders or for a question, at most so long.
     pub(crate) fn wait(&self, limit: Duration) {
         let notes = self.lock();
-        let idle = |notes: &mut Notes| !notes.orders;
+        let idle = |notes: &mut Notes| !notes.orders && !self.is_asked();
         let waited = self.changed.wait_timeout_while(notes, limit, idle);
         drop(waited);
     }
@@ -134,30 +138,46 @@ impl Desk {
         }
     }
 
-    /// The thread has come out and told what it found.
+    /// The thread serves an exit of its own, after it has told what it found.
     pub(crate) fn come_out(&self) {
         self.is_inside.store(false, Ordering::SeqCst);
-        if self.is_awaited.swap(false, Ordering::SeqCst) {
+        self.answer(self.questions());
+    }
+
+    /// How many questions there are: to be taken before the thread looks at its vCPU, and answered after it has.
+    pub(crate) fn questions(&self) -> u64 {
+        self.asked.load(Ordering::SeqCst)
+    }
+
+    /// Tells whoever asked so far that what was found is known.
+    pub(crate) fn answer(&self, questions: u64) {
+        if self.answered.swap(questions, Ordering::SeqCst) != questions {
             // Under the lock, so that nobody goes to sleep between looking and waiting.
             drop(self.lock());
             self.changed.notify_all();
         }
     }
 
-    /// Makes a thread that is in the guest come out once; gives up on one that does not.
-    pub(crate) fn have_it_come_out(&self) {
+    fn is_asked(&self) -> bool {
+        self.questions() != self.answered.load(Ordering::SeqCst)
+    }
+
+    /// Asks a thread that is in the guest, or stays out of it by orders, to look at its vCPU, and waits until it has; gives up
+    /// on one that does not.
+    pub(crate) fn ask(&self) {
         let notes = self.lock();
-        self.is_awaited.store(true, Ordering::SeqCst);
+        let question = self.asked.fetch_add(1, Ordering::SeqCst).wrapping_add(1);
         if !self.is_inside.load(Ordering::SeqCst) {
             return;
         }
         self.kick();
-        let is_inside = |_: &mut Notes| {
-            self.is_inside.load(Ordering::SeqCst) && self.is_awaited.load(Ordering::SeqCst)
+        self.changed.notify_all();
+        let is_open = |_: &mut Notes| {
+            self.is_inside.load(Ordering::SeqCst) && self.answered.load(Ordering::SeqCst) < question
         };
         let waited = self
             .changed
-            .wait_timeout_while(notes, COMING_OUT_TAKES, is_inside);
+            .wait_timeout_while(notes, AN_ANSWER_TAKES, is_open);
         drop(waited);
     }
 
@@ -242,7 +262,7 @@ const SHORTEST_EDGE: Duration = Duration::from_millis(1);
 /// A vCPU that is not started yet can be waited for longer.
 const LONGEST_EDGE: Duration = Duration::from_millis(16);
 /// A thread comes out of the guest within microseconds, on a busy host within milliseconds.
-const COMING_OUT_TAKES: Duration = Duration::from_millis(200);
+const AN_ANSWER_TAKES: Duration = Duration::from_millis(200);
 
 #[cfg(test)]
 mod tests {
@@ -320,19 +340,43 @@ mod tests {
 
     #[test]
     #[ignore = "needs /dev/kvm"]
-    fn a_thread_outside_the_guest_is_not_waited_for() {
+    fn a_thread_that_serves_an_exit_is_not_waited_for() {
         let desk = desk();
         let start = Instant::now();
-        desk.have_it_come_out();
-        assert!(start.elapsed() < COMING_OUT_TAKES);
+        desk.ask();
+        assert!(start.elapsed() < AN_ANSWER_TAKES);
         desk.enter();
         thread::scope(|scope| {
             scope.spawn(|| {
                 thread::sleep(Duration::from_millis(20));
                 desk.come_out();
             });
-            desk.have_it_come_out();
+            desk.ask();
         });
         assert!(start.elapsed() >= Duration::from_millis(20));
+    }
+
+    #[test]
+    #[ignore = "needs /dev/kvm"]
+    fn who_looked_before_it_was_asked_has_not_answered() {
+        let desk = desk();
+        desk.enter();
+        let start = Instant::now();
+        thread::scope(|scope| {
+            let asking = scope.spawn(|| desk.ask());
+            while desk.questions() == 0 {
+                thread::yield_now();
+            }
+            // It looked when there was no question yet.
+            desk.answer(0);
+            thread::sleep(Duration::from_millis(20));
+            assert!(!asking.is_finished());
+            desk.wait(Duration::from_secs(60));
+            desk.answer(desk.questions());
+        });
+        assert!(
+            start.elapsed() < AN_ANSWER_TAKES,
+            "a question ends the wait for orders"
+        );
     }
 }

@@ -76,7 +76,7 @@ impl XenPlatform {
         for desk in &self.desks {
             desk.leave_note(|notes| notes.flush = true);
         }
-        self.desks.iter().for_each(Desk::have_it_come_out);
+        self.desks.iter().for_each(Desk::ask);
     }
 
     /// The life of the thread that keeps the time.

@@ -2,12 +2,12 @@
 
 use std::{sync::Arc, time::Duration};
 
-use pvh_abi::{hypercall::HypercallNumber, vcpu::VcpuOp};
-use pvh_hypercall::Call;
+use pvh_abi::vcpu::VcpuOp;
 use pvh_kvm::{Activity, Vcpu, VcpuError};
 use pvh_vcpu::{Orders, State};
 
 use super::{
+    calls::VcpuCall,
     desk::Desk,
     effects::Backpressure,
     vcpu::{Life, RFLAGS_IF, Rest, XenVcpu},
@@ -46,21 +46,6 @@ impl XenVcpu {
     /// Whether the guest has given the vCPU its registers, to be brought up later.
     fn has_registers(&self) -> bool {
         self.platform.domain().lifecycle(self.index) == Some(State::Down)
-    }
-
-    /// After a call that has given a vCPU its registers, has it wait where INIT shows: in KVM, an INIT before the first
-    /// start leaves no trace.
-    pub(super) fn tell_initialised(&self, call: &Call, result: i64) {
-        let [op, target, ..] = call.args;
-        let is_meant = call.number == HypercallNumber::VCPU_OP
-            && u32::try_from(op).map(VcpuOp) == Ok(VcpuOp::INITIALISE);
-        let target = u32::try_from(target).ok();
-        if let Some(desk) = target.and_then(|target| self.platform.desk(target))
-            && is_meant
-            && result == 0
-        {
-            desk.leave_note(|notes| notes.orders = true);
-        }
     }
 
     /// Does what the domain has for the vCPU to do; returns when it may be entered.
@@ -105,44 +90,58 @@ impl XenVcpu {
     /// Stays out of the guest until there are new orders, and tells whether it is to go back for another reason: INIT
     /// came, which only KVM notices, or the machine stops.
     fn park(&mut self, vcpu: &mut Vcpu, desk: &Desk) -> Result<bool, VcpuError> {
-        desk.come_out();
         loop {
             desk.wait(INIT_IS_LOOKED_FOR_EVERY);
             if self.platform.board.is_stopping() {
                 return Ok(true);
             }
+            let questions = desk.questions();
             let activity = vcpu.activity()?;
             if activity != Activity::Halted {
                 self.found_reset();
                 self.observe(activity);
                 return Ok(true);
             }
+            desk.answer(questions);
             if desk.take_orders() {
                 return Ok(false);
             }
         }
     }
 
-    /// Before a call that concerns the life of other vCPUs, has those come out of the guest that are in it: KVM starts and
-    /// resets vCPUs by INIT and SIPI without a word.
-    pub(super) fn await_lifecycle(&self, call: &Call) {
-        if call.number != HypercallNumber::VCPU_OP {
-            return;
-        }
-        let [op, target, ..] = call.args;
-        let target = u32::try_from(target).ok();
-        let desks = (0..).zip(&self.platform.desks);
-        let others = desks.filter(|(index, _)| *index != self.index);
-        match u32::try_from(op).map(VcpuOp) {
-            Ok(VcpuOp::INITIALISE | VcpuOp::UP | VcpuOp::IS_UP) => {
-                let target = target.filter(|target| *target != self.index);
+    /// Before a call that concerns the life of other vCPUs, has those look what has become of them: KVM starts and resets
+    /// vCPUs by INIT and SIPI without a word.
+    pub(super) fn await_lifecycle(&self, call: VcpuCall) {
+        let is_other = |index: u32| index != self.index;
+        match call.op {
+            VcpuOp::INITIALISE | VcpuOp::UP | VcpuOp::IS_UP => {
+                let target = Some(call.target).filter(|target| is_other(*target));
                 if let Some(desk) = target.and_then(|target| self.platform.desk(target)) {
-                    desk.have_it_come_out();
+                    desk.ask();
                 }
             }
             // The last one that goes down switches the domain off.
-            Ok(VcpuOp::DOWN) => others.for_each(|(_, desk)| desk.have_it_come_out()),
+            VcpuOp::DOWN => {
+                let desks = (0..).zip(&self.platform.desks);
+                let others = desks.filter(|(index, _)| is_other(*index));
+                others.for_each(|(_, desk)| desk.ask());
+            }
             _ => {}
+        }
+    }
+
+    /// After a call that has left another vCPU down, has that wait where INIT shows, before the caller goes on and may send
+    /// one: in KVM, an INIT before the first start leaves no trace.
+    pub(super) fn settle_lifecycle(&self, call: VcpuCall) {
+        let is_meant = matches!(call.op, VcpuOp::INITIALISE | VcpuOp::DOWN);
+        let is_down = || self.platform.domain().lifecycle(call.target) == Some(State::Down);
+        if is_meant
+            && call.target != self.index
+            && is_down()
+            && let Some(desk) = self.platform.desk(call.target)
+        {
+            desk.leave_note(|notes| notes.orders = true);
+            desk.ask();
         }
     }
 
@@ -153,6 +152,10 @@ impl XenVcpu {
         let index = self.index;
         let platform = &self.platform;
         let vector = platform.with_domain(Backpressure::Ignore, |domain, memory, now, effects| {
+            // A start-up interrupt starts nothing that has not got an INIT: one that was down has been reset since.
+            if domain.lifecycle(index) == Some(State::Down) {
+                domain.init(memory, index, now, effects);
+            }
             domain.found_running(memory, index, now);
             domain.entered(memory, index, now, effects);
             domain.vcpu_vector(index)

@@ -3,6 +3,7 @@
 //! The domain is behind one lock, held for one call of it at a time. What a call wants done is carried out after the lock is
 //! given back, by the thread that made the call; what another vCPU's thread has to do is left on its [`Desk`].
 
+mod calls;
 mod choice;
 mod clock;
 mod cpu;

@@ -10,6 +10,7 @@ use pvh_memory::{LinearMemory, PagingState};
 
 use super::{
     XenPlatform,
+    calls::vcpu_calls,
     desk::{Desk, Notes},
     effects::Backpressure,
 };
@@ -88,6 +89,7 @@ impl XenVcpu {
         };
         desk.enter();
         let ran = vcpu.run(entry);
+        let questions = desk.questions();
         let ran = ran.and_then(|exit| {
             match exit {
                 VmExit::Interrupted => self.attend(vcpu, desk)?,
@@ -95,7 +97,12 @@ impl XenVcpu {
             }
             Ok(exit)
         });
-        desk.come_out();
+        // A thread that goes back at once still answers.
+        if matches!(ran, Ok(VmExit::Interrupted)) && !platform.board.is_stopping() {
+            desk.answer(questions);
+        } else {
+            desk.come_out();
+        }
         ran
     }
 
@@ -205,12 +212,13 @@ impl XenVcpu {
         }
         let [a, b, c, d, e, _] = args;
         let mut call = Call::new(width, number, [a, b, c, d, e]);
-        self.await_lifecycle(&call);
         let paging = paging_of(&registers);
         let io = LinearMemory::new(&*platform.ram, &paging, &platform.paging);
         let takes_interrupts = registers.rflags & RFLAGS_IF != 0;
         let mut level = None;
         loop {
+            let of_vcpus = vcpu_calls(&call, &io);
+            of_vcpus.iter().for_each(|call| self.await_lifecycle(*call));
             let answer = platform.call_domain(&mut self.effects, |domain, memory, now, effects| {
                 let origin = Origin {
                     vcpu: self.index,
@@ -230,12 +238,15 @@ impl XenVcpu {
                 answer
             });
             platform.carry_out(&mut self.effects, Backpressure::Wait);
+            of_vcpus
+                .iter()
+                .for_each(|call| self.settle_lifecycle(*call));
             match answer.outcome {
                 Outcome::Return(result) => {
                     if answer.sleep.is_some() {
                         self.fall_asleep();
                     }
-                    self.finished(&call, result, level);
+                    self.finished(level);
                     return width.result(result);
                 }
                 Outcome::Again(rest) if !platform.board.is_stopping() => call = rest,
@@ -245,8 +256,7 @@ impl XenVcpu {
     }
 
     /// What a call leaves to do. A guest may set its upcall flag itself: that is looked at as it leaves the guest.
-    fn finished(&self, call: &Call, result: i64, level: Option<u8>) {
-        self.tell_initialised(call, result);
+    fn finished(&self, level: Option<u8>) {
         if let (Some(vector), Some(desk)) = (level, self.platform.desk(self.index))
             && !desk.watches_level()
         {
