@@ -178,7 +178,7 @@ Exit codes:
   1      something is not as on Xen, and nobody knows why (conform)
   2      bad arguments
   3      a file is refused
-  4      the host cannot: no KVM, no permission, not enough memory
+  4      the host cannot: no KVM, no permission, not enough memory; no room for all of a record or trace
   5      the guest crashed
   6      the guest asked to reboot (with --no-reboot)
   128+N  ended by signal N";

@@ -24,7 +24,7 @@ pub(crate) const DIFFERS: u8 = 1;
 pub(crate) const ARGUMENTS: u8 = 2;
 /// A file is refused.
 pub(crate) const REFUSED: u8 = 3;
-/// The host cannot.
+/// The host cannot, or could not keep what was to be written.
 pub(crate) const HOST: u8 = 4;
 /// The guest crashed.
 pub(crate) const CRASHED: u8 = 5;
@@ -46,6 +46,7 @@ impl Outcome {
             Self::RebootRequested => REBOOT,
             Self::Crashed(_) | Self::Shutdown(_) => CRASHED,
             Self::Quit => QUIT,
+            Self::RecordLost => HOST,
             Self::Signal(number) => signalled(u8::try_from(*number).unwrap_or(u8::MAX)),
         }
     }
@@ -58,6 +59,7 @@ impl RunError {
             Self::CpuCount { .. }
             | Self::NeedsXen { .. }
             | Self::Overwrites { .. }
+            | Self::NoFile { .. }
             | Self::Obstacle {
                 source: Obstacle::Cpus { .. },
                 ..
@@ -85,7 +87,10 @@ impl RunError {
             } => "run it with --patch-hypercalls, or with --platform none".to_owned(),
             Self::NeedsXen { option, .. } => format!("leave {option} out, or say --platform xen"),
             Self::Stubs { .. } => "leave --patch-hypercalls out".to_owned(),
-            Self::Overwrites { option, .. } => format!("choose another file for {option}"),
+            Self::Overwrites { option, .. } | Self::NoFile { option, .. } => {
+                format!("choose another file for {option}")
+            }
+            Self::Trace { .. } => "choose another file for --trace".to_owned(),
             Self::Record { .. } => "choose another file for --record".to_owned(),
             Self::Obstacle { .. } => "run it with --platform none".to_owned(),
             Self::CpuCount { .. } | Self::Vm(VmError::VcpuCount { .. }) => {
@@ -209,6 +214,7 @@ mod tests {
         assert_eq!(Outcome::PoweredOff.exit_code(), 0);
         assert_eq!(Outcome::RebootRequested.exit_code(), 6);
         assert_eq!(Outcome::Quit.exit_code(), 130);
+        assert_eq!(Outcome::RecordLost.exit_code(), 4);
         assert_eq!(Outcome::Signal(15).exit_code(), 143);
     }
 

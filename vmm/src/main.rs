@@ -22,7 +22,7 @@ mod terminal;
 mod timings;
 
 use std::{
-    fs,
+    fs::File,
     io::{self, Write},
     process::ExitCode,
     time::Instant,
@@ -32,11 +32,12 @@ use clap::Parser;
 
 use args::{Arguments, Command};
 use config::RunConfig;
-use exit::{complain, complain_at_length, shutdown_line};
-use run::{Outcome, RunError, check_outputs, run};
+use exit::{HOST, SUCCESS, complain, complain_at_length, shutdown_line};
+use run::{Outcome, RunError, check_outputs, open_trace, run};
 
 fn main() -> ExitCode {
     let began = Instant::now();
+    signals::survive_file_size_limits();
     ExitCode::from(match Arguments::parse().command {
         Command::Run(arguments) => boot(&RunConfig::from(arguments), began),
         Command::Inspect(arguments) => inspect::run(&arguments),
@@ -47,32 +48,37 @@ fn main() -> ExitCode {
 /// Runs one machine to its end and returns the exit code.
 fn boot(config: &RunConfig, began: Instant) -> u8 {
     // Before anything is written, the trace of a failure included.
-    if let Err(error) = check_outputs(config) {
-        return end(config, Err(error));
-    }
+    let trace = match check_outputs(config).and_then(|()| open_trace(config)) {
+        Ok(trace) => trace,
+        Err(error) => return end(config, Err(error)),
+    };
     if config.timings.is_some() || config.trace.is_some() {
         timings::begin(began);
     }
     let code = end(config, run(config));
-    tell_timings(config);
-    code
+    match tell_timings(config, trace) {
+        false if code == SUCCESS => HOST,
+        _ => code,
+    }
 }
 
-/// Tells the user how long the start took, if that was asked for.
-fn tell_timings(config: &RunConfig) {
+/// Tells the user how long the start took, if that was asked for; returns `false` if the trace of it is lost.
+fn tell_timings(config: &RunConfig, trace: Option<File>) -> bool {
     let Some(recorded) = timings::recorded() else {
-        return;
+        return true;
     };
     if let Some(style) = config.timings {
         // Nobody is left to be told that standard error is gone.
         let _ = write!(io::stderr(), "{}", timings::report(&recorded, style));
     }
-    if let Some(path) = &config.trace
-        && let Err(why) = fs::write(path, timings::trace(&recorded))
+    if let (Some(path), Some(mut file)) = (&config.trace, trace)
+        && let Err(why) = file.write_all(timings::trace(&recorded).as_bytes())
     {
         let line = format!("{}: the trace cannot be written: {why}", path.display());
         complain(&line);
+        return false;
     }
+    true
 }
 
 fn end(config: &RunConfig, run: Result<Outcome, RunError>) -> u8 {

@@ -27,7 +27,7 @@ use error::host;
 use record::Record;
 
 pub(crate) use error::RunError;
-pub(crate) use outputs::check_outputs;
+pub(crate) use outputs::{check_outputs, open_trace};
 
 /// How a run ended that could begin.
 #[derive(Debug)]
@@ -42,6 +42,8 @@ pub(crate) enum Outcome {
     Shutdown(ShutdownReason),
     /// The user ended it at the terminal.
     Quit,
+    /// The guest switched off, but what was to be recorded of it is not whole.
+    RecordLost,
     /// A signal with this number ended it.
     Signal(i32),
 }
@@ -72,10 +74,11 @@ pub(crate) fn run(config: &RunConfig) -> Result<Outcome, RunError> {
         recorder: record.as_ref().map(Record::recorder),
     };
     let outcome = run_machines(config, &blueprint, &kvm, &outlets, choice.reason);
-    if let Some(record) = record {
-        record.finish();
+    let is_whole = record.is_none_or(|record| record.finish());
+    match outcome {
+        Ok(Outcome::PoweredOff) if !is_whole => Ok(Outcome::RecordLost),
+        other => other,
     }
-    outcome
 }
 
 /// Runs a machine, and after each reboot another, until the end.

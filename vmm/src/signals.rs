@@ -2,10 +2,14 @@
 
 use std::{fs, io};
 
-use nix::sys::{
-    signal::{SigSet, SigmaskHow, Signal, raise},
-    signalfd::{SfdFlags, SignalFd},
+use nix::{
+    libc,
+    sys::{
+        signal::{SigSet, SigmaskHow, Signal, raise},
+        signalfd::{SfdFlags, SignalFd},
+    },
 };
+use vmm_sys_util::signal::register_signal_handler;
 
 /// The signals that end or stop the VMM, blocked for this thread and those it starts.
 ///
@@ -64,6 +68,15 @@ pub(crate) fn stop_self() {
     let _ = raise(Signal::SIGSTOP);
 }
 
+/// Has a file that grows beyond what the user may write be an error of the write, and not the end of the process.
+pub(crate) fn survive_file_size_limits() {
+    // The host refuses no handler of a signal that there is.
+    let _ = register_signal_handler(Signal::SIGXFSZ as i32, do_nothing);
+}
+
+/// That there is a handler is enough: the write fails.
+extern "C" fn do_nothing(_: libc::c_int, _: *mut libc::siginfo_t, _: *mut libc::c_void) {}
+
 /// The signals the process was started to ignore, bit n-1 for signal n; none if it cannot be told.
 fn ignored_signals() -> u64 {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
@@ -83,7 +96,7 @@ fn is_in(mask: u64, signal: Signal) -> bool {
 }
 
 /// What is read from the descriptor: stop, continue, and those that would end the process without a word.
-const HANDLED: [Signal; 11] = [
+const HANDLED: [Signal; 10] = [
     Signal::SIGINT,
     Signal::SIGTERM,
     Signal::SIGHUP,
@@ -92,7 +105,6 @@ const HANDLED: [Signal; 11] = [
     Signal::SIGUSR2,
     Signal::SIGALRM,
     Signal::SIGXCPU,
-    Signal::SIGXFSZ,
     Signal::SIGTSTP,
     Signal::SIGCONT,
 ];

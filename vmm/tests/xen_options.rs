@@ -127,6 +127,46 @@ mod tests {
     }
 
     #[test]
+    fn what_is_written_goes_into_a_file() {
+        let (dir, kernel) = file(&Elf::bootable(Class::Elf64, 0x10_0000).build());
+        let pipe = dir.path().join("pipe");
+        nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        for option in ["--record", "--trace"] {
+            for path in [pipe.to_str().unwrap(), "/dev/zero", "/"] {
+                let words = [option, path, "no regular file", "another file"];
+                refused(2, &[&kernel, option, path], &words);
+            }
+        }
+        let nowhere = "/nonexistent/trace";
+        refused(4, &[&kernel, "--trace", nowhere], &[nowhere, "--trace"]);
+    }
+
+    #[test]
+    #[ignore = "needs /dev/kvm"]
+    fn a_record_or_trace_that_is_cut_short_is_told_and_is_no_success() {
+        let (dir, kernel) = file(pvh_conformance::soak_image());
+        let pvh_vmm = assert_cmd::cargo::cargo_bin("pvh-vmm");
+        for option in ["--record", "--trace"] {
+            let path = dir.path().join(option);
+            let output = Command::new("sh")
+                .args(["-c", r#"ulimit -f 1; exec "$0" run "$@""#])
+                .arg(&pvh_vmm)
+                .args([&kernel, "--platform", "xen", "--cpus", "4"])
+                .args(["--memory", "32M", "--load", "copy", "--cache", "none"])
+                .arg(option)
+                .arg(&path)
+                .output()
+                .unwrap();
+            let errors = String::from_utf8_lossy(&output.stderr);
+            assert_eq!(output.status.code(), Some(4), "{errors}");
+            assert_eq!(errors.lines().count(), 1, "{errors}");
+            assert!(errors.contains("File too large"), "{errors}");
+            let said = String::from_utf8_lossy(&output.stdout);
+            assert!(said.starts_with("soak: ok"), "{said}");
+        }
+    }
+
+    #[test]
     #[ignore = "needs /dev/kvm"]
     fn a_kernel_that_calls_bare_is_served_when_its_stubs_are_patched() {
         let (_dir, kernel) = bare(CODE);

@@ -11,7 +11,7 @@ use pvh_loader::{
 };
 use pvh_memory::MemoryError;
 
-use super::blueprint::MAX_CPUS;
+use super::{blueprint::MAX_CPUS, outputs::NO_FILE};
 use crate::{
     host_memory,
     platform::{Obstacle, PlatformError, Reason},
@@ -87,6 +87,14 @@ pub(crate) enum RunError {
         /// The file.
         path: PathBuf,
     },
+    /// What would be written goes into something that is no file.
+    #[error("{option} {}: {NO_FILE}", path.display())]
+    NoFile {
+        /// The option.
+        option: &'static str,
+        /// What it is.
+        path: PathBuf,
+    },
     /// The kernel's hypercall stubs cannot be told.
     #[error("{}: its hypercalls cannot be patched", kernel.display())]
     Stubs {
@@ -104,6 +112,15 @@ pub(crate) enum RunError {
         /// Why not.
         #[source]
         source: RecordError,
+    },
+    /// The trace cannot be begun.
+    #[error("{}: the trace cannot be written", path.display())]
+    Trace {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: io::Error,
     },
     /// The Xen platform cannot be built.
     #[error(transparent)]

@@ -1,15 +1,22 @@
-//! Files that a run writes, which must not be those that it reads.
+//! Files that a run writes: new ones, or old ones that it does not read.
 
-use std::{fs, os::unix::fs::MetadataExt, path::Path};
+use std::{
+    fs::{self, File, Metadata},
+    io,
+    os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt},
+    path::Path,
+};
+
+use nix::libc;
 
 use super::error::RunError;
 use crate::config::RunConfig;
 
-/// Refuses to write over the kernel, a module or another file that is written.
+/// Refuses to write over the kernel, a module or another file that is written, and into what is no file.
 ///
 /// # Errors
 ///
-/// [`RunError::Overwrites`].
+/// [`RunError::Overwrites`], [`RunError::NoFile`].
 pub(crate) fn check_outputs(config: &RunConfig) -> Result<(), RunError> {
     let modules = config.modules.iter().map(|module| module.path.as_path());
     let mut others: Vec<&Path> = config
@@ -27,16 +34,95 @@ pub(crate) fn check_outputs(config: &RunConfig) -> Result<(), RunError> {
             let path = path.to_owned();
             return Err(RunError::Overwrites { option, path });
         }
+        if fs::metadata(path).is_ok_and(|metadata| !holds_what_is_written(&metadata)) {
+            let path = path.to_owned();
+            return Err(RunError::NoFile { option, path });
+        }
         others.push(path);
     }
     Ok(())
 }
 
-/// Whether two names are one file. Devices and pipes may be written to twice.
+/// Opens the file for the trace, if there is to be one.
+///
+/// # Errors
+///
+/// [`RunError::Trace`].
+pub(crate) fn open_trace(config: &RunConfig) -> Result<Option<File>, RunError> {
+    let opened = config.trace.as_deref().map(|path| {
+        create(path).map_err(|source| RunError::Trace {
+            path: path.to_owned(),
+            source,
+        })
+    });
+    opened.transpose()
+}
+
+/// Opens a file to be written from its start; never waits for somebody to read it.
+///
+/// # Errors
+///
+/// The host's, and [`io::ErrorKind::InvalidInput`] for what is no file.
+pub(super) fn create(path: &Path) -> io::Result<File> {
+    let file = File::options()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
+        .open(path)?;
+    // It may have been exchanged since it was checked.
+    if holds_what_is_written(&file.metadata()?) {
+        Ok(file)
+    } else {
+        Err(io::Error::new(io::ErrorKind::InvalidInput, NO_FILE))
+    }
+}
+
+/// Whether it is a file, or swallows what is written: nothing else takes all of it without waiting for somebody.
+fn holds_what_is_written(metadata: &Metadata) -> bool {
+    let kind = metadata.file_type();
+    kind.is_file() || kind.is_char_device() && metadata.rdev() == DEV_NULL
+}
+
+/// Whether two names are one file. `/dev/null` may be written to twice.
 fn are_one_file(first: &Path, second: &Path) -> bool {
     match (fs::metadata(first), fs::metadata(second)) {
         (Ok(a), Ok(b)) => a.is_file() && (a.dev(), a.ino()) == (b.dev(), b.ino()),
         (Err(_), Err(_)) => first == second,
         _ => false,
+    }
+}
+
+/// What a path is that leads to a pipe, a device or a directory.
+pub(super) const NO_FILE: &str = "it is no regular file";
+/// The number of `/dev/null`: major 1, minor 3.
+const DEV_NULL: u64 = 0x103;
+
+#[cfg(test)]
+mod tests {
+    use nix::{sys::stat::Mode, unistd::mkfifo};
+
+    use super::*;
+
+    #[test]
+    fn a_pipe_that_nobody_reads_is_refused_and_not_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let pipe = dir.path().join("pipe");
+        mkfifo(&pipe, Mode::S_IRWXU).unwrap();
+        assert!(!holds_what_is_written(&fs::metadata(&pipe).unwrap()));
+        assert!(create(&pipe).is_err());
+        // With a reader it can be opened, and is refused all the same.
+        let _reader = File::options().read(true).write(true).open(&pipe).unwrap();
+        let refused = create(&pipe).unwrap_err();
+        assert_eq!(refused.to_string(), NO_FILE);
+    }
+
+    #[test]
+    fn files_and_the_null_device_are_written() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(create(&dir.path().join("new")).is_ok());
+        assert!(create(Path::new("/dev/null")).is_ok());
+        assert!(create(Path::new("/dev/zero")).is_err());
+        assert!(create(dir.path()).is_err());
     }
 }

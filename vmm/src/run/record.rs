@@ -1,14 +1,13 @@
 //! The record of what happened to a domain.
 
 use std::{
-    fs::File,
     io::BufWriter,
     path::{Path, PathBuf},
 };
 
 use pvh_domain::trace::{RecordError, Recorder};
 
-use super::error::RunError;
+use super::{error::RunError, outputs::create};
 use crate::exit::{complain, sentence};
 
 /// A record that is being written.
@@ -24,7 +23,7 @@ impl Record {
     ///
     /// [`RunError::Record`].
     pub(super) fn begin(path: &Path) -> Result<Self, RunError> {
-        let file = File::create(path).map_err(RecordError::Io);
+        let file = create(path).map_err(RecordError::Io);
         let recorder = file.and_then(|file| {
             let sink = BufWriter::with_capacity(BUFFER_BYTES, file);
             Recorder::new(Box::new(sink), LIMIT_BYTES)
@@ -40,16 +39,15 @@ impl Record {
         self.recorder.clone()
     }
 
-    /// Writes what is left, and tells the user if it is not all.
-    pub(super) fn finish(&self) {
-        if let Err(error) = self.recorder.finish() {
+    /// Writes what is left; tells the user if the record is not whole, and returns whether it is.
+    pub(super) fn finish(&self) -> bool {
+        let finished = self.recorder.finish();
+        if let Err(error) = &finished {
             let path = self.path.display();
-            let what = sentence(
-                &error,
-                Some("what was recorded before that can be replayed"),
-            );
+            let what = sentence(error, Some("what was recorded before that can be replayed"));
             complain(&format!("{path}: {what}"));
         }
+        finished.is_ok()
     }
 }
 
