@@ -20,6 +20,12 @@ mod console_ring;
 mod context;
 mod descriptor;
 mod differential;
+mod dispatch;
+mod dispatch_events;
+mod dispatch_lists;
+mod dispatch_model;
+mod dispatch_recorder;
+mod dispatch_tables;
 mod hypercall;
 mod hypercall_calls;
 mod hypercall_ports;
@@ -45,6 +51,7 @@ pub use console_ring::console_ring;
 pub use context::vcpu_context;
 pub use descriptor::descriptor;
 pub use differential::differential;
+pub use dispatch::dispatch;
 pub use hypercall::hypercall;
 pub use interface::interface;
 pub use lifecycle::vcpu_lifecycle;
@@ -68,7 +75,7 @@ pub struct Oracle {
 }
 
 /// All of them.
-pub const ORACLES: [Oracle; 16] = [
+pub const ORACLES: [Oracle; 17] = [
     oracle("notes", notes),
     oracle("elf_plan", elf_plan),
     oracle("elf_commit", elf_commit),
@@ -85,6 +92,7 @@ pub const ORACLES: [Oracle; 16] = [
     oracle("hypercall", hypercall),
     oracle("descriptor", descriptor),
     oracle("interface", interface),
+    oracle("dispatch", dispatch),
 ];
 
 const fn oracle(name: &'static str, check: fn(&[u8])) -> Oracle {

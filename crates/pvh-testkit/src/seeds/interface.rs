@@ -44,3 +44,59 @@ pub(super) fn interfaces() -> Vec<Seed> {
         seed("low", 0x64, 0x5000, &[0], [5, 4]),
     ]
 }
+
+/// A mode, what is not offered, answers, memory, and calls: a number and five arguments.
+///
+/// Of each call there is one of a 64-bit and one of a 32-bit vCPU; its structure is at 0x1000.
+pub(super) fn dispatches() -> Vec<Seed> {
+    let mut seeds = Vec::new();
+    for (name, number, ops) in CALLS {
+        for (width, mode) in [("64", 0), ("32", 2)] {
+            for (op, page) in ops.iter().zip(0_u8..) {
+                let pen = Pen::new()
+                    .bytes([mode, 3])
+                    .half(0)
+                    .bytes([page, 1, 2, 3, 0xff, 5, 6, 3]);
+                let pen = structure(pen, width == "64");
+                // an operation, where the structure is, and numbers that mean something at either place
+                let call = match number {
+                    13 => [0x40, 3, 0, 0, 0],
+                    18 => [*op, 63, 0x40, 0, 0],
+                    20 => [*op, 0x40, 1, 0, 0],
+                    21 => [*op, 5, 0, 0, 0],
+                    24 => [*op, 1, 0x40, 0, 0],
+                    _ => [*op, 0x40, 0, 0, 0],
+                };
+                let pen = pen.bytes([number, 0]).bytes(call);
+                seeds.push(named(&format!("{name}-{op}-{width}"), pen));
+            }
+        }
+    }
+    seeds
+}
+
+/// Words that are small counts, and addresses of more.
+fn structure(pen: Pen, is_wide: bool) -> Pen {
+    let words: [u64; 8] = [0x1040, 2, 0x1060, 0x1080, 1, 0x1100, 0, 3];
+    let pen = pen.bytes([32]);
+    words.into_iter().fold(pen, |pen, word| match is_wide {
+        true => pen.bytes(word.to_le_bytes()),
+        false => pen.word(u32::try_from(word).unwrap_or(0)).word(0),
+    })
+}
+
+/// Numbers, and sub-operations of theirs.
+const CALLS: [(&str, u8, &[u8]); 12] = [
+    ("memory", 12, &[0, 1, 2, 3, 6, 7, 9, 13, 15, 23, 27]),
+    ("multicall", 13, &[0]),
+    ("timer", 15, &[5]),
+    ("version", 17, &[0, 2, 3, 5, 6, 7, 9]),
+    ("console", 18, &[0, 1]),
+    ("grants", 20, &[0, 1, 2, 5, 6, 8, 10, 11]),
+    ("assist", 21, &[0]),
+    ("vcpu", 24, &[0, 1, 3, 4, 5, 6, 8, 10, 13]),
+    ("sched", 29, &[0, 2, 3, 4, 6]),
+    ("event", 32, &[0, 1, 5, 6, 7, 11, 12]),
+    ("hvm", 34, &[0, 1, 10, 11, 15, 23]),
+    ("refused", 35, &[1]),
+];

@@ -37,6 +37,7 @@ pub fn seeds(target: &str) -> Vec<Seed> {
         "vcpu_context" => state::contexts(),
         "descriptor" => interface::descriptors(),
         "interface" => interface::interfaces(),
+        "dispatch" => interface::dispatches(),
         "vcpu_lifecycle" => state::lifecycles(),
         "xenstore" => state::stores(),
         "console_ring" => state::consoles(),
