@@ -6,8 +6,15 @@ mod layout;
 mod outputs;
 mod record;
 
-use std::{fs::File, io, os::fd::AsFd, time::SystemTime};
+use std::{
+    fs::File,
+    io,
+    os::fd::AsFd,
+    thread::{self, Scope},
+    time::SystemTime,
+};
 
+use nix::sys::signal::{SigSet, SigmaskHow};
 use pvh_abi::sched::ShutdownReason;
 use pvh_kvm::Kvm;
 
@@ -58,14 +65,43 @@ pub(crate) fn run(config: &RunConfig) -> Result<Outcome, RunError> {
     if config.platform == PlatformArgument::None {
         check_plain(config, None)?;
     }
-    let kernel = timings::step("open kernel", || Kernel::open(config))?;
     let kvm = timings::step("open KVM", || Kvm::open_at(&config.kvm_device));
-    let kvm = kvm.map_err(RunError::Kvm)?;
-    let choice = timings::step("choose platform", || choose(config, &kernel, &kvm))?;
+    let kvm = match kvm {
+        Ok(kvm) => kvm,
+        Err(refused) => {
+            // What is wrong with the image is told first.
+            Kernel::open(config)?;
+            return Err(RunError::Kvm(refused));
+        }
+    };
+    thread::scope(|scope| {
+        list_cpuid(scope, &kvm);
+        run_on(config, &kvm)
+    })
+}
+
+/// Has KVM list its CPUID leaves while the machine is built: it takes as long as all the rest of KVM's work.
+fn list_cpuid<'scope>(scope: &'scope Scope<'scope, '_>, kvm: &'scope Kvm) {
+    // No signal is for this thread: it is not told from one that may end the process.
+    let before = SigSet::all().thread_swap_mask(SigmaskHow::SIG_SETMASK);
+    let thread = thread::Builder::new().name("cpuid".to_owned());
+    // Without it, or if it comes late, the first vCPU has them listed; that is also where a failure is told.
+    let _ = thread.spawn_scoped(scope, || {
+        let _ = timings::step("list CPUID", || kvm.supported_cpuid());
+    });
+    if let Ok(before) = before {
+        // A mask that was in force before is one that can be set.
+        let _ = before.thread_set_mask();
+    }
+}
+
+fn run_on(config: &RunConfig, kvm: &Kvm) -> Result<Outcome, RunError> {
+    let kernel = timings::step("open kernel", || Kernel::open(config))?;
+    let choice = timings::step("choose platform", || choose(config, &kernel, kvm))?;
     if choice.platform == Platform::Plain {
         check_plain(config, choice.reason)?;
     }
-    let draw = || Blueprint::draw(config, &kernel, choice.platform, &kvm);
+    let draw = || Blueprint::draw(config, &kernel, choice.platform, kvm);
     let blueprint = timings::step("plan", draw)?;
     let record = config.record.as_deref().map(Record::begin).transpose()?;
     let outlets = Outlets {
@@ -73,7 +109,7 @@ pub(crate) fn run(config: &RunConfig) -> Result<Outcome, RunError> {
         log: GuestLog::new(Output::default()),
         recorder: record.as_ref().map(Record::recorder),
     };
-    let outcome = run_machines(config, &blueprint, &kvm, &outlets, choice.reason);
+    let outcome = run_machines(config, &blueprint, kvm, &outlets, choice.reason);
     let is_whole = record.is_none_or(|record| record.finish());
     match outcome {
         Ok(Outcome::PoweredOff) if !is_whole => Ok(Outcome::RecordLost),

@@ -5,19 +5,37 @@ use std::{
     io,
     os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
+    sync::{Arc, OnceLock},
 };
 
 use kvm_bindings::{KVM_API_VERSION, KVM_MAX_CPUID_ENTRIES, KVM_XEN_HVM_CONFIG_INTERCEPT_HCALL};
-use kvm_ioctls::{Cap, Kvm as KvmFd};
+use kvm_ioctls::{Cap, Error as Errno, Kvm as KvmFd};
 
-use crate::{CpuidLeaf, HypercallTransport, hypercall::SYNC_FIELDS};
+use crate::{CpuidLeaf, HypercallTransport, host_cpu, hypercall::SYNC_FIELDS};
 
 /// KVM, opened and checked.
 #[derive(Debug)]
 pub struct Kvm {
-    fd: KvmFd,
+    host: Arc<Host>,
     capabilities: Capabilities,
-    cpuid: Vec<CpuidLeaf>,
+}
+
+/// What KVM's machines keep of it.
+#[derive(Debug)]
+pub(crate) struct Host {
+    fd: KvmFd,
+    cpuid: OnceLock<Result<Vec<CpuidLeaf>, Errno>>,
+}
+
+impl Host {
+    /// Returns the CPUID leaves that this host and its KVM can offer a guest; asked for the first time, KVM lists them.
+    pub(crate) fn cpuid(&self) -> Result<&[CpuidLeaf], Errno> {
+        let listed = self.cpuid.get_or_init(|| {
+            let leaves = self.fd.get_supported_cpuid(KVM_MAX_CPUID_ENTRIES)?;
+            Ok(leaves.as_slice().iter().map(CpuidLeaf::from).collect())
+        });
+        listed.as_deref().map_err(|error| *error)
+    }
 }
 
 /// What a host's KVM can do.
@@ -32,7 +50,7 @@ pub struct Capabilities {
     pub max_apic_ids: u32,
     /// The most memory slots a machine may have.
     pub max_memory_slots: u32,
-    /// Width of a guest-physical address in bits.
+    /// Width of this host's physical addresses in bits. Where KVM lets a guest have fewer, making a vCPU tells.
     pub address_bits: u8,
     /// Whether the local APIC timer has the TSC deadline mode.
     pub has_tsc_deadline: bool,
@@ -155,17 +173,10 @@ impl Kvm {
         if let Some((_, capability)) = missing {
             return Err(KvmError::Capability { capability });
         }
-        let cpuid = fd.get_supported_cpuid(KVM_MAX_CPUID_ENTRIES);
-        let cpuid = cpuid.map_err(|error| KvmError::Cpuid {
-            source: error.into(),
-        })?;
-        let cpuid: Vec<_> = cpuid.as_slice().iter().map(CpuidLeaf::from).collect();
-        let capabilities = capabilities(&fd, &cpuid);
-        Ok(Self {
-            fd,
-            capabilities,
-            cpuid,
-        })
+        let capabilities = capabilities(&fd);
+        let cpuid = OnceLock::new();
+        let host = Arc::new(Host { fd, cpuid });
+        Ok(Self { host, capabilities })
     }
 
     /// Returns what this KVM can do.
@@ -175,13 +186,25 @@ impl Kvm {
     }
 
     /// Returns the CPUID leaves that this host and its KVM can offer a guest.
-    #[must_use]
-    pub fn supported_cpuid(&self) -> &[CpuidLeaf] {
-        &self.cpuid
+    ///
+    /// KVM lists them when they are asked for the first time, here or by the first vCPU of a machine. That takes long (0.4 ms
+    /// on a host that is a guest itself): whoever is in a hurry asks on another thread while the machine is built.
+    ///
+    /// # Errors
+    ///
+    /// [`KvmError::Cpuid`].
+    pub fn supported_cpuid(&self) -> Result<&[CpuidLeaf], KvmError> {
+        self.host.cpuid().map_err(|error| KvmError::Cpuid {
+            source: error.into(),
+        })
     }
 
-    pub(crate) const fn fd(&self) -> &KvmFd {
-        &self.fd
+    pub(crate) fn fd(&self) -> &KvmFd {
+        &self.host.fd
+    }
+
+    pub(crate) const fn host(&self) -> &Arc<Host> {
+        &self.host
     }
 }
 
@@ -202,9 +225,8 @@ fn not_opened(path: &Path, source: io::Error) -> KvmError {
     }
 }
 
-fn capabilities(fd: &KvmFd, cpuid: &[CpuidLeaf]) -> Capabilities {
+fn capabilities(fd: &KvmFd) -> Capabilities {
     let number = |cap| u32::try_from(fd.check_extension_int(cap)).unwrap_or(0);
-    let address_sizes = cpuid.iter().find(|leaf| leaf.function == 0x8000_0008);
     let max_vcpus = match number(Cap::MaxVcpus) {
         0 => number(Cap::NrVcpus).max(1),
         count => count,
@@ -213,7 +235,7 @@ fn capabilities(fd: &KvmFd, cpuid: &[CpuidLeaf]) -> Capabilities {
         max_vcpus,
         max_apic_ids: number(Cap::MaxVcpuId).max(max_vcpus),
         max_memory_slots: number(Cap::NrMemslots).max(MEMORY_SLOTS_BEFORE_THE_CAPABILITY),
-        address_bits: address_sizes.map_or(36, |leaf| leaf.eax.to_le_bytes()[0]),
+        address_bits: host_cpu::address_bits(),
         has_tsc_deadline: fd.check_extension(Cap::TscDeadlineTimer),
         xen_features: number(Cap::XenHvm),
         has_msr_exits: fd.check_extension(Cap::X86UserSpaceMsr)

@@ -8,10 +8,9 @@ use std::{
     time::Duration,
 };
 
-use kvm_bindings::{CpuId, Msrs, kvm_fpu, kvm_msr_entry};
 use kvm_ioctls::VcpuFd;
 use pvh_abi::Gpa;
-use pvh_entry::{EntryState, MTRR_DEF_TYPE, MTRR_DEF_TYPE_MSR};
+use pvh_entry::EntryState;
 use pvh_memory::GuestMemory;
 
 use crate::{
@@ -30,6 +29,7 @@ use crate::{
 
 mod clock;
 mod events;
+mod setup;
 
 pub use clock::GuestClock;
 pub use events::Activity;
@@ -47,6 +47,8 @@ pub struct Vcpu {
     pending: Pending,
     /// The last run left nothing for KVM to finish.
     is_settled: bool,
+    /// It has what its machine gives it.
+    is_prepared: bool,
     /// The CPUID leaves from 0x4000_0000 on, if they are not the machine's.
     hypervisor: Option<HypervisorLeaves>,
     /// The last thread that ran it, whose signal mask has been seen to.
@@ -64,6 +66,18 @@ pub enum VcpuError {
         index: u32,
         /// How many vCPUs the machine has.
         vcpus: u32,
+    },
+    /// The RAM reaches beyond what this host's KVM lets a guest address.
+    #[error(
+        "vCPU {index}: guest memory ends at {end}, beyond the {address_bits} bits of a guest-physical address"
+    )]
+    RamTooHigh {
+        /// The vCPU.
+        index: u32,
+        /// First address after the RAM.
+        end: Gpa,
+        /// Width of a guest-physical address.
+        address_bits: u8,
     },
     /// A model-specific register could not be set.
     #[error("vCPU {index}: KVM refuses {value:#x} in MSR {msr:#x}")]
@@ -148,14 +162,12 @@ impl Vcpu {
             apic_id,
             pending: Pending::Nothing,
             is_settled: false,
+            is_prepared: false,
             hypervisor: None,
             thread: None,
         };
         vcpu.keep_registers()?;
-        vcpu.set_cpuid()?;
-        vcpu.set_msrs()?;
-        let fpu = vcpu.fd.set_fpu(&reset_fpu());
-        fpu.map_err(vcpu.host("KVM_SET_FPU"))?;
+        vcpu.check_address_bits()?;
         let taken = vcpu.vm.take_msr();
         taken.map_err(vcpu.host("handing over the hypercall MSR"))?;
         Ok(vcpu)
@@ -180,7 +192,9 @@ impl Vcpu {
         if let Some(hypervisor) = &self.hypervisor {
             policy.hypervisor = hypervisor.clone();
         }
-        cpuid_for_vcpu(&self.vm.supported, self.index, &policy)
+        // Listed when the vCPU was made.
+        let supported = self.vm.host.cpuid().unwrap_or_default();
+        cpuid_for_vcpu(supported, self.index, &policy)
     }
 
     /// Gives this vCPU hypervisor leaves of its own, in place of its machine's; before it first runs.
@@ -190,7 +204,11 @@ impl Vcpu {
     /// [`VcpuError::Host`] if KVM refuses them, as it does once the vCPU has run.
     pub fn set_hypervisor_leaves(&mut self, leaves: HypervisorLeaves) -> Result<(), VcpuError> {
         self.hypervisor = Some(leaves);
-        self.set_cpuid()
+        match self.is_prepared {
+            true => self.set_cpuid(),
+            // With the others.
+            false => Ok(()),
+        }
     }
 
     /// Returns a handle by which other threads stop this vCPU.
@@ -208,6 +226,7 @@ impl Vcpu {
     ///
     /// [`VcpuError::Host`] if KVM refuses a register.
     pub fn set_entry(&mut self, state: &EntryState) -> Result<(), VcpuError> {
+        self.prepare()?;
         self.pending = self.pending.after_new_registers();
         let base = self.fd.get_sregs();
         let base = base.map_err(self.host("KVM_GET_SREGS"))?;
@@ -256,6 +275,7 @@ impl Vcpu {
     /// [`VcpuError::RunPage`] if KVM contradicts itself, [`VcpuError::LostRam`] if it cannot reach RAM.
     pub fn run(&mut self, entry: VmEntry<'_>) -> Result<VmExit, VcpuError> {
         self.answer(entry)?;
+        self.prepare()?;
         self.unblock_kicks()?;
         self.is_settled = false;
         loop {
@@ -392,54 +412,6 @@ impl Vcpu {
         Ok(())
     }
 
-    fn set_cpuid(&self) -> Result<(), VcpuError> {
-        let entries: Vec<_> = self.cpuid().into_iter().map(CpuidLeaf::to_kvm).collect();
-        let cpuid = CpuId::from_entries(&entries);
-        let cpuid = cpuid.map_err(|_| TOO_MANY);
-        let cpuid = cpuid.map_err(self.host("listing CPUID leaves"))?;
-        let set = self.fd.set_cpuid2(&cpuid);
-        set.map_err(self.host("KVM_SET_CPUID2"))
-    }
-
-    /// Sets the MTRRs as the ABI wants them, and what firmware does to IA32_MISC_ENABLE.
-    fn set_msrs(&self) -> Result<(), VcpuError> {
-        self.set_msr(MTRR_DEF_TYPE_MSR, MTRR_DEF_TYPE)?;
-        match self.msr(MISC_ENABLE)? {
-            Some(value) => self.set_msr(MISC_ENABLE, value | FAST_STRINGS),
-            None => Ok(()),
-        }
-    }
-
-    /// Returns the value of an MSR; `None` where KVM does not know it.
-    fn msr(&self, index: u32) -> Result<Option<u64>, VcpuError> {
-        let mut msrs = self.msr_list(index, 0)?;
-        let read = self.fd.get_msrs(&mut msrs);
-        let read = read.map_err(self.host("KVM_GET_MSRS"))?;
-        Ok(msrs.as_slice().iter().take(read).map(|msr| msr.data).next())
-    }
-
-    fn set_msr(&self, msr: u32, value: u64) -> Result<(), VcpuError> {
-        let written = self.fd.set_msrs(&self.msr_list(msr, value)?);
-        match written.map_err(self.host("KVM_SET_MSRS"))? {
-            1 => Ok(()),
-            _ => Err(VcpuError::Msr {
-                index: self.index,
-                msr,
-                value,
-            }),
-        }
-    }
-
-    fn msr_list(&self, index: u32, data: u64) -> Result<Msrs, VcpuError> {
-        let entry = kvm_msr_entry {
-            index,
-            data,
-            ..kvm_msr_entry::default()
-        };
-        let msrs = Msrs::from_entries(&[entry]).map_err(|_| TOO_MANY);
-        msrs.map_err(self.host("listing MSRs"))
-    }
-
     const fn outside(&self, offset: usize, len: usize) -> VcpuError {
         VcpuError::RunPage {
             index: self.index,
@@ -471,66 +443,5 @@ fn host<E: Into<io::Error>>(index: u32, step: &'static str) -> impl FnOnce(E) ->
     }
 }
 
-/// The FPU after reset (not after FNINIT): control word 0x40, all tags valid.
-///
-/// MXCSR is 0x1F80 as KVM made it; KVM_SET_FPU does not set it.
-fn reset_fpu() -> kvm_fpu {
-    kvm_fpu {
-        fcw: 0x40,
-        ftwx: 0xFF,
-        ..kvm_fpu::default()
-    }
-}
-
 /// Short for a start-up interrupt that has to wait for it, long for a processor that has nothing to do.
 const PAUSE: Duration = Duration::from_millis(1);
-
-const TOO_MANY: io::ErrorKind = io::ErrorKind::InvalidInput;
-
-const MISC_ENABLE: u32 = 0x1A0;
-
-/// Bit 0 of IA32_MISC_ENABLE: without it Linux gives up fast string instructions.
-const FAST_STRINGS: u64 = 1;
-
-#[cfg(test)]
-mod tests {
-    use pvh_abi::Gpa;
-
-    use super::*;
-    use crate::{GuestRam, Kvm, Vm, VmConfig};
-
-    /// SDM volume 3, state after reset: control word 0x40, tags 0x5555 (nothing empty), MXCSR 0x1F80.
-    ///
-    /// KVM is asked and not the guest: one that emulates FPU instructions may run them on its own FPU.
-    #[test]
-    #[ignore = "needs /dev/kvm"]
-    fn kvm_holds_the_fpu_of_a_reset_on_every_vcpu() {
-        let kvm = Kvm::open().unwrap();
-        let ram = Arc::new(GuestRam::new(0x10_0000).unwrap());
-        let vm = Vm::new(&kvm, &VmConfig::new(2), ram).unwrap();
-        let mut vcpus = [0, 1].map(|index| vm.create_vcpu(index).unwrap());
-        let state = EntryState::pvh(0x1000, Gpa(0x2000)).unwrap();
-        vcpus[0].set_entry(&state).unwrap();
-        for vcpu in vcpus {
-            let fpu = vcpu.fd.get_fpu().unwrap();
-            assert_eq!((fpu.fcw, fpu.ftwx), (0x40, 0xFF));
-            let mxcsr = vcpu.fd.get_xsave().unwrap().region[6];
-            assert_eq!(mxcsr, 0x1F80);
-        }
-    }
-
-    #[test]
-    #[ignore = "needs /dev/kvm"]
-    fn kvm_holds_the_msrs_of_the_policy_on_every_vcpu() {
-        let kvm = Kvm::open().unwrap();
-        let ram = Arc::new(GuestRam::new(0x10_0000).unwrap());
-        let vm = Vm::new(&kvm, &VmConfig::new(2), ram).unwrap();
-        for index in [0, 1] {
-            let vcpu = vm.create_vcpu(index).unwrap();
-            assert_eq!(vcpu.msr(0x2FF).unwrap(), Some(0x806), "MTRR default type");
-            let misc = vcpu.msr(0x1A0).unwrap().map(|value| value & 1);
-            assert_eq!(misc, Some(1), "fast strings");
-            assert_eq!(vcpu.msr(0x1234_5678).unwrap(), None, "an unknown MSR");
-        }
-    }
-}

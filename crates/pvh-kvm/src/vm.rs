@@ -14,8 +14,9 @@ use pvh_abi::Gpa;
 use vmm_sys_util::eventfd::EventFd;
 
 use crate::{
-    ApicIds, CpuidLeaf, CpuidPolicy, GuestRam, HypercallTransport, HypervisorLeaves, Kvm, RamRange,
-    Vcpu, VcpuError, fd, hypercall, kick,
+    ApicIds, CpuidPolicy, GuestRam, HypercallTransport, HypervisorLeaves, Kvm, RamRange, Vcpu,
+    VcpuError, fd, hypercall, kick,
+    kvm::Host,
     memory_slots::{self, VmWithRam},
     xen_config,
 };
@@ -43,7 +44,7 @@ pub struct Vm {
 #[derive(Debug)]
 pub(crate) struct VmShared {
     pub(crate) vm: VmWithRam,
-    pub(crate) supported: Vec<CpuidLeaf>,
+    pub(crate) host: Arc<Host>,
     pub(crate) policy: CpuidPolicy,
     pub(crate) run_len: usize,
     pub(crate) hypercalls: HypercallTransport,
@@ -198,7 +199,7 @@ impl Vm {
         policy.hypervisor = config.hypervisor.clone();
         let shared = VmShared {
             vm,
-            supported: kvm.supported_cpuid().to_vec(),
+            host: Arc::clone(kvm.host()),
             policy,
             run_len,
             hypercalls: config.hypercalls,
@@ -209,14 +210,16 @@ impl Vm {
         })
     }
 
-    /// Makes vCPU number `index`, in the state after reset, with the MTRRs as the ABI wants them.
+    /// Makes vCPU number `index`, in the state after reset. What the machine gives it besides, CPUID leaves, MTRRs as the ABI
+    /// wants them and FPU, it gets with its entry state or when it first runs.
     ///
     /// vCPU 0 waits for its entry state ([`Vcpu::set_entry`]); the others, once run, wait in the kernel until
     /// the guest starts them by INIT and SIPI. Make all of them before the first one runs.
     ///
     /// # Errors
     ///
-    /// [`VcpuError::NoSuchVcpu`] beyond the machine's number of vCPUs, [`VcpuError::Host`] if a call fails, such
+    /// [`VcpuError::NoSuchVcpu`] beyond the machine's number of vCPUs, [`VcpuError::RamTooHigh`] if it could not address all
+    /// of RAM, [`VcpuError::Host`] if a call fails, such
     /// as for an index that has its vCPU already.
     pub fn create_vcpu(&self, index: u32) -> Result<Vcpu, VcpuError> {
         Vcpu::new(&self.shared, index)
@@ -315,14 +318,20 @@ fn check_limits(kvm: &Kvm, config: &VmConfig, ram: &GuestRam) -> Result<(), VmEr
     }
 }
 
-/// Refuses RAM beyond `2^address_bits`: KVM may offer less than the processor has.
+/// Refuses RAM beyond `2^address_bits`.
 fn check_address_bits(ranges: &[RamRange], address_bits: u8) -> Result<(), VmError> {
-    let space = 1_u64.checked_shl(address_bits.into()).unwrap_or(u64::MAX);
-    let end_of = |range: &RamRange| range.start.checked_add(range.len_bytes);
-    match ranges.last().and_then(end_of) {
-        Some(end) if end.0 > space => Err(VmError::RamTooHigh { end, address_bits }),
-        _ => Ok(()),
+    match end_beyond(ranges, address_bits) {
+        Some(end) => Err(VmError::RamTooHigh { end, address_bits }),
+        None => Ok(()),
     }
+}
+
+/// Returns the end of RAM if addresses of so many bits do not reach it.
+pub(crate) fn end_beyond(ranges: &[RamRange], address_bits: u8) -> Option<Gpa> {
+    let space = 1_u64.checked_shl(address_bits.into()).unwrap_or(u64::MAX);
+    let last = ranges.last()?;
+    let end = last.start.checked_add(last.len_bytes)?;
+    (end.0 > space).then_some(end)
 }
 
 /// Returns how many vCPUs a machine may have, by their number and by their APIC ids.

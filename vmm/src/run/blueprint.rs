@@ -218,9 +218,6 @@ impl<'a> Blueprint<'a> {
         };
         let vcpus: Result<Vec<_>, _> = timings::step("vCPUs", vcpus);
         let mut vcpus = vcpus.map_err(RunError::Vcpu)?;
-        if let Some(boot) = vcpus.first_mut() {
-            boot.set_entry(&entry).map_err(RunError::Vcpu)?;
-        }
         let mut platform = None;
         if let Platform::Xen(transport) = self.platform {
             let parts = Parts {
@@ -233,6 +230,11 @@ impl<'a> Blueprint<'a> {
             };
             let domain = timings::step("domain", || XenPlatform::new(parts, &mut vcpus))?;
             platform = Some(Arc::new(domain));
+        }
+        // Last: with it go the CPUID leaves, of which a domain brings some.
+        if let Some(boot) = vcpus.first_mut() {
+            let set = timings::step("entry state", || boot.set_entry(&entry));
+            set.map_err(RunError::Vcpu)?;
         }
         let places = (0..).zip(vcpus);
         let places = places.map(|(index, vcpu)| VcpuPlace { index, vcpu });

@@ -1,0 +1,159 @@
+//! What a vCPU has besides its entry state: CPUID leaves, MSRs, FPU.
+
+use std::io;
+
+use kvm_bindings::{CpuId, Msrs, kvm_fpu, kvm_msr_entry};
+use pvh_entry::{MTRR_DEF_TYPE, MTRR_DEF_TYPE_MSR};
+
+use super::{Vcpu, VcpuError};
+use crate::{CpuidLeaf, vm::end_beyond};
+
+impl Vcpu {
+    /// Gives the vCPU what its machine has for it, once: late, so that it can be told what differs, and so that the vCPUs that
+    /// the guest starts itself get it on their own threads.
+    pub(super) fn prepare(&mut self) -> Result<(), VcpuError> {
+        if self.is_prepared {
+            return Ok(());
+        }
+        self.set_cpuid()?;
+        self.set_msrs()?;
+        let fpu = self.fd.set_fpu(&reset_fpu());
+        fpu.map_err(self.host("KVM_SET_FPU"))?;
+        self.is_prepared = true;
+        Ok(())
+    }
+
+    /// Refuses RAM that this vCPU could not address: KVM may offer less than the processor has.
+    pub(super) fn check_address_bits(&self) -> Result<(), VcpuError> {
+        let leaves = self.vm.host.cpuid();
+        let leaves = leaves.map_err(self.host("KVM_GET_SUPPORTED_CPUID"))?;
+        let sizes = leaves.iter().find(|leaf| leaf.function == ADDRESS_SIZES);
+        let address_bits = sizes.map_or(36, |leaf| leaf.eax.to_le_bytes()[0]);
+        let ranges = self.vm.vm.ram().ram_ranges();
+        match end_beyond(&ranges, address_bits) {
+            Some(end) => Err(VcpuError::RamTooHigh {
+                index: self.index,
+                end,
+                address_bits,
+            }),
+            None => Ok(()),
+        }
+    }
+
+    pub(super) fn set_cpuid(&self) -> Result<(), VcpuError> {
+        let entries: Vec<_> = self.cpuid().into_iter().map(CpuidLeaf::to_kvm).collect();
+        let cpuid = CpuId::from_entries(&entries);
+        let cpuid = cpuid.map_err(|_| TOO_MANY);
+        let cpuid = cpuid.map_err(self.host("listing CPUID leaves"))?;
+        let set = self.fd.set_cpuid2(&cpuid);
+        set.map_err(self.host("KVM_SET_CPUID2"))
+    }
+
+    /// Sets the MTRRs as the ABI wants them, and what firmware does to IA32_MISC_ENABLE.
+    fn set_msrs(&self) -> Result<(), VcpuError> {
+        self.set_msr(MTRR_DEF_TYPE_MSR, MTRR_DEF_TYPE)?;
+        match self.msr(MISC_ENABLE)? {
+            Some(value) => self.set_msr(MISC_ENABLE, value | FAST_STRINGS),
+            None => Ok(()),
+        }
+    }
+
+    /// Returns the value of an MSR; `None` where KVM does not know it.
+    pub(super) fn msr(&self, index: u32) -> Result<Option<u64>, VcpuError> {
+        let mut msrs = self.msr_list(index, 0)?;
+        let read = self.fd.get_msrs(&mut msrs);
+        let read = read.map_err(self.host("KVM_GET_MSRS"))?;
+        Ok(msrs.as_slice().iter().take(read).map(|msr| msr.data).next())
+    }
+
+    fn set_msr(&self, msr: u32, value: u64) -> Result<(), VcpuError> {
+        let written = self.fd.set_msrs(&self.msr_list(msr, value)?);
+        match written.map_err(self.host("KVM_SET_MSRS"))? {
+            1 => Ok(()),
+            _ => Err(VcpuError::Msr {
+                index: self.index,
+                msr,
+                value,
+            }),
+        }
+    }
+
+    fn msr_list(&self, index: u32, data: u64) -> Result<Msrs, VcpuError> {
+        let entry = kvm_msr_entry {
+            index,
+            data,
+            ..kvm_msr_entry::default()
+        };
+        let msrs = Msrs::from_entries(&[entry]).map_err(|_| TOO_MANY);
+        msrs.map_err(self.host("listing MSRs"))
+    }
+}
+
+/// The FPU after reset (not after FNINIT): control word 0x40, all tags valid.
+///
+/// MXCSR is 0x1F80 as KVM made it; KVM_SET_FPU does not set it.
+fn reset_fpu() -> kvm_fpu {
+    kvm_fpu {
+        fcw: 0x40,
+        ftwx: 0xFF,
+        ..kvm_fpu::default()
+    }
+}
+
+const TOO_MANY: io::ErrorKind = io::ErrorKind::InvalidInput;
+
+/// The CPUID leaf that tells the width of addresses.
+const ADDRESS_SIZES: u32 = 0x8000_0008;
+
+const MISC_ENABLE: u32 = 0x1A0;
+
+/// Bit 0 of IA32_MISC_ENABLE: without it Linux gives up fast string instructions.
+const FAST_STRINGS: u64 = 1;
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use pvh_abi::Gpa;
+    use pvh_entry::EntryState;
+
+    use crate::{GuestRam, Kvm, Vm, VmConfig};
+
+    /// SDM volume 3, state after reset: control word 0x40, tags 0x5555 (nothing empty), MXCSR 0x1F80.
+    ///
+    /// KVM is asked and not the guest: one that emulates FPU instructions may run them on its own FPU.
+    #[test]
+    #[ignore = "needs /dev/kvm"]
+    fn kvm_holds_the_fpu_of_a_reset_on_every_vcpu() {
+        let kvm = Kvm::open().unwrap();
+        let ram = Arc::new(GuestRam::new(0x10_0000).unwrap());
+        let vm = Vm::new(&kvm, &VmConfig::new(2), ram).unwrap();
+        let mut vcpus = [0, 1].map(|index| vm.create_vcpu(index).unwrap());
+        let state = EntryState::pvh(0x1000, Gpa(0x2000)).unwrap();
+        vcpus[0].set_entry(&state).unwrap();
+        // As its first run does, which would wait for a start-up interrupt.
+        vcpus[1].prepare().unwrap();
+        for vcpu in vcpus {
+            let fpu = vcpu.fd.get_fpu().unwrap();
+            assert_eq!((fpu.fcw, fpu.ftwx), (0x40, 0xFF));
+            let mxcsr = vcpu.fd.get_xsave().unwrap().region[6];
+            assert_eq!(mxcsr, 0x1F80);
+        }
+    }
+
+    #[test]
+    #[ignore = "needs /dev/kvm"]
+    fn kvm_holds_the_msrs_of_the_policy_on_every_vcpu() {
+        let kvm = Kvm::open().unwrap();
+        let ram = Arc::new(GuestRam::new(0x10_0000).unwrap());
+        let vm = Vm::new(&kvm, &VmConfig::new(2), ram).unwrap();
+        for index in [0, 1] {
+            let mut vcpu = vm.create_vcpu(index).unwrap();
+            vcpu.prepare().unwrap();
+            assert_eq!(vcpu.msr(0x2FF).unwrap(), Some(0x806), "MTRR default type");
+            let misc = vcpu.msr(0x1A0).unwrap().map(|value| value & 1);
+            assert_eq!(misc, Some(1), "fast strings");
+            assert_eq!(vcpu.msr(0x1234_5678).unwrap(), None, "an unknown MSR");
+        }
+    }
+}
