@@ -11,7 +11,7 @@ use clap::{
     builder::{OsStringValueParser, TypedValueParser},
 };
 
-use crate::{size::Size, timings};
+use crate::{conform, size::Size, timings};
 
 /// Boots PVH guests on KVM: kernels, unikernels and firmware with a Xen PVH entry point.
 #[derive(Debug, Parser)]
@@ -29,6 +29,7 @@ pub(crate) enum Command {
     /// Say what a kernel file is, where it would enter, and why not
     Inspect(InspectArguments),
     /// Run the conformance guest on the Xen platform, and say what does not come out as on Xen
+    #[command(after_help = conform::help())]
     Conform(ConformArguments),
 }
 

@@ -2,18 +2,14 @@
 //!
 //! The guest runs in a process of its own, which is this program again: what it prints is then read like anybody's output.
 
+mod guest;
+
 use std::{
-    env,
     fmt::{self, Display},
-    fs::File,
-    io::{self, Read, Write},
-    os::fd::AsRawFd,
-    process::{self, Command, Stdio},
+    io::{self, Write},
 };
 
-use nix::sys::memfd::{MFdFlags, memfd_create};
 use pvh_conformance::{
-    conformance_image,
     known::{Judged, judge},
     report_of_xen,
     tap::{Check, Outcome, Sums, Tap},
@@ -23,19 +19,22 @@ use serde_json::{Value, json};
 use crate::{
     args::{CONFORM_CMDLINE, ConformArguments},
     exit::{ARGUMENTS, CRASHED, DIFFERS, HOST, SUCCESS, complain},
+    run::Outcome as Ended,
 };
+use guest::{Boot, boot};
 
 /// Runs the guest, prints what came of it and returns the exit code.
 pub(crate) fn run(arguments: &ConformArguments) -> u8 {
     let cmdline = arguments.cmdline.to_string_lossy();
-    if let Some(name) = unknown_section(&cmdline, report_of_xen()) {
-        complain(&format!(
-            "--cmdline: there is no section '{name}'; docs/conformance.md names some"
-        ));
+    let sections = sections();
+    if let Some(what) = misunderstood(&cmdline, &sections) {
+        let names = sections.join(", ");
+        complain(&format!("--cmdline: {what}; the sections are {names}"));
         return ARGUMENTS;
     }
     let (output, code) = match boot(arguments) {
-        Ok(ran) => ran,
+        Ok(Boot::Ran(output, code)) => (output, code),
+        Ok(Boot::Signal(number)) => return Ended::Signal(number).exit_code(),
         Err(error) => {
             complain(&format!("the conformance guest cannot be started: {error}"));
             return HOST;
@@ -67,33 +66,6 @@ pub(crate) fn run(arguments: &ConformArguments) -> u8 {
         }
         _ => summary.exit_code(),
     }
-}
-
-/// Boots the guest in another process; returns what it printed and that process' exit code.
-fn boot(arguments: &ConformArguments) -> io::Result<(String, u8)> {
-    let mut image = File::from(memfd_create(c"conformance", MFdFlags::MFD_CLOEXEC)?);
-    image.write_all(conformance_image())?;
-    let path = format!("/proc/{}/fd/{}", process::id(), image.as_raw_fd());
-    let mut child = Command::new(env::current_exe()?)
-        .args(["run", &path])
-        .args(MACHINE)
-        .arg("--cmdline")
-        .arg(&arguments.cmdline)
-        .arg("--kvm-device")
-        .arg(&arguments.kvm_device)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .spawn()?;
-    let mut output = Vec::new();
-    let read = match child.stdout.take() {
-        Some(stdout) => stdout.take(REPORT_LIMIT_BYTES).read_to_end(&mut output),
-        None => Ok(0),
-    };
-    let status = child.wait()?;
-    read?;
-    let code = status.code().and_then(|code| u8::try_from(code).ok());
-    let text = String::from_utf8_lossy(&output).into_owned();
-    Ok((text, code.unwrap_or(CRASHED)))
 }
 
 /// What there is to say.
@@ -205,15 +177,42 @@ impl Display for Summary {
     }
 }
 
-/// The first name behind `only=` or `no=` that is no section's.
-fn unknown_section<'a>(cmdline: &'a str, report: &str) -> Option<&'a str> {
-    let lists = cmdline
-        .split(' ')
-        .filter_map(|word| word.strip_prefix("only=").or(word.strip_prefix("no=")));
-    lists.flat_map(|list| list.split(',')).find(|name| {
-        let is_in_report = report.contains(&format!(" - 32 {name}: "));
-        !is_in_report && !MORE_SECTIONS.contains(name)
+/// What of a command line the guest would not heed: a word that is no list of sections, or one that names what is none.
+fn misunderstood(cmdline: &str, sections: &[&str]) -> Option<String> {
+    let mut words = cmdline.split(' ').filter(|word| !word.is_empty());
+    words.find_map(|word| {
+        let list = word.strip_prefix("only=").or(word.strip_prefix("no="));
+        let Some(list) = list else {
+            return Some(format!("'{word}' is neither only=NAMES nor no=NAMES"));
+        };
+        let unknown = list.split(',').find(|name| !sections.contains(name));
+        unknown.map(|name| format!("there is no section '{name}'"))
     })
+}
+
+/// What a command line can name, in the order in which it runs.
+fn sections() -> Vec<&'static str> {
+    let mut names = Vec::new();
+    for line in report_of_xen().lines() {
+        let check = line.split_once(" - 32 ").map(|(_, check)| check);
+        if let Some((name, _)) = check.and_then(|check| check.split_once(": "))
+            && !names.contains(&name)
+            && !NOT_CHOSEN.contains(&name)
+        {
+            names.push(name);
+        }
+    }
+    names.extend(MORE_SECTIONS);
+    names
+}
+
+/// What `--help` says of the sections.
+pub(crate) fn help() -> String {
+    let names = sections().join(", ");
+    format!(
+        "Sections: {names}.\n\n'wide' is all that is done from 64-bit code, 'user' what is done from CPL 3.\n\nExample:\n  \
+         pvh-vmm conform --cmdline only=events,wide"
+    )
 }
 
 /// The width and section that a check is of.
@@ -236,25 +235,12 @@ fn difference(judged: &Judged) -> Value {
 }
 
 const REFERENCE: &str = "Xen 4.17.5";
-/// The machine that the guest is made for.
-const MACHINE: [&str; 10] = [
-    "--platform",
-    "xen",
-    "--cpus",
-    "4",
-    "--memory",
-    "64M",
-    "--load",
-    "copy",
-    "--cache",
-    "none",
-];
 /// What a command line can name besides the sections that the checks' names begin with.
 const MORE_SECTIONS: [&str; 3] = ["pae", "user", "wide"];
+/// Begins the report and ends it, whatever is chosen.
+const NOT_CHOSEN: [&str; 2] = ["gaps", "start"];
 /// How many differences a person reads.
 const SHOWN: usize = 40;
-/// The report is some 150 KiB.
-const REPORT_LIMIT_BYTES: u64 = 8 << 20;
 
 #[cfg(test)]
 mod tests {
@@ -275,13 +261,27 @@ mod tests {
     }
 
     #[test]
-    fn a_section_that_does_not_exist_is_told() {
-        let report = report_of_xen();
-        for cmdline in ["", "no=pae", "only=events,fifo,wide", "no=user only=paged"] {
-            assert_eq!(unknown_section(cmdline, report), None, "{cmdline}");
+    fn what_the_guest_would_not_heed_is_told() {
+        let sections = sections();
+        let what = |cmdline| misunderstood(cmdline, &sections);
+        for cmdline in ["", "no=pae", "only=events,fifo,wide", "no=user  only=paged"] {
+            assert_eq!(what(cmdline), None, "{cmdline}");
         }
-        assert_eq!(unknown_section("only=events,evens", report), Some("evens"));
-        assert_eq!(unknown_section("no=", report), Some(""));
+        let unknown = what("only=events,evens").unwrap();
+        assert_eq!(unknown, "there is no section 'evens'");
+        assert_eq!(what("no=").unwrap(), "there is no section ''");
+        assert_eq!(what("only=start").unwrap(), "there is no section 'start'");
+        let word = what("no=user bogus").unwrap();
+        assert!(word.starts_with("'bogus' is neither"), "{word}");
+    }
+
+    #[test]
+    fn every_section_is_documented() {
+        let page = include_str!("../../docs/conformance.md");
+        for name in sections() {
+            assert!(page.contains(&format!("`{name}`")), "{name}");
+            assert!(help().contains(name), "{name}");
+        }
     }
 
     #[test]

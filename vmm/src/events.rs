@@ -60,15 +60,7 @@ impl User {
 
     /// Takes the number of a signal that has arrived and asks to end; stops when one asks for that.
     pub(crate) fn ending_signal(&self) -> Option<i32> {
-        let arrived = std::iter::from_fn(|| self.signals.next());
-        arrived
-            .inspect(|&signal| {
-                if signal == Signal::SIGTSTP {
-                    stop_self();
-                }
-            })
-            .find(|&signal| ends(signal))
-            .map(|s| s as i32)
+        self.signals.next_ending()
     }
 }
 
@@ -336,11 +328,6 @@ fn is_passing(error: &io::Error) -> bool {
         error.kind(),
         io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
     )
-}
-
-/// Tells whether a signal asks the VMM to end.
-fn ends(signal: Signal) -> bool {
-    !matches!(signal, Signal::SIGTSTP | Signal::SIGCONT)
 }
 
 const ENDED: u32 = 0;

@@ -49,6 +49,19 @@ impl Signals {
             .and_then(|number| Signal::try_from(number).ok())
     }
 
+    /// Takes the number of a signal that has arrived and asks to end; stops the process when one asks for that.
+    pub(crate) fn next_ending(&self) -> Option<i32> {
+        let arrived = std::iter::from_fn(|| self.next());
+        arrived
+            .inspect(|&signal| {
+                if signal == Signal::SIGTSTP {
+                    stop_self();
+                }
+            })
+            .find(|&signal| !matches!(signal, Signal::SIGTSTP | Signal::SIGCONT))
+            .map(|signal| signal as i32)
+    }
+
     /// The descriptor that becomes readable.
     pub(crate) fn fd(&self) -> &SignalFd {
         &self.fd

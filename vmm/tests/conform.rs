@@ -2,7 +2,19 @@
 
 #[cfg(test)]
 mod tests {
-    use assert_cmd::Command;
+    use std::{
+        fs,
+        path::Path,
+        process::{self, Stdio},
+        thread::sleep,
+        time::{Duration, Instant},
+    };
+
+    use assert_cmd::{Command, cargo::cargo_bin};
+    use nix::{
+        sys::signal::{Signal, kill},
+        unistd::Pid,
+    };
     use pvh_conformance::{
         report_of_pvh_vmm,
         tap::{Outcome, Tap},
@@ -64,6 +76,52 @@ mod tests {
         let assert = conform(&["--cmdline", "only=evens"]).assert().code(2);
         let said = String::from_utf8_lossy(&assert.get_output().stderr).into_owned();
         assert!(said.contains("no section 'evens'"), "{said}");
+        assert!(said.contains("event-errors"), "{said}");
         assert_eq!(said.lines().count(), 1, "{said}");
+    }
+
+    #[test]
+    fn a_word_that_chooses_nothing_is_refused() {
+        let assert = conform(&["--cmdline", "bogus"]).assert().code(2);
+        let said = String::from_utf8_lossy(&assert.get_output().stderr).into_owned();
+        assert!(said.contains("'bogus' is neither only="), "{said}");
+        assert_eq!(said.lines().count(), 1, "{said}");
+    }
+
+    #[test]
+    #[ignore = "needs /dev/kvm"]
+    fn a_signal_ends_the_guest_s_process_too() {
+        // Whoever runs the tests may ignore signals (nohup does), and pvh-vmm would go on ignoring them.
+        let mut conform = process::Command::new("env")
+            .arg("--default-signal")
+            .arg(cargo_bin("pvh-vmm"))
+            .arg("conform")
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        let pid = conform.id();
+        let start = Instant::now();
+        let guest = loop {
+            if let Some(guest) = guest_of(pid) {
+                break guest;
+            }
+            assert!(start.elapsed() < Duration::from_secs(60));
+            sleep(Duration::from_millis(1));
+        };
+        kill(Pid::from_raw(pid.cast_signed()), Signal::SIGTERM).unwrap();
+        assert_eq!(conform.wait().unwrap().code(), Some(143));
+        assert!(!Path::new(&format!("/proc/{guest}")).exists());
+    }
+
+    /// The process that `pid` has started and told to run something.
+    fn guest_of(pid: u32) -> Option<u32> {
+        fs::read_dir("/proc").unwrap().flatten().find_map(|entry| {
+            let child: u32 = entry.file_name().to_str()?.parse().ok()?;
+            let status = fs::read_to_string(entry.path().join("status")).ok()?;
+            let parent = status.lines().find_map(|line| line.strip_prefix("PPid:"))?;
+            let words = fs::read(entry.path().join("cmdline")).ok()?;
+            let runs = words.windows(5).any(|word| word == b"\0run\0");
+            (runs && parent.trim() == pid.to_string()).then_some(child)
+        })
     }
 }
