@@ -94,7 +94,7 @@ impl SparseMemory {
 
     fn has_frame(&self, gfn: u64) -> bool {
         let inner = self.inner.borrow();
-        let is_ram = self.is_in_range(gfn << 12, (gfn << 12) + PAGE);
+        let is_ram = self.is_in_range(gfn << 12, (gfn << 12).saturating_add(PAGE));
         inner.added.contains(&gfn) || is_ram && !inner.removed.contains(&gfn)
     }
 

@@ -13,6 +13,8 @@ use super::{
 
 pub(super) const GUEST: DomId = DomId(1);
 const OTHER: DomId = DomId(2);
+/// More than any event costs.
+const EVENT_BYTES: usize = 200;
 const HOME: &str = "/local/domain/1";
 
 /// Sends requests: the first byte says whether whole ones or bytes through the ring.
@@ -360,7 +362,9 @@ impl Client {
         }
         // One that does not fit below the memory limit is dropped.
         let usage = self.store.usage(GUEST).expect("it is connected");
-        let is_full = usage.memory_bytes + 400 > self.store.limits().memory_bytes;
+        // Each waited in the ring's queue when the next one was to be told.
+        let queued = (wanted.len() + 1) * EVENT_BYTES;
+        let is_full = usage.memory_bytes + queued > self.store.limits().memory_bytes;
         assert!(
             told.is_subset(wanted) && is_full,
             "told {told:?}, not {wanted:?}"
