@@ -6,7 +6,7 @@ BENCH_ARGS ?=
 export CARGO_TERM_COLOR ?= auto
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-kvm ci full build fmt lint deps deny doc no-std features lab lab-test lab-full loom conform soak corpus fuzz fuzz-smoke fuzz-mutants fuzz-cov setup static bench bench-smoke bench-peers clean
+.PHONY: help run test test-kvm ci full build fmt lint deps deny doc no-std features lab lab-test lab-full loom conform soak corpus fuzz fuzz-smoke fuzz-mutants fuzz-cov setup static bench bench-smoke bench-peers bench-build bench-report clean
 
 help: ## list every target
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -98,10 +98,19 @@ bench-smoke: ## each bench once, and the budgets that are ratios
 	$(CARGO) build --quiet -p pvh-vmm -p pvh-bench
 	$(CARGO) test --quiet -p pvh-bench --benches
 	$(CARGO) run --quiet -p pvh-bench --bin bench-smoke
+	$(CARGO) bench --quiet -p pvh-bench --bench budgets
 
 bench-peers: ## boot the same guests in every VMM on PATH: RUNS=25 OUT=peers
 	$(CARGO) build --release -p pvh-vmm -p pvh-bench
 	$(CARGO) run --release -p pvh-bench --bin bench-peers -- $(or $(RUNS),25) $(OUT)
+
+bench-build: ## build all that bench-report runs
+	$(CARGO) build --release -p pvh-vmm -p pvh-bench
+	RUSTFLAGS="-C target-feature=+crt-static" $(CARGO) build --release --target x86_64-unknown-linux-gnu -p pvh-vmm -p pvh-bench --bin pvh-vmm --bin floor
+	$(CARGO) bench --quiet -p pvh-bench --no-run
+
+bench-report: bench-build ## measure all that docs/benchmarks.md has numbers of, into it: on a quiet machine, 15 minutes (PERCENT=5 tries it)
+	$(CARGO) run --release --quiet -p pvh-bench --bin bench-report -- $(or $(OUT),docs) $(or $(PERCENT),100)
 
 setup: ## install what CI needs on a fresh Debian machine (root)
 	scripts/setup.sh

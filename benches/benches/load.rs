@@ -59,7 +59,11 @@ fn stages(c: &mut Criterion) {
         b.iter(|| Image::open(black_box(&path)).expect("an image"))
     });
     group.bench_function("inspect", |b| {
-        b.iter(|| inspect_bytes(black_box(bytes.clone()), &Limits::default()))
+        b.iter_batched(
+            || bytes.clone(),
+            |bytes| inspect_bytes(bytes, &Limits::default()),
+            BatchSize::PerIteration,
+        );
     });
     let image = Image::open(&path).expect("an image");
     let boot = boot();
@@ -90,6 +94,18 @@ fn load(c: &mut Criterion) {
             );
         });
     }
+    group.bench_function("commit alone, map", |b| {
+        let boot = boot();
+        let plan = plan(&image, &boot).expect("a plan");
+        b.iter_batched(
+            fresh,
+            |memory| {
+                commit_by(Method::Map, &plan, &image, &boot, &memory).expect("a guest");
+                memory
+            },
+            BatchSize::PerIteration,
+        );
+    });
     group.bench_function("linux-loader", |b| {
         let mut file = File::open(&path).expect("the kernel");
         b.iter_batched(

@@ -5,23 +5,25 @@
     reason = "a bench may stop, and criterion's items have no docs"
 )]
 
+mod support;
+
 use std::{path::PathBuf, sync::Arc};
 
 use criterion::{Criterion, criterion_group, criterion_main};
+use kvm_ioctls::VcpuExit;
 use pvh_abi::{Gpa, start_info::MemmapKind};
-use pvh_bench::peers::variants;
-use pvh_entry::EntryState;
-use pvh_hypercall::{Call, HYPERCALL_PORT, Outcome, Registers, dispatch};
-use pvh_kvm::{
-    GuestRam, HypercallTransport, InterruptControllers, Kvm, Vcpu, Vm, VmConfig, VmEntry, VmExit,
+use pvh_bench::{
+    floor::{Floor, Plan},
+    peers::{Variant, variants},
 };
+use pvh_kvm::{GuestRam, InterruptControllers, Kvm, Vcpu, Vm, VmConfig, VmEntry, VmExit};
 use pvh_loader::{
     Image,
     commit::{Method, commit_by},
     plan::{Boot, ModuleSource, plan},
 };
-use pvh_memory::GuestMemory;
 use pvh_start_info::MemmapRange;
+use support::trips::{self, Caller};
 
 const RAM_BYTES: u64 = 512 << 20;
 
@@ -56,6 +58,19 @@ fn load_to_entry(kernel: &PathBuf, initrd: Option<&PathBuf>, method: Method) -> 
     (vm, vcpu)
 }
 
+/// The same by bare system calls.
+fn floor_to_entry(variant: &Variant) -> Floor {
+    let mut floor = Floor::start(&Plan {
+        devices: "apic",
+        len: usize::try_from(RAM_BYTES).expect("64 bits"),
+        cpus: 1,
+        image: &variant.kernel,
+        initrd: variant.initrd.as_deref(),
+    });
+    assert!(matches!(floor.run(), VcpuExit::IoOut(0x3F8, _)));
+    floor
+}
+
 fn whole(c: &mut Criterion) {
     if Kvm::open().is_err() {
         println!("/dev/kvm cannot be opened: nothing is measured");
@@ -76,98 +91,29 @@ fn whole(c: &mut Criterion) {
                 });
             });
         }
+        group.bench_function(format!("{}, limit: floor", variant.name), |b| {
+            b.iter_with_large_drop(|| floor_to_entry(variant));
+        });
     }
     group.finish();
 }
 
-/// A guest that runs `code` for ever.
-fn looping(code: &[u8], transport: HypercallTransport) -> Vcpu {
-    let kvm = Kvm::open().expect("/dev/kvm");
-    let ram = Arc::new(GuestRam::new(4 << 20).expect("address space"));
-    ram.write(Gpa(0x10_0000), code).expect("RAM");
-    let mut config = VmConfig::new(1);
-    config.interrupt_controllers = InterruptControllers::None;
-    config.hypercalls = transport;
-    let vm = Vm::new(&kvm, &config, ram).expect("a machine");
-    let mut vcpu = vm.create_vcpu(0).expect("a vCPU");
-    let entry = EntryState::pvh(0x10_0000, Gpa(0x1000)).expect("an entry");
-    vcpu.set_entry(&entry).expect("an entry");
-    vcpu
-}
-
-/// A domain with nothing in it: what remains is decoding, dispatch and the way.
-struct Nothing;
-
-impl pvh_hypercall::Handler for Nothing {}
-
-struct NoMemory;
-
-impl pvh_hypercall::GuestIo for NoMemory {
-    fn copy_from_guest(&self, _: u64, _: &mut [u8]) -> Result<(), pvh_hypercall::Fault> {
-        Err(pvh_hypercall::Fault)
-    }
-
-    fn copy_to_guest(&self, _: u64, _: &[u8]) -> Result<(), pvh_hypercall::Fault> {
-        Err(pvh_hypercall::Fault)
-    }
-}
-
 fn round_trips(c: &mut Criterion) {
-    let Ok(kvm) = Kvm::open() else { return };
+    if Kvm::open().is_err() {
+        return;
+    }
     let mut group = c.benchmark_group("round trip");
-    // out 0xE9, al; jmp back
-    let mut vcpu = looping(b"\xE6\xE9\xEB\xFC", HypercallTransport::None);
-    group.bench_function("bare port write", |b| {
-        b.iter(|| vcpu.run(VmEntry::Resume).expect("an exit"));
+    let mut bare = trips::bare();
+    group.bench_function("limit: bare port write", |b| {
+        b.iter(|| assert!(matches!(bare.run(), VcpuExit::IoOut(0xE9, _))));
     });
-    let port = u16::from(HYPERCALL_PORT);
-    let by_port = HypercallTransport::Port { port };
-    // out imm8, al; jmp back: what the page's entry does
-    let transports = [
-        (
-            "hypercall by port",
-            by_port,
-            vec![0xE7, HYPERCALL_PORT.to_le_bytes()[0], 0xEB, 0xFC],
-        ),
-        (
-            "hypercall by vmcall",
-            HypercallTransport::Intercept,
-            vec![0x0F, 0x01, 0xC1, 0xEB, 0xFB],
-        ),
-    ];
-    for (name, transport, code) in transports {
-        if let Some(missing) = kvm.capabilities().missing_for(transport) {
-            println!("{name}: this host lacks {missing}");
-            continue;
+    let mut by_port = Caller::by_port();
+    group.bench_function("hypercall by port", |b| b.iter(|| by_port.trip()));
+    match Caller::by_vmcall() {
+        Some(mut by_vmcall) => {
+            group.bench_function("hypercall by vmcall", |b| b.iter(|| by_vmcall.trip()));
         }
-        let mut vcpu = looping(&code, transport);
-        let mut entry = VmEntry::Resume;
-        group.bench_function(name, |b| {
-            b.iter(|| {
-                let exit = vcpu.run(entry).expect("an exit");
-                let VmExit::Hypercall { number, .. } = exit else {
-                    unreachable!("{exit:?}")
-                };
-                let registers = Registers {
-                    rax: number,
-                    ..Registers::default()
-                };
-                let caller = vcpu.caller().expect("a caller");
-                let caller = pvh_hypercall::Caller {
-                    cr0: caller.cr0,
-                    efer: caller.efer,
-                    rflags: caller.rflags,
-                    cs_long: caller.cs_long,
-                    cs_big: caller.cs_big,
-                    cpl: caller.cpl,
-                };
-                let call = Call::decode(&registers, &caller).expect("a call");
-                let Outcome::Return(result) = dispatch(&mut Nothing, &NoMemory, call) else {
-                    unreachable!("nothing goes on")
-                };
-                entry = VmEntry::Hypercall(call.width.result(result));
-            });
-        });
+        None => println!("hypercall by vmcall: this host's KVM does not hand it over"),
     }
     group.finish();
 }

@@ -5,23 +5,17 @@
     reason = "a bench may stop, and criterion's items have no docs"
 )]
 
-use std::{hint::black_box, num::NonZeroU64};
+mod support;
+
+use std::hint::black_box;
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use pvh_abi::{DomId, Gpa, memory::E820Entry, start_info::MemmapKind, vcpu::VcpuHvmContext};
-use pvh_domain::{
-    domain::{Config, Domain, Now, Origin},
-    memory,
-    xenstore::{Header, Limits, MessageType, Store},
-};
-use pvh_hypercall::{Call, Caller, Outcome, Registers};
-use pvh_memory::{GuestMemory, LinearAddress, LinearMemory, PagingPolicy, PagingState, VecMemory};
+use pvh_abi::{DomId, Gpa, start_info::MemmapKind, vcpu::VcpuHvmContext};
+use pvh_domain::xenstore::{Header, Limits, MessageType, Store};
+use pvh_memory::{GuestMemory, LinearAddress, LinearMemory, PagingState, VecMemory};
 use pvh_start_info::{Builder, Generation, MemmapRange, Module, read};
-use pvh_vcpu::CpuPolicy;
-use zerocopy::{
-    FromZeros,
-    little_endian::{U32, U64},
-};
+use support::{ARGUMENT, CPU, Guest, POLICY};
+use zerocopy::FromZeros;
 
 fn start_info(c: &mut Criterion) {
     let initrd = [Module {
@@ -44,7 +38,12 @@ fn start_info(c: &mut Criterion) {
     group.bench_function("write", |b| {
         b.iter(|| black_box(&builder).write(at, &mut block).expect("it fits"));
     });
+    let written = builder.write(at, &mut block).expect("it fits");
     let memory = VecMemory::from_bytes(at, &block);
+    let mut bytes = vec![0; written];
+    group.bench_function("limit: copy of the same bytes", |b| {
+        b.iter(|| memory.read(black_box(at), &mut bytes).expect("RAM"));
+    });
     group.bench_function("read", |b| {
         let fetch = |at: Gpa, buf: &mut [u8]| memory.read(at, buf);
         b.iter(|| {
@@ -78,13 +77,6 @@ fn paged() -> (VecMemory, PagingState) {
     (memory, state)
 }
 
-const POLICY: PagingPolicy = PagingPolicy {
-    address_bits: 39,
-    is_amd: false,
-    has_gib_pages: true,
-    has_pse36: true,
-};
-
 fn linear(c: &mut Criterion) {
     let (memory, state) = paged();
     c.bench_function("linear walk, 4 levels, 8 bytes", |b| {
@@ -97,122 +89,16 @@ fn linear(c: &mut Criterion) {
             bytes
         });
     });
+    c.bench_function("linear walk, limit: the same five reads", |b| {
+        b.iter(|| {
+            let mut bytes = [0; 8];
+            for at in [0x1000, 0x2000, 0x3000, 0x4028, 0x8010] {
+                memory.read(black_box(Gpa(at)), &mut bytes).expect("RAM");
+            }
+            bytes
+        });
+    });
 }
-
-fn domain(memory: &VecMemory, now: Now) -> Domain {
-    let config = Config {
-        domid: DomId(5),
-        uuid: [7; 16],
-        name: "bench".into(),
-        vcpus: 1,
-        cpu: CPU,
-        tsc_hz: NonZeroU64::new(1_000_000_000).expect("not 0"),
-        is_tsc_stable: true,
-        memory_kib: 1024,
-        memory: memory::Config {
-            pages: 264,
-            max_pages: 512,
-            max_gfn: 0xF_EFFF,
-            host_pages: 0x10_0000,
-            memory_map: vec![E820Entry {
-                addr: U64::new(0),
-                size: U64::new(1 << 20),
-                kind: U32::new(1),
-            }],
-        },
-        may_log: false,
-    };
-    let mut domain = Domain::new(config, memory, now).expect("a domain");
-    domain.entered(memory, 0, now, &mut Vec::new());
-    domain
-}
-
-const CPU: CpuPolicy = CpuPolicy {
-    cr4_bits: 0x3F_F7FF,
-    efer_bits: 0xD01,
-    physical_address_bits: 39,
-};
-
-const LONG_MODE: Caller = Caller {
-    cr0: 0x8000_0011,
-    efer: 0x500,
-    rflags: 2,
-    cs_long: true,
-    cs_big: false,
-    cpl: 0,
-};
-
-const UNPAGED: PagingState = PagingState {
-    cr0: 0x11,
-    cr3: 0,
-    cr4: 0,
-    efer: 0,
-    rflags: 2,
-    pkru: 0,
-};
-
-const ARGUMENT: u64 = 0x8000;
-
-/// A 64-bit guest with a domain around it.
-struct Guest {
-    memory: VecMemory,
-    domain: Domain,
-    effects: Vec<pvh_domain::domain::Effect>,
-}
-
-impl Guest {
-    fn new() -> Self {
-        let memory = VecMemory::zeroed(&[(Gpa(0), 1 << 20)]).expect("memory");
-        let memory = memory.with_spare_frames(64);
-        let domain = domain(&memory, NOW);
-        let mut guest = Self {
-            memory,
-            domain,
-            effects: Vec::new(),
-        };
-        // add_to_physmap: shared info at frame 1
-        guest.put(&[0x7FF0_u64, 0, 1]);
-        assert_eq!(guest.call(12, [7, ARGUMENT]), 0);
-        guest
-    }
-
-    fn put(&self, words: &[u64]) {
-        let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
-        self.memory.write(Gpa(ARGUMENT), &bytes).expect("RAM");
-    }
-
-    /// From registers to the result, as a VMM does it.
-    fn call(&mut self, number: u64, [a, b]: [u64; 2]) -> i64 {
-        let registers = Registers {
-            rax: number,
-            rdi: a,
-            rsi: b,
-            ..Registers::default()
-        };
-        let call = Call::decode(&registers, &LONG_MODE).expect("a call");
-        let io = LinearMemory::new(&self.memory, &UNPAGED, &POLICY);
-        let origin = Origin {
-            vcpu: 0,
-            io: &io,
-            takes_interrupts: false,
-            now: NOW,
-        };
-        let answer = self
-            .domain
-            .hypercall(&self.memory, &origin, call, &mut self.effects);
-        self.effects.clear();
-        match answer.outcome {
-            Outcome::Return(result) => result,
-            Outcome::Again(_) => unreachable!("none of these calls is so long"),
-        }
-    }
-}
-
-const NOW: Now = Now {
-    system_ns: 5_000_000_000,
-    tsc: 5_000_000_000,
-    wall_ns: 1_700_000_000_000_000_000,
-};
 
 fn hypercalls(c: &mut Criterion) {
     let mut group = c.benchmark_group("hypercall");

@@ -13,7 +13,7 @@ use crate::guest::{HELLO, write_once};
 
 /// Returns the path of an unpacked kernel.
 ///
-/// It is `PVH_BENCH_KERNEL`, or the newest that the lab has downloaded, unpacked into a folder for temporary files; and where
+/// It is `PVH_BENCH_KERNEL`, a `vmlinuz-6.12*` of the folder `PVH_TEST_KERNELS`, or the one that the lab has downloaded, unpacked into a folder for temporary files; and where
 /// neither is, a file of the same size that boots to its first instructions.
 ///
 /// # Errors
@@ -44,10 +44,25 @@ pub fn packed() -> Option<PathBuf> {
     if let Some(path) = env::var_os("PVH_BENCH_KERNEL") {
         return Some(path.into());
     }
+    if let Some(dir) = env::var_os("PVH_TEST_KERNELS")
+        && let Some(kernel) = newest(Path::new(&dir))
+    {
+        return Some(kernel);
+    }
     let cache = env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
     let cache = cache.or_else(|| Some(PathBuf::from(env::var_os("HOME")?).join(".cache")))?;
     let kernel = cache.join("pvh-lab/kernels/6.12-cloud/vmlinuz");
     kernel.is_file().then_some(kernel)
+}
+
+/// Returns the last Linux 6.12 of a folder by name.
+fn newest(dir: &Path) -> Option<PathBuf> {
+    let names = fs::read_dir(dir).ok()?.filter_map(Result::ok);
+    let kernels = names.filter(|entry| {
+        let name = entry.file_name();
+        name.to_string_lossy().starts_with("vmlinuz-6.12")
+    });
+    kernels.map(|entry| entry.path()).max()
 }
 
 fn is_same(path: &Path, bytes: &[u8]) -> bool {
@@ -58,3 +73,25 @@ fn is_same(path: &Path, bytes: &[u8]) -> bool {
 
 /// About that of Debian's kernel 6.12 for clouds.
 const SIZE: usize = 57 << 20;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_a_folder_the_last_6_12_is_taken() {
+        let dir = env::temp_dir().join(format!("pvh-bench-kernels-{}", std::process::id()));
+        fs::create_dir_all(&dir).unwrap();
+        assert_eq!(newest(&dir), None);
+        for name in [
+            "vmlinuz-6.12.1",
+            "vmlinuz-6.12.2",
+            "vmlinuz-6.1.9",
+            "config-6.12.3",
+        ] {
+            fs::write(dir.join(name), "").unwrap();
+        }
+        assert_eq!(newest(&dir), Some(dir.join("vmlinuz-6.12.2")));
+        fs::remove_dir_all(dir).unwrap();
+    }
+}

@@ -7,7 +7,7 @@ use std::{
     io::{self, Read},
     mem::MaybeUninit,
     os::fd::{FromRawFd, OwnedFd},
-    process::{ChildStdout, Command, Stdio},
+    process::{Child, ChildStdout, Command, Stdio},
     ptr,
     sync::mpsc,
     thread,
@@ -24,6 +24,14 @@ pub struct Sample {
     pub exit_ms: Option<f64>,
     /// The most memory that was resident at a time; not less than this process's own when it started it.
     pub peak_rss_kib: u64,
+}
+
+impl Sample {
+    /// Returns the peak of memory in MiB.
+    #[must_use]
+    pub fn peak_rss_mib(&self) -> f64 {
+        f64::from(u32::try_from(self.peak_rss_kib).unwrap_or(u32::MAX)) / 1024.0
+    }
 }
 
 /// Makes a terminal of its own the standard input of `command`: some programs insist on one. The other end is returned;
@@ -48,19 +56,42 @@ pub fn with_terminal(command: &mut Command) -> io::Result<OwnedFd> {
     Ok(ours)
 }
 
+/// Asks a child to end, as a service manager would.
+///
+/// # Errors
+///
+/// When there is no such child.
+pub fn ask_to_end(child: &Child) -> io::Result<()> {
+    let pid = libc::pid_t::try_from(child.id()).map_err(io::Error::other)?;
+    // SAFETY: it reads no memory of ours; the child has not been waited for, so its number is still its own.
+    match unsafe { libc::kill(pid, libc::SIGTERM) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
 /// Starts `command` and waits for the byte `B` on its standard output, then for its end.
 ///
 /// # Errors
 ///
 /// When it cannot be started, or ends or lasts too long without the byte.
 pub fn run(command: &mut Command) -> io::Result<Sample> {
+    run_within(command, EXIT_PATIENCE)
+}
+
+/// The same, but kills it when it has not ended so long after the byte.
+///
+/// # Errors
+///
+/// As [`run`].
+pub fn run_within(command: &mut Command, patience: Duration) -> io::Result<Sample> {
     command.stderr(Stdio::null());
     let start = Instant::now();
     let mut child = command.stdout(Stdio::piped()).spawn()?;
     let stdout = child.stdout.take().ok_or(io::ErrorKind::BrokenPipe)?;
     let (seen, reader) = read_in_thread(stdout, start);
     let first = seen.recv_timeout(PATIENCE).ok().flatten();
-    let deadline = Instant::now().checked_add(first.map_or(Duration::ZERO, |_| EXIT_PATIENCE));
+    let deadline = Instant::now().checked_add(first.map_or(Duration::ZERO, |_| patience));
     let pid = libc::pid_t::try_from(child.id()).map_err(io::Error::other)?;
     let end = wait(pid, deadline, start)?;
     let (ended, peak_rss_kib) = match end {
@@ -82,7 +113,7 @@ pub fn run(command: &mut Command) -> io::Result<Sample> {
 }
 
 /// Reads to the end, so that the program never waits; tells when the mark comes, or that none came.
-fn read_in_thread(
+pub(crate) fn read_in_thread(
     mut stdout: ChildStdout,
     start: Instant,
 ) -> (mpsc::Receiver<Option<Duration>>, thread::JoinHandle<()>) {
@@ -143,7 +174,7 @@ fn millis(duration: Duration) -> f64 {
 const MARK: u8 = b'B';
 
 /// How long a guest may take to say something.
-const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// How long a program may take to end after that.
 const EXIT_PATIENCE: Duration = Duration::from_secs(2);
@@ -168,6 +199,22 @@ mod tests {
     fn a_program_that_does_not_end_is_killed() {
         let sample = run(Command::new("sh").args(["-c", "echo B; exec sleep 100"])).unwrap();
         assert!(sample.exit_ms.is_none(), "{sample:?}");
+    }
+
+    #[test]
+    fn without_patience_a_program_is_killed_behind_its_byte() {
+        let start = Instant::now();
+        let mut command = Command::new("sh");
+        command.args(["-c", "echo B; exec sleep 100"]);
+        let sample = run_within(&mut command, Duration::ZERO).unwrap();
+        assert!(sample.exit_ms.is_none() && start.elapsed() < EXIT_PATIENCE);
+    }
+
+    #[test]
+    fn a_child_that_is_asked_to_end_ends() {
+        let mut child = Command::new("sleep").arg("100").spawn().unwrap();
+        ask_to_end(&child).unwrap();
+        assert!(!child.wait().unwrap().success());
     }
 
     #[test]

@@ -2,13 +2,16 @@
 
 use std::{
     env, fs, io,
+    os::fd::OwnedFd,
     path::{Path, PathBuf},
     process::{Command, Stdio},
+    time::Duration,
 };
 
 use crate::{
-    guest::{HELLO, LARGE, TOUCH, write_noise_once, write_once},
+    guest::{HELLO, LARGE, STAY, TOUCH, write_noise_once, write_once},
     measure::{self, Sample},
+    standing::Standing,
 };
 
 /// What is booted.
@@ -51,6 +54,25 @@ pub fn variants(dir: &Path) -> io::Result<Vec<Variant>> {
     ])
 }
 
+/// Makes a guest with a large segment in `dir` that says its byte and stays.
+///
+/// # Errors
+///
+/// When the file cannot be written.
+pub fn staying(dir: &Path) -> io::Result<Variant> {
+    fs::create_dir_all(dir)?;
+    let kernel = dir.join(STAYING);
+    write_once(&kernel, STAY, LARGE)?;
+    Ok(Variant {
+        name: "40 MiB that stays",
+        kernel,
+        initrd: None,
+    })
+}
+
+/// The name of that guest's file.
+pub const STAYING: &str = "stay-40.elf";
+
 /// A program that boots guests, and how.
 #[derive(Clone, Debug)]
 pub struct Peer {
@@ -58,7 +80,7 @@ pub struct Peer {
     pub name: String,
     program: PathBuf,
     way: Way,
-    options: &'static [&'static str],
+    options: Vec<String>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -72,62 +94,93 @@ enum Way {
     Crosvm,
 }
 
-/// Finds the programs: ours and the floors beside this one, the others on PATH.
+/// The programs that are built here.
+#[derive(Clone, Debug)]
+#[expect(clippy::exhaustive_structs, reason = "paths")]
+pub struct Built {
+    /// `pvh-vmm`.
+    pub vmm: PathBuf,
+    /// `floor`.
+    pub floor: PathBuf,
+}
+
+/// Returns the programs beside this one; `PVH_VMM` names another `pvh-vmm`.
+///
+/// # Errors
+///
+/// When one of them is not there.
+pub fn built() -> io::Result<Built> {
+    let beside = |name: &str| Ok::<_, io::Error>(env::current_exe()?.with_file_name(name));
+    let vmm = match env::var_os("PVH_VMM") {
+        Some(path) => path.into(),
+        None => beside("pvh-vmm")?,
+    };
+    let floor = beside("floor")?;
+    for program in [&vmm, &floor] {
+        if !program.is_file() {
+            let line = format!("{} is not there: build it", program.display());
+            return Err(io::Error::other(line));
+        }
+    }
+    Ok(Built { vmm, floor })
+}
+
+/// Returns the same programs without shared libraries, as `make static` builds them, if they are there.
+#[must_use]
+pub fn built_static() -> Option<Built> {
+    let own = env::current_exe().ok()?;
+    let target = own.parent()?.parent()?.join(STATIC);
+    let [vmm, floor] = ["pvh-vmm", "floor"].map(|name| target.join(name));
+    (vmm.is_file() && floor.is_file()).then_some(Built { vmm, floor })
+}
+
+/// Finds all programs: ours and the floors, those of others on PATH.
 #[must_use]
 pub fn peers() -> Vec<Peer> {
-    let beside = |name: &str| Some(env::current_exe().ok()?.with_file_name(name));
-    let ours = env::var_os("PVH_VMM").map(PathBuf::from);
-    let ours = ours.or_else(|| beside("pvh-vmm"));
-    let known = [
-        (
-            "floor, no devices",
-            beside("floor"),
-            Way::Floor,
-            &["none"][..],
-        ),
-        ("floor, local APIC", beside("floor"), Way::Floor, &["apic"]),
-        ("floor, Xen", beside("floor"), Way::Floor, &["xen"]),
-        ("floor, PC", beside("floor"), Way::Floor, &["pc"]),
-        ("pvh-vmm", ours.clone(), Way::Ours, &["--platform", "none"]),
-        (
-            "pvh-vmm, xen",
-            ours.clone(),
-            Way::Ours,
-            &["--platform", "xen"],
-        ),
-        (
+    let mut peers = Vec::new();
+    if let Ok(built) = built() {
+        let floors = [
+            ("no devices", "none"),
+            ("local APIC", "apic"),
+            ("Xen", "xen"),
+            ("PC", "pc"),
+        ];
+        let floor = |(name, devices)| Peer::floor(&format!("floor, {name}"), &built.floor, devices);
+        peers.extend(floors.map(floor));
+        let ours = |name: &str, options: &[&str]| Peer::ours(name, &built.vmm, options);
+        peers.push(ours("pvh-vmm", &["--platform", "none"]));
+        peers.push(ours("pvh-vmm, xen", &["--platform", "xen"]));
+        peers.push(ours(
             "pvh-vmm, copy",
-            ours,
-            Way::Ours,
             &["--platform", "none", "--load", "copy"],
-        ),
-        ("alioth", on_path("alioth"), Way::Alioth, &[]),
-        (
-            "Cloud Hypervisor",
-            on_path("cloud-hypervisor"),
-            Way::CloudHypervisor,
-            &[],
-        ),
-        ("Firecracker", on_path("firecracker"), Way::Firecracker, &[]),
-        ("crosvm", on_path("crosvm"), Way::Crosvm, &[]),
-        (
-            "QEMU microvm",
-            on_path("qemu-system-x86_64"),
-            Way::Qemu,
-            &[],
-        ),
+        ));
+    }
+    if let Some(built) = built_static() {
+        let name = "pvh-vmm, static";
+        peers.push(Peer::ours(name, &built.vmm, &["--platform", "none"]));
+    }
+    peers.extend(others());
+    peers
+}
+
+/// Finds the VMMs of others on PATH.
+#[must_use]
+pub fn others() -> Vec<Peer> {
+    let known = [
+        ("alioth", "alioth", Way::Alioth),
+        ("Cloud Hypervisor", "cloud-hypervisor", Way::CloudHypervisor),
+        ("Firecracker", "firecracker", Way::Firecracker),
+        ("crosvm", "crosvm", Way::Crosvm),
+        ("QEMU microvm", "qemu-system-x86_64", Way::Qemu),
     ];
-    let found = known
-        .into_iter()
-        .filter_map(|(name, program, way, options)| {
-            let program = program.filter(|program| program.is_file())?;
-            Some(Peer {
-                name: name.to_owned(),
-                program,
-                way,
-                options,
-            })
-        });
+    let found = known.into_iter().filter_map(|(name, program, way)| {
+        Some(Peer {
+            name: name.to_owned(),
+            program: on_path(program)?,
+            way,
+            options: Vec::new(),
+        })
+    });
     found.collect()
 }
 
@@ -139,6 +192,32 @@ fn on_path(name: &str) -> Option<PathBuf> {
 }
 
 impl Peer {
+    /// Returns a `pvh-vmm` with some options.
+    #[must_use]
+    pub fn ours(name: &str, program: &Path, options: &[&str]) -> Self {
+        Self {
+            name: name.to_owned(),
+            program: program.to_owned(),
+            way: Way::Ours,
+            options: options.iter().map(|&option| option.to_owned()).collect(),
+        }
+    }
+
+    /// Returns a `floor` with some devices.
+    #[must_use]
+    pub fn floor(name: &str, program: &Path, devices: &str) -> Self {
+        Self::floor_of(name, program, devices, "512")
+    }
+
+    /// The same, with so many MiB of memory, and behind an `x` so many vCPUs.
+    #[must_use]
+    pub fn floor_of(name: &str, program: &Path, devices: &str, size: &str) -> Self {
+        Self {
+            way: Way::Floor,
+            ..Self::ours(name, program, &[devices, size])
+        }
+    }
+
     /// Boots `variant` once.
     ///
     /// # Errors
@@ -146,18 +225,42 @@ impl Peer {
     /// As [`Peer::command`] and [`measure::run`].
     pub fn run(&self, variant: &Variant, dir: &Path) -> io::Result<Sample> {
         let mut command = self.command(variant, dir)?;
-        // It reads the settings of its terminal, and does without none.
-        let _terminal = match self.way {
-            Way::Alioth => Some(measure::with_terminal(&mut command)?),
-            _ => {
-                command.stdin(Stdio::null());
-                None
-            }
-        };
+        let _terminal = self.input(&mut command)?;
         measure::run(&mut command)
     }
 
-    /// Returns the command that boots `variant` with 512 MiB and one vCPU; a file it needs goes to `dir`.
+    /// The same, but kills the program behind the guest's byte: for one that does not end with its guest.
+    ///
+    /// # Errors
+    ///
+    /// As [`Peer::run`].
+    pub fn run_to_byte(&self, variant: &Variant, dir: &Path) -> io::Result<Sample> {
+        let mut command = self.command(variant, dir)?;
+        let _terminal = self.input(&mut command)?;
+        measure::run_within(&mut command, Duration::ZERO)
+    }
+
+    /// Boots `variant`, whose guest stays.
+    ///
+    /// # Errors
+    ///
+    /// As [`Peer::command`] and [`Standing::start`].
+    pub fn stand(&self, variant: &Variant, dir: &Path) -> io::Result<Standing> {
+        let mut command = self.command(variant, dir)?;
+        let terminal = self.input(&mut command)?;
+        Standing::start(&mut command, terminal)
+    }
+
+    /// Gives it nothing to read, or a terminal where it insists on one.
+    fn input(&self, command: &mut Command) -> io::Result<Option<OwnedFd>> {
+        if matches!(self.way, Way::Alioth) {
+            return measure::with_terminal(command).map(Some);
+        }
+        command.stdin(Stdio::null());
+        Ok(None)
+    }
+
+    /// Returns the command that boots `variant` with 512 MiB and one vCPU, unless the options say otherwise; a file it needs goes to `dir`.
     ///
     /// # Errors
     ///
@@ -166,7 +269,7 @@ impl Peer {
         let mut command = Command::new(&self.program);
         let Variant { kernel, initrd, .. } = variant;
         let mut with = |arguments: &[&str], kernel_option: &str, initrd_option: &str| {
-            command.args(arguments).args(self.options);
+            command.args(arguments).args(&self.options);
             if !kernel_option.is_empty() {
                 command.arg(kernel_option);
             }
@@ -179,13 +282,12 @@ impl Peer {
             }
         };
         match self.way {
+            Way::Ours if self.options.iter().any(|option| option == "--memory") => {
+                with(&["run"], "", "--initrd");
+            }
             Way::Ours => with(&["run", "--memory", "512M"], "", "--initrd"),
             Way::Floor => {
-                command
-                    .args(self.options)
-                    .arg("512")
-                    .arg(kernel)
-                    .args(initrd);
+                command.args(&self.options).arg(kernel).args(initrd);
             }
             Way::Qemu => with(QEMU, "-kernel", "-initrd"),
             Way::CloudHypervisor => with(CLOUD_HYPERVISOR, "--kernel", "--initramfs"),
@@ -221,6 +323,9 @@ fn firecracker_config(variant: &Variant) -> String {
 }
 
 const INITRD_BYTES: usize = 200 << 20;
+
+/// Where programs without shared libraries lie, below the folder of what is built.
+const STATIC: &str = "x86_64-unknown-linux-gnu/release";
 
 const QEMU: &[&str] = &[
     "-M",
@@ -283,12 +388,36 @@ mod tests {
     }
 
     #[test]
+    fn memory_is_512_mib_unless_the_options_say_otherwise() {
+        let variant = Variant {
+            name: "x",
+            kernel: "k".into(),
+            initrd: None,
+        };
+        let words = |peer: Peer| {
+            let command = peer.command(&variant, Path::new(".")).unwrap();
+            let words = command.get_args().map(|word| word.to_str().unwrap());
+            words.collect::<Vec<_>>().join(" ")
+        };
+        let vmm = Path::new("vmm");
+        assert_eq!(
+            words(Peer::ours("", vmm, &["--cpus", "2"])),
+            "run --memory 512M --cpus 2 k"
+        );
+        assert_eq!(
+            words(Peer::ours("", vmm, &["--memory", "1G"])),
+            "run --memory 1G k"
+        );
+        assert_eq!(words(Peer::floor("", vmm, "pc")), "pc 512 k");
+    }
+
+    #[test]
     fn a_module_goes_behind_its_option() {
         let peer = Peer {
             name: "QEMU".into(),
             program: "qemu".into(),
             way: Way::Qemu,
-            options: &[],
+            options: Vec::new(),
         };
         let variant = Variant {
             name: "x",

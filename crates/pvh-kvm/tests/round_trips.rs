@@ -43,7 +43,7 @@ mod kvm {
             self.entry = match exit {
                 VmExit::PortOut { port: 0xE9, .. } => VmEntry::Resume,
                 VmExit::Hypercall { number: 17, .. } => VmEntry::Hypercall(17),
-                other => panic!("{}: {other:?}", self.name),
+                other => unreachable!("{}: {other:?}", self.name),
             };
         }
 

@@ -1,0 +1,125 @@
+//! Everything that docs/benchmarks.md says of times and memory, measured in one go.
+
+pub mod curves;
+pub mod loading;
+pub mod memory;
+pub mod parts;
+pub mod second_start;
+pub mod starts;
+
+use std::{io, path::PathBuf};
+
+use crate::{
+    measure::Sample,
+    peers::{Built, Peer, Variant, built, built_static, variants},
+    turns::in_turn,
+};
+
+/// What the sections have in common.
+#[derive(Clone, Debug)]
+pub struct Bench {
+    percent: usize,
+    /// Where guests are kept.
+    pub dir: PathBuf,
+    /// The guests: tiny, with a large segment, with a large module, and one that touches its memory.
+    pub guests: [Variant; 4],
+    /// Our programs.
+    pub built: Built,
+    /// The same without shared libraries.
+    pub built_static: Option<Built>,
+}
+
+impl Bench {
+    /// Finds programs and makes guests; of all runs only `percent` are made.
+    ///
+    /// # Errors
+    ///
+    /// When a program is not there, or a guest cannot be written.
+    pub fn new(dir: PathBuf, percent: usize) -> io::Result<Self> {
+        let guests = variants(&dir)?;
+        let guests = guests
+            .try_into()
+            .map_err(|_| io::Error::other("there are four guests"))?;
+        Ok(Self {
+            percent,
+            dir,
+            guests,
+            built: built()?,
+            built_static: built_static(),
+        })
+    }
+
+    /// Returns how many runs are made where `usual` are made usually: one at least.
+    #[must_use]
+    pub const fn runs(&self, usual: usize) -> usize {
+        let runs = usual.saturating_mul(self.percent) / 100;
+        if runs == 0 { 1 } else { runs }
+    }
+
+    /// Returns our VMM with some options.
+    #[must_use]
+    pub fn ours(&self, name: &str, options: &[&str]) -> Peer {
+        Peer::ours(name, &self.built.vmm, options)
+    }
+
+    /// Boots each pair of a program and a guest `usual` times in turn.
+    ///
+    /// # Errors
+    ///
+    /// When one fails again and again.
+    pub fn race(&self, usual: usize, pairs: &[(Peer, &Variant)]) -> io::Result<Vec<Vec<Sample>>> {
+        in_turn(self.runs(usual), pairs, |(peer, guest)| {
+            let named = |error| io::Error::other(format!("{}: {error}", peer.name));
+            peer.run(guest, &self.dir).map_err(named)
+        })
+    }
+}
+
+/// A verdict on a number that may not be larger than it should.
+#[must_use]
+pub fn verdict(found: f64, most: f64) -> &'static str {
+    if found <= most {
+        "kept"
+    } else {
+        "**not kept**"
+    }
+}
+
+/// Returns the times to the first byte.
+pub(crate) fn first(samples: &[Sample]) -> Vec<f64> {
+    samples.iter().map(|sample| sample.first_byte_ms).collect()
+}
+
+/// Puts `block` between the marks of `page`; `None` when they are not there.
+#[must_use]
+pub fn replace_block(page: &str, block: &str) -> Option<String> {
+    let (head, rest) = page.split_once(BEGIN)?;
+    let (_, tail) = rest.split_once(END)?;
+    Some(format!("{head}{BEGIN}\n{}\n{END}{tail}", block.trim()))
+}
+
+/// Where what `bench-report` writes begins in a page.
+pub const BEGIN: &str = "<!-- bench-report writes from here -->";
+
+/// Where it ends.
+pub const END: &str = "<!-- to here -->";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_block_is_replaced_and_the_rest_stays() {
+        let page = format!("# A\n\n{BEGIN}\nold\n{END}\n\n## B\n");
+        let new = replace_block(&page, "\nnew\n\n").unwrap();
+        assert_eq!(new, format!("# A\n\n{BEGIN}\nnew\n{END}\n\n## B\n"));
+        assert_eq!(replace_block("# A\n", "new"), None);
+    }
+
+    #[test]
+    fn a_limit_itself_is_kept_and_no_number_is_not() {
+        assert_eq!(verdict(1.25, 1.25), "kept");
+        assert_eq!(verdict(1.26, 1.25), "**not kept**");
+        assert_eq!(verdict(f64::NAN, 1.25), "**not kept**");
+    }
+}
