@@ -1,11 +1,16 @@
 //! The life of a secondary vCPU where hypercalls and the local APIC's INIT and SIPI meet, by guests of a few bytes.
 
 #[cfg(test)]
+mod vcpu;
+
+#[cfg(test)]
 mod tests {
     use std::process::{Command, Stdio};
 
     use assert_cmd::cargo::CommandCargoExt;
     use pvh_testkit::elf::{Class, Elf, Note, Segment};
+
+    use super::vcpu::context;
 
     const CODE_AT: u32 = 0x10_0000;
 
@@ -86,31 +91,10 @@ mod tests {
         0xEB, 0xFE,                             // jmp to itself
     ];
 
-    /// `vcpu_hvm_context`: flat 32-bit code without paging, which never runs.
-    fn context() -> Vec<u8> {
-        let mut context = vec![0; 128];
-        let words = [
-            (40, CODE_AT),
-            (48, 1),
-            (92, 0xFFFF_FFFF),
-            (96, 0xFFFF_FFFF),
-            (100, 0xFFFF_FFFF),
-            (104, 0xFFFF_FFFF),
-            (108, 0x67),
-            (112, 0x0C93_0C9B),
-            (116, 0x0C93_0C93),
-            (120, 0x8B),
-        ];
-        for (at, word) in words {
-            context[at..][..4].copy_from_slice(&u32::to_le_bytes(word));
-        }
-        context
-    }
-
     /// Runs the guest that initialises by `initialise`; returns its exit code and what was said.
     fn run(initialise: &[u8]) -> (Option<i32>, String) {
         let list = [24, 0, 0, 1, CODE_AT + 0xDD, 0, 0, 0].map(u32::to_le_bytes);
-        let code = [BEGIN, initialise, START, &context(), &list.concat()].concat();
+        let code = [BEGIN, initialise, START, &context(CODE_AT), &list.concat()].concat();
         let elf = Elf::new(Class::Elf32)
             .segment(Segment::load(CODE_AT.into(), code))
             .segment(Segment::notes(&[Note::entry(CODE_AT)]));

@@ -78,7 +78,23 @@ impl Output {
 
     /// Takes bytes if there is room, and tells whether there was.
     pub(crate) fn offer(&self, bytes: &[u8]) -> bool {
-        let has_room = self.lock().queue.len() < QUEUE_LIMIT;
+        self.push_below(QUEUE_LIMIT, bytes)
+    }
+
+    /// Takes bytes of a guest whose vCPUs wait for room later; tells whether it did. What is refused is that of one which goes
+    /// on without ever waiting.
+    pub(crate) fn accept(&self, bytes: &[u8]) -> bool {
+        self.push_below(ACCEPT_LIMIT, bytes)
+    }
+
+    /// Tells whether a vCPU would go on that waits for room.
+    pub(crate) fn has_room(&self) -> bool {
+        let state = self.lock();
+        state.queue.len() < QUEUE_LIMIT || state.released
+    }
+
+    fn push_below(&self, limit: usize, bytes: &[u8]) -> bool {
+        let has_room = self.lock().queue.len() < limit;
         if has_room {
             self.push(bytes);
         }
@@ -300,6 +316,8 @@ extern "C" fn ignore(_: libc::c_int, _: *mut libc::siginfo_t, _: *mut libc::c_vo
 
 /// Output waits in the queue up to this many bytes before vCPUs are held back.
 const QUEUE_LIMIT: usize = 64 * 1024;
+/// And up to this many where nobody can be held back: far more than what all vCPUs have on their way.
+const ACCEPT_LIMIT: usize = 2 << 20;
 /// Bytes of one write.
 const CHUNK: usize = 4096;
 /// How long bytes wait for more after some were written: six characters of a line with 115200 baud.

@@ -1,6 +1,6 @@
 //! Carrying out what the domain wants done, and what is due.
 
-use std::time::Instant;
+use std::{sync::atomic::Ordering, time::Instant};
 
 use pvh_abi::sched::ShutdownReason;
 use pvh_domain::domain::Effect;
@@ -83,8 +83,10 @@ impl XenPlatform {
     pub(crate) fn keep_time(&self) {
         while let Some(due) = self.timer.wait() {
             if due.domain {
-                self.with_domain(Backpressure::Wait, |domain, memory, now, effects| {
+                // It waits for nobody: the timers of all vCPUs are behind it.
+                self.with_domain(Backpressure::Ignore, |domain, memory, now, effects| {
                     domain.tick(memory, now, effects);
+                    self.ticked_ns.store(now.system_ns, Ordering::Relaxed);
                 });
             }
             if due.retry {
@@ -129,5 +131,128 @@ fn end_of(reason: ShutdownReason) -> End {
         ShutdownReason::POWEROFF => End::Request(Request::PowerOff),
         ShutdownReason::REBOOT => End::Request(Request::Reboot),
         reason => End::Shutdown(reason),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io::Write,
+        sync::{Arc, atomic::AtomicBool},
+        thread,
+        time::Duration,
+    };
+
+    use pvh_abi::Gpa;
+    use pvh_domain::domain::Origin;
+    use pvh_hypercall::{Call, Width};
+    use pvh_kvm::{
+        GuestRam, HypercallTransport, InterruptControllers, Kvm, Vm, VmConfig, ram_layout,
+    };
+    use pvh_memory::{GuestMemory, LinearMemory, PagingState};
+    use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
+
+    use super::*;
+    use crate::{
+        acpi::{RsdpPlace, XenAcpi},
+        console::Output,
+        machine::{Board, draw_xen},
+        platform::{GuestLog, Parts},
+    };
+
+    /// A domain with one vCPU, which nobody runs.
+    fn platform() -> XenPlatform {
+        let transport = HypercallTransport::Port { port: 0xE4 };
+        let acpi = XenAcpi::build(&[0], RsdpPlace::AfterTables);
+        let map = draw_xen(&ram_layout(16 << 20, 48).unwrap(), &acpi).unwrap();
+        let ram = GuestRam::with_pages(16 << 20, 48, &map.pages).unwrap();
+        let mut config = VmConfig::new(1);
+        config.interrupt_controllers = InterruptControllers::LocalApics;
+        config.hypercalls = transport;
+        let vm = Vm::new(&Kvm::open().unwrap(), &config, Arc::new(ram)).unwrap();
+        let mut vcpus = [vm.create_vcpu(0).unwrap()];
+        let com1 = EventFd::new(EFD_NONBLOCK).unwrap();
+        let parts = Parts {
+            vm,
+            board: Arc::new(Board::new(Output::default(), com1).unwrap()),
+            transport,
+            log: GuestLog::new(Output::default()),
+            memory: map.domain,
+            recorder: None,
+        };
+        XenPlatform::new(parts, &mut vcpus).unwrap()
+    }
+
+    impl XenPlatform {
+        /// Makes a call of unpaged 32-bit code with two words as its argument.
+        fn call(&self, number: u64, op: u64, words: [u32; 2]) {
+            let state = PagingState {
+                cr0: 0x11,
+                cr3: 0,
+                cr4: 0,
+                efer: 0,
+                rflags: 2,
+                pkru: 0,
+            };
+            self.ram
+                .write(Gpa(0x2000), &words[0].to_le_bytes())
+                .unwrap();
+            self.ram
+                .write(Gpa(0x2004), &words[1].to_le_bytes())
+                .unwrap();
+            let io = LinearMemory::new(&*self.ram, &state, &self.paging);
+            let call = Call::new(Width::Compat, number, [op, 0x2000, 0, 0, 0]);
+            self.with_domain(Backpressure::Ignore, |domain, memory, now, effects| {
+                let origin = Origin {
+                    vcpu: 0,
+                    io: &io,
+                    takes_interrupts: false,
+                    now,
+                };
+                domain.hypercall(memory, &origin, call, effects);
+            });
+        }
+
+        /// Fills the console's ring, in a page of its own at 0xFEFF_F000.
+        fn fill_ring(&self) {
+            let mut word = [0; 4];
+            self.ram.read(Gpa(0xFEFF_FC08), &mut word).unwrap();
+            let full = u32::from_le_bytes(word).wrapping_add(2048);
+            self.ram
+                .write(Gpa(0xFEFF_FC0C), &full.to_le_bytes())
+                .unwrap();
+        }
+    }
+
+    #[test]
+    #[ignore = "needs /dev/kvm"]
+    fn a_console_that_nobody_reads_stops_no_timer() {
+        let platform = platform();
+        let is_done = AtomicBool::new(false);
+        let mut output = platform.board.output().clone();
+        output.write_all(&[b'x'; 64 << 10]).unwrap();
+        let mut was_over = false;
+        thread::scope(|scope| {
+            scope.spawn(|| platform.keep_time());
+            scope.spawn(|| {
+                while !is_done.load(Ordering::Relaxed) {
+                    platform.fill_ring();
+                }
+            });
+            // SCHEDOP_watchdog: a new one of a second.
+            platform.call(29, 6, [0, 1]);
+            let start = Instant::now();
+            while !was_over && start.elapsed() < Duration::from_secs(10) {
+                // EVTCHNOP_send to the console's port.
+                platform.call(32, 4, [2, 0]);
+                was_over = platform.domain().is_over();
+            }
+            is_done.store(true, Ordering::Relaxed);
+            platform.stop();
+            platform.board.stop();
+        });
+        assert!(was_over, "the watchdog ends the domain");
+        let held = output.take(usize::MAX).len();
+        assert!((64 << 10..=3 << 20).contains(&held), "{held}");
     }
 }

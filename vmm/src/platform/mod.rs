@@ -15,10 +15,12 @@ mod timer;
 mod vcpu;
 
 use std::{
-    io::Write,
     num::NonZeroU64,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Instant,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
 };
 
 use pvh_abi::DomId;
@@ -57,6 +59,10 @@ pub(crate) struct XenPlatform {
     desks: Vec<Desk>,
     timer: Timer,
     log: GuestLog,
+    /// Some of what the guest printed is lost, which is told once.
+    is_cut: AtomicBool,
+    /// When the last tick was, in system time.
+    ticked_ns: AtomicU64,
 }
 
 /// Why there can be no domain.
@@ -140,6 +146,8 @@ impl XenPlatform {
             desks,
             timer: Timer::default(),
             log: parts.log,
+            is_cut: AtomicBool::new(false),
+            ticked_ns: AtomicU64::new(0),
         })
     }
 
@@ -193,11 +201,24 @@ impl XenPlatform {
         // The time is taken under the lock, so that calls see it in their order.
         let answer = call(&mut domain, &self.ram, self.clock.now(), effects);
         // So is the deadline set, lest an older one follow a newer one.
-        let deadline = domain.next_deadline_ns();
-        let at = deadline.and_then(|at| Instant::now().checked_add(self.clock.until(at)));
+        let until = domain.next_deadline_ns().map(|at| self.until(at));
+        let at = until.and_then(|until| Instant::now().checked_add(until));
         self.timer.set_deadline(at);
         self.speak(effects);
         answer
+    }
+
+    /// How long it is until a deadline. One that is none, for a ring that the guest keeps filling, waits while nobody reads the
+    /// console.
+    fn until(&self, deadline_ns: u64) -> Duration {
+        if deadline_ns == 0 && !self.board.output().has_room() {
+            // From the last tick on: calls that come meanwhile put nothing off.
+            let ticked_ns = self.ticked_ns.load(Ordering::Relaxed);
+            return self
+                .clock
+                .until(ticked_ns.saturating_add(A_FULL_CONSOLE_IS_LEFT_FOR_NS));
+        }
+        self.clock.until(deadline_ns)
     }
 
     /// Passes on what the guest said, in the order in which it said it: under the domain's lock, where nobody waits for
@@ -205,8 +226,11 @@ impl XenPlatform {
     fn speak(&self, effects: &mut Vec<Effect>) {
         effects.retain_mut(|effect| match effect {
             Effect::Output(text) => {
-                // The queue takes everything.
-                let _ = self.board.output().clone().write_all(text);
+                if !self.board.output().accept(text) && !self.is_cut.swap(true, Ordering::Relaxed) {
+                    self.say(
+                        "the guest prints without end, and nobody reads it: some of it is dropped",
+                    );
+                }
                 text.clear();
                 true
             }
@@ -277,6 +301,8 @@ fn hex_digit(digit: u8) -> Option<u8> {
 /// The first domain that is not the host.
 const DOMAIN: DomId = DomId(1);
 const NAME: &str = "pvh-vmm";
+/// Timers that are due meanwhile may be late by as much.
+const A_FULL_CONSOLE_IS_LEFT_FOR_NS: u64 = 1_000_000;
 /// The leaves from this one on look at ecx.
 const FIRST_WITH_SUBLEAVES: u32 = 3;
 /// Leaf +3: the host's counters can be relied on.
