@@ -22,6 +22,8 @@ pub(crate) struct Arguments {
 }
 
 #[derive(Debug, Subcommand)]
+// Built when it is asked for: the arguments of all commands would take longer than what some of them do.
+#[command(defer = true)]
 pub(crate) enum Command {
     /// Boot a kernel on this terminal; without one, the built-in demo guest
     #[command(after_help = RUN_HELP)]
@@ -103,7 +105,12 @@ pub(crate) struct ConformArguments {
     #[arg(long)]
     pub(crate) json: bool,
     /// The guest's command line: 'only=' or 'no=' and names of sections, with commas between them
-    #[arg(long, value_name = "TEXT", default_value = CONFORM_CMDLINE)]
+    #[arg(
+        long,
+        value_name = "TEXT",
+        default_value = "",
+        hide_default_value = true
+    )]
     pub(crate) cmdline: OsString,
     /// The KVM device
     #[arg(long, value_name = "PATH", default_value = "/dev/kvm")]
@@ -171,8 +178,6 @@ impl ModuleArgument {
     }
 }
 
-/// What `conform` leaves out: see docs/conformance.md.
-pub(crate) const CONFORM_CMDLINE: &str = "no=pae";
 const EXIT_CODES: &str = "\
 Exit codes:
   0      the guest powered off; the file can be booted (inspect); all is as on Xen or explained (conform)

@@ -17,7 +17,7 @@ use pvh_conformance::{
 use serde_json::{Value, json};
 
 use crate::{
-    args::{CONFORM_CMDLINE, ConformArguments},
+    args::ConformArguments,
     exit::{ARGUMENTS, CRASHED, DIFFERS, HOST, SUCCESS, complain},
     run::Outcome as Ended,
 };
@@ -52,7 +52,7 @@ pub(crate) fn run(arguments: &ConformArguments) -> u8 {
             return CRASHED;
         }
     };
-    let is_part = arguments.cmdline != CONFORM_CMDLINE;
+    let is_part = !arguments.cmdline.is_empty();
     let summary = Summary::of(&xen, ours, is_part);
     let page = if arguments.json {
         summary.json().to_string()
@@ -236,7 +236,7 @@ fn difference(judged: &Judged) -> Value {
 
 const REFERENCE: &str = "Xen 4.17.5";
 /// What a command line can name besides the sections that the checks' names begin with.
-const MORE_SECTIONS: [&str; 3] = ["pae", "user", "wide"];
+const MORE_SECTIONS: [&str; 4] = ["narrow", "pae", "user", "wide"];
 /// Begins the report and ends it, whatever is chosen.
 const NOT_CHOSEN: [&str; 2] = ["gaps", "start"];
 /// How many differences a person reads.

@@ -1,9 +1,9 @@
-/* Hypercalls through the page, from 32-bit code without paging or from 64-bit code. */
-#include "conformance.h"
+/* Hypercalls through the page, from 32- or 64-bit code, and without it from 16-bit code. */
+#include "secondary.h"
 
-enum { LEAVES_FIRST = 0x40000000, LEAVES_END = 0x40010000, LEAVES_STEP = 0x100, LEAF_PAGE = 2 };
+enum { LEAVES_FIRST = 0x40000000, LEAVES_END = 0x40010000, LEAVES_STEP = 0x100, LEAF_PAGE = 2, OUT_EAX = 0xe7, OPERAND_SIZE = 0x66 };
 
-bool wide;
+bool wide, narrow;
 uint8_t hypercall_page[PAGE] __attribute__((aligned(PAGE)));
 uint32_t xen_leaves;
 
@@ -19,9 +19,22 @@ bool find_xen(void)
     return false;
 }
 
+/* Takes the stubs' instruction for 16-bit code, which would read their first one differently. */
+static void fill_16_bit_stub(void)
+{
+    const uint8_t *leaves = &hypercall_page[5];
+    bool by_port = leaves[0] == OUT_EAX;
+    put(hypercall_16, 0, 1, by_port ? OPERAND_SIZE : leaves[0]);
+    put(hypercall_16, 1, 1, leaves[by_port ? 0 : 1]);
+    put(hypercall_16, 2, 1, leaves[by_port ? 1 : 2]);
+    put(code_16, 2, 3, AT(start_16));
+    put(code_16, 7, 1, AT(start_16) >> 24);
+}
+
 void fill_hypercall_page(void)
 {
     write_msr(cpuid(xen_leaves + LEAF_PAGE).ebx, AT(hypercall_page));
+    fill_16_bit_stub();
 }
 
 int64_t call(uint32_t number, uint64_t a, uint64_t b, uint64_t c, uint64_t d, uint64_t e)
@@ -30,7 +43,8 @@ int64_t call(uint32_t number, uint64_t a, uint64_t b, uint64_t c, uint64_t d, ui
         struct call64 args = {number, {a, b, c, d, e}};
         return (int64_t)call64(&args);
     }
-    return (int32_t)call32(number, (uint32_t)a, (uint32_t)b, (uint32_t)c, (uint32_t)d, (uint32_t)e);
+    uint32_t (*from)(uint32_t, uint32_t, uint32_t, uint32_t, uint32_t, uint32_t) = narrow ? call16 : call32;
+    return (int32_t)from(number, (uint32_t)a, (uint32_t)b, (uint32_t)c, (uint32_t)d, (uint32_t)e);
 }
 
 void use_long_mode(bool on)

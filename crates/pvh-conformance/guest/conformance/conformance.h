@@ -54,6 +54,7 @@ bool wanted(const char *section);
 /* ---- call.c: hypercalls in the mode of the moment ---- */
 
 extern bool wide;              /* calls are made from a 64-bit code segment */
+extern bool narrow;            /* from a 16-bit one */
 extern uint8_t hypercall_page[PAGE];
 extern uint32_t xen_leaves;    /* the first of Xen's CPUID leaves, 0 if there are none */
 
@@ -85,6 +86,9 @@ struct call64 {
     uint64_t number, args[5];
 };
 uint64_t call64(const struct call64 *args);
+extern uint8_t code_16[8];     /* entry.S: the descriptor of a 16-bit segment that begins at start_16 */
+/* From 16-bit code. */
+uint32_t call16(uint32_t number, uint32_t a, uint32_t b, uint32_t c, uint32_t d, uint32_t e);
 uint32_t call32(uint32_t number, uint32_t a, uint32_t b, uint32_t c, uint32_t d, uint32_t e);
 /* The same from CPL 3. */
 uint32_t call32_user(uint32_t number, uint32_t a, uint32_t b);

@@ -4,6 +4,7 @@
 #define CODE 0x08
 #define DATA 0x10
 #define CODE64 0x18
+#define CODE16 0x40
 #define USER_CODE_OF 0x20               /* SYSENTER: code, stack; user code, user stack behind them */
 #define STACK_BYTES 32768
 #define VECTORS 0x50
@@ -136,6 +137,23 @@ call32: pushl %ebx
         movl 32(%esp), %esi
         movl 36(%esp), %edi
         call *%eax
+        popl %edi
+        popl %esi
+        popl %ebx
+        ret
+
+        /* uint32_t call16(number, a, b, c, d, e): from 16-bit code, which cannot read the page's stubs. */
+        .globl call16
+call16: pushl %ebx
+        pushl %esi
+        pushl %edi
+        movl 16(%esp), %eax
+        movl 20(%esp), %ebx
+        movl 24(%esp), %ecx
+        movl 28(%esp), %edx
+        movl 32(%esp), %esi
+        movl 36(%esp), %edi
+        lcall $CODE16, $far_16_offset
         popl %edi
         popl %esi
         popl %ebx
@@ -336,6 +354,9 @@ gdt:    .quad 0
         .quad 0x00cf93000000ffff
         .quad 0x00cffb000000ffff
         .quad 0x00cff3000000ffff
+        .globl code_16
+code_16:
+        .quad 0x00009b000000ffff        /* 40: 16-bit code, its base is start_16 */
 gdt_end:
 gdt_pointer:
         .word gdt_end - gdt - 1

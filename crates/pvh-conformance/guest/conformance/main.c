@@ -71,6 +71,20 @@ static void run_paged(const char *name, uint32_t root, uint32_t cr4)
     paging_off();
 }
 
+/* From 16-bit code: what registers hold, memory that they point to, and the secondaries. */
+static void run_narrow(void)
+{
+    narrow = true;
+    begin_section("version");
+    check_version();
+    begin_section("event-errors");
+    check_event_errors();
+    begin_section("secondaries");
+    lapic_enable(true);
+    check_secondary_modes();
+    narrow = false;
+}
+
 static void power_off(void)
 {
     uint32_t reason = POWEROFF;
@@ -97,6 +111,8 @@ void guest_main(void)
     run_sections();
     run_paged("paged", root_of_2_levels(), CR4_PSE);
     run_paged("pae", root_of_pae(), CR4_PAE);
+    if (wanted("narrow"))
+        run_narrow();
     if (wanted("wide"))
         run_wide();
     list_gaps();

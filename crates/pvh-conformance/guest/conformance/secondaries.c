@@ -155,8 +155,7 @@ static void check_start(enum start_mode start, uint32_t vcpu)
     expect_hex(long_mode ? EFER_LME | EFER_LMA : 0, r->efer, named(mode->name, "EFER"));
     expect_hex(2, r->flags & ~0x8d5ull, named(mode->name, "flags"));
     expect_hex(0, r->cs | r->ds | r->ss | r->es, named(mode->name, "selectors"));
-    if (mode->cs != 0x9b)
-        expect(1, (int64_t)r->is_up, named(mode->name, "is up, by its own call"));
+    expect(1, (int64_t)r->is_up, named(mode->name, "is up, by its own call"));
     expect(1, vcpu_op(VCPUOP_IS_UP, vcpu, 0), named(mode->name, "is up"));
     records[vcpu].stop = 1;
     expect_true(wait_until(is_down, 3000), named(mode->name, "goes down by HLT without interrupts"));

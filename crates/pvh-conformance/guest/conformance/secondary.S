@@ -2,7 +2,8 @@
 
 #define MSR_EFER 0xc0000080
 #define IS_UP 3
-#define VCPU_OP_SLOT (24 * 32)
+#define VCPU_OP 24
+#define VCPU_OP_SLOT (VCPU_OP * 32)
 #define COUNTER 152
 #define STOP 160
 
@@ -51,7 +52,24 @@
         .balign 16
 start_16:
         keep %di
+        movl $IS_UP, %ebx
+        movl %esi, %ecx
+        movl $VCPU_OP, %eax
+        call hypercall_16
+        movl %eax, 144(%di)
         count_and_halt %di
+
+        /* The instruction of the page's stubs, as 16-bit code has it; use_16_bit_stub writes it. */
+        .globl hypercall_16
+hypercall_16:
+        ud2
+        nop
+        ret
+
+far_16: call hypercall_16
+        lretl
+        .globl far_16_offset
+        .set far_16_offset, far_16 - start_16
 
         .code32
         .globl start_32

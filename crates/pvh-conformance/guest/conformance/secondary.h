@@ -17,6 +17,7 @@ struct record {
 _Static_assert(sizeof(struct record) == 256, "secondary.S knows it");
 
 extern volatile struct record records[4];
+extern uint8_t hypercall_16[3]; /* the instruction with which 16-bit code calls */
 extern const char start_16[], start_32[], start_64[]; /* secondary.S */
 
 /* Fills in vcpu_hvm_context, 128 bytes. */

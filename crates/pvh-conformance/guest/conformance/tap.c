@@ -30,7 +30,7 @@ static void line(bool good, const char *name)
         failures++;
     print(good ? "ok " : "not ok ");
     print_number(checks);
-    print(wide ? " - 64 " : " - 32 ");
+    print(wide ? " - 64 " : narrow ? " - 16 " : " - 32 ");
     print(section);
     print(": ");
     print(name);
