@@ -47,6 +47,7 @@ options() {
 max_len() {
 	case $1 in
 	notes | bzimage) echo 8192 ;;
+	trace) echo 16384 ;;
 	differential | elf_commit) echo 4096 ;;
 	*) echo 2048 ;;
 	esac

@@ -1,6 +1,6 @@
 //! A whole domain, and several vCPUs that call it in any order.
 
-use pvh_domain::xenstore::Shutdown;
+use pvh_domain::{trace::Recorder, xenstore::Shutdown};
 use pvh_hypercall::Width;
 
 use super::{
@@ -16,11 +16,15 @@ use super::{
 /// the end comes twice, a vCPU is not where its effects have put it, ports are given twice or forgotten, an event is
 /// lost, time or memory do not add up, or what is due stays due.
 pub fn hypercall(bytes: &[u8]) {
-    let mut tape = Tape::new(bytes);
-    let Some(mut world) = World::new(tape.byte()) else {
+    history(Tape::new(bytes), 48, None);
+}
+
+/// Runs some steps of a history, and has them recorded.
+pub(super) fn history(mut tape: Tape<'_>, steps: usize, recorder: Option<Recorder>) {
+    let Some(mut world) = World::new(tape.byte(), recorder) else {
         return;
     };
-    for _ in 0..48 {
+    for _ in 0..steps {
         if tape.is_empty() || world.is_over() {
             break;
         }

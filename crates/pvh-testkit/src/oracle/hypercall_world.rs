@@ -4,8 +4,9 @@ use std::{collections::BTreeMap, num::NonZeroU64, ops::Range};
 
 use pvh_abi::{DomId, Gpa};
 use pvh_domain::{
-    domain::{Config, Domain, Effect, Now},
+    domain::{Config, Effect, Now},
     memory,
+    trace::{Recorder, TracedDomain},
     xenstore::Shutdown,
 };
 use pvh_hypercall::Width;
@@ -25,7 +26,7 @@ const START_NS: u64 = 1 << 32;
 const VCPUS: Range<u32> = 0..COUNT;
 
 pub(super) struct World {
-    pub(super) domain: Domain,
+    pub(super) domain: TracedDomain,
     pub(super) memory: SparseMemory,
     pub(super) now: Now,
     pub(super) effects: Vec<Effect>,
@@ -41,7 +42,7 @@ pub(super) struct World {
 }
 
 impl World {
-    pub(super) fn new(narrow: u8) -> Option<Self> {
+    pub(super) fn new(narrow: u8, recorder: Option<Recorder>) -> Option<Self> {
         let memory = SparseMemory::new(&[(0, RAM_PAGES << 12)], 0).with_spare_frames(SPARE_FRAMES);
         let now = Now {
             system_ns: START_NS,
@@ -70,7 +71,8 @@ impl World {
             },
             may_log: narrow & 16 != 0,
         };
-        let domain = Domain::new(config, &memory, now).expect("it is a sound configuration");
+        let domain = TracedDomain::new(config, &memory, now, recorder);
+        let domain = domain.expect("it is a sound configuration");
         let mut world = Self {
             domain,
             memory,

@@ -40,6 +40,7 @@ mod notes_model;
 mod place;
 mod start_info;
 mod tape;
+mod trace;
 mod xenstore;
 mod xenstore_model;
 mod xenstore_wire;
@@ -59,7 +60,10 @@ pub use linear::linear;
 pub use notes::notes;
 pub use place::elf_plan;
 pub use start_info::{start_info_read, start_info_roundtrip};
+pub use trace::trace;
 pub use xenstore::xenstore;
+
+pub(crate) use trace::recorded;
 
 pub use memory::SparseMemory;
 pub use tape::Tape;
@@ -75,7 +79,7 @@ pub struct Oracle {
 }
 
 /// All of them.
-pub const ORACLES: [Oracle; 17] = [
+pub const ORACLES: [Oracle; 18] = [
     oracle("notes", notes),
     oracle("elf_plan", elf_plan),
     oracle("elf_commit", elf_commit),
@@ -93,6 +97,7 @@ pub const ORACLES: [Oracle; 17] = [
     oracle("descriptor", descriptor),
     oracle("interface", interface),
     oracle("dispatch", dispatch),
+    oracle("trace", trace),
 ];
 
 const fn oracle(name: &'static str, check: fn(&[u8])) -> Oracle {

@@ -72,6 +72,18 @@ pub(super) fn dispatches() -> Vec<Seed> {
             }
         }
     }
+    // a list in which a call is not done at once: more text than one go writes
+    for (width, mode, word) in [("64", 0, 8), ("32", 2, 4)] {
+        let pen = Pen::new().bytes([mode, 3]).half(0).bytes([1; 8]);
+        let entry = [18_u64, 0, 0, 0x200, 0x1000, 0, 0, 0];
+        let words = entry.map(|value| value.to_le_bytes());
+        let entry = words.iter().flat_map(|bytes| bytes.iter().take(word));
+        let entry: Vec<u8> = entry.copied().collect();
+        let halves = u8::try_from(entry.len() / 2).unwrap_or(0);
+        let pen = pen.bytes([halves]).bytes(&entry);
+        let pen = pen.bytes([13, 0, 0x40, 1, 0, 0, 0]);
+        seeds.push(named(&format!("multicall-rest-{width}"), pen));
+    }
     seeds
 }
 

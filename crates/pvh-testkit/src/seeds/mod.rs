@@ -38,6 +38,7 @@ pub fn seeds(target: &str) -> Vec<Seed> {
         "descriptor" => interface::descriptors(),
         "interface" => interface::interfaces(),
         "dispatch" => interface::dispatches(),
+        "trace" => state::traces(),
         "vcpu_lifecycle" => state::lifecycles(),
         "xenstore" => state::stores(),
         "console_ring" => state::consoles(),

@@ -162,6 +162,26 @@ pub(super) fn domains() -> Vec<Seed> {
     seeds
 }
 
+/// Histories that are recorded, as they are and with a byte or two changed, and a trace of nearly nothing.
+pub(super) fn traces() -> Vec<Seed> {
+    let mut seeds = vec![
+        named("file", crate::oracle::recorded(&[0])),
+        named("header", *b"PVHTRACE\x01\0"),
+    ];
+    for (name, history) in HISTORIES {
+        let history = [&[0][..], &history.concat()].concat();
+        let sound = Pen::new().bytes([0]).bytes(&history);
+        let changed = Pen::new()
+            .bytes([1])
+            .word(0x1_0000)
+            .bytes([1])
+            .bytes(&history);
+        seeds.push(named(name, sound));
+        seeds.push(named(&format!("{name}-changed"), changed));
+    }
+    seeds
+}
+
 const HISTORIES: [(&str, &[&[u8]]); 5] = [
     // two ports joined, an event sent; an IPI and a timer's port
     (
