@@ -162,10 +162,21 @@ impl Display for Summary {
             second.is_some_and(|check| check.outcome == Outcome::Failed) && judged.why.is_some()
         };
         let mut rest = explained;
+        // Each reason once, with how many it explains.
+        let mut reasons: Vec<(&str, &str, u32)> = Vec::new();
         for judged in self.judged.iter().filter(failed) {
             let why = judged.why.as_deref().unwrap_or_default();
-            writeln!(f, "  explained: {}: {why}", judged.difference.name)?;
+            match reasons.iter_mut().find(|(reason, ..)| *reason == why) {
+                Some((.., count)) => *count = count.saturating_add(1),
+                None => reasons.push((why, &judged.difference.name, 1)),
+            }
             rest = rest.saturating_sub(1);
+        }
+        for (why, first, count) in reasons {
+            match count {
+                1 => writeln!(f, "  explained: {first}: {why}")?,
+                _ => writeln!(f, "  explained: {count} checks, such as {first}: {why}")?,
+            }
         }
         if rest > 0 {
             writeln!(
@@ -320,6 +331,21 @@ mod tests {
                 .to_string()
                 .contains("explained: 64 grants: map of it: ")
         );
+    }
+
+    #[test]
+    fn a_reason_for_many_differences_is_told_once() {
+        let report = |end: &str, word: &str| {
+            let checks = (1..=3).map(|n| format!("{word} {n} - 64 grants: map {n}{end}\n"));
+            checks.chain(["1..3\n".to_owned()]).collect::<String>()
+        };
+        let summary = summary(&report("", "ok"), &report(" # got 0 want -1", "not ok"));
+        let text = summary.to_string();
+        assert!(
+            text.contains("  explained: 3 checks, such as 64 grants: map 1: "),
+            "{text}"
+        );
+        assert_eq!(text.lines().count(), 3, "{text}");
     }
 
     #[test]

@@ -128,9 +128,17 @@ impl RunError {
 
     /// What to tell the user: what is wrong, with which file, and the way out, in one line.
     pub(crate) fn line(&self, config: &RunConfig) -> String {
-        let module = self.module().and_then(|index| config.modules.get(index));
-        let file = module.map(|module| format!("{}: ", module.path.display()));
-        format!("{}{}", file.unwrap_or_default(), sentence(self, self.fix()))
+        let module = self.module();
+        let file = module.and_then(|index| config.modules.get(index));
+        let (Some(index), Some(file), Some(cause)) = (module, file, self.source()) else {
+            return sentence(self, self.fix());
+        };
+        // It is about the module's file, and neither about the kernel nor about a number.
+        let number = format!("module {index}");
+        let what = sentence(cause, self.fix());
+        let what = what.strip_prefix(&number).unwrap_or(&what);
+        let what = what.trim_start_matches([':', ' ']);
+        format!("{}: {what}", file.path.display())
     }
 }
 

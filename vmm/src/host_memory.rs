@@ -2,6 +2,8 @@
 
 use std::fs;
 
+use crate::size::Rounded;
+
 /// KVM keeps tables beside a guest's memory: where it shadows page tables, 8 bytes and a little for each page
 /// of 4 KiB, touched or not. 1/384 of the memory covers what was seen (2.5 MiB for 1 GiB).
 const SHARE: u64 = 384;
@@ -12,8 +14,10 @@ const SMALL_TABLES_BYTES: u64 = 32 << 20;
 /// Guest memory that the host cannot even keep books on.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 #[error(
-    "{memory_bytes} bytes of guest memory: KVM may need {tables_bytes} bytes for its own tables, and the host has \
-     {available_bytes} available"
+    "{} of guest memory: KVM may need {} for its own tables, and the host has {} available",
+    Rounded(*memory_bytes),
+    Rounded(*tables_bytes),
+    Rounded(*available_bytes)
 )]
 pub(crate) struct TooLarge {
     /// The guest's memory.
@@ -75,6 +79,9 @@ mod tests {
     fn more_memory_than_the_host_has_is_allowed_until_the_tables_do_not_fit() {
         assert_eq!(compare(64 << 30, 2 << 30), Ok(()));
         let refused = compare(64 << 40, 20 << 30);
-        assert!(matches!(refused, Err(TooLarge { tables_bytes, .. }) if tables_bytes > 20 << 30));
+        assert_eq!(
+            refused.unwrap_err().to_string(),
+            "64 TiB of guest memory: KVM may need 170.6 GiB for its own tables, and the host has 20 GiB available"
+        );
     }
 }

@@ -66,6 +66,28 @@ impl fmt::Display for Size {
     }
 }
 
+/// A number of bytes for people: in the largest unit that is not more than it, with one digit after the point if it needs one.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Rounded(pub(crate) u64);
+
+impl fmt::Display for Rounded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let units = [(40, "TiB"), (30, "GiB"), (20, "MiB"), (10, "KiB")];
+        let unit = units.into_iter().find(|(shift, _)| self.0 >> shift != 0);
+        let Some((shift, unit)) = unit else {
+            return write!(f, "{} bytes", self.0);
+        };
+        let whole = self.0 >> shift;
+        let rest = self.0.wrapping_sub(whole << shift);
+        // The rest is less than 2^40: ten times that is in range.
+        let tenth = rest.saturating_mul(10) >> shift;
+        match tenth {
+            0 => write!(f, "{whole} {unit}"),
+            tenth => write!(f, "{whole}.{tenth} {unit}"),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -99,6 +121,22 @@ mod tests {
         assert_eq!(bytes("16777215T"), Ok(16_777_215 << 40));
         assert_eq!(bytes("16777216T"), Err(SizeError::TooLarge));
         assert_eq!(bytes("99999999999999999999"), Err(SizeError::TooLarge));
+    }
+
+    #[test]
+    fn for_people_a_size_has_its_largest_unit_and_a_digit() {
+        let shown = [
+            (0, "0 bytes"),
+            (1023, "1023 bytes"),
+            (1536, "1.5 KiB"),
+            (512 << 20, "512 MiB"),
+            (22_906_492_245, "21.3 GiB"),
+            (8 << 40, "8 TiB"),
+            (u64::MAX, "16777215.9 TiB"),
+        ];
+        for (bytes, text) in shown {
+            assert_eq!(Rounded(bytes).to_string(), text);
+        }
     }
 
     #[test]

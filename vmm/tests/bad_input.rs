@@ -203,6 +203,9 @@ mod tests {
         let (kernel, initrd) = (kernel.to_str().unwrap(), initrd.to_str().unwrap());
         let line = refusal(3, &["run", kernel, "--initrd", initrd, "--memory", "32M"]);
         says(&line, &["initrd.gz", "67108864 bytes", "MiB of RAM"]);
+        // It has one subject: neither the kernel nor the module's number beside its name.
+        let told = format!("pvh-vmm: {initrd}: no room for ");
+        assert!(line.starts_with(&told), "{line}");
     }
 
     #[test]
@@ -301,7 +304,7 @@ mod tests {
         );
         says(
             &refusal(4, &["run", "--memory", "16777215T"]),
-            &["guest-physical space", "at most"],
+            &["16777215 TiB of memory", "guest-physical space", "at most"],
         );
     }
 

@@ -101,8 +101,15 @@ mod tests {
         };
         let (page, _) = inspect(&[], &elf(code.clone()));
         let line =
-            "hypercalls  bare: a stub with VMCALL at 0x100010, one with VMMCALL at 0x100020\n";
+            "hypercalls  bare, past any hypercall page: VMCALL at 0x100010, VMMCALL at 0x100020\n";
         assert!(page.contains(line), "{page}");
+        for word in [
+            "KVM with Xen support",
+            "--patch-hypercalls",
+            "type 2 (executable)",
+        ] {
+            assert!(page.contains(word), "{word}: {page}");
+        }
         let (page, _) = inspect(&["--json"], &elf(code.clone()));
         let value: Value = serde_json::from_str(&page).unwrap();
         let stubs = &value["hypercall_stubs"];

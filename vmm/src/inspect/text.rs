@@ -52,10 +52,11 @@ fn elf_lines(f: &mut fmt::Formatter<'_>, elf: &ElfReport) -> fmt::Result {
     };
     writeln!(
         f,
-        "  elf         {class}, machine {} ({}), type {}, {} bytes",
+        "  elf         {class}, machine {} ({}), type {} ({}), {} bytes",
         elf.machine,
         machine_name(elf.machine),
         elf.kind,
+        type_name(elf.kind),
         elf.len_bytes,
     )?;
     for segment in elf
@@ -99,7 +100,8 @@ fn stubs_line(f: &mut fmt::Formatter<'_>, report: &Report) -> fmt::Result {
             let (a, b) = (first.call.name(), second.call.name());
             writeln!(
                 f,
-                "  hypercalls  bare: a stub with {a} at {}, one with {b} at {}",
+                "  hypercalls  bare, past any hypercall page: {a} at {}, {b} at {}\n              \
+                 (as a Xen domain it needs a KVM with Xen support, or --patch-hypercalls)",
                 first.at, second.at
             )
         }
@@ -187,6 +189,18 @@ fn machine_name(machine: u16) -> &'static str {
         3 => "i386",
         62 => "x86-64",
         _ => "not x86",
+    }
+}
+
+/// What `e_type` says.
+fn type_name(kind: u16) -> &'static str {
+    match kind {
+        0 => "none",
+        1 => "relocatable",
+        2 => "executable",
+        3 => "shared object",
+        4 => "core dump",
+        _ => "unknown",
     }
 }
 

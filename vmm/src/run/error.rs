@@ -13,8 +13,10 @@ use pvh_memory::MemoryError;
 
 use super::{blueprint::MAX_CPUS, outputs::NO_FILE};
 use crate::{
+    exit::Chain,
     host_memory,
     platform::{Obstacle, PlatformError, Reason},
+    size::Rounded,
 };
 
 /// Why a machine could not be built or not be run.
@@ -126,7 +128,7 @@ pub(crate) enum RunError {
     #[error(transparent)]
     Platform(#[from] PlatformError),
     /// There is no memory of that size.
-    #[error(transparent)]
+    #[error("{}", RamLine(.0))]
     Ram(RamError),
     /// So much memory that KVM's tables do not fit into the host.
     #[error(transparent)]
@@ -167,6 +169,27 @@ pub(crate) enum RunError {
     /// A file that guest memory is mapped from has become shorter.
     #[error("guest memory is lost: a file that it is mapped from has become shorter")]
     LostMemory,
+}
+
+/// Why there is no such memory, and what caused it, with sizes that people read.
+struct RamLine<'a>(&'a RamError);
+
+impl fmt::Display for RamLine<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            RamError::TooLarge {
+                size_bytes,
+                limit_bytes,
+                address_bits,
+            } => write!(
+                f,
+                "{} of memory do not fit the guest-physical space of {address_bits} bits: at most {} do",
+                Rounded(*size_bytes),
+                Rounded(*limit_bytes)
+            ),
+            other => write!(f, "{}", Chain(other)),
+        }
+    }
 }
 
 /// Why a machine has no Xen platform.
