@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use pvh_abi::{Errno, cpuid::XEN_HYPERCALL_MSR};
 use pvh_domain::domain::{Effect, Origin};
-use pvh_hypercall::{Call, Caller, MSR_READ, Outcome, write_msr};
+use pvh_hypercall::{Call, Caller, MSR_READ, Outcome, Width, write_msr};
 use pvh_kvm::{Activity, Vcpu, VcpuError, VmEntry, VmExit};
 use pvh_memory::{LinearMemory, PagingState};
 
@@ -197,14 +197,7 @@ impl XenVcpu {
         let Some(registers) = vcpu.caller() else {
             return Errno::ENOSYS.as_result().cast_unsigned();
         };
-        let caller = Caller {
-            cr0: registers.cr0,
-            efer: registers.efer,
-            rflags: registers.rflags,
-            cs_long: registers.cs_long,
-            cs_big: registers.cs_big,
-            cpl: registers.cpl,
-        };
+        let caller = caller_of(&registers);
         let mode = caller.mode();
         let width = mode.width();
         if !mode.may_call(caller.cpl) {
@@ -277,12 +270,8 @@ impl XenVcpu {
         if write_msr(value, platform.stub, &*platform.ram).is_err() {
             return VmEntry::GeneralProtection;
         }
-        let is_long = vcpu.caller().is_some_and(|caller| caller.is_long_mode());
-        let width = if is_long {
-            pvh_hypercall::Width::Native
-        } else {
-            pvh_hypercall::Width::Compat
-        };
+        let caller = vcpu.caller().map(|registers| caller_of(&registers));
+        let width = caller.map_or(Width::Compat, |caller| caller.mode().width());
         platform.with_domain(Backpressure::Ignore, |domain, memory, now, _| {
             domain.hypercall_page_written(memory, width, now);
         });
@@ -311,6 +300,18 @@ impl XenVcpu {
         platform.with_domain(Backpressure::Ignore, |domain, memory, now, effects| {
             domain.entered(memory, index, now, effects);
         });
+    }
+}
+
+/// What decides what a hypercall means.
+fn caller_of(registers: &pvh_kvm::Caller) -> Caller {
+    Caller {
+        cr0: registers.cr0,
+        efer: registers.efer,
+        rflags: registers.rflags,
+        cs_long: registers.cs_long,
+        cs_big: registers.cs_big,
+        cpl: registers.cpl,
     }
 }
 
