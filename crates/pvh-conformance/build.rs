@@ -16,8 +16,9 @@ const IMAGES: [(&str, &[&str], &[&str]); 4] = [
     ("conformance.elf", &CONFORMANCE, &[]),
 ];
 
-const DEMO: [&str; 6] = [
+const DEMO: [&str; 7] = [
     "entry.S",
+    "string.S",
     "console.c",
     "check.c",
     "acpi.c",
@@ -25,9 +26,17 @@ const DEMO: [&str; 6] = [
     "demo.c",
 ];
 
-const SOAK: [&str; 5] = ["entry.S", "console.c", "check.c", "xen.c", "soak.c"];
+const SOAK: [&str; 6] = [
+    "entry.S",
+    "string.S",
+    "console.c",
+    "check.c",
+    "xen.c",
+    "soak.c",
+];
 
-const CONFORMANCE: [&str; 29] = [
+const CONFORMANCE: [&str; 30] = [
+    "string.S",
     "console.c",
     "conformance/entry.S",
     "conformance/main.c",
