@@ -6,7 +6,11 @@ use pvh_loader::{
     inspect::{Verdict, inspect_bytes},
 };
 
-use super::bytes::{field, is_printable, slice};
+use super::{
+    Tape,
+    bytes::{field, is_printable, slice},
+};
+use crate::seeds::{self, SetupHeader};
 
 const LIMITS: Limits = Limits {
     max_unpacked_bytes: 16 << 10,
@@ -17,7 +21,10 @@ const LIMITS: Limits = Limits {
 /// What a payload begins with that is to be put into a sound bzImage; no kind of file begins so.
 pub const PAYLOAD_MARK: u8 = 0xbc;
 
-/// Opens a file of any kind, or a bzImage around what follows [`PAYLOAD_MARK`].
+/// What the five bytes of a setup header begin with, and behind them a payload; no kind of file begins so.
+pub const HEADER_MARK: u8 = 0xbd;
+
+/// Opens a file of any kind, or a bzImage around what follows [`PAYLOAD_MARK`] or [`HEADER_MARK`].
 ///
 /// # Panics
 ///
@@ -25,7 +32,8 @@ pub const PAYLOAD_MARK: u8 = 0xbc;
 /// contradicts the content is taken, or if `inspect` and `Image` disagree.
 pub fn bzimage(input: &[u8]) {
     let wrapped = match input.split_first() {
-        Some((&PAYLOAD_MARK, payload)) => Some(crate::seeds::bzimage(payload)),
+        Some((&PAYLOAD_MARK, payload)) => Some(seeds::bzimage(payload)),
+        Some((&HEADER_MARK, rest)) => Some(headed(Tape::new(rest))),
         _ => None,
     };
     let file = wrapped.as_deref().unwrap_or(input);
@@ -60,6 +68,17 @@ pub fn bzimage(input: &[u8]) {
         }
         _ => assert!(image.len_bytes() <= LIMITS.max_unpacked_bytes),
     }
+}
+
+/// Up to 7 setup sectors, any boot protocol, an offset, a payload that is said to be longer or shorter.
+fn headed(mut tape: Tape<'_>) -> Vec<u8> {
+    let header = SetupHeader {
+        setup_sectors: tape.byte() & 7,
+        version: [tape.byte() & 31, tape.byte() & 3],
+        payload_offset: tape.byte(),
+        payload_excess: tape.byte().cast_signed(),
+    };
+    seeds::headed(&header, tape.rest())
 }
 
 /// Where the boot protocol says that the payload is.

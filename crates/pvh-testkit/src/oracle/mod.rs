@@ -45,7 +45,7 @@ mod xenstore;
 mod xenstore_model;
 mod xenstore_wire;
 
-pub use bzimage::{PAYLOAD_MARK, bzimage};
+pub use bzimage::{HEADER_MARK, PAYLOAD_MARK, bzimage};
 pub use cmdline::cmdline;
 pub use commit::{ELF_MARK, elf_commit};
 pub use console_ring::console_ring;

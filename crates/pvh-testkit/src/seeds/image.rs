@@ -9,7 +9,7 @@ use super::{
     pack::{CODECS, bzimage, payload, runs},
 };
 use crate::elf::{Class, Elf, Note, Section, Segment};
-use crate::oracle::PAYLOAD_MARK;
+use crate::oracle::{HEADER_MARK, PAYLOAD_MARK};
 
 /// ELF files with notes of all kinds.
 pub(super) fn elfs() -> Vec<Seed> {
@@ -211,6 +211,9 @@ pub(super) fn packed() -> Vec<Seed> {
         seeds.push(named(&name, marked(payload(codec, &long))));
     }
     seeds.push(named("runs-zstd", marked(runs(&elf, 16_080))));
+    // a header's five bytes: see the oracle
+    let header = [HEADER_MARK, 1, 15, 2, 0, 0];
+    seeds.push(named("header", [&header[..], &stored].concat()));
     seeds.push(named("elf", elf));
     seeds
 }

@@ -15,7 +15,7 @@ mod pen;
 mod state;
 
 pub use kernels::of_kernel;
-pub use pack::{bzimage, payload};
+pub use pack::{SetupHeader, bzimage, headed, payload};
 pub use pen::Pen;
 
 /// A seed: the name of its file, and its bytes.
