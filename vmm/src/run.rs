@@ -5,33 +5,26 @@ mod error;
 mod layout;
 mod outputs;
 mod record;
+mod session;
 
-use std::{
-    fs::File,
-    io,
-    os::fd::AsFd,
-    thread::{self, Scope},
-    time::SystemTime,
-};
+use std::{thread, time::SystemTime};
 
-use nix::sys::signal::{SigSet, SigmaskHow};
 use pvh_abi::sched::ShutdownReason;
 use pvh_kvm::Kvm;
 
 use crate::{
     args::PlatformArgument,
     config::{OnReboot, RunConfig},
-    console::{Output, Writer},
+    console::Output,
     devices::Request,
-    events::{self, User},
     exit::complain,
-    machine::{Crash, End, Threads},
+    machine::{Crash, End},
     platform::{self, Choice, Guest, GuestLog, Platform, Reason},
     timings,
 };
 use blueprint::{Blueprint, Kernel, Outlets, check_cpus};
-use error::host;
 use record::Record;
+use session::{Visit, Writing, run_machine};
 
 pub(crate) use error::RunError;
 pub(crate) use outputs::{check_outputs, open_trace};
@@ -74,28 +67,25 @@ pub(crate) fn run(config: &RunConfig) -> Result<Outcome, RunError> {
             return Err(RunError::Kvm(refused));
         }
     };
+    let console = Output::default();
+    let log = GuestLog::new(Output::default());
     thread::scope(|scope| {
-        list_cpuid(scope, &kvm);
-        run_on(config, &kvm)
+        let writing = Writing::begin_beside(scope, &kvm, &console, &log);
+        let outlets = Outlets {
+            console: console.clone(),
+            log: log.clone(),
+            recorder: None,
+        };
+        run_on(config, &kvm, outlets, writing)
     })
 }
 
-/// Has KVM list its CPUID leaves while the machine is built: it takes as long as all the rest of KVM's work.
-fn list_cpuid<'scope>(scope: &'scope Scope<'scope, '_>, kvm: &'scope Kvm) {
-    // No signal is for this thread: it is not told from one that may end the process.
-    let before = SigSet::all().thread_swap_mask(SigmaskHow::SIG_SETMASK);
-    let thread = thread::Builder::new().name("cpuid".to_owned());
-    // Without it, or if it comes late, the first vCPU has them listed; that is also where a failure is told.
-    let _ = thread.spawn_scoped(scope, || {
-        let _ = timings::step("list CPUID", || kvm.supported_cpuid());
-    });
-    if let Ok(before) = before {
-        // A mask that was in force before is one that can be set.
-        let _ = before.thread_set_mask();
-    }
-}
-
-fn run_on(config: &RunConfig, kvm: &Kvm) -> Result<Outcome, RunError> {
+fn run_on(
+    config: &RunConfig,
+    kvm: &Kvm,
+    mut outlets: Outlets,
+    writing: Writing<'_>,
+) -> Result<Outcome, RunError> {
     let kernel = timings::step("open kernel", || Kernel::open(config))?;
     let choice = timings::step("choose platform", || choose(config, &kernel, kvm))?;
     if choice.platform == Platform::Plain {
@@ -104,12 +94,14 @@ fn run_on(config: &RunConfig, kvm: &Kvm) -> Result<Outcome, RunError> {
     let draw = || Blueprint::draw(config, &kernel, choice.platform, kvm);
     let blueprint = timings::step("plan", draw)?;
     let record = config.record.as_deref().map(Record::begin).transpose()?;
-    let outlets = Outlets {
-        console: Output::default(),
-        log: GuestLog::new(Output::default()),
-        recorder: record.as_ref().map(Record::recorder),
+    outlets.recorder = record.as_ref().map(Record::recorder);
+    let machines = Machines {
+        config,
+        blueprint: &blueprint,
+        kvm,
+        outlets: &outlets,
     };
-    let outcome = run_machines(config, &blueprint, kvm, &outlets, choice.reason);
+    let outcome = machines.run(choice.reason, writing);
     let is_whole = record.is_none_or(|record| record.finish());
     match outcome {
         Ok(Outcome::PoweredOff) if !is_whole => Ok(Outcome::RecordLost),
@@ -117,74 +109,55 @@ fn run_on(config: &RunConfig, kvm: &Kvm) -> Result<Outcome, RunError> {
     }
 }
 
-/// Runs a machine, and after each reboot another, until the end.
-fn run_machines(
-    config: &RunConfig,
-    blueprint: &Blueprint<'_>,
-    kvm: &Kvm,
-    outlets: &Outlets,
-    mut reason: Option<Reason>,
-) -> Result<Outcome, RunError> {
-    let mut session = None;
-    loop {
-        let started = SystemTime::now();
-        let machine = timings::step("build", || blueprint.build(kvm, outlets));
-        let machine = machine.inspect_err(|_| finish_session(&mut session))?;
-        let (user, writers) = match session.take() {
-            Some(session) => session,
-            None => {
-                if let Some(reason) = reason.take() {
-                    complain(&reason.to_string());
-                }
-                let begun = timings::step("console", || begin(outlets));
-                begun.map_err(host("the console cannot be set up"))?
-            }
-        };
-        let platform = machine.platform.as_ref();
-        let start = || Threads::start(&machine.board, machine.vcpus, platform);
-        let threads = timings::step("vCPU threads", start);
-        let threads = match threads {
-            Ok(threads) => threads,
-            Err(source) => {
-                finish_session(&mut Some((user, writers)));
-                return Err(host("a vCPU thread cannot be started")(source));
-            }
-        };
-        let (end, mut user) =
-            events::run(user, &machine.board, platform).map_err(RunError::Events)?;
-        drop(threads);
-        if matches!(end, End::Crash(_) | End::LostMemory)
-            && let Some(changed) = blueprint.changed_file(started)
-        {
-            complain(&changed.to_string());
-        }
-        if let (End::Request(Request::Reboot), OnReboot::Rebuild) = (&end, config.on_reboot) {
-            session = Some((user, writers));
-            continue;
-        }
-        let patience = match end {
-            End::Quit | End::Signal(_) => 4,
-            _ => u32::MAX,
-        };
-        finish_output(patience, &mut user, &writers);
-        return outcome(end);
-    }
+/// What each machine of a run is made of.
+struct Machines<'a> {
+    config: &'a RunConfig,
+    blueprint: &'a Blueprint<'a>,
+    kvm: &'a Kvm,
+    outlets: &'a Outlets,
 }
 
-/// What writes to standard output, and to standard error what a guest says to its hypervisor.
-type Writers = [Writer; 2];
-
-/// Takes what belongs to the user, and starts writing.
-fn begin(outlets: &Outlets) -> io::Result<(User, Writers)> {
-    // The signals first: threads inherit their mask.
-    let user = User::take()?;
-    let stdout = io::stdout().as_fd().try_clone_to_owned()?;
-    let stderr = io::stderr().as_fd().try_clone_to_owned()?;
-    let writers = [
-        Writer::start(outlets.console.clone(), File::from(stdout))?,
-        Writer::start(outlets.log.output().clone(), File::from(stderr))?,
-    ];
-    Ok((user, writers))
+impl Machines<'_> {
+    /// Runs a machine, and after each reboot another, until the end.
+    fn run(&self, mut reason: Option<Reason>, writing: Writing<'_>) -> Result<Outcome, RunError> {
+        let Self {
+            config,
+            blueprint,
+            kvm,
+            outlets,
+        } = self;
+        let mut visit = Visit::First(writing);
+        loop {
+            let started = SystemTime::now();
+            let machine = timings::step("build", || blueprint.build(kvm, outlets));
+            let machine = match machine {
+                Ok(machine) => machine,
+                Err(error) => {
+                    visit.give_up();
+                    return Err(error);
+                }
+            };
+            if let Some(reason) = reason.take() {
+                complain(&reason.to_string());
+            }
+            let (end, mut session) = run_machine(machine, visit, outlets)?;
+            if matches!(end, End::Crash(_) | End::LostMemory)
+                && let Some(changed) = blueprint.changed_file(started)
+            {
+                complain(&changed.to_string());
+            }
+            if let (End::Request(Request::Reboot), OnReboot::Rebuild) = (&end, config.on_reboot) {
+                visit = Visit::Again(Box::new(session));
+                continue;
+            }
+            let patience = match end {
+                End::Quit | End::Signal(_) => 4,
+                _ => u32::MAX,
+            };
+            session.finish(patience);
+            return outcome(end);
+        }
+    }
 }
 
 /// Refuses options that a machine without the Xen platform has no use for.
@@ -211,24 +184,6 @@ fn choose(config: &RunConfig, kernel: &Kernel, kvm: &Kvm) -> Result<Choice, RunE
         kernel: kernel.name().to_owned(),
         source,
     })
-}
-
-/// Lets the console's reader have all that the guest printed before it could not be built anew.
-fn finish_session(session: &mut Option<(User, Writers)>) {
-    if let Some((mut user, writers)) = session.take() {
-        finish_output(u32::MAX, &mut user, &writers);
-    }
-}
-
-/// Waits for the reader of the console: so often, but not against the user's will, whose keys make signals again.
-fn finish_output(mut patience: u32, user: &mut User, writers: &Writers) {
-    user.leave_terminal();
-    for writer in writers {
-        writer.drain(|| {
-            patience = patience.saturating_sub(1);
-            patience == 0 || user.ending_signal().is_some()
-        });
-    }
 }
 
 fn outcome(end: End) -> Result<Outcome, RunError> {

@@ -43,6 +43,8 @@ struct State {
     closing: bool,
     /// The writer ends at once; what is queued is lost.
     abandoned: bool,
+    /// The writer has ended.
+    ended: bool,
 }
 
 impl State {
@@ -170,15 +172,15 @@ impl Output {
         self.lock().abandoned
     }
 
-    /// Waits until all is written, at most so long; tells whether it is.
-    fn wait_drained(&self, limit: Duration) -> bool {
+    /// Waits until it has come to this, at most so long; tells whether it has.
+    fn wait_until(&self, limit: Duration, is_so: impl Fn(&State) -> bool) -> bool {
         let mut state = self.lock();
         state.waiting = state.waiting.saturating_add(1);
-        let busy = |state: &mut State| !state.is_drained();
-        let waited = self.0.changed.wait_timeout_while(state, limit, busy);
+        let not_yet = |state: &mut State| !is_so(state);
+        let waited = self.0.changed.wait_timeout_while(state, limit, not_yet);
         let (mut state, _) = waited.unwrap_or_else(PoisonError::into_inner);
         state.waiting = state.waiting.saturating_sub(1);
-        state.is_drained()
+        is_so(&state)
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -222,6 +224,7 @@ impl Writer {
                 // Whoever started us may have blocked it; without it only the sink itself ends a write.
                 let _ = unblock_signal(nudge_signal());
                 write_all(&output, sink);
+                output.change(|state| state.ended = true);
             }
         })?;
         let thread = Some(thread);
@@ -230,7 +233,7 @@ impl Writer {
 
     /// Waits until all output is written or `give_up` says so, which is asked from time to time.
     pub(crate) fn drain(&self, mut give_up: impl FnMut() -> bool) {
-        while !self.output.wait_drained(PATIENCE) && !give_up() {}
+        while !self.output.wait_until(PATIENCE, State::is_drained) && !give_up() {}
     }
 }
 
@@ -245,16 +248,13 @@ impl Drop for Writer {
             return;
         };
         let started = Instant::now();
-        while !thread.is_finished() {
+        while !self.output.wait_until(NUDGE_AFTER, |state| state.ended) && !thread.is_finished() {
             // A write that blocks ends by a signal, which is repeated as it may come just before it.
-            if started.elapsed() > NUDGE_AFTER {
-                let _ = thread.kill(nudge_signal());
-            }
+            let _ = thread.kill(nudge_signal());
             if started.elapsed() > LEAVE_AFTER {
                 // It ends with the process.
                 return;
             }
-            thread::sleep(Duration::from_micros(200));
         }
         let _ = thread.join();
     }
@@ -324,7 +324,7 @@ const CHUNK: usize = 4096;
 const GATHER: Duration = Duration::from_micros(500);
 /// How often the user is asked while output drains.
 const PATIENCE: Duration = Duration::from_millis(50);
-/// How long a writer that is told to end may need before it is disturbed.
+/// How long a writer that is told to end may need before it is disturbed, and each time again.
 const NUDGE_AFTER: Duration = Duration::from_millis(5);
 /// How long it is waited for at all.
 const LEAVE_AFTER: Duration = Duration::from_secs(2);

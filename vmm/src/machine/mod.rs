@@ -3,9 +3,11 @@
 mod board;
 mod crash;
 mod memory_map;
+mod threads;
 mod vcpu;
 
 pub(crate) use board::{Board, End};
 pub(crate) use crash::{Crash, Failure};
 pub(crate) use memory_map::{draw, draw_xen};
-pub(crate) use vcpu::{Threads, VcpuPlace};
+pub(crate) use threads::{BootVcpu, Stopper, Threads};
+pub(crate) use vcpu::VcpuPlace;

@@ -1,17 +1,11 @@
-//! One thread per vCPU: run, answer the exit, run.
+//! The life of a vCPU: run, answer the exit, run.
 
-use std::{
-    io,
-    sync::Arc,
-    thread::{self, JoinHandle},
-};
-
-use pvh_kvm::{Kicker, Registers, SystemEventKind, Vcpu, VmEntry, VmExit};
+use pvh_kvm::{Registers, SystemEventKind, Vcpu, VmEntry, VmExit};
 
 use super::{Board, Crash, End, Failure};
 use crate::{
     devices::{Request, read_unclaimed},
-    platform::{Handled, XenPlatform, XenVcpu},
+    platform::{Handled, XenVcpu},
     timings::{self, Moment},
 };
 
@@ -24,105 +18,8 @@ pub(crate) struct VcpuPlace {
     pub(crate) vcpu: Vcpu,
 }
 
-/// The vCPU threads of one machine, and that of its platform; dropping it stops and joins them.
-#[derive(Debug)]
-pub(crate) struct Threads {
-    board: Arc<Board>,
-    platform: Option<Arc<XenPlatform>>,
-    threads: Vec<(Kicker, JoinHandle<()>)>,
-    time: Option<JoinHandle<()>>,
-}
-
-impl Threads {
-    /// Starts a thread for every vCPU, and one that keeps the time of a platform.
-    ///
-    /// # Errors
-    ///
-    /// When the host gives no more threads; those that were started are stopped.
-    pub(crate) fn start(
-        board: &Arc<Board>,
-        vcpus: impl IntoIterator<Item = VcpuPlace>,
-        platform: Option<&Arc<XenPlatform>>,
-    ) -> io::Result<Self> {
-        let mut threads = Self {
-            board: Arc::clone(board),
-            platform: platform.cloned(),
-            threads: Vec::new(),
-            time: None,
-        };
-        if let Some(platform) = platform.cloned() {
-            let board = Arc::clone(board);
-            let thread = thread::Builder::new().name("time".to_owned());
-            threads.time = Some(thread.spawn(move || {
-                let mut guard = EndOnPanic::new(&board);
-                platform.keep_time();
-                guard.armed = false;
-            })?);
-        }
-        for place in vcpus {
-            let kicker = place.vcpu.kicker();
-            let board = Arc::clone(board);
-            let name = format!("vcpu{}", place.index);
-            let thread = thread::Builder::new().name(name);
-            let xen = platform.map(|platform| XenVcpu::new(Arc::clone(platform), place.index));
-            let thread = thread.spawn(move || live(place, &board, xen))?;
-            threads.threads.push((kicker, thread));
-        }
-        Ok(threads)
-    }
-}
-
-impl Drop for Threads {
-    fn drop(&mut self) {
-        self.board.stop();
-        if let Some(platform) = &self.platform {
-            platform.stop();
-        }
-        for (kicker, _) in &self.threads {
-            // A signal that the host refuses leaves the request to stop at the next exit.
-            let _ = kicker.kick();
-        }
-        for (_, thread) in self.threads.drain(..) {
-            // A panic has been printed and has ended the machine.
-            let _ = thread.join();
-        }
-        if let Some(time) = self.time.take() {
-            let _ = time.join();
-        }
-    }
-}
-
-/// The life of a vCPU thread.
-fn live(mut place: VcpuPlace, board: &Board, xen: Option<XenVcpu>) {
-    let mut guard = EndOnPanic::new(board);
-    if let Some(end) = run(&mut place, board, xen) {
-        board.end(end);
-    }
-    guard.armed = false;
-}
-
-/// Sees to it that a thread that panics ends the machine.
-struct EndOnPanic<'a> {
-    board: &'a Board,
-    armed: bool,
-}
-
-impl<'a> EndOnPanic<'a> {
-    const fn new(board: &'a Board) -> Self {
-        Self { board, armed: true }
-    }
-}
-
-impl Drop for EndOnPanic<'_> {
-    fn drop(&mut self) {
-        if self.armed {
-            self.board.end(End::Panic);
-        }
-    }
-}
-
 /// Runs until the machine ends; says why, if it is this vCPU that ends it.
-fn run(place: &mut VcpuPlace, board: &Board, mut xen: Option<XenVcpu>) -> Option<End> {
+pub(super) fn run(place: &mut VcpuPlace, board: &Board, mut xen: Option<XenVcpu>) -> Option<End> {
     let mut answer = Vec::new();
     let mut entry = VmEntry::Resume;
     // Each machine prints before it waits: one that reboots again and again would fill the queue without end.
@@ -247,7 +144,11 @@ const STRING_LIMIT: usize = 4096;
 
 #[cfg(test)]
 mod tests {
-    use std::{thread::sleep, time::Duration};
+    use std::{
+        sync::Arc,
+        thread::{self, sleep},
+        time::Duration,
+    };
 
     use pvh_abi::Gpa;
     use pvh_entry::EntryState;
@@ -256,7 +157,10 @@ mod tests {
     use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
     use super::*;
-    use crate::console::Output;
+    use crate::{
+        console::Output,
+        machine::{BootVcpu, Stopper, Threads},
+    };
 
     /// A machine with `code` as its kernel, running.
     fn start(code: &[u8], cpus: u32) -> (Arc<Board>, Threads) {
@@ -273,7 +177,11 @@ mod tests {
         let mut vcpus: Vec<_> = vcpus.collect();
         let entry = EntryState::pvh(0x10_0000, Gpa(0x9000)).unwrap();
         vcpus[0].vcpu.set_entry(&entry).unwrap();
-        let threads = Threads::start(&board, vcpus, None).unwrap();
+        let stopper = Stopper::new(&board, &vcpus, None);
+        let mut vcpus = vcpus.into_iter();
+        let boot = BootVcpu::new(vcpus.next().unwrap(), &board, None);
+        let threads = Threads::start(stopper, vcpus).unwrap();
+        thread::spawn(|| boot.live());
         (board, threads)
     }
 

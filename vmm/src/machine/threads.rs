@@ -1,0 +1,161 @@
+//! The threads of a machine: one for each vCPU but the first, one that keeps a platform's time; and what stops them all.
+
+use std::{
+    io,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+    thread::{self, JoinHandle},
+};
+
+use pvh_kvm::Kicker;
+
+use super::{Board, End, VcpuPlace, vcpu};
+use crate::platform::{XenPlatform, XenVcpu};
+
+/// Stops all vCPUs of a machine and its platform, from any thread.
+#[derive(Debug)]
+pub(crate) struct Stopper {
+    board: Arc<Board>,
+    platform: Option<Arc<XenPlatform>>,
+    kickers: Vec<Kicker>,
+}
+
+impl Stopper {
+    /// Stops these vCPUs.
+    pub(crate) fn new(
+        board: &Arc<Board>,
+        vcpus: &[VcpuPlace],
+        platform: Option<&Arc<XenPlatform>>,
+    ) -> Self {
+        let kickers = vcpus.iter().map(|place| place.vcpu.kicker());
+        Self {
+            board: Arc::clone(board),
+            platform: platform.cloned(),
+            kickers: kickers.collect(),
+        }
+    }
+
+    fn stop(&self) {
+        self.board.stop();
+        if let Some(platform) = &self.platform {
+            platform.stop();
+        }
+        for kicker in &self.kickers {
+            // A signal that the host refuses leaves the request to stop at the next exit.
+            let _ = kicker.kick();
+        }
+    }
+}
+
+/// The first vCPU of a machine, which lives on the thread that has it.
+#[derive(Debug)]
+pub(crate) struct BootVcpu {
+    place: VcpuPlace,
+    board: Arc<Board>,
+    xen: Option<XenVcpu>,
+}
+
+impl BootVcpu {
+    /// Makes it ready to live.
+    pub(crate) fn new(
+        place: VcpuPlace,
+        board: &Arc<Board>,
+        platform: Option<&Arc<XenPlatform>>,
+    ) -> Self {
+        let xen = platform.map(|platform| XenVcpu::new(Arc::clone(platform), place.index));
+        let board = Arc::clone(board);
+        Self { place, board, xen }
+    }
+
+    /// Runs it until the machine stops.
+    pub(crate) fn live(self) {
+        let Self { place, board, xen } = self;
+        // A panic has been printed and has ended the machine; nothing of the vCPU is left then.
+        let _ = catch_unwind(AssertUnwindSafe(|| live(place, &board, xen)));
+    }
+}
+
+/// The threads of the other vCPUs, and that of the platform; dropping it stops the machine and joins them.
+#[derive(Debug)]
+pub(crate) struct Threads {
+    stopper: Stopper,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Threads {
+    /// Starts a thread for each of these vCPUs, and one that keeps the time of a platform.
+    ///
+    /// # Errors
+    ///
+    /// When the host gives no more threads; the machine is stopped then, as by dropping it.
+    pub(crate) fn start(
+        stopper: Stopper,
+        vcpus: impl IntoIterator<Item = VcpuPlace>,
+    ) -> io::Result<Self> {
+        let mut threads = Self {
+            stopper,
+            threads: Vec::new(),
+        };
+        if let Some(platform) = threads.stopper.platform.clone() {
+            let board = Arc::clone(&threads.stopper.board);
+            threads.spawn("time".to_owned(), move || {
+                let mut guard = EndOnPanic::new(&board);
+                platform.keep_time();
+                guard.armed = false;
+            })?;
+        }
+        for place in vcpus {
+            let board = Arc::clone(&threads.stopper.board);
+            let platform = threads.stopper.platform.clone();
+            let xen = platform.map(|platform| XenVcpu::new(platform, place.index));
+            let name = format!("vcpu{}", place.index);
+            threads.spawn(name, move || live(place, &board, xen))?;
+        }
+        Ok(threads)
+    }
+
+    fn spawn(&mut self, name: String, life: impl FnOnce() + Send + 'static) -> io::Result<()> {
+        let thread = thread::Builder::new().name(name).spawn(life)?;
+        self.threads.push(thread);
+        Ok(())
+    }
+}
+
+impl Drop for Threads {
+    fn drop(&mut self) {
+        self.stopper.stop();
+        for thread in self.threads.drain(..) {
+            // A panic has been printed and has ended the machine.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// The life of a vCPU.
+fn live(mut place: VcpuPlace, board: &Board, xen: Option<XenVcpu>) {
+    let mut guard = EndOnPanic::new(board);
+    if let Some(end) = vcpu::run(&mut place, board, xen) {
+        board.end(end);
+    }
+    guard.armed = false;
+}
+
+/// Sees to it that a thread that panics ends the machine.
+struct EndOnPanic<'a> {
+    board: &'a Board,
+    armed: bool,
+}
+
+impl<'a> EndOnPanic<'a> {
+    const fn new(board: &'a Board) -> Self {
+        Self { board, armed: true }
+    }
+}
+
+impl Drop for EndOnPanic<'_> {
+    fn drop(&mut self) {
+        if self.armed {
+            self.board.end(End::Panic);
+        }
+    }
+}

@@ -1,0 +1,167 @@
+//! What belongs to the user rather than to one machine, and the machine that runs with it.
+
+use std::{
+    fs::File,
+    io,
+    os::fd::AsFd,
+    thread::{self, Scope, ScopedJoinHandle},
+};
+
+use nix::sys::signal::{SigSet, SigmaskHow};
+use pvh_kvm::Kvm;
+
+use super::{
+    blueprint::{Machine, Outlets},
+    error::{RunError, host},
+};
+use crate::{
+    console::{Output, Writer},
+    events::{self, User},
+    machine::{BootVcpu, End, Stopper, Threads},
+    platform::GuestLog,
+    timings,
+};
+
+/// What writes to standard output, and to standard error what a guest says to its hypervisor.
+type Writers = [Writer; 2];
+
+fn start_writers(console: &Output, log: &GuestLog) -> io::Result<Writers> {
+    let stdout = io::stdout().as_fd().try_clone_to_owned()?;
+    let stderr = io::stderr().as_fd().try_clone_to_owned()?;
+    Ok([
+        Writer::start(console.clone(), File::from(stdout))?,
+        Writer::start(log.output().clone(), File::from(stderr))?,
+    ])
+}
+
+/// The writers, or how they are to be had.
+pub(super) enum Writing<'scope> {
+    /// They write.
+    Begun(Writers),
+    /// Another thread starts them.
+    Beside(ScopedJoinHandle<'scope, io::Result<Writers>>),
+    /// Nobody starts them.
+    Wanted,
+}
+
+impl<'scope> Writing<'scope> {
+    /// On another thread, while the machine is built: has KVM list its CPUID leaves, which takes as long as all the rest of its
+    /// work, and starts the writers.
+    pub(super) fn begin_beside(
+        scope: &'scope Scope<'scope, '_>,
+        kvm: &'scope Kvm,
+        console: &'scope Output,
+        log: &'scope GuestLog,
+    ) -> Self {
+        // No signal is for these threads: it is not known yet which are to end the process by themselves.
+        let before = SigSet::all().thread_swap_mask(SigmaskHow::SIG_SETMASK);
+        let thread = thread::Builder::new().name("beside".to_owned());
+        let thread = thread.spawn_scoped(scope, || {
+            // If it comes late, the first vCPU has them listed; that is also where a failure is told.
+            let _ = timings::step("list CPUID", || kvm.supported_cpuid());
+            timings::step("console", || start_writers(console, log))
+        });
+        if let Ok(before) = before {
+            // A mask that was in force before is one that can be set.
+            let _ = before.thread_set_mask();
+        }
+        thread.map_or(Self::Wanted, Self::Beside)
+    }
+
+    fn finish(self, outlets: &Outlets) -> io::Result<Writers> {
+        let begun = match self {
+            Self::Begun(writers) => Some(Ok(writers)),
+            Self::Beside(thread) => thread.join().ok(),
+            Self::Wanted => None,
+        };
+        begun.unwrap_or_else(|| start_writers(&outlets.console, &outlets.log))
+    }
+}
+
+/// The user's signals and terminal, and what writes. It outlives a reboot.
+pub(super) struct Session {
+    user: User,
+    writers: Writers,
+}
+
+/// The session of the machine before, or what the first one begins with.
+pub(super) enum Visit<'scope> {
+    /// None yet.
+    First(Writing<'scope>),
+    /// That of the machine before.
+    Again(Box<Session>),
+}
+
+impl<'scope> Visit<'scope> {
+    /// Takes the signals and the terminal: before there are threads that do not block the ones, and before the guest prints
+    /// what the user answers at the other.
+    fn begin(self) -> io::Result<(User, Writing<'scope>)> {
+        Ok(match self {
+            Self::First(writing) => (User::take()?, writing),
+            Self::Again(session) => (session.user, Writing::Begun(session.writers)),
+        })
+    }
+
+    /// Lets the console's reader have all that the guest printed before it could not be built anew.
+    pub(super) fn give_up(self) {
+        if let Self::Again(mut session) = self {
+            session.finish(u32::MAX);
+        }
+    }
+}
+
+impl Session {
+    /// Waits for the reader of the console: so often, but not against the user's will, whose keys make signals again.
+    pub(super) fn finish(&mut self, mut patience: u32) {
+        self.user.leave_terminal();
+        for writer in &self.writers {
+            writer.drain(|| {
+                patience = patience.saturating_sub(1);
+                patience == 0 || self.user.ending_signal().is_some()
+            });
+        }
+    }
+}
+
+/// Runs a machine to its end: its first vCPU on this thread, which is the shortest way into the guest, and all else beside it.
+///
+/// # Errors
+///
+/// [`RunError`]: the host refuses a thread, the terminal or a descriptor.
+pub(super) fn run_machine(
+    machine: Machine,
+    visit: Visit<'_>,
+    outlets: &Outlets,
+) -> Result<(End, Session), RunError> {
+    let refused = "the console cannot be set up";
+    let (user, writing) = visit.begin().map_err(host(refused))?;
+    let stopper = Stopper::new(&machine.board, &machine.vcpus, machine.platform.as_ref());
+    let mut vcpus = machine.vcpus.into_iter();
+    let (board, platform) = (machine.board, machine.platform);
+    let boot = vcpus.next();
+    let boot = boot.map(|place| BootVcpu::new(place, &board, platform.as_ref()));
+    thread::scope(|scope| {
+        let beside = || {
+            let threads = timings::step("vCPU threads", || Threads::start(stopper, vcpus));
+            let writers = writing.finish(outlets).map_err(host(refused))?;
+            let mut session = Session { user, writers };
+            let threads = threads.map_err(|source| {
+                session.finish(u32::MAX);
+                host("a vCPU thread cannot be started")(source)
+            })?;
+            let ended = events::run(session.user, &board, platform.as_ref());
+            drop(threads);
+            let (end, user) = ended.map_err(RunError::Events)?;
+            session.user = user;
+            Ok((end, session))
+        };
+        let thread = thread::Builder::new().name("events".to_owned());
+        let thread = thread.spawn_scoped(scope, beside);
+        let thread = thread.map_err(host("the thread of the devices cannot be started"))?;
+        if let Some(boot) = boot {
+            boot.live();
+        }
+        // A panic has been printed.
+        thread.join().unwrap_or(Err(RunError::Panicked))
+    })
+}
