@@ -109,8 +109,8 @@ bench-build: ## build all that bench-report runs
 	RUSTFLAGS="-C target-feature=+crt-static" $(CARGO) build --release --target x86_64-unknown-linux-gnu -p pvh-vmm -p pvh-bench --bin pvh-vmm --bin floor
 	$(CARGO) bench --quiet -p pvh-bench --no-run
 
-bench-report: bench-build ## measure all that docs/benchmarks.md has numbers of, into it: on a quiet machine, 15 minutes (PERCENT=5 tries it)
-	$(CARGO) run --release --quiet -p pvh-bench --bin bench-report -- $(or $(OUT),docs) $(or $(PERCENT),100)
+bench-report: bench-build ## measure all that docs/benchmarks.md has numbers of, into it, on a quiet machine (PERCENT=5 tries it, KERNEL= names a bzImage)
+	$(if $(KERNEL),PVH_BENCH_KERNEL=$(KERNEL)) $(CARGO) run --release --quiet -p pvh-bench --bin bench-report -- $(or $(OUT),docs) $(or $(PERCENT),100)
 
 setup: ## install what CI needs on a fresh Debian machine (root)
 	scripts/setup.sh

@@ -23,11 +23,15 @@ pub fn pairs(bench: &Bench) -> io::Result<String> {
         let Some(Built { vmm, floor }) = built else {
             continue;
         };
-        for (devices, platform) in [("pc", "none"), ("xen", "xen")] {
-            let name = format!("platform {platform}{kind}");
+        for (platform, devices, options) in [
+            ("platform none", "pc", &["--platform", "none"][..]),
+            ("platform xen", "xen", &["--platform", "xen"]),
+            ("no option (platform xen)", "xen", &[]),
+        ] {
+            let name = format!("{platform}{kind}");
             let [tiny, ..] = &bench.guests;
             contenders.push((Peer::floor(&name, floor, devices), tiny));
-            contenders.push((Peer::ours(&name, vmm, &["--platform", platform]), tiny));
+            contenders.push((Peer::ours(&name, vmm, options), tiny));
         }
     }
     let runs = bench.runs(PAIR_RUNS);
