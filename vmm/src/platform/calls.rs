@@ -1,6 +1,7 @@
 //! Which calls of `vcpu_op` a hypercall is about to make, by itself or as a list.
 
 use pvh_abi::{
+    event_channel::EventChannelOp,
     hypercall::HypercallNumber,
     multicall::{MulticallEntry, MulticallEntryCompat},
     vcpu::VcpuOp,
@@ -34,6 +35,19 @@ pub(super) fn vcpu_calls(call: &Call, io: &dyn GuestIo) -> Vec<VcpuCall> {
     }
 }
 
+/// Whether a guest may make this call as a part of starting a vCPU. What guests do all the time is no such call.
+pub(super) fn goes_before_a_start(call: &Call) -> bool {
+    let [op, ..] = call.args;
+    match call.number {
+        HypercallNumber::VCPU_OP => u32::try_from(op).map(VcpuOp) == Ok(VcpuOp::REGISTER_VCPU_INFO),
+        HypercallNumber::EVENT_CHANNEL_OP => {
+            let op = u32::try_from(op).map(EventChannelOp);
+            op.is_ok_and(|op| BINDS.contains(&op))
+        }
+        _ => false,
+    }
+}
+
 /// The arguments of an entry, if it is one of `vcpu_op`; nothing at all if it cannot be read.
 fn entry(guest: Guest<'_>, list: u64, index: u64) -> Option<Option<[u64; 5]>> {
     let at = |len_bytes: u64| list.checked_add(index.checked_mul(len_bytes)?);
@@ -59,6 +73,12 @@ fn vcpu_call([op, target, ..]: [u64; 5]) -> Option<VcpuCall> {
     })
 }
 
+/// What gives a vCPU its first events.
+const BINDS: [EventChannelOp; 3] = [
+    EventChannelOp::BIND_VIRQ,
+    EventChannelOp::BIND_IPI,
+    EventChannelOp::BIND_VCPU,
+];
 /// So many entries of a list are made in one go.
 const ENTRIES_AT_ONCE: u64 = 32;
 
@@ -117,6 +137,22 @@ mod tests {
         let native: &[u32] = &[24, 0, 0, 0, 2, 0, 3, 0, 0, 0, 0, 0, 0, 0, 0, 0];
         let told = calls_of(native, Width::Native, 13, [LIST, 1, 0, 0, 0]);
         assert_eq!(told, [(2, 3)]);
+    }
+
+    /// Hypercall numbers: 24 is vcpu_op, 32 event_channel_op.
+    #[test]
+    fn what_linux_does_for_a_processor_to_come_goes_before_its_start() {
+        let goes = |number, op| {
+            let call = Call::new(Width::Native, number, [op, 1, 0, 0, 0]);
+            goes_before_a_start(&call)
+        };
+        assert!(goes(24, 10), "register_vcpu_info");
+        for (op, name) in [(1, "bind_virq"), (7, "bind_ipi"), (8, "bind_vcpu")] {
+            assert!(goes(32, op), "{name}");
+        }
+        assert!(!goes(32, 4), "send");
+        assert!(!goes(24, 7), "set_singleshot_timer");
+        assert!(!goes(29, 1), "block");
     }
 
     #[test]

@@ -24,6 +24,8 @@ pub(crate) struct Desk {
     asked: AtomicU64,
     /// As many of these are answered.
     answered: AtomicU64,
+    /// Something was done that may go before an INIT.
+    is_stirred: AtomicBool,
     /// The thread has been in the guest since it was last looked at.
     is_silent: AtomicBool,
 }
@@ -76,6 +78,7 @@ impl Desk {
             is_inside: AtomicBool::new(false),
             asked: AtomicU64::new(0),
             answered: AtomicU64::new(0),
+            is_stirred: AtomicBool::new(false),
             is_silent: AtomicBool::new(false),
         }
     }
@@ -116,12 +119,23 @@ impl Desk {
         self.lock().wake = false;
     }
 
-    /// Waits for orders or for a question, at most so long.
-    pub(crate) fn wait(&self, limit: Duration) {
+    /// Waits for orders, a question or a stir, at most so long; tells whether it was in vain.
+    pub(crate) fn wait(&self, limit: Duration) -> bool {
         let notes = self.lock();
-        let idle = |notes: &mut Notes| !notes.orders && !self.is_asked();
+        let is_quiet = |notes: &Notes| !notes.orders && !self.is_asked();
+        let idle = |notes: &mut Notes| is_quiet(notes) && !self.is_stirred.load(Ordering::SeqCst);
         let waited = self.changed.wait_timeout_while(notes, limit, idle);
-        drop(waited);
+        let (notes, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        let was_stirred = self.is_stirred.swap(false, Ordering::SeqCst);
+        is_quiet(&notes) && !was_stirred
+    }
+
+    /// Has a thread that stays out of the guest look for INIT more often again.
+    pub(crate) fn stir(&self) {
+        self.is_stirred.store(true, Ordering::SeqCst);
+        // Under the lock, so that nobody goes to sleep between looking and waiting.
+        drop(self.lock());
+        self.changed.notify_all();
     }
 
     /// The thread is about to enter the guest.
@@ -362,6 +376,7 @@ mod tests {
         let desk = desk();
         desk.enter();
         let start = Instant::now();
+        assert!(desk.wait(Duration::from_millis(1)));
         thread::scope(|scope| {
             let asking = scope.spawn(|| desk.ask());
             while desk.questions() == 0 {
@@ -371,12 +386,24 @@ mod tests {
             desk.answer(0);
             thread::sleep(Duration::from_millis(20));
             assert!(!asking.is_finished());
-            desk.wait(Duration::from_secs(60));
+            assert!(!desk.wait(Duration::from_secs(60)));
             desk.answer(desk.questions());
         });
         assert!(
             start.elapsed() < AN_ANSWER_TAKES,
             "a question ends the wait for orders"
         );
+    }
+
+    #[test]
+    #[ignore = "needs /dev/kvm"]
+    fn a_stir_ends_one_wait() {
+        let desk = desk();
+        thread::scope(|scope| {
+            let waiting = scope.spawn(|| desk.wait(Duration::from_secs(60)));
+            desk.stir();
+            assert!(!waiting.join().unwrap());
+        });
+        assert!(desk.wait(Duration::from_millis(1)));
     }
 }

@@ -3,11 +3,12 @@
 use std::{sync::Arc, time::Duration};
 
 use pvh_abi::vcpu::VcpuOp;
+use pvh_hypercall::Call;
 use pvh_kvm::{Activity, Vcpu, VcpuError};
 use pvh_vcpu::{Orders, State};
 
 use super::{
-    calls::VcpuCall,
+    calls::{VcpuCall, goes_before_a_start},
     desk::Desk,
     effects::Backpressure,
     vcpu::{Life, RFLAGS_IF, Rest, XenVcpu},
@@ -90,8 +91,9 @@ impl XenVcpu {
     /// Stays out of the guest until there are new orders, and tells whether it is to go back for another reason: INIT
     /// came, which only KVM notices, or the machine stops.
     fn park(&mut self, vcpu: &mut Vcpu, desk: &Desk) -> Result<bool, VcpuError> {
+        let mut looks = Looks::default();
         loop {
-            desk.wait(INIT_IS_LOOKED_FOR_EVERY);
+            looks.waited(desk.wait(looks.delay()));
             if self.platform.board.is_stopping() {
                 return Ok(true);
             }
@@ -127,6 +129,14 @@ impl XenVcpu {
                 others.for_each(|(_, desk)| desk.ask());
             }
             _ => {}
+        }
+    }
+
+    /// Has vCPUs that are down look for INIT more often where a call may go before one: guests bind events to a vCPU, and
+    /// register what is its own, before they start it by its local APIC.
+    pub(super) fn stir_others(&self, call: &Call) {
+        if goes_before_a_start(call) {
+            self.platform.desks.iter().for_each(Desk::stir);
         }
     }
 
@@ -177,5 +187,53 @@ impl XenVcpu {
     }
 }
 
-/// A vCPU that is down is not in KVM, which alone hears INIT.
-const INIT_IS_LOOKED_FOR_EVERY: Duration = Duration::from_millis(10);
+/// How often INIT is looked for: a vCPU that is down is not in KVM, which alone hears it. What has been down for a while
+/// without a stir is looked at less often, for an idle machine costs its host little then.
+#[derive(Clone, Copy, Debug, Default)]
+struct Looks {
+    in_vain: u32,
+}
+
+impl Looks {
+    /// How long to wait for the next one.
+    const fn delay(self) -> Duration {
+        if self.in_vain < OFTEN {
+            OFTEN_DELAY
+        } else {
+            SELDOM_DELAY
+        }
+    }
+
+    const fn waited(&mut self, was_in_vain: bool) {
+        self.in_vain = if was_in_vain {
+            self.in_vain.saturating_add(1)
+        } else {
+            0
+        };
+    }
+}
+
+/// So many times, two seconds, it is looked for often.
+const OFTEN: u32 = 200;
+const OFTEN_DELAY: Duration = Duration::from_millis(10);
+const SELDOM_DELAY: Duration = Duration::from_millis(200);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_vcpu_that_stays_down_is_looked_at_five_times_a_second() {
+        let mut looks = Looks::default();
+        let mut quiet = Duration::ZERO;
+        while looks.delay() == Duration::from_millis(10) {
+            quiet += looks.delay();
+            looks.waited(true);
+        }
+        assert_eq!(quiet, Duration::from_secs(2));
+        looks.waited(true);
+        assert_eq!(looks.delay(), Duration::from_millis(200));
+        looks.waited(false);
+        assert_eq!(looks.delay(), Duration::from_millis(10));
+    }
+}

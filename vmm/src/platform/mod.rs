@@ -177,6 +177,8 @@ impl XenPlatform {
     /// Ends the threads that serve the domain; those of its vCPUs look at the board.
     pub(crate) fn stop(&self) {
         self.timer.stop();
+        // Those that stay out of the guest wait long.
+        self.desks.iter().for_each(Desk::stir);
     }
 
     /// Calls the domain, sees to its next deadline, and carries out what it wants done.

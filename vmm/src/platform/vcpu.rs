@@ -209,6 +209,7 @@ impl XenVcpu {
         let io = LinearMemory::new(&*platform.ram, &paging, &platform.paging);
         let takes_interrupts = registers.rflags & RFLAGS_IF != 0;
         let mut level = None;
+        self.stir_others(&call);
         loop {
             let of_vcpus = vcpu_calls(&call, &io);
             of_vcpus.iter().for_each(|call| self.await_lifecycle(*call));
