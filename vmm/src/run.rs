@@ -17,7 +17,7 @@ use crate::{
     config::{OnReboot, RunConfig},
     console::Output,
     devices::Request,
-    exit::complain,
+    exit::{Printable, complain},
     machine::{Crash, End},
     platform::{self, Choice, Guest, GuestLog, Platform, Reason},
     timings,
@@ -144,7 +144,9 @@ impl Machines<'_> {
             if matches!(end, End::Crash(_) | End::LostMemory)
                 && let Some(changed) = blueprint.changed_file(started)
             {
-                complain(&changed.to_string());
+                // Not straight to standard error: signals are heard only in the event loop, and while output drains.
+                let line = Printable(&changed.to_string()).to_string();
+                outlets.log.say(&line);
             }
             if let (End::Request(Request::Reboot), OnReboot::Rebuild) = (&end, config.on_reboot) {
                 visit = Visit::Again(Box::new(session));
