@@ -71,7 +71,8 @@ mod tests {
         let trace: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
         assert!(names(&trace["traceEvents"]).contains(&"load"));
         let nowhere = demo(&["--trace", "/nonexistent/trace"]);
-        assert!(nowhere.status.success(), "the guest ran");
+        assert_eq!(nowhere.status.code(), Some(4));
+        assert!(nowhere.stdout.is_empty(), "the guest did not run");
         let told = String::from_utf8(nowhere.stderr).unwrap();
         assert!(
             told.contains("/nonexistent/trace: the trace cannot be written"),
