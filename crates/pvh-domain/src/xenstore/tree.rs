@@ -138,7 +138,12 @@ impl Store {
         let parent = self.look(by, above)?.ok_or(Errno::EIO)?;
         let mut parent = Node::clone(&parent);
         parent.remove_child(path::base(path));
-        self.put(by, above, Some(parent));
+        // Only a transaction can lack room: its view has the parent twice from here on.
+        let parent = [(above, parent)];
+        self.or_doomed(by, |store| store.check_memory(by, &parent))?;
+        for (path, parent) in parent {
+            self.put(by, path, Some(parent));
+        }
         Ok(())
     }
 
@@ -165,16 +170,26 @@ impl Store {
 
     /// Writes nodes if all of them are within the limits, else none.
     fn put_all(&mut self, by: Caller, nodes: Vec<(&[u8], Node)>) -> Result<(), Errno> {
-        if let Err(errno) = self.check_sizes(by, &nodes) {
-            if let Some(view) = self.view(by) {
-                view.is_doomed = true;
-            }
-            return Err(errno);
-        }
+        self.or_doomed(by, |store| store.check_sizes(by, &nodes))?;
         for (path, node) in nodes {
             self.put(by, path, Some(node));
         }
         Ok(())
+    }
+
+    /// Checks something; a transaction in which it fails cannot be committed.
+    fn or_doomed(
+        &mut self,
+        by: Caller,
+        check: impl FnOnce(&mut Self) -> Result<(), Errno>,
+    ) -> Result<(), Errno> {
+        let checked = check(self);
+        if checked.is_err()
+            && let Some(view) = self.view(by)
+        {
+            view.is_doomed = true;
+        }
+        checked
     }
 
     /// Refuses nodes that are too large, or more than the caller has room for.
@@ -185,6 +200,14 @@ impl Store {
         let limit = self.limits.node_bytes;
         if nodes.iter().any(|(_, node)| node.size_bytes() >= limit) {
             return Err(Errno::ENOSPC);
+        }
+        self.check_memory(by, nodes)
+    }
+
+    /// Refuses nodes that are more than the caller has room for.
+    fn check_memory(&mut self, by: Caller, nodes: &[(&[u8], Node)]) -> Result<(), Errno> {
+        if is_privileged(by.domid) {
+            return Ok(());
         }
         let mut memory = self.domain(by).map_or(0, |domain| domain.memory_bytes());
         let mut grows = false;

@@ -232,3 +232,35 @@ fn a_guest_that_uses_all_its_memory_is_told_enomem_and_lives_on() {
     assert_eq!(client.ask(7, id, b"T\0"), refused("ENOMEM"));
     assert_eq!(client.ask(2, 0, b"name\0"), Ok(b"probe".to_vec()));
 }
+
+#[test]
+fn a_removal_in_a_transaction_needs_room_for_the_node_above() {
+    let mut client = booted();
+    let value = |path: &str, len| [path.as_bytes(), b"\0", &vec![b'v'; len][..]].concat();
+    client.ask(11, 0, &value("data/p", 2000)).unwrap();
+    client.ask(11, 0, b"data/p/c\0").unwrap();
+    let id = client.start();
+    let used = |client: &Client| client.store.usage(GUEST).unwrap().memory_bytes;
+    // Another transaction reads until little is left.
+    let filler = client.start();
+    for (count, len) in [(700, 2000), (40, 200)] {
+        for index in 0..count {
+            let path = format!("data/{len}/{}/{index}", index % 40);
+            client.ask(11, 0, &value(&path, len)).unwrap();
+        }
+    }
+    for (count, len) in [(700, 2000), (40, 200)] {
+        for index in 0..count {
+            if used(&client) + len + 4000 > 2_621_440 {
+                break;
+            }
+            let path = format!("data/{len}/{}/{index}\0", index % 40);
+            client.ask(2, filler, path.as_bytes()).unwrap();
+        }
+    }
+    // It can look at the two nodes, and cannot keep a second version of the upper one.
+    assert_eq!(client.ask(13, id, b"data/p/c\0"), refused("ENOMEM"));
+    assert!(used(&client) <= 2_621_440 && used(&client) > 2_619_000);
+    assert_eq!(client.ask(7, id, b"T\0"), refused("ENOMEM"));
+    assert_eq!(client.ask(13, 0, b"data/p/c\0"), Ok(b"OK\0".to_vec()));
+}
