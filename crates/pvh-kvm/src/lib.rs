@@ -19,6 +19,7 @@ mod registers;
 mod run_page;
 mod vcpu;
 mod vm;
+mod write_ahead;
 mod xen_config;
 
 pub use cpuid::{ApicIds, CpuidLeaf, CpuidPolicy, HypervisorLeaves, cpuid_for_vcpu};
@@ -35,3 +36,4 @@ pub use vcpu::{Activity, GuestClock, Vcpu, VcpuError};
 pub use vm::{
     IDENTITY_MAP_AT, InterruptControllers, KVM_PRIVATE_BYTES, TSS_AT, Vm, VmConfig, VmError,
 };
+pub use write_ahead::{Progress, WriteAhead};

@@ -29,6 +29,14 @@ impl FilePages {
         ranges.push((at.0, end));
     }
 
+    /// Returns the ranges that files were mapped over, address and length.
+    pub(crate) fn ranges(&self) -> Vec<(Gpa, u64)> {
+        let ranges = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let ranges = ranges.iter();
+        let ranges = ranges.map(|&(from, to)| (Gpa(from), to.saturating_sub(from)));
+        ranges.collect()
+    }
+
     /// Tells whether a file may be mapped in some page of a range.
     pub(crate) fn meet(&self, at: Gpa, len_bytes: u64) -> bool {
         let end = at.0.saturating_add(len_bytes);
@@ -105,6 +113,24 @@ pub(crate) fn drop_pages(mapping: &MmapRegion, offset: usize, len: usize) -> io:
     // them: guest memory is only accessed through volatile slices and atomics.
     let dropped = unsafe { libc::madvise(start.cast(), len, libc::MADV_DONTNEED) };
     if dropped != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}
+
+/// Gives this process pages of its own from `offset` on, as a write to each would: those of a file are copied.
+///
+/// Where the file has become too short for a page, it is refused, and no signal is raised.
+pub(crate) fn own_pages(mapping: &MmapRegion, offset: usize, len: usize) -> io::Result<()> {
+    let end = offset.checked_add(len);
+    if end.is_none_or(|end| end > mapping.size()) {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    let start = mapping.as_ptr().wrapping_add(offset);
+    // SAFETY: MADV_POPULATE_WRITE changes no content and no access; it demands that the pages are mapped and writable, which
+    // those of guest RAM are: they lie inside `mapping`, by the test above, which is borrowed and so stays mapped.
+    let owned = unsafe { libc::madvise(start.cast(), len, libc::MADV_POPULATE_WRITE) };
+    if owned != 0 {
         return Err(io::Error::last_os_error());
     }
     Ok(())

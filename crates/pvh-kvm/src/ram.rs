@@ -138,6 +138,26 @@ impl GuestRam {
         map_file::drop_pages(mapping, offset, len).is_ok()
     }
 
+    /// Returns the ranges that files were mapped over, address and length.
+    pub(crate) fn mapped_files(&self) -> Vec<(Gpa, u64)> {
+        self.file_pages.ranges()
+    }
+
+    /// Returns where a range of RAM is mapped in this process.
+    pub(crate) fn host_address(&self, at: Gpa, len_bytes: u64) -> Option<u64> {
+        let (mapping, offset) = self.locate(at, len_bytes)?;
+        let start = mapping.as_ptr().wrapping_add(offset);
+        Some(start.addr() as u64)
+    }
+
+    /// Gives this process pages of its own in a range of RAM, as a write to each would.
+    pub(crate) fn own_pages(&self, at: Gpa, len_bytes: u64) -> io::Result<()> {
+        let invalid = || io::Error::from(io::ErrorKind::InvalidInput);
+        let (mapping, offset) = self.locate(at, len_bytes).ok_or_else(invalid)?;
+        let len = usize::try_from(len_bytes).map_err(|_| invalid())?;
+        map_file::own_pages(mapping, offset, len)
+    }
+
     /// The memory of the beginning, whatever was added or removed since.
     pub(crate) const fn base(&self) -> &VmMemory<Arc<GuestRegionMmap>> {
         &self.memory

@@ -1,11 +1,13 @@
 //! A machine from its parts to its end: memory, vCPU threads, and what stops them.
 
+mod ahead;
 mod board;
 mod crash;
 mod memory_map;
 mod threads;
 mod vcpu;
 
+pub(crate) use ahead::Ahead;
 pub(crate) use board::{Board, End};
 pub(crate) use crash::{Crash, Failure};
 pub(crate) use memory_map::{draw, draw_xen};

@@ -1,15 +1,19 @@
-//! The threads of a machine: one for each vCPU but the first, one that keeps a platform's time; and what stops them all.
+//! The threads of a machine: one for each vCPU but the first, one that keeps a platform's time, one that has pages copied
+//! ahead of its guest; and what stops them all.
 
 use std::{
     io,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::Arc,
+    sync::{
+        Arc,
+        mpsc::{self, Sender},
+    },
     thread::{self, JoinHandle},
 };
 
 use pvh_kvm::Kicker;
 
-use super::{Board, End, VcpuPlace, vcpu};
+use super::{Ahead, Board, End, VcpuPlace, vcpu};
 use crate::platform::{XenPlatform, XenVcpu};
 
 /// Stops all vCPUs of a machine and its platform, from any thread.
@@ -53,6 +57,7 @@ pub(crate) struct BootVcpu {
     place: VcpuPlace,
     board: Arc<Board>,
     xen: Option<XenVcpu>,
+    ahead: Option<Arc<Ahead>>,
 }
 
 impl BootVcpu {
@@ -64,21 +69,41 @@ impl BootVcpu {
     ) -> Self {
         let xen = platform.map(|platform| XenVcpu::new(Arc::clone(platform), place.index));
         let board = Arc::clone(board);
-        Self { place, board, xen }
+        Self {
+            place,
+            board,
+            xen,
+            ahead: None,
+        }
+    }
+
+    /// Has it copy pages ahead of the guest when it is called out.
+    pub(crate) fn copying(mut self, ahead: Option<&Arc<Ahead>>) -> Self {
+        self.ahead = ahead.cloned();
+        self
     }
 
     /// Runs it until the machine stops.
     pub(crate) fn live(self) {
-        let Self { place, board, xen } = self;
+        let Self {
+            place,
+            board,
+            xen,
+            ahead,
+        } = self;
         // A panic has been printed and has ended the machine; nothing of the vCPU is left then.
-        let _ = catch_unwind(AssertUnwindSafe(|| live(place, &board, xen)));
+        let _ = catch_unwind(AssertUnwindSafe(|| {
+            live(place, &board, xen, ahead.as_deref());
+        }));
     }
 }
 
-/// The threads of the other vCPUs, and that of the platform; dropping it stops the machine and joins them.
+/// The threads of the other vCPUs and those beside them; dropping it stops the machine and joins them.
 #[derive(Debug)]
 pub(crate) struct Threads {
     stopper: Stopper,
+    /// Dropped, it ends the one that has pages copied.
+    ahead: Option<Sender<()>>,
     threads: Vec<JoinHandle<()>>,
 }
 
@@ -94,6 +119,7 @@ impl Threads {
     ) -> io::Result<Self> {
         let mut threads = Self {
             stopper,
+            ahead: None,
             threads: Vec::new(),
         };
         if let Some(platform) = threads.stopper.platform.clone() {
@@ -109,9 +135,24 @@ impl Threads {
             let platform = threads.stopper.platform.clone();
             let xen = platform.map(|platform| XenVcpu::new(platform, place.index));
             let name = format!("vcpu{}", place.index);
-            threads.spawn(name, move || live(place, &board, xen))?;
+            threads.spawn(name, move || live(place, &board, xen, None))?;
         }
         Ok(threads)
+    }
+
+    /// Starts a thread that has the first vCPU copy pages ahead of the guest.
+    ///
+    /// # Errors
+    ///
+    /// When the host gives no more threads; the guest's own writes copy then.
+    pub(crate) fn copy_ahead(&mut self, ahead: Arc<Ahead>) -> io::Result<()> {
+        let Some(vcpu) = self.stopper.kickers.first().cloned() else {
+            return Ok(());
+        };
+        let (sender, ended) = mpsc::channel();
+        self.spawn("ahead".to_owned(), move || ahead.call(&vcpu, &ended))?;
+        self.ahead = Some(sender);
+        Ok(())
     }
 
     fn spawn(&mut self, name: String, life: impl FnOnce() + Send + 'static) -> io::Result<()> {
@@ -124,6 +165,7 @@ impl Threads {
 impl Drop for Threads {
     fn drop(&mut self) {
         self.stopper.stop();
+        self.ahead = None;
         for thread in self.threads.drain(..) {
             // A panic has been printed and has ended the machine.
             let _ = thread.join();
@@ -132,9 +174,9 @@ impl Drop for Threads {
 }
 
 /// The life of a vCPU.
-fn live(mut place: VcpuPlace, board: &Board, xen: Option<XenVcpu>) {
+fn live(mut place: VcpuPlace, board: &Board, xen: Option<XenVcpu>, ahead: Option<&Ahead>) {
     let mut guard = EndOnPanic::new(board);
-    if let Some(end) = vcpu::run(&mut place, board, xen) {
+    if let Some(end) = vcpu::run(&mut place, board, xen, ahead) {
         board.end(end);
     }
     guard.armed = false;

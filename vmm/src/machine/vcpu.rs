@@ -2,7 +2,7 @@
 
 use pvh_kvm::{Registers, SystemEventKind, Vcpu, VmEntry, VmExit};
 
-use super::{Board, Crash, End, Failure};
+use super::{Ahead, Board, Crash, End, Failure};
 use crate::{
     devices::{Request, read_unclaimed},
     platform::{Handled, XenVcpu},
@@ -19,7 +19,12 @@ pub(crate) struct VcpuPlace {
 }
 
 /// Runs until the machine ends; says why, if it is this vCPU that ends it.
-pub(super) fn run(place: &mut VcpuPlace, board: &Board, mut xen: Option<XenVcpu>) -> Option<End> {
+pub(super) fn run(
+    place: &mut VcpuPlace,
+    board: &Board,
+    mut xen: Option<XenVcpu>,
+    ahead: Option<&Ahead>,
+) -> Option<End> {
     let mut answer = Vec::new();
     let mut entry = VmEntry::Resume;
     // Each machine prints before it waits: one that reboots again and again would fill the queue without end.
@@ -31,6 +36,9 @@ pub(super) fn run(place: &mut VcpuPlace, board: &Board, mut xen: Option<XenVcpu>
             None => place.vcpu.run(entry),
         };
         timings::mark(Moment::Exit);
+        if let Some(ahead) = ahead {
+            ahead.look();
+        }
         let mut exit = match exit {
             Ok(exit) => exit,
             Err(error) => return Some(crash(place, Failure::Host(error))),

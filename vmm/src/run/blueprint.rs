@@ -11,7 +11,7 @@ use pvh_entry::EntryState;
 use pvh_hypercall::HYPERCALL_PORT;
 use pvh_kvm::{
     ApicIds, GuestRam, HypervisorLeaves, InterruptControllers, Kvm, LostPages, Vm, VmConfig,
-    ram_layout,
+    WriteAhead, ram_layout,
 };
 use pvh_loader::{
     Image,
@@ -199,6 +199,7 @@ impl<'a> Blueprint<'a> {
         let is_mapped = self.config.load == Method::Map;
         let lost = is_mapped.then(|| LostPages::watch(&ram)).transpose();
         let lost = lost.map_err(host("the signal of lost memory cannot be caught"))?;
+        let ahead = WriteAhead::of(&ram);
         let vm = timings::step("machine", || Vm::new(kvm, &self.vm_config(), ram));
         let vm = vm.map_err(RunError::Vm)?;
         let com1 = EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC);
@@ -242,6 +243,7 @@ impl<'a> Blueprint<'a> {
             board,
             vcpus: places.collect(),
             platform,
+            ahead,
         })
     }
 
@@ -287,6 +289,8 @@ pub(super) struct Machine {
     pub(super) board: Arc<Board>,
     pub(super) vcpus: Vec<VcpuPlace>,
     pub(super) platform: Option<Arc<XenPlatform>>,
+    /// Copies pages ahead of the guest, if its image is mapped and large.
+    pub(super) ahead: Option<WriteAhead>,
 }
 
 /// Has both stubs of a kernel leave by the port.

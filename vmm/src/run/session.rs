@@ -4,6 +4,7 @@ use std::{
     fs::File,
     io,
     os::fd::AsFd,
+    sync::Arc,
     thread::{self, Scope, ScopedJoinHandle},
 };
 
@@ -17,7 +18,7 @@ use super::{
 use crate::{
     console::{Output, Writer},
     events::{self, User},
-    machine::{BootVcpu, End, Stopper, Threads},
+    machine::{Ahead, BootVcpu, End, Stopper, Threads},
     platform::GuestLog,
     timings,
 };
@@ -140,15 +141,21 @@ pub(super) fn run_machine(
     let (board, platform) = (machine.board, machine.platform);
     let boot = vcpus.next();
     let boot = boot.map(|place| BootVcpu::new(place, &board, platform.as_ref()));
+    let ahead = machine.ahead.map(|pages| Arc::new(Ahead::new(pages)));
+    let boot = boot.map(|boot| boot.copying(ahead.as_ref()));
     thread::scope(|scope| {
         let beside = || {
             let threads = timings::step("vCPU threads", || Threads::start(stopper, vcpus));
             let writers = writing.finish(outlets).map_err(host(refused))?;
             let mut session = Session { user, writers };
-            let threads = threads.map_err(|source| {
+            let mut threads = threads.map_err(|source| {
                 session.finish(u32::MAX);
                 host("a vCPU thread cannot be started")(source)
             })?;
+            if let Some(ahead) = ahead {
+                // Without it the guest does the same, more slowly.
+                let _ = threads.copy_ahead(ahead);
+            }
             let ended = events::run(session.user, &board, platform.as_ref());
             drop(threads);
             let (end, user) = ended.map_err(RunError::Events)?;

@@ -1,0 +1,325 @@
+//! Copies pages of mapped files ahead of a guest that writes to one after the other.
+
+use std::{fs::File, io, ops::Range, os::unix::fs::FileExt, sync::Arc};
+
+use pvh_abi::{Gpa, address::PAGE_SIZE};
+
+use crate::GuestRam;
+
+/// Follows what a guest writes to pages that files are mapped over, and copies those it is about to write.
+///
+/// The first write to such a page is a fault that copies it, which takes longer than to copy many pages at a time. A guest that
+/// writes to all pages of half a megabyte, upwards, is taken to go on: as much as it has written so is copied ahead of it, at
+/// most 8 MiB at a time. One page of each 64 is left alone, and tells how far it has come. Where a guest writes here and there,
+/// or reads, nothing is copied.
+///
+/// It belongs on a thread beside the vCPUs.
+#[derive(Debug)]
+pub struct WriteAhead {
+    ram: Arc<GuestRam>,
+    areas: Vec<Area>,
+    /// What is to be copied next: blocks of an area.
+    due: Option<(usize, Range<usize>)>,
+    pagemap: Option<Pagemap>,
+}
+
+/// What has come of a step.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum Progress {
+    /// Pages were copied, and more may be to copy.
+    Copied,
+    /// There was nothing to copy.
+    Nothing,
+    /// There will be nothing to copy any more.
+    Over,
+}
+
+/// A range that a file is mapped over, in blocks.
+#[derive(Debug)]
+struct Area {
+    at: Gpa,
+    /// Number of its first page in this process.
+    first_page: u64,
+    /// Which blocks have been copied, but for their last page.
+    is_copied: Vec<bool>,
+}
+
+/// What the kernel tells of the pages of this process: 8 bytes for each.
+#[derive(Debug)]
+struct Pagemap(File);
+
+impl WriteAhead {
+    /// Follows a guest in `ram`, whose files are all mapped; `None` if nothing large is.
+    #[must_use]
+    pub fn of(ram: &Arc<GuestRam>) -> Option<Self> {
+        let areas = ram
+            .mapped_files()
+            .into_iter()
+            .filter_map(|(at, len_bytes)| {
+                let host = ram.host_address(at, len_bytes)?;
+                let blocks = usize::try_from(len_bytes / BLOCK_BYTES).ok()?;
+                (blocks >= SMALLEST).then(|| Area {
+                    at,
+                    first_page: host / PAGE_SIZE,
+                    is_copied: vec![false; blocks],
+                })
+            });
+        let areas: Vec<_> = areas.collect();
+        (!areas.is_empty()).then(|| Self {
+            ram: Arc::clone(ram),
+            areas,
+            due: None,
+            pagemap: None,
+        })
+    }
+
+    /// Looks at what the guest has written, and copies up to 64 pages.
+    ///
+    /// Where the host does not tell or does not copy, it is over: the guest's own writes copy, as they would without this.
+    pub fn step(&mut self) -> Progress {
+        match self.look().and_then(|()| self.copy()) {
+            Ok(progress) => progress,
+            Err(_) => Progress::Over,
+        }
+    }
+
+    /// Finds what is to be copied.
+    fn look(&mut self) -> io::Result<()> {
+        if self.due.is_some() {
+            return Ok(());
+        }
+        let pagemap = match &self.pagemap {
+            Some(pagemap) => pagemap,
+            None => self.pagemap.insert(Pagemap::open()?),
+        };
+        for (index, area) in self.areas.iter().enumerate() {
+            if let Some(blocks) = area.front(pagemap)? {
+                self.due = Some((index, blocks));
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Copies a block.
+    fn copy(&mut self) -> io::Result<Progress> {
+        let Some((index, mut blocks)) = self.due.take() else {
+            let is_over = |area: &Area| area.is_copied.iter().all(|is_copied| *is_copied);
+            return Ok(match self.areas.iter().all(is_over) {
+                true => Progress::Over,
+                false => Progress::Nothing,
+            });
+        };
+        let block = blocks.next();
+        let area = self.areas.get_mut(index);
+        if let (Some(block), Some(area)) = (block, area)
+            && let Some(is_copied) = area.is_copied.get_mut(block)
+        {
+            *is_copied = true;
+            let offset = BLOCK_BYTES.saturating_mul(block as u64);
+            let at = Gpa(area.at.0.saturating_add(offset));
+            self.ram
+                .own_pages(at, BLOCK_BYTES.saturating_sub(PAGE_SIZE))?;
+        }
+        self.due = (!blocks.is_empty()).then_some((index, blocks));
+        Ok(Progress::Copied)
+    }
+}
+
+impl Area {
+    /// Finds the blocks ahead of a guest that has written to all pages before them.
+    fn front(&self, pagemap: &Pagemap) -> io::Result<Option<Range<usize>>> {
+        let mut run = 0..0;
+        for block in 0..self.is_copied.len() {
+            if pagemap.is_own(self.last_page(block))? {
+                run.end = block.saturating_add(1);
+                continue;
+            }
+            let window = self.full_blocks(run, pagemap)?;
+            if window >= 2 {
+                let ahead = self.is_copied.iter().skip(block);
+                let copied = ahead.take_while(|is_copied| **is_copied).count();
+                let start = block.saturating_add(copied);
+                let end = start.saturating_add(window).min(self.is_copied.len());
+                if copied <= window / 2 && start < end {
+                    return Ok(Some(start..end));
+                }
+            }
+            let next = block.saturating_add(1);
+            run = next..next;
+        }
+        Ok(None)
+    }
+
+    /// Counts the blocks at the end of a run of which nearly all pages have been written to, or were copied: as many as a
+    /// window has.
+    fn full_blocks(&self, run: Range<usize>, pagemap: &Pagemap) -> io::Result<usize> {
+        let mut full = 0_usize;
+        for block in run.rev().take(WINDOW) {
+            let is_copied = self
+                .is_copied
+                .get(block)
+                .is_some_and(|is_copied| *is_copied);
+            let first = self.last_page(block).saturating_sub(BLOCK_PAGES - 1);
+            if !is_copied && pagemap.own_of_block(first)? < BLOCK_PAGES_AS_GOOD_AS_ALL {
+                break;
+            }
+            full = full.saturating_add(1);
+        }
+        Ok(full)
+    }
+
+    fn last_page(&self, block: usize) -> u64 {
+        let next = (block as u64).saturating_add(1);
+        let pages = next.saturating_mul(BLOCK_PAGES).saturating_sub(1);
+        self.first_page.saturating_add(pages)
+    }
+}
+
+impl Pagemap {
+    fn open() -> io::Result<Self> {
+        File::open("/proc/self/pagemap").map(Self)
+    }
+
+    /// Tells whether a page is this process's own, and no longer the file's.
+    fn is_own(&self, page: u64) -> io::Result<bool> {
+        let mut entry = [0; 8];
+        self.0.read_exact_at(&mut entry, page.saturating_mul(8))?;
+        Ok(is_own(entry))
+    }
+
+    /// Counts the pages of a block that are.
+    fn own_of_block(&self, first: u64) -> io::Result<usize> {
+        let mut entries = [[0; 8]; BLOCK_LEN];
+        let bytes = entries.as_flattened_mut();
+        self.0.read_exact_at(bytes, first.saturating_mul(8))?;
+        Ok(entries.into_iter().filter(|entry| is_own(*entry)).count())
+    }
+}
+
+fn is_own(entry: [u8; 8]) -> bool {
+    let entry = u64::from_le_bytes(entry);
+    entry & (PRESENT | SWAPPED) != 0 && entry & OF_A_FILE == 0
+}
+
+const BLOCK_LEN: usize = 64;
+const BLOCK_PAGES: u64 = BLOCK_LEN as u64;
+const BLOCK_PAGES_AS_GOOD_AS_ALL: usize = 56;
+const BLOCK_BYTES: u64 = BLOCK_PAGES * PAGE_SIZE;
+
+/// A smaller area, in blocks, is not worth a look.
+const SMALLEST: usize = 4;
+
+/// The most blocks that are copied ahead.
+const WINDOW: usize = 32;
+
+/// Bits of an entry of /proc/self/pagemap.
+const PRESENT: u64 = 1 << 63;
+const SWAPPED: u64 = 1 << 62;
+const OF_A_FILE: u64 = 1 << 61;
+
+#[cfg(test)]
+#[expect(clippy::arithmetic_side_effects, reason = "a test may panic")]
+mod tests {
+    use std::os::fd::AsFd;
+
+    use pvh_memory::{FileRange, GuestMemory};
+
+    use super::*;
+
+    const MIB: u64 = 1 << 20;
+
+    /// 16 MiB of RAM, 8 MiB of a file at 4 MiB.
+    fn mapped() -> (Arc<GuestRam>, WriteAhead) {
+        let file = tempfile::tempfile().unwrap();
+        let bytes: Vec<u8> = (0..8 * MIB)
+            .map(|at| (at / PAGE_SIZE % 251) as u8)
+            .collect();
+        file.write_all_at(&bytes, 0).unwrap();
+        let ram = Arc::new(GuestRam::new(16 * MIB).unwrap());
+        let range = FileRange {
+            file: file.as_fd(),
+            offset: 0,
+            len_bytes: 8 * MIB,
+        };
+        ram.map_file(Gpa(4 * MIB), range).unwrap();
+        let ahead = WriteAhead::of(&ram).unwrap();
+        (ram, ahead)
+    }
+
+    /// Writes to pages of the file, each of which holds its number afterwards as before.
+    fn touch(ram: &GuestRam, pages: impl IntoIterator<Item = u64>) {
+        for page in pages {
+            let at = Gpa(4 * MIB + page * PAGE_SIZE);
+            let mut byte = [0];
+            ram.read(at, &mut byte).unwrap();
+            ram.write(at, &byte).unwrap();
+        }
+    }
+
+    /// Which pages of the file are the guest's own.
+    fn own(ahead: &WriteAhead) -> Vec<u64> {
+        let pagemap = Pagemap::open().unwrap();
+        let first = ahead.areas[0].first_page;
+        let is_own = |page: &u64| pagemap.is_own(first + page).unwrap();
+        (0..2048).filter(is_own).collect()
+    }
+
+    fn run(ahead: &mut WriteAhead) -> Progress {
+        loop {
+            match ahead.step() {
+                Progress::Copied => {}
+                last => return last,
+            }
+        }
+    }
+
+    #[test]
+    fn as_much_is_copied_as_was_written_and_a_page_of_64_left() {
+        let (ram, mut ahead) = mapped();
+        touch(&ram, 256..512);
+        assert_eq!(run(&mut ahead), Progress::Nothing);
+        // Four blocks were written, so four more are copied.
+        let expected: Vec<u64> = (256..512)
+            .chain((512..768).filter(|page| page % 64 != 63))
+            .collect();
+        assert_eq!(own(&ahead), expected);
+        let mut byte = [0];
+        ram.read(Gpa(4 * MIB + 600 * PAGE_SIZE), &mut byte).unwrap();
+        assert_eq!(byte, [(600 % 251) as u8]);
+    }
+
+    #[test]
+    fn a_guest_that_goes_on_is_kept_ahead_of_to_the_end() {
+        let (ram, mut ahead) = mapped();
+        let mut last = Progress::Nothing;
+        for block in 0..32 {
+            touch(&ram, block * 64..block * 64 + 64);
+            last = run(&mut ahead);
+        }
+        assert!(
+            ahead.areas[0].is_copied[8..]
+                .iter()
+                .all(|is_copied| *is_copied)
+        );
+        assert_eq!(last, Progress::Nothing, "the blocks of the beginning");
+    }
+
+    #[test]
+    fn a_guest_that_writes_here_and_there_or_reads_costs_nothing() {
+        let (ram, mut ahead) = mapped();
+        let here_and_there: Vec<u64> = (0..2048).filter(|page| page % 4 == 3).collect();
+        touch(&ram, here_and_there.iter().copied());
+        let mut bytes = vec![0; 8 << 20];
+        ram.read(Gpa(4 * MIB), &mut bytes).unwrap();
+        assert_eq!(run(&mut ahead), Progress::Nothing);
+        assert_eq!(own(&ahead), here_and_there);
+    }
+
+    #[test]
+    fn small_areas_are_left_alone() {
+        let ram = Arc::new(GuestRam::new(16 * MIB).unwrap());
+        assert!(WriteAhead::of(&ram).is_none());
+    }
+}
