@@ -30,7 +30,11 @@ fn main() -> ExitCode {
         }
         let is_good = found <= most || !is_bench;
         is_kept &= is_good;
-        let verdict = if is_good { "ok" } else { "EXCEEDED" };
+        let verdict = match (is_bench, is_good) {
+            (false, _) => "ran once",
+            (true, true) => "ok",
+            (true, false) => "EXCEEDED",
+        };
         println!("{verdict}: {what}: {found:.2}{unit}, at most {most:.2}");
     };
     check(

@@ -1,7 +1,10 @@
 //! Runs a program that boots a guest, and watches it from the outside.
-// UNSAFETY: `wait4` is the one way to learn a child's peak memory, `openpty` gives it a terminal; no safe wrapper
-// of either is at hand.
-#![expect(unsafe_code, reason = "wait4 for a child of ours, and openpty")]
+// UNSAFETY: `wait4` is the one way to learn a child's peak memory, `openpty` gives it a terminal, `kill` asks it to end; no safe wrapper
+// of these is at hand.
+#![expect(
+    unsafe_code,
+    reason = "wait4 and kill for a child of ours, and openpty"
+)]
 
 use std::{
     io::{self, Read},
