@@ -31,7 +31,6 @@ pub(crate) enum Command {
     /// Say what a kernel file is, where it would enter, and why not
     Inspect(InspectArguments),
     /// Run the conformance guest on the Xen platform, and say what does not come out as on Xen
-    #[command(after_help = conform::help())]
     Conform(ConformArguments),
 }
 
@@ -100,6 +99,8 @@ pub(crate) struct InspectArguments {
 }
 
 #[derive(Args, Debug)]
+// Here and not at the command, so that it is put together for that command alone.
+#[command(after_help = conform::help())]
 pub(crate) struct ConformArguments {
     /// Print one JSON object
     #[arg(long)]
