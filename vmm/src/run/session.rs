@@ -6,6 +6,7 @@ use std::{
     os::fd::AsFd,
     sync::Arc,
     thread::{self, Scope, ScopedJoinHandle},
+    time::Duration,
 };
 
 use nix::sys::signal::{SigSet, SigmaskHow};
@@ -58,6 +59,8 @@ impl<'scope> Writing<'scope> {
         let before = SigSet::all().thread_swap_mask(SigmaskHow::SIG_SETMASK);
         let thread = thread::Builder::new().name("beside".to_owned());
         let thread = thread.spawn_scoped(scope, || {
+            // A new thread begins on the processor of the one that made it, and may keep it off: one that wakes finds an idle one.
+            thread::sleep(Duration::from_nanos(1));
             // If it comes late, the first vCPU has them listed; that is also where a failure is told.
             let _ = timings::step("list CPUID", || kvm.supported_cpuid());
             timings::step("console", || start_writers(console, log))
