@@ -88,6 +88,9 @@ impl Floor {
             vcpu
         });
         let vcpus: Vec<VcpuFd> = vcpus.collect();
+        if plan.devices == "xen" {
+            filter_msrs(&vm);
+        }
         enter(vcpus.first().expect("a first vCPU"));
         Self {
             vcpus,
@@ -164,15 +167,19 @@ fn make_devices(vm: &VmFd, devices: &str) {
         };
         exits.args = [kvm_bindings::KVM_MSR_EXIT_REASON_FILTER.into(), 0, 0, 0];
         vm.enable_cap(&exits).expect("exits of MSRs");
-        let hypercall_page = MsrFilterRange {
-            flags: MsrFilterRangeFlags::READ | MsrFilterRangeFlags::WRITE,
-            base: 0x4000_0000,
-            msr_count: 1,
-            bitmap: &[0],
-        };
-        let filter = vm.set_msr_filter(MsrFilterDefaultAction::ALLOW, &[hypercall_page]);
-        filter.expect("a filter of MSRs");
     }
+}
+
+/// Makes the MSR of the hypercall page an exit. Right behind a memory slot it would wait for a slow grace period.
+fn filter_msrs(vm: &VmFd) {
+    let hypercall_page = MsrFilterRange {
+        flags: MsrFilterRangeFlags::READ | MsrFilterRangeFlags::WRITE,
+        base: 0x4000_0000,
+        msr_count: 1,
+        bitmap: &[0],
+    };
+    let filter = vm.set_msr_filter(MsrFilterDefaultAction::ALLOW, &[hypercall_page]);
+    filter.expect("a filter of MSRs");
 }
 
 /// Memory of this process, given back with it.
