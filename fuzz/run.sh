@@ -3,7 +3,7 @@
 #
 #   run.sh build [TARGET...]     builds them (all)
 #   run.sh fuzz TARGET SECONDS   runs one from its corpus and its seeds; new inputs stay in fuzz/target
-#   run.sh smoke SECONDS         runs each for so long
+#   run.sh smoke SECONDS         runs each for so long, always from the same random numbers
 #   run.sh campaign SECONDS JOBS [TARGET...]   the same (all), some at a time, and prints the table of what was run
 #   run.sh minimise TARGET       writes the smallest set of inputs that covers what is known into fuzz/corpus
 #   run.sh list                  names the targets
@@ -55,17 +55,18 @@ max_len() {
 
 fuzz() {
 	local target=$1 seconds=$2 found="$out/corpus/$1"
+	shift 2
 	mkdir -p "$found" "crashes/$target" "corpus/$target" "seeds/$target"
 	# shellcheck disable=SC2046 # words are meant to split
 	"$(program "$target")" $(options "$target") -max_total_time="$seconds" -print_final_stats=1 \
-		-artifact_prefix="crashes/$target/" "$found" "corpus/$target" "seeds/$target"
+		-artifact_prefix="crashes/$target/" "$@" "$found" "corpus/$target" "seeds/$target"
 }
 
 smoke() {
 	local seconds=$1 target log
 	log=$(mktemp)
 	for target in $(targets); do
-		if ! fuzz "$target" "$seconds" >"$log" 2>&1; then
+		if ! fuzz "$target" "$seconds" -seed=1 >"$log" 2>&1; then
 			tail -40 "$log"
 			echo "$target: failed; the input is in fuzz/crashes/$target" >&2
 			exit 1
