@@ -21,7 +21,8 @@ const LIMITS: Limits = Limits {
 /// What a payload begins with that is to be put into a sound bzImage; no kind of file begins so.
 pub const PAYLOAD_MARK: u8 = 0xbc;
 
-/// What the five bytes of a setup header begin with, and behind them a payload; no kind of file begins so.
+/// What the five bytes of a setup header begin with, and behind them a payload, or nothing for a stored kernel; no kind
+/// of file begins so.
 pub const HEADER_MARK: u8 = 0xbd;
 
 /// Opens a file of any kind, or a bzImage around what follows [`PAYLOAD_MARK`] or [`HEADER_MARK`].
@@ -29,14 +30,15 @@ pub const HEADER_MARK: u8 = 0xbd;
 /// # Panics
 ///
 /// If more comes out than the limit, if a payload is taken from where the header does not say, if a length that
-/// contradicts the content is taken, or if `inspect` and `Image` disagree.
+/// contradicts the content is taken, if a header that is right around a stored kernel is refused, or if `inspect` and
+/// `Image` disagree.
 pub fn bzimage(input: &[u8]) {
     let wrapped = match input.split_first() {
-        Some((&PAYLOAD_MARK, payload)) => Some(seeds::bzimage(payload)),
-        Some((&HEADER_MARK, rest)) => Some(headed(Tape::new(rest))),
-        _ => None,
+        Some((&PAYLOAD_MARK, payload)) => (seeds::bzimage(payload), false),
+        Some((&HEADER_MARK, rest)) => headed(Tape::new(rest)),
+        _ => (input.to_vec(), false),
     };
-    let file = wrapped.as_deref().unwrap_or(input);
+    let (file, is_sound) = (&wrapped.0[..], wrapped.1);
     let opened = Image::from_bytes_within(file.to_vec(), &LIMITS);
     let report = inspect_bytes(file.to_vec(), &LIMITS);
     let is_bootable = matches!(report.verdict, Verdict::Bootable);
@@ -44,6 +46,7 @@ pub fn bzimage(input: &[u8]) {
         Ok(image) => image,
         Err(error) => {
             is_printable(&error);
+            assert!(!is_sound, "a sound header: {error}");
             assert!(!is_bootable, "inspect says it boots: {error}");
             return;
         }
@@ -70,15 +73,24 @@ pub fn bzimage(input: &[u8]) {
     }
 }
 
-/// Up to 7 setup sectors, any boot protocol, an offset, a payload that is said to be longer or shorter.
-fn headed(mut tape: Tape<'_>) -> Vec<u8> {
+/// Up to 7 setup sectors, any boot protocol, an offset, a payload that is said to be longer or shorter. Tells besides
+/// whether it has to be taken: a payload of its true length that is known to be good, and a protocol that knows payloads.
+fn headed(mut tape: Tape<'_>) -> (Vec<u8>, bool) {
     let header = SetupHeader {
         setup_sectors: tape.byte() & 7,
         version: [tape.byte() & 31, tape.byte() & 3],
         payload_offset: tape.byte(),
         payload_excess: tape.byte().cast_signed(),
     };
-    seeds::headed(&header, tape.rest())
+    let [minor, major] = header.version;
+    match tape.rest() {
+        [] => {
+            let is_known = (major, minor) >= (2, 8);
+            let is_sound = is_known && header.payload_excess == 0;
+            (seeds::headed(&header, &seeds::kernel()), is_sound)
+        }
+        payload => (seeds::headed(&header, payload), false),
+    }
 }
 
 /// Where the boot protocol says that the payload is.

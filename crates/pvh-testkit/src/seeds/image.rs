@@ -191,11 +191,17 @@ pub(super) fn commits() -> Vec<Seed> {
     seeds
 }
 
+/// A kernel that boots, as it is before it is packed.
+#[must_use]
+pub fn kernel() -> Vec<u8> {
+    Elf::bootable(Class::Elf64, 0x10_0000)
+        .trailer(b"runs runs runs runs runs runs ".repeat(3))
+        .build()
+}
+
 /// One bzImage a codec, and gzip around an ELF.
 pub(super) fn packed() -> Vec<Seed> {
-    let elf = Elf::bootable(Class::Elf64, 0x10_0000)
-        .trailer(b"runs runs runs runs runs runs ".repeat(3))
-        .build();
+    let elf = kernel();
     let marked = |payload: Vec<u8>| [&[PAYLOAD_MARK][..], &payload].concat();
     let image = |&codec: &Codec| named(codec.name(), marked(payload(codec, &elf)));
     let mut seeds: Vec<Seed> = CODECS.iter().map(image).collect();
@@ -213,7 +219,8 @@ pub(super) fn packed() -> Vec<Seed> {
     seeds.push(named("runs-zstd", marked(runs(&elf, 16_080))));
     // a header's five bytes: see the oracle
     let header = [HEADER_MARK, 1, 15, 2, 0, 0];
-    seeds.push(named("header", [&header[..], &stored].concat()));
+    seeds.push(named("header", header));
+    seeds.push(named("header-stored", [&header[..], &stored].concat()));
     seeds.push(named("elf", elf));
     seeds
 }

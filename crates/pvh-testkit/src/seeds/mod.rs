@@ -14,6 +14,7 @@ mod pack;
 mod pen;
 mod state;
 
+pub use image::kernel;
 pub use kernels::of_kernel;
 pub use pack::{SetupHeader, bzimage, headed, payload};
 pub use pen::Pen;
