@@ -3,6 +3,7 @@
 
 pub mod known;
 pub mod report;
+pub mod selection;
 pub mod tap;
 
 /// Returns the demo guest: an ELF32 image with a `PHYS32_ENTRY` note, which prints what it finds at entry
@@ -35,7 +36,7 @@ pub fn soak_image() -> &'static [u8] {
 /// 32- and from 64-bit code, starts secondary vCPUs in each mode, says what it found, one check a line ([`tap::Tap`]),
 /// on the PV console (on COM1 or port 0xE9 where there is none), and powers off.
 ///
-/// Its command line may hold `only=` or `no=` and names of sections, with commas between them.
+/// Its command line may hold `only=` or `no=` and names of sections, with commas between them ([`selection`]).
 #[must_use]
 pub fn conformance_image() -> &'static [u8] {
     include_bytes!(concat!(env!("OUT_DIR"), "/conformance.elf"))
