@@ -47,7 +47,7 @@ pub(crate) struct RunArguments {
     /// The kernel's command line
     #[arg(long, value_name = "TEXT", default_value = "")]
     pub(crate) cmdline: OsString,
-    /// Guest RAM: bytes, or a number with K, M, G or T (powers of 1024)
+    /// Guest RAM: bytes, or a number with K, M, G or T, also written MB or MiB (powers of 1024 all)
     #[arg(long, value_name = "SIZE", default_value = "512M")]
     pub(crate) memory: Size,
     /// Number of virtual CPUs
@@ -63,7 +63,8 @@ pub(crate) struct RunArguments {
     /// a host whose KVM cannot hand them over
     #[arg(long)]
     pub(crate) patch_hypercalls: bool,
-    /// Record every hypercall with its answer, and what else happens to the Xen platform, to be replayed without KVM
+    /// Record every hypercall with its answer, and what else happens to the Xen platform, to be replayed without KVM; needs a file
+    /// that can be created, not a pipe
     #[arg(long, value_name = "FILE")]
     pub(crate) record: Option<PathBuf>,
     /// How kernel and modules get into memory; a mapped file must not be changed in place while the guest runs
@@ -75,7 +76,7 @@ pub(crate) struct RunArguments {
     /// Which pages of the host's guest RAM is made of
     #[arg(long, value_name = "PAGES", value_enum, default_value_t = BackingArgument::Small)]
     pub(crate) memory_backing: BackingArgument,
-    /// At the end, say on standard error how long each step to the first instruction took
+    /// At the end, say on standard error how long each step to the first instruction and to the first output took
     #[arg(long, value_name = "STYLE", value_enum, num_args = 0..=1, require_equals = true, default_missing_value = "text")]
     pub(crate) timings: Option<timings::Style>,
     /// Write the steps to a file that Perfetto (ui.perfetto.dev) and chrome://tracing open
@@ -185,16 +186,16 @@ Exit codes:
   1      something is not as on Xen, and nobody knows why (conform)
   2      bad arguments
   3      a file is refused
-  4      the host cannot: no KVM, no permission, not enough memory; no room for all of a record or trace
+  4      the host cannot: no KVM, no permission, not enough memory; or it lost what was to be written (output, record, trace)
   5      the guest crashed
   6      the guest asked to reboot (with --no-reboot)
   128+N  ended by signal N";
 
 const RUN_HELP: &str = "\
-Exit codes: 0 powered off, 2 bad arguments, 3 a file is refused, 4 the host cannot, 5 the guest crashed,
-6 the guest asked to reboot (with --no-reboot), 128+N ended by signal N.
+Exit codes: 0 powered off, 2 bad arguments, 3 a file is refused, 4 the host cannot (or lost part of
+a record or trace), 5 the guest crashed, 6 the guest asked to reboot (with --no-reboot), 128+N ended by signal N.
 
-Keys: Ctrl-A X ends the guest, Ctrl-A Ctrl-A sends one Ctrl-A, Ctrl-A H lists them.
+Keys: Ctrl-A X ends the guest, Ctrl-A A or Ctrl-A Ctrl-A sends one Ctrl-A, Ctrl-A H lists them.
 
 Examples:
   pvh-vmm run

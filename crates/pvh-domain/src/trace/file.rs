@@ -9,7 +9,7 @@ use super::{recorder::Recorded, wire::Record};
 #[non_exhaustive]
 pub enum RecordError {
     /// It cannot be written.
-    #[error("the trace cannot be written")]
+    #[error("it cannot be written")]
     Io(#[source] io::Error),
     /// It has become as long as it may.
     #[error("the trace is longer than {limit_bytes} bytes")]
