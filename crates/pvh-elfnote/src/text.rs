@@ -107,6 +107,14 @@ mod tests {
     }
 
     #[test]
+    fn a_text_equals_a_string_byte_for_byte_and_when_cut_none() {
+        assert_ne!(text(b"linux", 5), "minix");
+        let cut = text(&[b'a'; 80], 80);
+        assert_ne!(cut, core::str::from_utf8(&[b'a'; 64]).expect("ASCII"));
+        assert_ne!(cut, core::str::from_utf8(&[b'a'; 80]).expect("ASCII"));
+    }
+
+    #[test]
     fn a_text_is_cut_at_64_bytes_and_says_so() {
         assert!(!text(&[b'a'; 64], 64).is_cut());
         let long = text(&[b'a'; 80], 80);
@@ -115,10 +123,16 @@ mod tests {
     }
 
     #[test]
+    fn a_text_is_a_string_where_it_is_utf_8() {
+        assert_eq!(text(b"linux", 5).as_str(), Some("linux"));
+        assert_eq!(text(b"a\xff", 2).as_str(), None);
+    }
+
+    #[test]
     fn what_is_shown_is_printable() {
         extern crate std;
-        use std::string::ToString;
+        use std::{format, string::ToString};
         assert_eq!(text(b"a\x1b[2J\xff", 6).to_string(), "a\\x1b[2J\\xff");
-        assert_eq!(text(b"a\xff", 2).as_str(), None);
+        assert_eq!(format!("{:?}", text(b"a\xff", 2)), "\"a\\xff\"");
     }
 }

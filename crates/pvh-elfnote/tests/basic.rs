@@ -217,6 +217,7 @@ fn features_add_up() {
     assert_eq!(found.supported_features.0, supported);
     assert_eq!(found.required_features.0, 1);
     assert!(found.supported_features.contains(Features::DOM0));
+    assert!(!found.required_features.contains(Features::DOM0));
 }
 
 #[test]
@@ -255,6 +256,8 @@ fn a_section_is_asked_only_when_no_segment_has_a_xen_note() {
     .expect("the section has it");
     assert_eq!(found.entry, Some(0x30_0000));
     assert_eq!((found.origin, found.foreign_count), (Origin::Sections, 1));
+    let shown = [Origin::Segments, Origin::Sections].map(|origin| origin.to_string());
+    assert_eq!(shown, ["PT_NOTE segments", "SHT_NOTE sections"]);
 
     // even a Xen note of an unknown type keeps the sections out
     let unknown = Segment::notes(&[Note::xen(0x0100_0001, [])]);

@@ -123,12 +123,14 @@ fn a_count_without_a_table_is_an_error() {
     let table = TableKind::Modules;
     let want = ReadError::TableAbsent { table, entries: 1 };
     assert_eq!(walk(&no_modules), Err(want));
+    assert_eq!(want.to_string(), "module table: 1 entries, but no address");
 
     let mut no_memmap = guest();
     no_memmap.put_u64(40, 0);
     let table = TableKind::Memmap;
     let want = ReadError::TableAbsent { table, entries: 1 };
     assert_eq!(walk(&no_memmap), Err(want));
+    assert_eq!(want.to_string(), "memory map: 1 entries, but no address");
 }
 
 #[test]
