@@ -297,6 +297,13 @@ mod tests {
     }
 
     #[test]
+    fn attributes_are_shown_as_the_number_they_are() {
+        extern crate std;
+        let shown = std::format!("{:?}", attributes(0x9b));
+        assert_eq!(shown, "SegmentAttributes(0x09b)");
+    }
+
+    #[test]
     fn the_named_attributes_are_those_of_xen() {
         assert_eq!(SegmentAttributes::CODE_32.bits(), 0xc9b);
         assert_eq!(SegmentAttributes::DATA_32.bits(), 0xc93);
@@ -395,6 +402,15 @@ mod tests {
         assert_eq!(segment.descriptor(), Err(DescriptorError::Limit { limit }));
         let whole_pages = flat(0x10_0fff, SegmentAttributes::DATA_32);
         assert_eq!(whole_pages.descriptor(), Ok(0x00c0_9300_0000_0100));
+    }
+
+    #[test]
+    fn the_last_base_below_4_gib_is_taken() {
+        let segment = Segment {
+            base: 0xffff_ffff,
+            ..flat(0xf_ffff, attributes(0x93))
+        };
+        assert_eq!(segment.descriptor(), Ok(0xff0f_93ff_ffff_ffff));
     }
 
     #[test]
