@@ -70,6 +70,13 @@ mod tests {
     }
 
     #[test]
+    fn an_address_is_shown_in_hexadecimal() {
+        extern crate std;
+        assert_eq!(std::format!("{}", Gpa(0x10_0000)), "0x100000");
+        assert_eq!(std::format!("{:010x}", Gpa(0x10_0000)), "0000100000");
+    }
+
+    #[test]
     fn rounding_up_keeps_multiples_and_refuses_bad_alignments() {
         assert_eq!(Gpa(0x1000).checked_align_up(0x1000), Some(Gpa(0x1000)));
         assert_eq!(Gpa(0x1001).checked_align_up(0x1000), Some(Gpa(0x2000)));

@@ -46,9 +46,19 @@ mod tests {
             core::array::from_fn(|i| XEN_CPUID_SIGNATURE[i / 4].to_le_bytes()[i % 4]);
         assert_eq!(&text, b"XenVMMXenVMM");
         assert_eq!(XEN_CPUID_BASE + XEN_CPUID_MAX_INDEX, 0x4000_0005);
-        assert_eq!(
-            (HVM_IOMMU_MAPPINGS, HVM_VCPU_ID_PRESENT, HVM_UPCALL_VECTOR),
-            (4, 8, 64)
-        );
+    }
+
+    #[test]
+    fn the_bits_of_leaf_4_are_those_of_the_header() {
+        let bits = [
+            HVM_APIC_ACCESS_VIRT,
+            HVM_X2APIC_VIRT,
+            HVM_IOMMU_MAPPINGS,
+            HVM_VCPU_ID_PRESENT,
+            HVM_DOMID_PRESENT,
+            HVM_EXT_DEST_ID,
+            HVM_UPCALL_VECTOR,
+        ];
+        assert_eq!(bits, [1, 2, 4, 8, 16, 32, 64]);
     }
 }

@@ -233,8 +233,25 @@ mod tests {
                 .0,
             3
         );
+        let of_pv = [
+            StartInfoFlags::MULTIBOOT_MOD,
+            StartInfoFlags::MOD_START_PFN,
+            StartInfoFlags::VIRT_P2M_4TOOLS,
+        ];
+        assert_eq!(of_pv.map(|flag| flag.0), [4, 8, 16]);
         assert_eq!(StartInfoFlags::PM_MASK.0, 0xff00);
+        assert_eq!(StartInfoFlags(3).union(StartInfoFlags(6)).0, 7);
         assert!(StartInfoFlags(3).contains(StartInfoFlags::INITDOMAIN));
         assert!(!StartInfoFlags(1).contains(StartInfoFlags::INITDOMAIN));
+    }
+
+    #[test]
+    fn kinds_of_memory_are_shown_by_name_or_number() {
+        extern crate std;
+        use std::string::ToString;
+        let shown = [1, 2, 3, 4, 5, 6, 7, 8].map(|kind| MemmapKind(kind).to_string());
+        let named = ["RAM", "reserved", "ACPI", "NVS"];
+        assert_eq!(shown[..4], named);
+        assert_eq!(shown[4..], ["unusable", "disabled", "PMEM", "type 8"]);
     }
 }

@@ -119,5 +119,7 @@ mod tests {
             .union(Features::NOT_DIRECT_MAPPED);
         assert_eq!(Features::PVH, named);
         assert!(!Features::PVH.contains(Features(1 << 10)), "no pirqs");
+        assert!(Features::PVH.contains(Features(1 << 16 | 1)));
+        assert_eq!(Features(3).union(Features(6)).0, 7);
     }
 }
