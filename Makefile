@@ -2,17 +2,20 @@
 SHELL := /bin/bash
 CARGO ?= cargo
 RUN_ARGS ?=
+# Builds a package's program without shared libraries, and where it lies then.
+release = $(CARGO) rustc --release -p $(1) --bin $(2) -- -C target-feature=+crt-static
+RELEASED = $${CARGO_TARGET_DIR:-target}/release
 BENCH_ARGS ?=
 export CARGO_TERM_COLOR ?= auto
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-kvm ci full build fmt lint deps deny doc no-std features lab lab-test lab-full loom conform soak corpus fuzz fuzz-smoke fuzz-mutants fuzz-cov setup static bench bench-smoke bench-peers bench-build bench-report clean
+.PHONY: help run test test-kvm ci full build fmt lint deps deny doc no-std features lab lab-test lab-full loom conform soak corpus fuzz fuzz-smoke fuzz-mutants fuzz-cov setup release bench bench-smoke bench-peers bench-programs bench-build bench-report boot-timeline clean
 
 help: ## list every target
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-run: ## boot the built-in demo guest on /dev/kvm (RUN_ARGS= adds options)
-	@$(CARGO) run --release -p pvh-vmm -- run $(RUN_ARGS)
+run: release ## boot the built-in demo guest on /dev/kvm (RUN_ARGS= adds options)
+	@$(RELEASED)/pvh-vmm run $(RUN_ARGS)
 
 test: ## what a newcomer runs: all tests, those with KVM where /dev/kvm can be used
 	@scripts/test.sh
@@ -24,11 +27,12 @@ ci: test lint deps deny doc no-std fuzz-smoke bench-smoke lab-test lab ## what .
 
 full: ci features loom soak lab-full ## ci and what is too long for it; its record is committed
 
+release: ## build target/release/pvh-vmm as it is meant to be used, without shared libraries: it starts sooner, in less memory
+	$(call release,pvh-vmm,pvh-vmm)
+
 build: ## build everything, release profile
 	$(CARGO) build --workspace --release
-
-static: ## build pvh-vmm without shared libraries: it starts sooner
-	RUSTFLAGS="-C target-feature=+crt-static" $(CARGO) build --release --target x86_64-unknown-linux-gnu -p pvh-vmm
+	$(call release,pvh-vmm,pvh-vmm)
 
 fmt: ## format all code
 	$(CARGO) fmt --all
@@ -67,8 +71,8 @@ lab-full: ## boot every kernel with every CPU count there
 loom: ## every interleaving of a few threads on the set of vCPUs
 	RUSTFLAGS="--cfg loom" $(CARGO) test -p pvh-vcpu --test loom --release
 
-conform: ## run the conformance guest on /dev/kvm, and say what does not come out as on Xen
-	$(CARGO) run --release -p pvh-vmm -- conform
+conform: release ## run the conformance guest on /dev/kvm, and say what does not come out as on Xen
+	$(RELEASED)/pvh-vmm conform
 
 soak: ## a thousand boots of a guest that takes its vCPUs up and down (BOOTS=, SEED=)
 	SOAK_BOOTS=$${BOOTS:-1000} SOAK_SEED=$(SEED) $(CARGO) test --release -p pvh-vmm --test soak -- --ignored --nocapture
@@ -100,14 +104,21 @@ bench-smoke: ## each bench once, and the budgets that are ratios
 	$(CARGO) run --quiet -p pvh-bench --bin bench-smoke
 	$(CARGO) bench --quiet -p pvh-bench --bench budgets
 
-bench-peers: ## boot the same guests in every VMM on PATH: RUNS=25 OUT=peers
-	$(CARGO) build --release -p pvh-vmm -p pvh-bench
+bench-peers: bench-programs ## boot the same guests in every VMM on PATH: RUNS=25 OUT=peers
 	$(CARGO) run --release -p pvh-bench --bin bench-peers -- $(or $(RUNS),25) $(OUT)
 
-bench-build: ## build all that bench-report runs
+bench-programs: release
+	$(CARGO) build --release -p pvh-bench
+	$(call release,pvh-bench,floor)
+
+bench-build: ## build all that bench-report runs, and what it runs beside with shared libraries
 	$(CARGO) build --release -p pvh-vmm -p pvh-bench
-	RUSTFLAGS="-C target-feature=+crt-static" $(CARGO) build --release --target x86_64-unknown-linux-gnu -p pvh-vmm -p pvh-bench --bin pvh-vmm --bin floor
+	mkdir -p $(RELEASED)/shared && cp $(RELEASED)/pvh-vmm $(RELEASED)/floor $(RELEASED)/shared
+	$(MAKE) bench-programs
 	$(CARGO) bench --quiet -p pvh-bench --no-run
+
+boot-timeline: bench-programs ## draw docs/boot-timeline.svg: a boot of the tiny guest, step by step
+	$(CARGO) run --release --quiet -p pvh-bench --bin boot-timeline -- $(or $(OUT),docs/boot-timeline.svg)
 
 bench-report: bench-build ## measure all that docs/benchmarks.md has numbers of, into it, on a quiet machine (PERCENT=5 tries it, KERNEL= names a bzImage)
 	$(if $(KERNEL),PVH_BENCH_KERNEL=$(KERNEL)) $(CARGO) run --release --quiet -p pvh-bench --bin bench-report -- $(or $(OUT),docs) $(or $(PERCENT),100)

@@ -30,12 +30,13 @@ pub const HELLO: &[u8] = &[
     0x0F, 0x0B, // ud2
 ];
 
-/// Writes one byte to the serial port, and halts for ever.
+/// Writes one byte to the serial port, and halts for ever: with interrupts on, for a domain whose last vCPU halts without them has
+/// ended. Nobody sends one.
 pub const STAY: &[u8] = &[
     0x66, 0xBA, 0xF8, 0x03, // mov dx, 0x3F8
     0xB0, b'B', // mov al, 'B'
     0xEE, // out dx, al
-    0xFA, // stay: cli
+    0xFB, // stay: sti
     0xF4, // hlt
     0xEB, 0xFC, // jmp stay
 ];

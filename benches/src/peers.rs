@@ -125,12 +125,11 @@ pub fn built() -> io::Result<Built> {
     Ok(Built { vmm, floor })
 }
 
-/// Returns the same programs without shared libraries, as `make static` builds them, if they are there.
+/// Returns the same programs with shared libraries, as `make bench-build` builds them beside, if they are there.
 #[must_use]
-pub fn built_static() -> Option<Built> {
-    let own = env::current_exe().ok()?;
-    let target = own.parent()?.parent()?.join(STATIC);
-    let [vmm, floor] = ["pvh-vmm", "floor"].map(|name| target.join(name));
+pub fn built_shared() -> Option<Built> {
+    let folder = env::current_exe().ok()?.with_file_name(SHARED);
+    let [vmm, floor] = ["pvh-vmm", "floor"].map(|name| folder.join(name));
     (vmm.is_file() && floor.is_file()).then_some(Built { vmm, floor })
 }
 
@@ -155,8 +154,8 @@ pub fn peers() -> Vec<Peer> {
             &["--platform", "none", "--load", "copy"],
         ));
     }
-    if let Some(built) = built_static() {
-        let name = "pvh-vmm, static";
+    if let Some(built) = built_shared() {
+        let name = "pvh-vmm, shared libraries";
         peers.push(Peer::ours(name, &built.vmm, &["--platform", "none"]));
     }
     peers.extend(others());
@@ -324,8 +323,8 @@ fn firecracker_config(variant: &Variant) -> String {
 
 const INITRD_BYTES: usize = 200 << 20;
 
-/// Where programs without shared libraries lie, below the folder of what is built.
-const STATIC: &str = "x86_64-unknown-linux-gnu/release";
+/// Where programs with shared libraries lie, beside this one.
+const SHARED: &str = "shared";
 
 const QEMU: &[&str] = &[
     "-M",

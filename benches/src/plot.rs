@@ -77,6 +77,8 @@ pub struct Event {
     pub start_us: f64,
     /// How long it took; `None` for a moment.
     pub length_us: Option<f64>,
+    /// Whether it is beside what the others are about.
+    pub beside: bool,
 }
 
 /// Draws events below each other, each where it is in time.
@@ -97,10 +99,10 @@ pub fn timeline(title: &str, events: &[Event]) -> String {
         let y = row.saturating_add(2).saturating_mul(ROW);
         let x = f64::from(LEFT) + event.start_us / total * LONGEST;
         let width = (event.length_us.unwrap_or(0.0) / total * LONGEST).max(2.0);
-        let color = if event.length_us.is_some() {
-            "#2a6fb0"
-        } else {
-            "#c0392b"
+        let color = match event.length_us {
+            Some(_) if event.beside => "#b9c4cf",
+            Some(_) => "#2a6fb0",
+            None => "#c0392b",
         };
         let time = event.length_us.unwrap_or(event.start_us) / 1000.0;
         let _ = write!(
@@ -285,6 +287,7 @@ mod tests {
             label: "e".into(),
             start_us,
             length_us,
+            beside: false,
         };
         let svg = timeline("t", &[event(0.0, Some(500.0)), event(1000.0, None)]);
         assert!(

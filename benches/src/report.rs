@@ -6,12 +6,13 @@ pub mod memory;
 pub mod parts;
 pub mod second_start;
 pub mod starts;
+pub mod timeline;
 
 use std::{io, path::PathBuf};
 
 use crate::{
     measure::Sample,
-    peers::{Built, Peer, Variant, built, built_static, variants},
+    peers::{Built, Peer, Variant, built, built_shared, variants},
     turns::in_turn,
 };
 
@@ -25,8 +26,8 @@ pub struct Bench {
     pub guests: [Variant; 4],
     /// Our programs.
     pub built: Built,
-    /// The same without shared libraries.
-    pub built_static: Option<Built>,
+    /// The same with shared libraries.
+    pub built_shared: Option<Built>,
 }
 
 impl Bench {
@@ -45,7 +46,7 @@ impl Bench {
             dir,
             guests,
             built: built()?,
-            built_static: built_static(),
+            built_shared: built_shared(),
         })
     }
 

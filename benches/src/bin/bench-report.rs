@@ -16,7 +16,7 @@ use pvh_bench::{
     compare, host, peers,
     report::{
         Bench, curves::curves, loading, memory, parts, replace_block, second_start::second_start,
-        starts,
+        starts, timeline::timeline,
     },
 };
 
@@ -115,6 +115,11 @@ fn measure_starts(bench: &Bench, page: &mut Page, docs: Option<&Path>) -> io::Re
         Ok(format!("{runs} runs each, in turn, exec to the guest's first byte; the ratio is of medians.\n{table}\n![Peers](benchmarks-peers.svg)\n"))
     });
     page.section("Other VMMs", drawn);
+    if docs.is_some()
+        && let Err(error) = timeline(bench).and_then(|svg| write("boot-timeline.svg", &svg))
+    {
+        tell(&format!("boot-timeline.svg is not drawn: {error}"));
+    }
     Ok(())
 }
 

@@ -1,4 +1,4 @@
-//! Draws a trace of `pvh-vmm run --trace` as SVG: `boot-timeline TRACE > timeline.svg`.
+//! Draws a boot step by step: `boot-timeline OUT.svg [PERCENT]`, PERCENT of the boots that are made to find a usual one.
 #![forbid(unsafe_code)]
 
 use std::{
@@ -7,8 +7,7 @@ use std::{
     process::ExitCode,
 };
 
-use pvh_bench::plot::{Event, timeline};
-use serde_json::Value;
+use pvh_bench::report::{Bench, timeline::timeline};
 
 fn main() -> ExitCode {
     match draw() {
@@ -22,23 +21,11 @@ fn main() -> ExitCode {
 }
 
 fn draw() -> io::Result<()> {
-    let path = env::args()
-        .nth(1)
-        .ok_or_else(|| io::Error::other("boot-timeline TRACE"))?;
-    let trace: Value = serde_json::from_str(&fs::read_to_string(path)?)?;
-    let events = trace.get("traceEvents").and_then(Value::as_array);
-    let events = events.ok_or_else(|| io::Error::other("it is no trace"))?;
-    let mut drawn: Vec<Event> = events.iter().filter_map(event).collect();
-    drawn.sort_by(|a, b| a.start_us.total_cmp(&b.start_us));
-    io::stdout().write_all(timeline("From main to the guest's first output", &drawn).as_bytes())
-}
-
-/// A step or a moment; names of threads are left out.
-fn event(event: &Value) -> Option<Event> {
-    let length_us = event.get("dur").and_then(Value::as_f64);
-    Some(Event {
-        label: event.get("name")?.as_str()?.to_owned(),
-        start_us: event.get("ts")?.as_f64()?,
-        length_us,
-    })
+    let mut arguments = env::args().skip(1);
+    let usage = || io::Error::other("boot-timeline OUT.svg [PERCENT]: PERCENT is a number");
+    let out = arguments.next().ok_or_else(usage)?;
+    let percent = arguments.next().map_or(Ok(100), |percent| percent.parse());
+    let percent = percent.map_err(|_| usage())?;
+    let bench = Bench::new(env::temp_dir().join("pvh-bench"), percent)?;
+    fs::write(out, timeline(&bench)?)
 }

@@ -23,7 +23,7 @@ pub fn own(bench: &Bench) -> io::Result<String> {
     );
     let builds = [
         ("", Some(&bench.built)),
-        (", static", bench.built_static.as_ref()),
+        (", shared libraries", bench.built_shared.as_ref()),
     ];
     for (kind, built) in builds {
         let Some(built) = built else { continue };

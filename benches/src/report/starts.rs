@@ -17,7 +17,7 @@ pub fn pairs(bench: &Bench) -> io::Result<String> {
     let mut contenders = Vec::new();
     let builds = [
         ("", Some(&bench.built)),
-        (", static", bench.built_static.as_ref()),
+        (", shared libraries", bench.built_shared.as_ref()),
     ];
     for (kind, built) in builds {
         let Some(Built { vmm, floor }) = built else {
