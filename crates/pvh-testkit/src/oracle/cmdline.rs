@@ -5,7 +5,7 @@ use pvh_start_info::{
     BuildError, Builder, Generation, Module, Part, ReadError, read, read_cmdline,
 };
 
-use super::Tape;
+use super::{Tape, bytes::is_printable, start_info::NotThere};
 
 const AT: u64 = 0x8000;
 
@@ -13,8 +13,8 @@ const AT: u64 = 0x8000;
 ///
 /// # Panics
 ///
-/// If a line comes back longer, shorter or otherwise changed, a NUL inside one is not found where it is, or a byte
-/// is read behind a line's NUL or behind the limit.
+/// If a line comes back longer, shorter or otherwise changed, a NUL inside one is not found where it is, a byte
+/// is read behind a line's NUL or behind the limit, or an error does not show in printable lines.
 pub fn cmdline(bytes: &[u8]) {
     let mut tape = Tape::new(bytes);
     let limit = usize::from(tape.half()) & 0x7ff;
@@ -44,6 +44,9 @@ pub fn cmdline(bytes: &[u8]) {
     });
     let first = nul_in(kernel).map(|offset| (Part::CommandLine, offset));
     let nul = first.into_iter().chain(nuls).next();
+    if let Err(error) = &written {
+        is_printable(error);
+    }
     let size = match (written, nul) {
         (Ok(size), None) => size,
         (Err(BuildError::Nul { part, offset }), Some(wanted)) => {
@@ -59,10 +62,10 @@ pub fn cmdline(bytes: &[u8]) {
 }
 
 fn check(block: &[u8], kernel: &[u8], modules: &[Module<'_>], limit: usize, cut: u64) {
-    let fetch = |at: Gpa, buf: &mut [u8]| -> Result<(), ()> {
-        let offset = at.0.checked_sub(AT).ok_or(())?;
+    let fetch = |at: Gpa, buf: &mut [u8]| -> Result<(), NotThere> {
+        let offset = at.0.checked_sub(AT).ok_or(NotThere)?;
         let found = super::bytes::slice(block, offset, buf.len() as u64);
-        buf.copy_from_slice(found.ok_or(())?);
+        buf.copy_from_slice(found.ok_or(NotThere)?);
         Ok(())
     };
     let info = read(Generation::V1, Gpa(AT), fetch).expect("it was just written");
@@ -79,10 +82,17 @@ fn check(block: &[u8], kernel: &[u8], modules: &[Module<'_>], limit: usize, cut:
         let fetch = |at: Gpa, buf: &mut [u8]| {
             assert!(at.0 <= place.0 + limit as u64, "behind the limit");
             let is_there = at.0 + buf.len() as u64 <= end;
-            if is_there { fetch(at, buf) } else { Err(()) }
+            if is_there {
+                fetch(at, buf)
+            } else {
+                Err(NotThere)
+            }
         };
         let mut buf = vec![0xee; limit];
         let found = read_cmdline(place, &mut buf, fetch);
+        if let Err(error) = &found {
+            is_printable(error);
+        }
         // Bytes looked at: the line and its NUL, or one more than fit.
         let needed = (line.len() + 1).min(limit + 1) as u64;
         match found {

@@ -14,19 +14,28 @@ use object::{
 use pvh_elfnote::{Class, Header, NoteWalk, PhysReloc, ProgramHeader, XenNotes, find_notes, scan};
 use vm_memory::{GuestAddress, GuestMemoryMmap};
 
+use super::bytes::is_printable;
+
 /// Reads a file in three ways.
 ///
 /// # Panics
 ///
-/// If ours differs from another and no rule explains it.
+/// If ours differs from another and no rule explains it, or an error does not show in printable lines.
 pub fn differential(file: &[u8]) {
-    let Ok(header) = Header::read(file) else {
+    let header = match Header::read(file) {
+        Ok(header) => header,
         // We are never stricter than object about the header, but for sizes and tables it reads late.
-        return;
+        Err(error) => return is_printable(&error),
     };
     let segments: Vec<ProgramHeader> = header.segments(file).filter_map(Result::ok).collect();
     let notes = find_notes(file, &header, segments.iter().copied());
-    let ours = scan(file).ok().and_then(|notes| notes.entry);
+    let ours = match scan(file) {
+        Ok(notes) => notes.entry,
+        Err(error) => {
+            is_printable(&error);
+            None
+        }
+    };
     let facts = Facts::gather(file, &header, &segments, notes.as_ref().ok());
     match header.class {
         Class::Elf32 => beside_object::<FileHeader32<Endianness>>(file, &segments, &facts, ours),

@@ -58,7 +58,7 @@ impl Fetched<'_> {
 
 #[derive(Debug, PartialEq, thiserror::Error)]
 #[error("no memory there")]
-struct NotThere;
+pub(super) struct NotThere;
 
 /// Reads a structure, and all it points to, from memory that says anything.
 ///
