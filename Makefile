@@ -9,7 +9,7 @@ BENCH_ARGS ?=
 export CARGO_TERM_COLOR ?= auto
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-kvm ci full build fmt lint deps deny doc no-std features lab lab-test lab-full loom conform soak corpus fuzz fuzz-smoke fuzz-mutants fuzz-cov setup release bench bench-smoke bench-peers bench-programs bench-build bench-report boot-timeline clean
+.PHONY: help run test test-kvm ci full build fmt lint deps deny doc no-std features lab lab-test lab-full loom conform soak corpus fuzz fuzz-smoke fuzz-mutants mutants fuzz-cov setup release bench bench-smoke bench-peers bench-programs bench-build bench-report boot-timeline clean
 
 help: ## list every target
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -91,6 +91,10 @@ fuzz-campaign: ## each fuzz target for a quarter of an hour, as many at a time a
 
 fuzz-mutants: ## show that the fuzz targets find seeded faults, one patch at a time (M= names some)
 	fuzz/mutants.sh $(M)
+
+mutants: ## mutate the pure crates, and list what no test notices: about three hours on 2 CPUs (C= names crates, M= adds options)
+	@scripts/need.sh cargo-mutants "cargo install --locked cargo-mutants"
+	fuzz/code-mutants.sh "$(C)" $(M)
 
 fuzz-cov: ## line coverage of the crates by replay of seeds and corpora
 	fuzz/coverage.sh
