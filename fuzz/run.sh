@@ -8,8 +8,9 @@
 #   run.sh minimise TARGET       writes the smallest set of inputs that covers what is known into fuzz/corpus
 #   run.sh list                  names the targets
 #
-# With a nightly toolchain AddressSanitizer is on; without one the stable toolchain instruments for coverage alone
-# (both by flags of rustc, so that cargo-fuzz is not needed; `cargo fuzz` works too). FUZZ_TOOLCHAIN chooses.
+# AddressSanitizer is on, by a nightly toolchain where there is one, else by the stable one, which has it too and is told to
+# let it be used (flags of rustc do it all, so that cargo-fuzz is not needed; `cargo fuzz` works too).
+# FUZZ_TOOLCHAIN chooses a toolchain; FUZZ_SANITIZER=none instruments for coverage alone.
 set -euo pipefail
 cd "$(dirname "$0")"
 
@@ -18,12 +19,17 @@ if [ -z "$toolchain" ]; then
 	if rustup toolchain list 2>/dev/null | grep -q '^nightly'; then toolchain=nightly; else toolchain=stable; fi
 fi
 host=$(rustc -vV | sed -n 's/^host: //p')
-out=${CARGO_TARGET_DIR:-target}/$toolchain
+sanitizer=${FUZZ_SANITIZER:-address}
+case $sanitizer in
+address) out=${CARGO_TARGET_DIR:-target}/$toolchain ;;
+none) out=${CARGO_TARGET_DIR:-target}/$toolchain-$sanitizer ;;
+*) echo "FUZZ_SANITIZER=$sanitizer is neither address nor none" >&2; exit 2 ;;
+esac
 
 flags="--cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4"
 flags+=" -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table"
 flags+=" -Cllvm-args=-sanitizer-coverage-trace-compares"
-case $toolchain in nightly*) flags+=" -Zsanitizer=address" ;; esac
+if [ "$sanitizer" = address ]; then flags+=" -Zsanitizer=address"; fi
 
 targets() { sed -n 's/^path = "fuzz_targets\/\(.*\)\.rs"/\1/p' Cargo.toml; }
 
@@ -32,6 +38,8 @@ build() {
 	for target in "$@"; do bins+=(--bin "$target"); done
 	local cargo=(cargo)
 	if command -v rustup >/dev/null; then cargo=(cargo "+$toolchain"); fi
+	# what a stable rustc needs before it takes a -Z flag
+	case $toolchain-$sanitizer in nightly*-* | *-none) ;; *) export RUSTC_BOOTSTRAP=1 ;; esac
 	RUSTFLAGS="$flags ${RUSTFLAGS:-}" "${cargo[@]}" build --quiet ${FUZZ_CARGO_ARGS:-} --release --target "$host" --target-dir "$out" "${bins[@]}"
 }
 
@@ -65,6 +73,7 @@ fuzz() {
 smoke() {
 	local seconds=$1 target log
 	log=$(mktemp)
+	echo "$seconds seconds a target, $toolchain toolchain, sanitizer: $sanitizer"
 	for target in $(targets); do
 		if ! fuzz "$target" "$seconds" -seed=1 >"$log" 2>&1; then
 			tail -40 "$log"
@@ -133,5 +142,5 @@ minimise) build "$2"; minimise "$2" ;;
 program) program "$2" ;;
 absolute) realpath "$(program "$2")" ;;
 max-len) max_len "$2" ;;
-*) sed -n '2,12s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
+*) sed -n '2,13s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
 esac
