@@ -89,6 +89,7 @@ fn a_32_bit_protected_start_has_every_register_of_the_structure() {
         regs.cr3.set(0x9000);
         regs.ss_base.set(0x10);
         regs.es_base.set(0x20);
+        regs.tr_base.set(0x30);
     })
     .unwrap();
     assert_eq!([state.rax, state.rcx, state.rdx, state.rbx], [1, 2, 3, 4]);
@@ -98,6 +99,7 @@ fn a_32_bit_protected_start_has_every_register_of_the_structure() {
     assert_eq!(state.ds, Segment::FLAT_DATA_32);
     assert_eq!((state.ss.base, state.es.base), (0x10, 0x20));
     assert_eq!((state.tr.limit, state.tr.attributes.bits()), (0x67, 0x8b));
+    assert_eq!(state.tr.base, 0x30);
 }
 
 #[test]
@@ -156,6 +158,32 @@ fn a_compatibility_mode_start_has_lma_set_for_it() {
     .unwrap();
     assert_eq!(state.efer, 0x500);
     assert_eq!(state.cs.attributes.bits(), 0xc9b);
+}
+
+#[test]
+fn a_64_bit_start_has_every_register_of_the_structure() {
+    let state = decode_64(|regs| {
+        regs.rax.set(0x1_0000_0001);
+        regs.rcx.set(0x1_0000_0002);
+        regs.rdx.set(0x1_0000_0003);
+        regs.rbx.set(0x1_0000_0004);
+        regs.rsp.set(0x1_0000_0005);
+        regs.rbp.set(0x1_0000_0006);
+        regs.rsi.set(0x1_0000_0007);
+        regs.rdi.set(0x1_0000_0008);
+        regs.rflags.set(0x46);
+    })
+    .unwrap();
+    let registers = [
+        state.rax, state.rcx, state.rdx, state.rbx, state.rsp, state.rbp, state.rsi, state.rdi,
+    ];
+    let wanted = [1, 2, 3, 4, 5, 6, 7, 8].map(|number| 0x1_0000_0000 | number);
+    assert_eq!(registers, wanted);
+    assert_eq!((state.rip, state.rflags), (0xffff_ffff_8100_0000, 0x46));
+    assert_eq!(
+        (state.cr0, state.cr3, state.cr4),
+        (0x8000_0011, 0x12_3000, 0x20)
+    );
 }
 
 #[test]
@@ -383,6 +411,12 @@ fn rule_20_cr4_has_only_permitted_bits() {
 fn rule_21_efer_has_only_permitted_bits() {
     breaks(21, |regs| regs.efer.set(0x1000));
     breaks_64(21, |regs| regs.efer.set(0x1100));
+    let with_lma = CpuPolicy {
+        efer_bits: 0xd01,
+        ..POLICY
+    };
+    let taken = decode_context(&context(1, in_64().as_bytes()), &with_lma);
+    assert_eq!(taken.unwrap().efer, 0x500, "a policy may name LMA too");
     let without_long_mode = CpuPolicy {
         efer_bits: 0,
         ..POLICY
@@ -499,9 +533,12 @@ fn the_l_bit_of_cs_counts_in_long_mode_only() {
 
 #[test]
 fn a_limit_that_no_g_bit_can_say_is_refused() {
+    extern crate std;
     let refused = beyond(|regs| regs.es_limit.set(0x12_3456));
     let (register, limit) = (Register::Es, 0x12_3456);
     assert_eq!(refused, ContextError::Limit { register, limit });
+    let shown = "es: limit 0x123456 is above 1 MiB and does not end a page";
+    assert_eq!(std::format!("{refused}"), shown);
     assert!(decode_32(|regs| regs.es_limit.set(0x12_3fff)).is_ok());
     let null = decode_32(|regs| {
         regs.es_limit.set(0x12_3456);
