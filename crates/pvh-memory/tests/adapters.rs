@@ -45,6 +45,25 @@ mod vec_of_ranges {
     crate::shared::shared_memory_tests!(with);
 }
 
+mod reference {
+    use pvh_abi::Gpa;
+    use pvh_memory::{Frames, GuestMemory, VecMemory};
+
+    fn with(test: &dyn Fn(&(dyn GuestMemory + Sync))) {
+        let memory = VecMemory::from(vec![0; 0x2000]);
+        test(&&memory);
+    }
+
+    fn with_frames(test: &dyn Fn(&dyn Frames)) {
+        let memory = VecMemory::zeroed(&[(Gpa(0), 0x4000)]).unwrap();
+        test(&&memory.with_spare_frames(8));
+    }
+
+    crate::shared::memory_tests!(with);
+    crate::shared::shared_memory_tests!(with);
+    crate::frames::frames_tests!(with_frames);
+}
+
 mod frames_of_vec {
     use pvh_abi::Gpa;
     use pvh_memory::{FrameError, Frames, GuestMemory, VecMemory};

@@ -10,6 +10,7 @@
 mod any;
 mod domain;
 mod events_hvm;
+mod grants;
 mod lists;
 mod memory_grants;
 mod refused;
