@@ -57,7 +57,7 @@ for name in "${patches[@]}"; do
 	fi
 	if ! "$copy/fuzz/run.sh" build "$target" >"$results/$name.build" 2>&1; then
 		echo "$row | does not build | |"; failed=1
-	elif ! "$("$copy/fuzz/run.sh" program "$target")" -runs=0 "$copy/fuzz/seeds/$target" >"$results/$name.seeds" 2>&1; then
+	elif ! "$("$copy/fuzz/run.sh" program "$target")" -runs=0 -artifact_prefix="$results/$name-" "$copy/fuzz/seeds/$target" >"$results/$name.seeds" 2>&1; then
 		echo "$row | a seed shows it | |"; failed=1
 	elif hunt "$name" "$target"; then
 		runs=$(sed -n 's/^stat::number_of_executed_units: *//p' "$results/$name.log")

@@ -66,8 +66,8 @@ pub(super) fn odd_elfs() -> Vec<Seed> {
     // an entry that means none, a name in two pieces, and a string that never ends
     let odd = wide.segment(Segment::notes(&[
         Note::entry(u32::MAX),
-        Note::xen(10, [&[b'x'; 70][..], b"|dom0"].concat()),
         Note::xen(10, [b'y'; 4100]),
+        Note::xen(10, [&[b'x'; 70][..], b"|dom0"].concat()),
         Note::xen(6, [b'z'; 70]),
     ]));
     let mut swapped = Elf::bootable(Class::Elf32, 0x10_0000).build();

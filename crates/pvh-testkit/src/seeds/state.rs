@@ -170,12 +170,10 @@ pub(super) fn traces() -> Vec<Seed> {
     ];
     for (name, history) in HISTORIES {
         let history = [&[0][..], &history.concat()].concat();
-        let sound = Pen::new().bytes([0]).bytes(&history);
-        let changed = Pen::new()
-            .bytes([1])
-            .word(0x1_0000)
-            .bytes([1])
-            .bytes(&history);
+        // three places to change, and how: none of them, or the first
+        let sound = Pen::new().bytes([0; 15]).bytes(&history);
+        let changed = Pen::new().word(0x1_0000).bytes([1]);
+        let changed = changed.bytes([0; 10]).bytes(&history);
         seeds.push(named(name, sound));
         seeds.push(named(&format!("{name}-changed"), changed));
     }
