@@ -85,6 +85,16 @@ mod frames_of_vec {
     }
 
     #[test]
+    fn each_frame_of_a_large_range_away_from_0_can_be_removed() {
+        let memory = VecMemory::zeroed(&[(Gpa(0x10_0000), 200 * 0x1000)]).unwrap();
+        for gfn in 0x100..0x100 + 200 {
+            memory.remove_frame(gfn).unwrap();
+            assert!(!memory.is_ram(Gpa(gfn * 0x1000), 1), "{gfn:#x}");
+            assert!(gfn == 0x1c7 || memory.is_ram(Gpa((gfn + 1) * 0x1000), 0x1000));
+        }
+    }
+
+    #[test]
     fn a_frame_that_is_ram_in_part_stays_as_it_is() {
         let memory = VecMemory::zeroed(&[(Gpa(0x800), 0x1000)]).unwrap();
         let memory = memory.with_spare_frames(8);
@@ -95,5 +105,72 @@ mod frames_of_vec {
         memory.add_frame(2).unwrap();
         assert!(memory.is_ram(Gpa(0x800), 0x1000) && memory.is_ram(Gpa(0x2000), 0x1000));
         assert!(!memory.is_ram(Gpa(0x17FF), 2) && !memory.is_ram(Gpa(0x7FF), 1));
+    }
+}
+
+#[cfg(feature = "std")]
+mod files {
+    use std::{fs::File, io, os::fd::AsFd};
+
+    use pvh_abi::Gpa;
+    use pvh_memory::{FileRange, GuestMemory, MapError, MemoryError, VecMemory, WordOp};
+
+    /// Memory whose host refuses each mapping.
+    struct Refused;
+
+    impl GuestMemory for Refused {
+        fn is_ram(&self, _at: Gpa, _len_bytes: u64) -> bool {
+            true
+        }
+
+        fn read(&self, _at: Gpa, _buf: &mut [u8]) -> Result<(), MemoryError> {
+            Ok(())
+        }
+
+        fn write(&self, _at: Gpa, _bytes: &[u8]) -> Result<(), MemoryError> {
+            Ok(())
+        }
+
+        fn atomic_u32(&self, _at: Gpa, _op: WordOp<u32>) -> Result<u32, MemoryError> {
+            Ok(0)
+        }
+
+        fn atomic_u64(&self, _at: Gpa, _op: WordOp<u64>) -> Result<u64, MemoryError> {
+            Ok(0)
+        }
+
+        fn map_file(&self, at: Gpa, _range: FileRange<'_>) -> Result<(), MapError> {
+            let source = io::Error::other("no");
+            Err(MapError::Host { at, source })
+        }
+    }
+
+    fn map(memory: impl GuestMemory) -> Result<(), MapError> {
+        let file = File::open("/dev/null").unwrap();
+        let range = FileRange {
+            file: file.as_fd(),
+            offset: 0,
+            len_bytes: 0x1000,
+        };
+        memory.map_file(Gpa(0x1000), range)
+    }
+
+    #[test]
+    fn a_file_is_not_mapped_where_that_is_not_provided_for() {
+        let memory = VecMemory::from(vec![0; 0x2000]);
+        assert!(matches!(map(memory), Err(MapError::Unsupported)));
+    }
+
+    #[test]
+    fn a_reference_to_memory_maps_as_the_memory_does() {
+        for refused in [map(Refused), map(&Refused)] {
+            assert!(matches!(
+                refused,
+                Err(MapError::Host {
+                    at: Gpa(0x1000),
+                    ..
+                })
+            ));
+        }
     }
 }

@@ -65,6 +65,7 @@ mod tests {
         }
         assert_eq!(state.ldtr.attributes.bits(), 0x82);
         assert_eq!(state.tr.attributes.bits(), 0x8b);
+        assert_eq!((state.ldtr.limit, state.tr.limit), (0xffff, 0xffff));
         assert_eq!((state.gdtr.limit, state.idtr.limit), (0xffff, 0xffff));
     }
 

@@ -423,6 +423,10 @@ fn rule_21_efer_has_only_permitted_bits() {
     };
     let refused = decode_context(&context(1, in_64().as_bytes()), &without_long_mode);
     assert_eq!(refused.unwrap_err(), ContextError::EferBits { bits: 0x100 });
+    let mut regs = in_64();
+    regs.efer.set(0x500);
+    let refused = decode_context(&context(1, regs.as_bytes()), &without_long_mode);
+    assert_eq!(refused.unwrap_err(), ContextError::EferBits { bits: 0x500 });
 }
 
 #[test]
@@ -471,6 +475,7 @@ fn a_cr0_that_no_processor_takes_is_refused_after_xens_rules() {
         regs.cr4.set(0x1000);
     });
     let high = decode_64(|regs| regs.cr0.set(0x1_8000_0011)).unwrap_err();
+    assert!(decode_64(|regs| regs.cr0.set(0xffff_ffff)).is_ok());
     assert_eq!(high, ContextError::Cr0 { cr0: 0x1_8000_0011 });
 }
 
