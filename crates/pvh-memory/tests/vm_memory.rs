@@ -53,12 +53,14 @@ mod owned {
         let ram = region(0x1000, 0x4000);
         let memory = VmMemory::new([Arc::clone(&ram)]);
         memory.atomic_u32(Gpa(0x2000), WordOp::Load).unwrap();
+        memory.atomic_u64(Gpa(0x2000), WordOp::Load).unwrap();
         memory.read(Gpa(0x2000), &mut [0; 8]).unwrap();
         let dirty = || [0_usize, 0x1000, 0x2000, 0x3000].map(|at| ram.bitmap().dirty_at(at));
         assert_eq!(dirty(), [false; 4]);
         memory.atomic_u32(Gpa(0x2000), WordOp::Or(1)).unwrap();
+        memory.atomic_u64(Gpa(0x3000), WordOp::Or(1)).unwrap();
         memory.write(Gpa(0x4000), b"dirt").unwrap();
-        assert_eq!(dirty(), [false, true, false, true]);
+        assert_eq!(dirty(), [false, true, true, true]);
     }
 
     /// Regions need not begin at a page; a word cut by their border cannot be changed in one step.
