@@ -6,6 +6,7 @@ mod guest;
 #[cfg(test)]
 mod tests {
     use std::{
+        fs,
         io::{Read, Write},
         process::{Child, Command, Stdio},
         thread,
@@ -135,6 +136,34 @@ mod tests {
             assert_eq!(&booted, b"B");
             stdin.write_all(answer).unwrap();
         }
+        assert_eq!(finish(child).code, Some(0));
+    }
+
+    #[test]
+    #[ignore = "needs /dev/kvm"]
+    fn fifty_reboots_leave_no_descriptor_behind() {
+        let (_dir, kernel) = obedient();
+        let mut command = pvh_vmm();
+        let options = ["--memory", "4M", "--cpus", "2", "--platform", "none"];
+        command.arg("run").arg(kernel).args(options);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let mut stdin = child.stdin.take().unwrap();
+        let mut stdout = child.stdout.take().unwrap();
+        let folder = format!("/proc/{}/fd", child.id());
+        let descriptors = || fs::read_dir(&folder).unwrap().count();
+        let mut first = None;
+        for _ in 0..50 {
+            let mut booted = [0];
+            stdout.read_exact(&mut booted).unwrap();
+            first.get_or_insert_with(descriptors);
+            stdin.write_all(b"R").unwrap();
+        }
+        stdout.read_exact(&mut [0]).unwrap();
+        // The threads beside the first vCPU may still be about to open theirs.
+        let (first, last) = (first.unwrap(), descriptors());
+        assert!(last < first + 25, "{first} first, {last} in the end");
+        stdin.write_all(b"P").unwrap();
         assert_eq!(finish(child).code, Some(0));
     }
 
