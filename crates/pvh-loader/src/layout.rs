@@ -285,6 +285,27 @@ mod tests {
     }
 
     #[test]
+    fn ranges_that_touch_do_not_overlap() {
+        let (low, high) = (GuestRange::new(Gpa(0), 10), GuestRange::new(Gpa(10), 10));
+        assert!(!low.overlaps(high) && !high.overlaps(low));
+        let across = GuestRange::new(Gpa(9), 2);
+        for range in [low, high] {
+            assert!(across.overlaps(range) && range.overlaps(across));
+        }
+    }
+
+    #[test]
+    fn the_longest_run_is_counted_from_its_first_aligned_address() {
+        let free = set(&[(1, 10), (20, 27)]);
+        let within = |end| Span::new(0, end);
+        assert_eq!(free.longest(1, within(100)), 9);
+        assert_eq!(free.longest(8, within(100)), 3);
+        assert_eq!(free.longest(4, within(100)), 7);
+        assert_eq!(free.longest(4, within(23)), 6);
+        assert_eq!(free.longest(64, within(100)), 0);
+    }
+
+    #[test]
     fn an_empty_range_overlaps_nothing() {
         let empty = GuestRange::new(Gpa(5), 0);
         assert!(!empty.overlaps(GuestRange::new(Gpa(0), 10)) && !empty.contains(Gpa(5)));

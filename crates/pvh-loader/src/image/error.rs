@@ -264,3 +264,113 @@ impl fmt::Display for Hex<'_> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn unknown(looks_like: Option<&'static str>) -> ImageError {
+        ImageError::UnknownFormat {
+            looks_like,
+            head: *b"MZ\0\0",
+        }
+    }
+
+    fn unpacking(source: UnpackError) -> ImageError {
+        ImageError::Unpack {
+            codec: Codec::Xz,
+            offset: 0,
+            source,
+        }
+    }
+
+    #[test]
+    fn a_machine_is_named_by_its_number_in_the_elf_specification() {
+        let names = [
+            (2, "SPARC"),
+            (43, "SPARC"),
+            (8, "MIPS"),
+            (20, "PowerPC"),
+            (21, "PowerPC"),
+            (22, "s390"),
+            (40, "ARM"),
+            (183, "AArch64"),
+            (243, "RISC-V"),
+            (258, "LoongArch"),
+            (7, "unknown"),
+        ];
+        for (machine, name) in names {
+            let error = ImageError::Machine { machine };
+            let shown = format!("an ELF for machine {machine} ({name}), not for x86");
+            assert_eq!(error.to_string(), shown);
+            assert_eq!(error.fix(), Some("give a kernel for x86 or x86-64"));
+        }
+    }
+
+    #[test]
+    fn each_mistake_has_its_way_out() {
+        let truncated = ImageError::Truncated {
+            what: "the setup header",
+            len_bytes: 1,
+        };
+        let outside = ImageError::PayloadOutside {
+            offset: 1,
+            len_bytes: 1,
+            file_bytes: 1,
+        };
+        let codec = ImageError::UnknownCodec {
+            offset: 0,
+            magic: [0; 6],
+        };
+        let old = ImageError::OldBootProtocol { major: 2, minor: 7 };
+        let inner = ImageError::UnpackedNotElf {
+            codec: Codec::Gzip,
+            looks_like: None,
+            head: [0; 4],
+        };
+        let too_large = UnpackError::TooLarge { limit_bytes: 1 };
+        for (error, fix) in [
+            (ImageError::Directory, "give the kernel file in it"),
+            (ImageError::NotAFile, "give an ELF (vmlinux)"),
+            (ImageError::Empty, "give an ELF (vmlinux)"),
+            (
+                ImageError::TooShort { len_bytes: 1 },
+                "give an ELF (vmlinux)",
+            ),
+            (truncated, "copy or download the file again"),
+            (outside, "copy or download the file again"),
+            (old, "take a kernel from 2.6.24 or later"),
+            (ImageError::NoPayload, "take a kernel from 2.6.24 or later"),
+            (codec, "scripts/extract-vmlinux"),
+            (inner, "unpack it and give the ELF in it"),
+            (
+                ImageError::FileTooLarge { limit_bytes: 1 },
+                "give the ELF by its name",
+            ),
+            (
+                unknown(Some("an initramfs (cpio)")),
+                "give it as the initrd",
+            ),
+            (unknown(Some("a file packed by xz")), "unpack it first"),
+            (unknown(Some("an EFI program")), "its .linux section"),
+            (unknown(Some("a script")), "give an ELF (vmlinux)"),
+            (unknown(None), "give an ELF (vmlinux)"),
+            (unpacking(too_large), "unpack it beforehand"),
+            (unpacking(UnpackError::Truncated { offset: 0 }), "again"),
+        ] {
+            let told = error.fix().unwrap_or_default();
+            assert!(told.contains(fix), "{error}: {told}");
+        }
+        let no_memory = UnpackError::NoMemory { len_bytes: 1 };
+        assert_eq!(unpacking(no_memory).fix(), None);
+        assert_eq!(ImageError::NoSegments.fix(), None);
+    }
+
+    #[test]
+    fn an_unknown_format_shows_what_it_is_or_how_it_begins() {
+        let shown = unknown(Some("an EFI program")).to_string();
+        assert!(shown.ends_with("bzImage; it looks like an EFI program"));
+        let shown = unknown(None).to_string();
+        assert!(shown.ends_with("bzImage; it begins with 4d 5a 00 00"));
+    }
+}
