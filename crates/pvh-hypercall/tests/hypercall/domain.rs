@@ -89,6 +89,8 @@ pub(crate) struct Domain {
     pub(crate) map: Vec<E820Entry>,
     /// How many extents a go may do.
     pub(crate) extents_left: Option<u64>,
+    /// The frame that is chosen for the last extent of a go.
+    pub(crate) chosen: Option<u64>,
     pub(crate) may_initialise: Option<Errno>,
 }
 
@@ -367,6 +369,7 @@ impl Hvm for Domain {
 
 impl Memory for Domain {
     fn decrease_reservation(&mut self, extents: &Extents<'_>) -> u64 {
+        self.note("decrease".to_owned());
         self.populate_physmap(extents)
     }
     fn populate_physmap(&mut self, extents: &Extents<'_>) -> u64 {
@@ -375,7 +378,11 @@ impl Memory for Domain {
             (Ok(first), Ok(last)) => self.note(format!("extents {first:#x} to {last:#x}")),
             _ => return 0,
         }
-        self.extents_left.unwrap_or(u64::MAX)
+        if let Some(gfn) = self.chosen {
+            let [inside, past] = [last, extents.count()].map(|at| extents.set_frame(at, gfn));
+            self.note(format!("{inside:?} {past:?}"));
+        }
+        self.extents_left.unwrap_or(extents.count())
     }
     fn maximum_ram_page(&mut self) -> u64 {
         0x7_ffff
@@ -402,7 +409,9 @@ impl Memory for Domain {
         let MapRequest {
             space, idx, gpfn, ..
         } = request;
-        self.note(format!("add {} {idx:#x} {gpfn:#x}", space.0));
+        let foreign = request.foreign.map(|domain| format!(" of {}", domain.0));
+        let foreign = foreign.unwrap_or_default();
+        self.note(format!("add {} {idx:#x} {gpfn:#x}{foreign}", space.0));
         if *idx == 0xbad {
             return Err(Errno::EINVAL);
         }

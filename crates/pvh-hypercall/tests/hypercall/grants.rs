@@ -1,6 +1,7 @@
 //! Operations on lists of grants, for a domain that maps nothing; and what else has an answer by default.
 
 use pvh_hypercall::{
+    GuestIo as _,
     Width::{Compat, Native},
     group::Console,
 };
@@ -38,6 +39,38 @@ fn a_map_is_32_bytes_and_is_refused_with_a_general_error() {
 #[test]
 fn a_swap_is_12_bytes_and_is_refused_with_a_general_error() {
     assert_eq!(statuses(11, 12, 8), [-1, -1, 0x5555]);
+}
+
+#[test]
+fn a_copy_is_40_bytes_of_a_64_bit_caller_and_24_of_a_32_bit_one() {
+    for (width, size, status_at) in [(Native, 40, 36), (Compat, 24, 20)] {
+        let (mut domain, guest) = (Domain::default(), FlatGuest::new());
+        let answer = call(&mut domain, &guest, width, GRANT_TABLE_OP, &[5, 0x100, 2]);
+        let at = [0, 1, 2].map(|index| 0x100 + index * size + status_at);
+        let statuses = at.map(|at| i16::from_le_bytes(guest.bytes(at)));
+        assert_eq!((answer, statuses), (0, [-3, -3, 0]), "{width:?}");
+    }
+}
+
+#[test]
+fn a_page_of_a_batch_is_anothers_where_the_space_says_so() {
+    let (mut domain, guest) = (Domain::default(), FlatGuest::new());
+    guest.put_u32(0x200, &[0x10]);
+    guest.put_u32(0x300, &[0x20]);
+    for space in [4, 2] {
+        guest.put_u32(
+            0x100,
+            &[space << 16 | 0x7ff0, 5 << 16 | 1, 0x200, 0x300, 0x400],
+        );
+        let answer = call(&mut domain, &guest, Compat, MEMORY_OP, &[23, 0x100]);
+        assert_eq!(answer, 0);
+    }
+    assert_eq!(domain.asked, ["add 4 0x10 0x20 of 5", "add 2 0x10 0x20"]);
+}
+
+#[test]
+fn an_address_leads_nowhere_unless_memory_says_so() {
+    assert_eq!(FlatGuest::new().translate(0x1000), None);
 }
 
 #[test]

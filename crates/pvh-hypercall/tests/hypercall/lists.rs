@@ -115,6 +115,33 @@ fn an_extent_that_fails_ends_the_call_with_those_before_it() {
     assert_eq!(call(&mut domain, &guest, Compat, 12, &[6, at]), 5);
     assert_eq!(call(&mut domain, &guest, Compat, 12, &[1, at]), 5);
     assert_eq!(call(&mut domain, &guest, Compat, 12, &[0, at]), 0, "PV's");
+    let goes = [
+        "extents 0x1000 to 0x10ff",
+        "decrease",
+        "extents 0x1000 to 0x10ff",
+    ];
+    assert_eq!(domain.asked, goes);
+}
+
+#[test]
+fn a_go_that_says_it_did_more_than_it_had_is_not_believed() {
+    let (mut domain, guest) = new();
+    let at = reservation(&guest, 600);
+    domain.extents_left = Some(u64::MAX);
+    assert_eq!(call(&mut domain, &guest, Compat, 12, &[6, at]), 600);
+    assert_eq!(domain.asked.len(), 3);
+}
+
+#[test]
+fn a_frame_that_is_chosen_is_told_in_the_list() {
+    let (mut domain, guest) = new();
+    let at = reservation(&guest, 3);
+    domain.chosen = Some(0x77);
+    assert_eq!(call(&mut domain, &guest, Compat, 12, &[6, at]), 3);
+    let frames = [0x2000, 0x2004, 0x2008, 0x200c].map(|at| guest.u32(at));
+    assert_eq!(frames, [0x1000, 0x1001, 0x77, 0]);
+    let asked = ["extents 0x1000 to 0x1002", "Ok(()) Err(Errno(22))"];
+    assert_eq!(domain.asked, asked);
 }
 
 #[test]

@@ -223,6 +223,7 @@ fn what_is_not_in_the_structure_is_as_at_creation() {
         assert_eq!((state.idtr.base, state.idtr.limit), (0, 0));
         assert_eq!([state.r8, state.r9, state.r14, state.r15], [0; 4]);
         assert_eq!(state.cr2, 0);
+        assert_eq!((state.dr6, state.dr7), (0xffff_0ff0, 0x400));
         for segment in [state.cs, state.ds, state.ss, state.es, state.tr] {
             assert_eq!(segment.selector, 0);
         }
