@@ -185,3 +185,10 @@ fn bit_7_of_the_last_level_is_no_page_size() {
         assert_eq!(guest.translate(), Ok(0x5567));
     }
 }
+
+#[test]
+fn a_linear_address_is_shown_as_one_and_in_hexadecimal() {
+    let address = LinearAddress(0xffff_8000_0000_0000);
+    assert_eq!(address.to_string(), "linear 0xffff800000000000");
+    assert_eq!(format!("{address:#x}"), "0xffff800000000000");
+}
