@@ -133,6 +133,16 @@ fn a_go_that_says_it_did_more_than_it_had_is_not_believed() {
 }
 
 #[test]
+fn a_reservation_has_0x3ffffff_extents_at_most() {
+    for (count, done) in [(0x3ff_ffff, 5), (0x400_0000, 0)] {
+        let (mut domain, guest) = new();
+        let at = reservation(&guest, count);
+        domain.extents_left = Some(5);
+        assert_eq!(call(&mut domain, &guest, Compat, 12, &[6, at]), done);
+    }
+}
+
+#[test]
 fn a_frame_that_is_chosen_is_told_in_the_list() {
     let (mut domain, guest) = new();
     let at = reservation(&guest, 3);

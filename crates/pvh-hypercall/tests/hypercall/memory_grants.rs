@@ -38,6 +38,9 @@ fn a_range_comes_page_by_page() {
         domain.asked,
         ["add 2 0x10 0x20", "add 2 0x11 0x21", "add 2 0x12 0x22"]
     );
+    let at_the_end = [7 | 3 << 6, 0x100];
+    let answer = call(&mut domain, &guest, Compat, MEMORY_OP, &at_the_end);
+    assert_eq!((answer, domain.asked.len()), (0, 3), "nothing is left");
     let past_the_end = 7 | 4 << 6;
     assert_eq!(
         call(
