@@ -416,7 +416,9 @@ fn rule_21_efer_has_only_permitted_bits() {
         efer_bits: 0xd01,
         ..POLICY
     };
-    let taken = decode_context(&context(1, in_64().as_bytes()), &with_lma);
+    let mut regs = in_64();
+    regs.efer.set(0x500);
+    let taken = decode_context(&context(1, regs.as_bytes()), &with_lma);
     assert_eq!(taken.unwrap().efer, 0x500, "a policy may name LMA too");
     let without_long_mode = CpuPolicy {
         efer_bits: 0,
@@ -424,8 +426,6 @@ fn rule_21_efer_has_only_permitted_bits() {
     };
     let refused = decode_context(&context(1, in_64().as_bytes()), &without_long_mode);
     assert_eq!(refused.unwrap_err(), ContextError::EferBits { bits: 0x100 });
-    let mut regs = in_64();
-    regs.efer.set(0x500);
     let refused = decode_context(&context(1, regs.as_bytes()), &without_long_mode);
     assert_eq!(refused.unwrap_err(), ContextError::EferBits { bits: 0x500 });
 }
