@@ -6,7 +6,7 @@ use pvh_hypercall::{
     group::Console,
 };
 
-use crate::domain::{Domain, FlatGuest, call};
+use crate::domain::{Domain, FlatGuest, call, e820};
 
 const MEMORY_OP: u64 = 12;
 const GRANT_TABLE_OP: u64 = 20;
@@ -76,6 +76,7 @@ fn an_address_leads_nowhere_unless_memory_says_so() {
 #[test]
 fn a_memory_map_is_not_taken_up_again() {
     let (mut domain, guest) = (Domain::default(), FlatGuest::new());
+    domain.map = vec![e820(0, 0xa_0000)];
     guest.put_u32(0x100, &[0x7ff0, 1, 0x200]);
     for (op, width) in [(9, Native), (9, Compat), (13, Native), (13, Compat)] {
         let continued = op | 1 << 6;
