@@ -271,6 +271,9 @@ mod tests {
         assert_eq!(guest.write(0x1ffe, &[9_u8; 4]), Err(Errno(14)));
         assert_eq!(guest.words(u64::MAX).word(1), Err(Errno(14)), "no wrap");
         assert_eq!(GuestIo::translate(&io, 0x1ffe), Some(Gpa(0x1ffe)));
+        extern crate std;
+        let shown = std::format!("{guest:?}");
+        assert_eq!(shown, "Guest { width: Compat, .. }");
     }
 
     #[test]
