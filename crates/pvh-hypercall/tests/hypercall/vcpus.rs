@@ -122,6 +122,10 @@ fn a_singleshot_timer_is_the_callers_own() {
     assert_eq!(vcpu_op(&mut domain, &guest, Native, [9, 0, 0]), 0);
     assert_eq!(vcpu_op(&mut domain, &guest, Native, [9, 1, 0]), -22);
     assert_eq!(domain.asked[0], "singleshot 5 true");
+    guest.put_u32(0x100, &[5, 0, 0, 0]);
+    let answer = call(&mut domain, &guest, Native, 24, &[8, 0, 0x100]);
+    assert_eq!(answer, 0);
+    assert_eq!(domain.asked.last().unwrap(), "singleshot 5 false");
 }
 
 #[test]
