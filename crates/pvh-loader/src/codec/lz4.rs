@@ -81,3 +81,39 @@ const MAX_PACKED: usize = BLOCK_LEN + BLOCK_LEN / 255 + 16;
 
 /// More than a block can grow by: a byte of a match's length stands for at most 255.
 const MAX_RATIO: usize = 256;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Unpacks one block that holds `content`.
+    fn unpacked(content: &[u8]) -> Result<Vec<u8>, UnpackError> {
+        let packed = lz4_flex::block::compress(content);
+        let len = u32::try_from(packed.len()).unwrap();
+        let head = [0x02, 0x21, 0x4c, 0x18];
+        let frame = [&head[..], &len.to_le_bytes(), &packed].concat();
+        let target = Target {
+            packed: &frame,
+            limit_bytes: u64::MAX,
+            expected_bytes: 0,
+        };
+        unpack(&target).map(|(content, _)| content)
+    }
+
+    #[test]
+    fn a_block_of_more_than_8_mib_is_damaged_whatever_the_limit() {
+        let refused = unpacked(&vec![0; (8 << 20) + 1]).unwrap_err();
+        assert!(matches!(refused, UnpackError::Corrupt { .. }));
+    }
+
+    #[test]
+    fn a_block_of_8_mib_that_packing_has_made_longer_is_taken() {
+        let mut state = 1_u32;
+        let noise = core::iter::repeat_with(|| {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            state.to_be_bytes()[0]
+        });
+        let content: Vec<u8> = noise.take(8 << 20).collect();
+        assert!(unpacked(&content).unwrap() == content);
+    }
+}
