@@ -279,12 +279,15 @@ fn a_domain_does_the_same_recorded_or_not() {
     without.live();
     assert_eq!(with.effects, without.effects);
     assert!(with.effects.contains(&Effect::Output(TEXT.to_vec())));
-    let page = |guest: &Guest| {
-        let mut bytes = vec![0; 4096];
-        guest.memory.read(Gpa(0xFEFF_C000), &mut bytes).unwrap();
-        bytes
-    };
-    assert_eq!(page(&with), page(&without));
+    // Where shared info was put, what the store and the console share with the guest, and one more of the special pages.
+    for at in [0x20_0000, 0xFEFF_C000, CONSOLE_PAGE - 0x1000, CONSOLE_PAGE] {
+        let [with, without] = [&with, &without].map(|guest| {
+            let mut bytes = vec![0; 4096];
+            guest.memory.read(Gpa(at), &mut bytes).unwrap();
+            bytes
+        });
+        assert!(with == without, "{at:#x}");
+    }
 }
 
 #[test]
