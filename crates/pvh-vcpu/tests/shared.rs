@@ -8,8 +8,11 @@
 )]
 
 use std::{
-    sync::mpsc::{Receiver, channel},
-    thread::{Scope, scope, sleep},
+    sync::{
+        Arc,
+        mpsc::{Receiver, channel},
+    },
+    thread::{sleep, spawn},
     time::Duration,
 };
 
@@ -41,13 +44,10 @@ fn context() -> VcpuHvmContext {
     context
 }
 
-/// Waits for the orders of vCPU 1 on a thread of its own, which by now does wait.
-fn waiting<'scope>(
-    scope: &'scope Scope<'scope, '_>,
-    set: &'scope SharedVcpuSet,
-) -> Receiver<Result<Orders, VcpuError>> {
-    let (tell, told) = channel();
-    scope.spawn(move || tell.send(set.wait(1)).is_ok());
+/// Waits for the orders of vCPU 1 on a thread of its own, which by now does wait. If nobody wakes it, it is left behind.
+fn waiting(set: &Arc<SharedVcpuSet>) -> Receiver<Result<Orders, VcpuError>> {
+    let (set, (tell, told)) = (Arc::clone(set), channel());
+    spawn(move || tell.send(set.wait(1)).is_ok());
     sleep(Duration::from_millis(50));
     assert!(told.try_recv().is_err(), "it is down, and waits");
     told
@@ -97,48 +97,40 @@ fn every_answer_is_that_of_the_set_itself() {
 
 #[test]
 fn a_thread_that_waits_is_woken_by_up() {
-    let set = SharedVcpuSet::new(2);
-    scope(|scope| {
-        let told = waiting(scope, &set);
-        set.initialise(1, &context(), &POLICY).unwrap();
-        set.up(1).unwrap();
-        let Orders::Run(Some(state)) = woken(&told) else {
-            panic!("it starts with its registers");
-        };
-        assert_eq!(state.rip, 0x1234);
-    });
+    let set = Arc::new(SharedVcpuSet::new(2));
+    let told = waiting(&set);
+    set.initialise(1, &context(), &POLICY).unwrap();
+    set.up(1).unwrap();
+    let Orders::Run(Some(state)) = woken(&told) else {
+        panic!("it starts with its registers");
+    };
+    assert_eq!(state.rip, 0x1234);
 }
 
 #[test]
 fn a_thread_that_waits_is_woken_by_a_sipi() {
-    let set = SharedVcpuSet::new(2);
-    scope(|scope| {
-        let told = waiting(scope, &set);
-        set.sipi(1, 0x10).unwrap();
-        let Orders::Run(Some(state)) = woken(&told) else {
-            panic!("it starts in real mode");
-        };
-        assert_eq!((state.cs.base, state.rip), (0x1_0000, 0));
-    });
+    let set = Arc::new(SharedVcpuSet::new(2));
+    let told = waiting(&set);
+    set.sipi(1, 0x10).unwrap();
+    let Orders::Run(Some(state)) = woken(&told) else {
+        panic!("it starts in real mode");
+    };
+    assert_eq!((state.cs.base, state.rip), (0x1_0000, 0));
 }
 
 #[test]
 fn a_thread_that_waits_is_woken_by_the_end() {
-    let set = SharedVcpuSet::new(2);
-    scope(|scope| {
-        let told = waiting(scope, &set);
-        set.end();
-        assert_eq!(woken(&told), Orders::End);
-    });
+    let set = Arc::new(SharedVcpuSet::new(2));
+    let told = waiting(&set);
+    set.end();
+    assert_eq!(woken(&told), Orders::End);
     assert_eq!(set.orders(0), Ok(Orders::End));
 }
 
 #[test]
 fn a_thread_that_waits_is_woken_by_the_last_vcpu_that_goes_down() {
-    let set = SharedVcpuSet::new(2);
-    scope(|scope| {
-        let told = waiting(scope, &set);
-        assert_eq!(set.down(0), Ok(Some(Effect::PowerOff)));
-        assert_eq!(woken(&told), Orders::End);
-    });
+    let set = Arc::new(SharedVcpuSet::new(2));
+    let told = waiting(&set);
+    assert_eq!(set.down(0), Ok(Some(Effect::PowerOff)));
+    assert_eq!(woken(&told), Orders::End);
 }
