@@ -39,6 +39,8 @@ pub(crate) struct Opened {
     pub(crate) image: Image,
     /// Waits for the kernel to be kept when it is dropped.
     pub(crate) keeping: Keeping,
+    /// Why it is not kept, though it was to be.
+    unkept: Option<io::Error>,
 }
 
 impl From<Image> for Opened {
@@ -47,6 +49,7 @@ impl From<Image> for Opened {
         Self {
             image,
             keeping: Keeping::default(),
+            unkept: None,
         }
     }
 }
@@ -81,6 +84,15 @@ pub(crate) enum Unusable {
     NotOurs {
         /// The folder.
         dir: PathBuf,
+    },
+    /// It takes no kernel.
+    #[error("the unpacked kernel cannot be written to the cache folder {}", dir.display())]
+    Unkept {
+        /// The folder.
+        dir: PathBuf,
+        /// The host's reason.
+        #[source]
+        source: io::Error,
     },
 }
 
@@ -125,17 +137,24 @@ impl Cache {
 ///
 /// As [`open`].
 pub(crate) fn open_as(cache: &CacheConfig, path: &Path) -> Result<Opened, ImageError> {
-    let cache = match cache {
-        CacheConfig::None => None,
-        CacheConfig::OfUser => Cache::of_user(),
-        CacheConfig::At(dir) => Cache::at(dir.clone())
-            .inspect_err(|unusable| {
-                let fix = Some("the kernel is unpacked without it");
-                complain(&sentence(unusable, fix));
-            })
-            .ok(),
-    };
-    open(path, cache.as_ref())
+    match cache {
+        CacheConfig::None => open(path, None),
+        CacheConfig::OfUser => open(path, Cache::of_user().as_ref()),
+        CacheConfig::At(dir) => {
+            let cache = Cache::at(dir.clone()).map_err(tell).ok();
+            let mut opened = open(path, cache.as_ref())?;
+            if let Some(source) = opened.unkept.take() {
+                let dir = dir.clone();
+                tell(Unusable::Unkept { dir, source });
+            }
+            Ok(opened)
+        }
+    }
+}
+
+fn tell(unusable: Unusable) {
+    let fix = Some("the kernel is unpacked without it");
+    complain(&sentence(&unusable, fix));
 }
 
 /// Opens the kernel at `path`, unpacked already if `cache` has it; otherwise it is unpacked, and kept.
@@ -180,11 +199,16 @@ impl Cache {
     }
 
     /// Writes the kernel to a file of its own, from which it is mapped, and gives it its name once it is on the disk.
-    fn keep(&self, key: &Key, opened: Opened) -> Opened {
-        let bytes = opened.image.bytes();
-        let written = bytes.and_then(|bytes| entry::write(&self.dir, bytes).ok());
-        let Some((temporary, file)) = written else {
+    fn keep(&self, key: &Key, mut opened: Opened) -> Opened {
+        let Some(bytes) = opened.image.bytes() else {
             return opened;
+        };
+        let (temporary, file) = match entry::write(&self.dir, bytes) {
+            Ok(written) => written,
+            Err(why) => {
+                opened.unkept = Some(why);
+                return opened;
+            }
         };
         let image = file
             .try_clone()
@@ -210,6 +234,7 @@ impl Cache {
         Opened {
             image,
             keeping: Keeping(thread.ok()),
+            unkept: None,
         }
     }
 }

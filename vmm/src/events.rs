@@ -58,6 +58,11 @@ impl User {
         self.terminal = None;
     }
 
+    /// Leaves the signals blocked, for the rest of the process.
+    pub(crate) fn leave_signals_blocked(self) {
+        self.signals.leave_blocked();
+    }
+
     /// Takes the number of a signal that has arrived and asks to end; stops when one asks for that.
     pub(crate) fn ending_signal(&self) -> Option<i32> {
         self.signals.next_ending()

@@ -24,11 +24,16 @@ mod timings;
 use std::{
     fs::File,
     io::{self, Write},
+    os::fd::AsFd,
     process::ExitCode,
     time::Instant,
 };
 
 use clap::Parser;
+use nix::{
+    libc,
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+};
 
 use args::{Arguments, Command};
 use config::RunConfig;
@@ -67,18 +72,28 @@ fn tell_timings(config: &RunConfig, trace: Option<File>) -> bool {
     let Some(recorded) = timings::recorded() else {
         return true;
     };
+    let written = trace.map(|mut file| file.write_all(timings::trace(&recorded).as_bytes()));
     if let Some(style) = config.timings {
-        // Nobody is left to be told that standard error is gone.
-        let _ = write!(io::stderr(), "{}", timings::report(&recorded, style));
+        say_at_end(&timings::report(&recorded, style));
     }
-    if let (Some(path), Some(mut file)) = (&config.trace, trace)
-        && let Err(why) = file.write_all(timings::trace(&recorded).as_bytes())
-    {
+    if let (Some(path), Some(Err(why))) = (&config.trace, written) {
         let line = format!("{}: the trace cannot be written: {why}", path.display());
         complain(&line);
         return false;
     }
     true
+}
+
+/// Writes to standard error; if that may take until somebody reads it, a signal can end it.
+fn say_at_end(text: &str) {
+    let stderr = io::stderr();
+    let mut fds = [PollFd::new(stderr.as_fd(), PollFlags::POLLOUT)];
+    let is_ready = poll(&mut fds, PollTimeout::ZERO).is_ok_and(|ready| ready > 0);
+    if !is_ready || text.len() > libc::PIPE_BUF {
+        signals::unblock();
+    }
+    // Nobody is left to be told that standard error is gone.
+    let _ = stderr.lock().write_all(text.as_bytes());
 }
 
 fn end(config: &RunConfig, run: Result<Outcome, RunError>) -> u8 {

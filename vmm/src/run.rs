@@ -157,6 +157,9 @@ impl Machines<'_> {
                 _ => u32::MAX,
             };
             session.finish(patience);
+            if matches!(end, End::Signal(_)) {
+                session.leave_signals_blocked();
+            }
             return outcome(end);
         }
     }

@@ -1,6 +1,6 @@
 //! Signals to the VMM, read in the event loop.
 
-use std::{fs, io};
+use std::{fs, io, mem};
 
 use nix::{
     libc,
@@ -29,13 +29,8 @@ impl Signals {
     /// When the host refuses either.
     pub(crate) fn block() -> io::Result<Self> {
         let ignored = ignored_signals();
-        let mut set = SigSet::empty();
-        for signal in HANDLED
-            .into_iter()
-            .filter(|&signal| !is_in(ignored, signal))
-        {
-            set.add(signal);
-        }
+        let heard = HANDLED.into_iter();
+        let set: SigSet = heard.filter(|&signal| !is_in(ignored, signal)).collect();
         let fd = SignalFd::with_flags(&set, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?;
         let before = set.thread_swap_mask(SigmaskHow::SIG_BLOCK)?;
         Ok(Self { fd, before })
@@ -62,6 +57,11 @@ impl Signals {
             .map(|signal| signal as i32)
     }
 
+    /// Leaves the signals blocked: the process is about to end, and what it has to tell is not to be lost to one more of them.
+    pub(crate) fn leave_blocked(self) {
+        mem::forget(self);
+    }
+
     /// The descriptor that becomes readable.
     pub(crate) fn fd(&self) -> &SignalFd {
         &self.fd
@@ -73,6 +73,12 @@ impl Drop for Signals {
         // A mask that was in force before is one that can be set.
         let _ = self.before.thread_set_mask();
     }
+}
+
+/// Has the signals act on this thread as they always do, also after [`Signals::leave_blocked`].
+pub(crate) fn unblock() {
+    // The host refuses no mask.
+    let _ = SigSet::from_iter(HANDLED).thread_unblock();
 }
 
 /// Stops the whole process until someone continues it.

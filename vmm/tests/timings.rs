@@ -2,10 +2,24 @@
 
 #[cfg(test)]
 mod tests {
-    use std::process::{Command, Output, Stdio};
+    use std::{
+        fs,
+        io::Read,
+        os::unix::process::ExitStatusExt,
+        path::Path,
+        process::{Child, Command, Output, Stdio},
+        thread::sleep,
+        time::Duration,
+    };
 
-    use assert_cmd::cargo::CommandCargoExt;
+    use assert_cmd::cargo::{CommandCargoExt, cargo_bin};
+    use nix::{
+        sys::signal::{Signal, kill},
+        unistd::Pid,
+    };
+    use pvh_testkit::elf::{Class, Elf, Note, Segment};
     use serde_json::Value;
+    use tempfile::TempDir;
 
     fn demo(options: &[&str]) -> Output {
         let mut command = Command::cargo_bin("pvh-vmm").unwrap();
@@ -78,6 +92,86 @@ mod tests {
             told.contains("/nonexistent/trace: the trace cannot be written"),
             "{told}"
         );
+    }
+
+    /// A machine whose guest runs `code`, without the Xen platform; the directory goes with the first value.
+    fn machine(code: &[u8], options: &[&str]) -> (TempDir, Child) {
+        let elf = Elf::new(Class::Elf32)
+            .segment(Segment::load(0x10_0000, code))
+            .segment(Segment::notes(&[Note::entry(0x10_0000)]));
+        let dir = tempfile::tempdir().unwrap();
+        let kernel = dir.path().join("kernel");
+        fs::write(&kernel, elf.build()).unwrap();
+        // Whoever runs the tests may ignore signals (nohup does), and pvh-vmm would go on ignoring them.
+        let child = Command::new("env")
+            .arg("--default-signal")
+            .arg(cargo_bin("pvh-vmm"))
+            .args(["run", "--platform", "none", "--memory", "4M"])
+            .args(options)
+            .arg(kernel)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        (dir, child)
+    }
+
+    /// Sends SIGTERM again and again until the process has ended.
+    fn terminate(mut child: Child) -> Output {
+        let pid = Pid::from_raw(child.id().cast_signed());
+        while child.try_wait().unwrap().is_none() {
+            kill(pid, Signal::SIGTERM).unwrap();
+        }
+        child.wait_with_output().unwrap()
+    }
+
+    fn moments(output: &Output) -> Vec<String> {
+        let told: Value = serde_json::from_slice(&output.stderr).unwrap();
+        names(&told["moments"])
+            .into_iter()
+            .map(str::to_owned)
+            .collect()
+    }
+
+    #[test]
+    #[ignore = "needs /dev/kvm"]
+    fn signals_in_a_row_do_not_keep_anything_from_being_told() {
+        let trace = tempfile::tempdir().unwrap();
+        let trace = trace.path().join("trace.json");
+        // mov dx, 0x3F8; mov al, 'B'; out dx, al; jmp to itself.
+        let code = b"\x66\xBA\xF8\x03\xB0B\xEE\xEB\xFE";
+        let options = ["--timings=json", "--trace", trace.to_str().unwrap()];
+        let (_dir, mut child) = machine(code, &options);
+        let stdout = child.stdout.as_mut().unwrap();
+        stdout.read_exact(&mut [0]).unwrap();
+        let run = terminate(child);
+        assert_eq!((run.status.code(), run.status.signal()), (Some(143), None));
+        assert_eq!(moments(&run), ["first entry", "first exit", "first output"]);
+        let trace: Value = serde_json::from_slice(&fs::read(&trace).unwrap()).unwrap();
+        assert!(names(&trace["traceEvents"]).contains(&"load"));
+    }
+
+    #[test]
+    #[ignore = "needs /dev/kvm"]
+    fn a_guest_that_is_called_out_has_not_exited_by_itself() {
+        // jmp to itself.
+        let (_dir, child) = machine(b"\xEB\xFE", &["--timings=json"]);
+        while processor_ticks(child.id()) < 50 {
+            sleep(Duration::from_millis(10));
+        }
+        assert_eq!(moments(&terminate(child)), ["first entry"]);
+    }
+
+    /// Time on the processor, far above what the start takes once the guest spins.
+    fn processor_ticks(pid: u32) -> u64 {
+        let stat =
+            fs::read_to_string(Path::new("/proc").join(pid.to_string()).join("stat")).unwrap();
+        let fields = stat.rsplit_once(") ").unwrap().1.split(' ').skip(11);
+        fields
+            .take(2)
+            .map(|ticks| ticks.parse::<u64>().unwrap())
+            .sum()
     }
 
     /// The second start of a packed kernel finds it unpacked; a folder that cannot be used is said, and harmless.

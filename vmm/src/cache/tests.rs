@@ -102,6 +102,17 @@ fn a_kernel_that_has_changed_is_another() {
 }
 
 #[test]
+fn a_folder_that_takes_no_kernel_is_told_of_and_the_kernel_is_opened() {
+    let place = Place::new();
+    let kernel = place.kernel("a", 7);
+    let key = Key::of(&File::open(&kernel).unwrap()).unwrap();
+    fs::remove_dir(&place.cache.dir).unwrap();
+    let opened = place.cache.keep(&key, Image::open(&kernel).unwrap().into());
+    assert_eq!(opened.unkept.unwrap().kind(), io::ErrorKind::NotFound);
+    assert_eq!(opened.image.entry(), 0x10_0000);
+}
+
+#[test]
 fn a_kernel_that_was_just_written_is_not_kept() {
     let place = Place::new();
     let kernel = place.kernel("a", 7);

@@ -35,7 +35,10 @@ pub(super) fn run(
             Some(xen) => xen.run(&mut place.vcpu, entry),
             None => place.vcpu.run(entry),
         };
-        timings::mark(Moment::Exit);
+        // One that this program itself called out has not left the guest's work by itself.
+        if !matches!(exit, Ok(VmExit::Interrupted)) {
+            timings::mark(Moment::Exit);
+        }
         if let Some(ahead) = ahead {
             ahead.look();
         }

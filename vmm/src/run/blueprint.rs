@@ -85,7 +85,7 @@ impl Kernel {
             }
         };
         let name = name.to_owned();
-        let Opened { image, keeping } = opened.map_err(|source| RunError::Image {
+        let Opened { image, keeping, .. } = opened.map_err(|source| RunError::Image {
             kernel: name.clone(),
             source,
         })?;

@@ -115,6 +115,11 @@ impl<'scope> Visit<'scope> {
 }
 
 impl Session {
+    /// Has no other signal end the process before it has told what it has to.
+    pub(super) fn leave_signals_blocked(self) {
+        self.user.leave_signals_blocked();
+    }
+
     /// Waits for the reader of the console: so often, but not against the user's will, whose keys make signals again.
     pub(super) fn finish(&mut self, mut patience: u32) {
         self.user.leave_terminal();

@@ -1,11 +1,11 @@
 //! What was recorded, for people and for programs.
 
-use std::{fmt::Write, time::Duration};
+use std::{cmp::Reverse, fmt::Write, time::Duration};
 
 use clap::ValueEnum;
 use serde_json::{Value, json};
 
-use super::Recorded;
+use super::{Recorded, Step};
 
 /// How the report is written.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
@@ -26,18 +26,35 @@ pub(crate) fn report(recorded: &Recorded, style: Style) -> String {
 
 fn text(recorded: &Recorded) -> String {
     let steps = recorded.steps.iter();
-    let steps = steps.map(|step| (step.start, Some(step.length), step.name));
+    let steps = steps.map(|step| (step.start, Some(step.length), label(step, &recorded.steps)));
     let moments = recorded.moments.iter();
-    let moments = moments.map(|(moment, at)| (*at, None, moment.name()));
+    let moments = moments.map(|(moment, at)| (*at, None, moment.name().to_owned()));
     let mut lines: Vec<_> = steps.chain(moments).collect();
-    lines.sort_by_key(|(at, _, _)| *at);
-    let mut text = String::from("     at ms    took ms  step\n");
+    // Of two that begin together the longer one holds the other.
+    lines.sort_by_key(|(at, length, _)| (*at, Reverse(*length)));
+    let mut text =
+        String::from("     at ms    took ms  step (what is part of another is set in)\n");
     for (at, length, name) in lines {
         let length = length.map_or(String::new(), |length| format!("{:.3}", millis(length)));
         // Writing to a string does not fail.
         let _ = writeln!(text, "{:>10.3} {length:>10}  {name}", millis(at));
     }
     text
+}
+
+/// The step's name, set in as deep as it lies within others of its thread, and which thread that is if it is not the first.
+fn label(step: &Step, steps: &[Step]) -> String {
+    let holds = |other: &&Step| {
+        let is_longer = other.length > step.length;
+        let ends_after =
+            other.start.saturating_add(other.length) >= step.start.saturating_add(step.length);
+        is_longer && ends_after && other.start <= step.start && other.thread == step.thread
+    };
+    let indent = "  ".repeat(steps.iter().filter(holds).count());
+    match step.thread.as_str() {
+        "main" => format!("{indent}{}", step.name),
+        thread => format!("{indent}{} (at the same time, thread {thread})", step.name),
+    }
 }
 
 fn as_json(recorded: &Recorded) -> Value {
@@ -99,7 +116,7 @@ fn micros(duration: Duration) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use super::{super::Moment, super::Step, *};
+    use super::{super::Moment, *};
 
     fn recorded() -> Recorded {
         let step = |name, start, length| Step {
@@ -122,11 +139,33 @@ mod tests {
         assert_eq!(
             lines,
             [
-                "     at ms    took ms  step",
+                "     at ms    took ms  step (what is part of another is set in)",
                 "     0.010      0.040  plan",
                 "     0.100      0.050  open",
                 "     1.500             first entry",
             ]
+        );
+    }
+
+    #[test]
+    fn a_step_within_another_is_set_in_and_one_beside_says_so() {
+        let mut recorded = recorded();
+        let beside = |name, start, length, thread: &str| Step {
+            name,
+            thread: thread.to_owned(),
+            start: Duration::from_micros(start),
+            length: Duration::from_micros(length),
+        };
+        recorded.steps.push(beside("read", 100, 20, "main"));
+        recorded.steps.push(beside("list", 105, 20, "beside"));
+        let text = report(&recorded, Style::Text);
+        assert!(
+            text.contains("0.050  open\n     0.100      0.020    read\n"),
+            "{text}"
+        );
+        assert!(
+            text.contains("  list (at the same time, thread beside)"),
+            "{text}"
         );
     }
 
