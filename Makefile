@@ -86,8 +86,8 @@ fuzz: ## run one fuzz target: make fuzz T=notes S=60 (without T: list them)
 fuzz-smoke: ## each fuzz target for five seconds from its corpus
 	fuzz/run.sh smoke $(or $(S),5)
 
-fuzz-campaign: ## each fuzz target for a quarter of an hour, as many at a time as there are CPUs: S= J=
-	fuzz/run.sh campaign $(or $(S),900) $(or $(J),$(shell nproc))
+fuzz-campaign: ## each fuzz target for a quarter of an hour, as many at a time as there are CPUs: S= J= T="some of them"
+	fuzz/run.sh campaign $(or $(S),900) $(or $(J),$(shell nproc)) $(T)
 
 fuzz-mutants: ## show that the fuzz targets find seeded faults, one patch at a time (M= names some)
 	fuzz/mutants.sh $(M)
@@ -108,7 +108,7 @@ bench-smoke: ## each bench once, and the budgets that are ratios
 	$(CARGO) run --quiet -p pvh-bench --bin bench-smoke
 	$(CARGO) bench --quiet -p pvh-bench --bench budgets
 
-bench-peers: bench-programs ## boot the same guests in every VMM on PATH: RUNS=25 OUT=peers
+bench-peers: bench-programs ## boot the same guests in every VMM on PATH: RUNS=25 OUT=peers (writes peers.json, peers.svg)
 	$(CARGO) run --release -p pvh-bench --bin bench-peers -- $(or $(RUNS),25) $(OUT)
 
 bench-programs: release

@@ -14,6 +14,10 @@ if [ "${1:-}" = -s ]; then seconds=$2; shift 2; fi
 patches=("$@")
 [ ${#patches[@]} -gt 0 ] || mapfile -t patches < <(cd mutants && printf '%s\n' *.patch | sed 's/\.patch$//')
 
+for name in "${patches[@]}"; do
+	[ -e "mutants/$name.patch" ] || { echo "$name: there is no such patch; they are" mutants/*.patch >&2; exit 2; }
+done
+
 home=$PWD
 export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$home/target}
 # No sanitizer: the faults are ones of logic, and the oracles see them.
@@ -27,7 +31,7 @@ copy=$CARGO_TARGET_DIR/mutants/project
 results=$CARGO_TARGET_DIR/mutants/results
 mkdir -p "$copy" "$results"
 rm -rf "${copy:?}/crates" "${copy:?}/fuzz"
-(cd .. && tar c --exclude=./fuzz/target --exclude=./fuzz/corpus Cargo.toml Cargo.lock crates fuzz) | tar x -C "$copy" || exit 1
+(cd .. && tar c --exclude=fuzz/target --exclude=fuzz/corpus Cargo.toml Cargo.lock crates fuzz) | tar x -C "$copy" || exit 1
 
 field() { sed -n "s/^$2: //p" "mutants/$1.patch"; }
 

@@ -35,6 +35,7 @@ targets() { sed -n 's/^path = "fuzz_targets\/\(.*\)\.rs"/\1/p' Cargo.toml; }
 
 build() {
 	local bins=()
+	echo "building $* with the $toolchain toolchain, sanitizer: $sanitizer" >&2
 	for target in "$@"; do bins+=(--bin "$target"); done
 	local cargo=(cargo)
 	if command -v rustup >/dev/null; then cargo=(cargo "+$toolchain"); fi
@@ -73,7 +74,6 @@ fuzz() {
 smoke() {
 	local seconds=$1 target log
 	log=$(mktemp)
-	echo "$seconds seconds a target, $toolchain toolchain, sanitizer: $sanitizer"
 	for target in $(targets); do
 		if ! fuzz "$target" "$seconds" -seed=1 >"$log" 2>&1; then
 			tail -40 "$log"
@@ -127,12 +127,32 @@ minimise() {
 	echo "$target: $(find "corpus/$target" -type f | wc -l) inputs, $(du -sb "corpus/$target" | cut -f1) bytes"
 }
 
+usage() {
+	sed -n '2,13s/^# \{0,1\}//p' run.sh >&2
+	exit 2
+}
+
+# Refuses what is no target.
+known() {
+	if ! targets | grep -qxF -- "${1:-}"; then
+		echo "'${1:-}' is no target; they are" $(targets) >&2
+		exit 2
+	fi
+}
+
+case ${1:-} in
+fuzz | minimise | program | absolute | max-len | row) known "${2:-}" ;;
+build) for target in "${@:2}"; do known "$target"; done ;;
+campaign) for target in "${@:4}"; do known "$target"; done ;;
+esac
+
 case ${1:-} in
 list) targets ;;
 build) shift; if [ $# = 0 ]; then mapfile -t all < <(targets); build "${all[@]}"; else build "$@"; fi ;;
-fuzz) build "$2"; fuzz "$2" "$3" ;;
-smoke) mapfile -t all < <(targets); build "${all[@]}"; smoke "$2" ;;
+fuzz) build "$2"; fuzz "$2" "${3:-60}" ;;
+smoke) mapfile -t all < <(targets); build "${all[@]}"; smoke "${2:-5}" ;;
 campaign)
+	[ $# -gt 2 ] || usage
 	[ $# -gt 3 ] || { mapfile -t all < <(targets); set -- "$@" "${all[@]}"; }
 	build "${@:4}"
 	campaign "${@:2}"
@@ -142,5 +162,5 @@ minimise) build "$2"; minimise "$2" ;;
 program) program "$2" ;;
 absolute) realpath "$(program "$2")" ;;
 max-len) max_len "$2" ;;
-*) sed -n '2,13s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
+*) usage ;;
 esac
