@@ -90,6 +90,7 @@ mod frames_of_vec {
         for gfn in 0x100..=0x1c0 {
             memory.remove_frame(gfn).unwrap();
             assert!(!memory.is_ram(Gpa(gfn * 0x1000), 1), "{gfn:#x}");
+            memory.read(Gpa(gfn * 0x1000), &mut []).unwrap();
             assert!(gfn == 0x1c0 || memory.is_ram(Gpa((gfn + 1) * 0x1000), 0x1000));
         }
     }
