@@ -75,10 +75,12 @@ fn report(docs: Option<&Path>, percent: usize) -> io::Result<()> {
         text: String::new(),
         begin: Instant::now(),
     };
+    // Before anything is written: what is drawn would make the commit a changed one.
+    let facts = host::facts();
     let before = (host::load(), noise());
     measure_starts(&bench, &mut page, docs)?;
     measure_parts(&mut page);
-    let machine = machine(&before, &(host::load(), noise()), &page);
+    let machine = machine(&facts, &before, &(host::load(), noise()), &page);
     let text = format!("## The machine\n\n{machine}{}", page.text);
     io::stdout().write_all(text.as_bytes())?;
     if let (Some(path), Some(old)) = (pages, old)
@@ -144,9 +146,14 @@ fn noise() -> String {
 }
 
 /// What it was measured on, and what that did before and after.
-fn machine(before: &(String, String), after: &(String, String), page: &Page) -> String {
+fn machine(
+    facts: &[(&str, String)],
+    before: &(String, String),
+    after: &(String, String),
+    page: &Page,
+) -> String {
     let mut text = "| | |\n|---|---|\n".to_owned();
-    for (name, value) in host::facts() {
+    for (name, value) in facts {
         text.push_str(&format!("| {name} | {value} |\n"));
     }
     let minutes = page.begin.elapsed().as_secs().div_ceil(60);

@@ -200,7 +200,8 @@ fn diagram(what: &str, found: &[Found]) -> Diagram {
     }
 }
 
-const RUNS: usize = 21;
+/// So many that the tenths of a curve that hardly rises are not noise alone.
+const RUNS: usize = 60;
 
 /// How many times as steep as the whole the last step may be: 1 is a line, and the rest is for noise.
 const LINEAR: f64 = 1.5;
