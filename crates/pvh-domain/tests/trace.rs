@@ -467,6 +467,25 @@ fn a_domain_that_there_cannot_be_is_refused() {
     ));
 }
 
+#[test]
+fn a_domain_that_leaves_the_trace_before_it_is_made_is_a_divergence() {
+    let trace = recorded();
+    let end = borders(&trace)[1];
+    let mut left = 0;
+    // Behind the configuration: what the new domain asks of memory.
+    for at in find(&trace, b"guest")[0] + 64..end {
+        let mut changed = trace.clone();
+        changed[at] ^= 1;
+        match replay(&changed[..]) {
+            Err(ReplayError::Divergence(_)) => left += 1,
+            Err(error @ ReplayError::Domain { .. }) => panic!("{at}: {error:?}"),
+            // No record at all any more, or something that a new domain does not care for.
+            Err(_) | Ok(_) => {}
+        }
+    }
+    assert!(left > 8, "{left}");
+}
+
 proptest! {
     #[test]
     fn no_trace_makes_the_replay_panic(

@@ -328,3 +328,25 @@ impl From<MemoryError> for Found {
         Self::Memory(error.into())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_memory_error_comes_back_as_it_was() {
+        for error in [
+            MemoryError::NotRam {
+                at: Gpa(0x1000),
+                len_bytes: 16,
+            },
+            MemoryError::Misaligned {
+                at: Gpa(0x1004),
+                size_bytes: 8,
+            },
+            MemoryError::Backend { at: Gpa(0x2000) },
+        ] {
+            assert_eq!(MemoryError::from(WireMemoryError::from(error)), error);
+        }
+    }
+}

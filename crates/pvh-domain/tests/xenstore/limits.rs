@@ -51,6 +51,11 @@ fn a_guest_owns_1000_nodes() {
     assert_eq!(client.ask(12, 0, b"data/one/two\0"), refused("ENOSPC"));
     assert_eq!(client.ask(2, 0, b"data/one\0"), refused("ENOENT"));
     assert_eq!(client.ask(12, 0, b"data/one\0"), Ok(b"OK\0".to_vec()));
+    // A commit that adds none does not ask how many there are.
+    assert_eq!(client.store.usage(GUEST).unwrap().nodes, 1000);
+    let id = client.start();
+    client.ask(11, id, b"data/one\0v").unwrap();
+    assert_eq!(client.ask(7, id, b"T\0"), Ok(b"OK\0".to_vec()));
 }
 
 #[test]
@@ -263,4 +268,23 @@ fn a_removal_in_a_transaction_needs_room_for_the_node_above() {
     assert!(used(&client) <= 2_621_440 && used(&client) > 2_619_000);
     assert_eq!(client.ask(7, id, b"T\0"), refused("ENOMEM"));
     assert_eq!(client.ask(13, 0, b"data/p/c\0"), Ok(b"OK\0".to_vec()));
+}
+
+#[test]
+fn a_version_of_the_same_size_needs_no_room_in_its_transaction() {
+    let mut client = booted();
+    let value = |path: &str| [path.as_bytes(), b"\0", &[b'v'; 2000][..]].concat();
+    let id = client.start();
+    client.ask(11, id, &value("data/own")).unwrap();
+    let filler = client.start();
+    let (_, name) = until_refused(&mut client, |client, index| {
+        client.ask(11, filler, &value(&format!("data/{}/{index}", index % 40)))
+    });
+    assert_eq!(name, "ENOMEM");
+    let used = client.store.usage(GUEST).unwrap().memory_bytes;
+    assert!(used > 2_621_440 - 2000 && used <= 2_621_440, "{used}");
+    assert_eq!(client.ask(11, id, &value("data/own")), Ok(b"OK\0".to_vec()));
+    assert_eq!(client.store.usage(GUEST).unwrap().memory_bytes, used);
+    client.ask(7, filler, b"F\0").unwrap();
+    assert_eq!(client.ask(7, id, b"T\0"), Ok(b"OK\0".to_vec()));
 }
