@@ -50,7 +50,7 @@ const UNPAGED: PagingState = PagingState {
     rflags: 2,
     pkru: 0,
 };
-const POLICY: PagingPolicy = PagingPolicy {
+pub(crate) const POLICY: PagingPolicy = PagingPolicy {
     address_bits: 39,
     is_amd: false,
     has_gib_pages: true,

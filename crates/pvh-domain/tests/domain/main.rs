@@ -10,6 +10,7 @@
 
 mod areas;
 mod boot;
+mod busy;
 mod console;
 mod events;
 mod grants;

@@ -1,4 +1,7 @@
-use super::machine::{ARG, MULTICALL, Machine, NOWHERE, SELF, VM_ASSIST, XEN_VERSION};
+use pvh_domain::domain::Origin;
+use pvh_memory::LinearMemory;
+
+use super::machine::{ARG, MULTICALL, Machine, NOWHERE, POLICY, SELF, VM_ASSIST, XEN_VERSION};
 
 #[test]
 fn what_a_pvh_domain_has_not_answers_the_error_of_its_number() {
@@ -100,4 +103,20 @@ fn whose_layout_it_is_is_judged_before_anything_else_of_add_to_physmap() {
         let judged = if want == -22 { -14 } else { want };
         assert_eq!(batch, judged, "{domid} {space}");
     }
+}
+
+#[test]
+fn the_origin_of_a_call_is_told_without_its_memory() {
+    let machine = Machine::ready(1);
+    let origin = Origin {
+        vcpu: 3,
+        io: &LinearMemory::new(&machine.memory, &machine.paging, &POLICY),
+        takes_interrupts: false,
+        now: machine.now,
+    };
+    let text = format!("{origin:?}");
+    assert!(
+        text.starts_with("Origin { vcpu: 3, takes_interrupts: false, now: Now"),
+        "{text}"
+    );
 }

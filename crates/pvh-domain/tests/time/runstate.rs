@@ -95,3 +95,16 @@ fn with_the_update_flag_bit_63_of_the_entry_time_is_set_meanwhile() {
         assert_eq!(seen, [(0, flag), (2, flag | 180), (2, 180)], "{width:?}");
     }
 }
+
+#[test]
+fn an_entry_time_of_years_keeps_its_last_byte_but_for_the_flag() {
+    let entry = 0x1234_5678_9abc_def0;
+    let mut runstate = Runstate::new(0);
+    runstate.change(State::Running, entry);
+    let mut area = [0; 48];
+    runstate.write_area(Width::Bits64, true, |at, bytes| {
+        let at = usize::try_from(at).unwrap();
+        area[at..at + bytes.len()].copy_from_slice(bytes);
+    });
+    assert_eq!(u64_at(&area, 8), entry);
+}
