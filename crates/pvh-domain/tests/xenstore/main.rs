@@ -11,6 +11,7 @@
 
 mod boot;
 mod client;
+mod edges;
 mod limits;
 mod messages;
 mod model;

@@ -178,6 +178,28 @@ fn a_full_response_ring_stops_requests_and_loses_nothing() {
 }
 
 #[test]
+fn a_full_response_ring_is_no_reason_to_go_on() {
+    let mut guest = Guest::new();
+    assert!(!guest.ring.is_broken());
+    for _ in 0..60 {
+        let header = Header::new(MessageType::READ, 1, 0, b"name\0");
+        guest.send(&[header.as_bytes(), b"name\0"].concat());
+        guest.service();
+    }
+    assert_eq!(guest.word(2060).wrapping_sub(guest.word(2056)), 1024);
+    assert_eq!(guest.service(), Progress::default());
+}
+
+#[test]
+fn a_payload_of_4096_bytes_is_taken() {
+    let mut guest = Guest::new();
+    let payload = [b"data/x\0".to_vec(), vec![b'v'; 4089]].concat();
+    let (header, reply) = guest.ask(MessageType::WRITE, &payload);
+    assert_eq!((header.kind.get(), &*reply), (16, &b"ENOSPC\0"[..]));
+    assert!(!guest.ring.is_broken());
+}
+
+#[test]
 fn a_payload_over_4096_bytes_ends_the_connection_with_error_3() {
     let mut guest = Guest::new();
     guest.ask(MessageType::WATCH, b"data\0t\0");

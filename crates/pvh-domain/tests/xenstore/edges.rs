@@ -1,0 +1,150 @@
+//! Where limits lie to the byte, and what is beside them.
+
+use pvh_abi::DomId;
+use pvh_domain::xenstore::{Access, Header, Limits, MessageType, Permission, Store};
+
+use crate::client::{Client, GUEST, booted, keys, refused};
+
+/// What is asked in a test, after what comes before.
+type Ask = fn(&mut Client) -> Result<Vec<u8>, String>;
+
+fn limited(limits: Limits) -> Client {
+    let mut store = Store::new(limits);
+    keys(GUEST).write(&mut store).unwrap();
+    Client {
+        store,
+        domid: GUEST,
+    }
+}
+
+fn with_memory(memory_bytes: usize) -> Client {
+    let mut limits = Limits::default();
+    limits.memory_bytes = memory_bytes;
+    limited(limits)
+}
+
+fn used(client: &Client) -> usize {
+    client.store.usage(GUEST).unwrap().memory_bytes
+}
+
+#[test]
+fn the_limits_of_a_store_are_told() {
+    let mut limits = Limits::default();
+    limits.nodes = 7;
+    assert_eq!(limited(limits).store.limits().nodes, 7);
+}
+
+#[test]
+fn a_guest_may_use_its_last_byte_of_memory_and_none_after_it() {
+    let asks: [(&str, Ask); 4] = [
+        ("a node", |client| client.ask(11, 0, b"data/x\0value")),
+        ("a watch", |client| client.ask(4, 0, b"data\0token\0")),
+        ("a look", |client| {
+            let id = client.start();
+            client.ask(2, id, b"name\0").and_then(|_| {
+                // Nothing more to look at, for the node is in the view by now.
+                client.ask(2, id, b"name\0")
+            })
+        }),
+        ("a version", |client| {
+            let id = client.start();
+            client.ask(11, id, b"data\0value")
+        }),
+    ];
+    for (name, ask) in asks {
+        let mut measured = booted();
+        let before = used(&measured);
+        ask(&mut measured).unwrap();
+        let peak = used(&measured);
+        assert!(peak > before, "{name}");
+        assert!(ask(&mut with_memory(peak)).is_ok(), "{name}");
+        let mut short = with_memory(peak - 1);
+        assert_eq!(ask(&mut short), refused("ENOMEM"), "{name}");
+        assert!(used(&short) < peak, "{name}");
+    }
+}
+
+#[test]
+fn a_watch_costs_its_path_its_token_and_64_bytes() {
+    let mut client = booted();
+    let before = used(&client);
+    client.ask(4, 0, b"/local/domain/1/data\0token\0").unwrap();
+    assert_eq!(used(&client) - before, 20 + 5 + 64);
+}
+
+#[test]
+fn a_guest_above_its_limit_may_write_what_is_no_larger() {
+    // The toolstack has made it more than it may have.
+    let mut client = with_memory(1);
+    client
+        .store
+        .write("/local/domain/1/data/x", b"value")
+        .unwrap();
+    assert_eq!(client.ask(11, 0, b"data/x\0VALUE"), Ok(b"OK\0".to_vec()));
+    assert_eq!(client.ask(11, 0, b"data/x\0VALUE+"), refused("ENOMEM"));
+    assert_eq!(client.ask(11, 0, b"data/x\0VAL"), Ok(b"OK\0".to_vec()));
+    assert_eq!(client.ask(2, 0, b"data/x\0"), Ok(b"VAL".to_vec()));
+}
+
+#[test]
+fn a_guest_above_its_limit_is_asked_to_take_what_waits_first() {
+    let mut client = with_memory(1);
+    let header = Header::new(MessageType::READ, 0, 0, b"name\0");
+    assert!(client.store.is_ready(GUEST));
+    client.store.handle(GUEST, &header, b"name\0").unwrap();
+    assert!(!client.store.is_ready(GUEST));
+    client.store.take_message(GUEST).unwrap();
+    assert!(client.store.is_ready(GUEST));
+    // The toolstack has no limit.
+    let header = Header::new(MessageType::READ, 0, 0, b"/tool\0");
+    client.store.handle(DomId(0), &header, b"/tool\0").unwrap();
+    assert!(client.store.is_ready(DomId(0)));
+}
+
+#[test]
+fn a_payload_has_4096_bytes_at_most() {
+    let mut client = booted();
+    let payload = [b"data/x\0".to_vec(), vec![b'v'; 4089]].concat();
+    assert_eq!(client.ask(11, 0, &payload), refused("ENOSPC"));
+}
+
+#[test]
+fn the_toolstack_and_what_is_not_there_cannot_be_released() {
+    let mut client = booted();
+    client.domid = DomId(0);
+    client.all(4, 0, b"@releaseDomain\0t\0");
+    for absent in [DomId(0), DomId(9)] {
+        client.store.release(absent);
+        assert_eq!(client.store.take_message(DomId(0)), None);
+    }
+    assert_eq!(client.store.read("/tool/xenstored"), Some(&b""[..]));
+}
+
+#[test]
+fn a_domain_that_ends_leaves_the_root_and_other_owners_alone() {
+    let mut client = booted();
+    let other = DomId(2);
+    client.store.introduce(other);
+    let read = |domid| Permission::new(domid, Access::Read);
+    client.store.set_permissions("/", &[read(GUEST)]).unwrap();
+    client.store.write("/shared", b"").unwrap();
+    client
+        .store
+        .set_permissions("/shared", &[read(other), read(GUEST), read(DomId(3))])
+        .unwrap();
+    client.store.release(GUEST);
+    client.domid = DomId(0);
+    assert_eq!(client.ask(3, 0, b"/\0"), Ok(b"r0\0".to_vec()));
+    assert_eq!(client.ask(3, 0, b"/shared\0"), Ok(b"r2\0r3\0".to_vec()));
+}
+
+#[test]
+fn who_watches_a_node_is_told_of_it_alone() {
+    let mut client = booted();
+    let path = "/local/domain/1/data";
+    assert!(!client.store.is_watched(GUEST, path));
+    client.all(4, 0, b"data\0t\0");
+    assert!(client.store.is_watched(GUEST, path));
+    assert!(!client.store.is_watched(GUEST, "/tool"));
+    assert!(!client.store.is_watched(DomId(0), path));
+}
