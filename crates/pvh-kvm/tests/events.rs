@@ -134,7 +134,8 @@ mod kvm {
         let before = processor_time();
         assert_eq!(resume(&mut vcpu), VmExit::Interrupted);
         let busy = processor_time().saturating_sub(before);
-        assert!(busy < Duration::from_millis(100), "{busy:?}");
+        // All of the second if it were busy; on a host of which others take time, a little is not its own.
+        assert!(busy < Duration::from_millis(500), "{busy:?}");
         kick.join().unwrap();
     }
 
