@@ -302,6 +302,11 @@ fn what_a_domain_read_decides_and_a_changed_read_is_noticed() {
         let ReplayError::Divergence(divergence) = &error else {
             panic!("{error}")
         };
+        let begun = borders(&trace)
+            .iter()
+            .filter(|border| **border <= at)
+            .count();
+        assert_eq!(divergence.record(), begun as u64 - 1);
         let text = divergence.to_string();
         assert!(
             text.contains("Hypercall") && text.contains("Output"),
@@ -342,6 +347,9 @@ fn a_machine_that_is_built_anew_goes_on_in_the_same_trace() {
 #[test]
 fn a_trace_ends_at_its_limit_and_the_domain_runs_on() {
     let whole = recorded();
+    let exact = Recorder::new(Box::new(Sink::default()), whole.len() as u64).unwrap();
+    Guest::new(Some(exact.clone())).live();
+    assert_eq!(exact.finish().unwrap().len_bytes, whole.len() as u64);
     for limit in [200, whole.len() / 2, whole.len() - 1] {
         let sink = Sink::default();
         let recorder = Recorder::new(Box::new(sink.clone()), limit as u64).unwrap();

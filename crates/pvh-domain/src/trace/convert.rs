@@ -349,4 +349,17 @@ mod tests {
             assert_eq!(MemoryError::from(WireMemoryError::from(error)), error);
         }
     }
+
+    #[test]
+    fn a_frame_error_comes_back_as_it_was() {
+        for error in [
+            FrameError::Present { gfn: 5 },
+            FrameError::Absent { gfn: 6 },
+            FrameError::OutOfReach { gfn: 7 },
+            FrameError::Exhausted { limit: 8 },
+            FrameError::Backend { gfn: 9 },
+        ] {
+            assert_eq!(FrameError::from(WireFrameError::from(error)), error);
+        }
+    }
 }

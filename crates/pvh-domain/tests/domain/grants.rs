@@ -63,6 +63,8 @@ fn version_1_is_in_use_and_2_there_is_not() {
     machine.put_u32(ARG, &[0x7ff0, 0]);
     assert_eq!(op(&mut machine, 10, 1), 0);
     assert_eq!(machine.u32(ARG + 4), 1);
+    machine.put_u32(ARG, &[77, 0]);
+    assert_eq!(op(&mut machine, 10, 1), -3);
 }
 
 #[test]

@@ -54,6 +54,8 @@ fn a_guest_sets_only_what_it_may() {
 fn a_wrong_task_state_segment_crashes_the_domain() {
     let mut machine = Machine::ready(1);
     machine.take();
+    assert_eq!(machine.set_param(36, 5), -22);
+    assert_eq!(machine.take(), [], "another wrong value does not");
     assert_eq!(machine.set_param(37, 1 << 32), -22);
     assert_eq!(machine.take(), [Effect::Shutdown(ShutdownReason::CRASH)]);
 }

@@ -85,6 +85,21 @@ fn memory_questions_are_answered_by_what_the_domain_was_made_with() {
 }
 
 #[test]
+fn pages_are_given_back_and_taken_again_extent_by_extent() {
+    let mut machine = Machine::ready(1);
+    let memory_op = super::machine::MEMORY_OP;
+    machine.put_u64(ARG + 0x100, &[0x40, 0x41, 0x42]);
+    // decrease_reservation, populate_physmap, and increase_reservation, which only counts.
+    for (op, pages) in [(1, 509), (6, 512), (0, 512)] {
+        machine.put_u64(ARG, &[ARG + 0x100, 3, 0, SELF]);
+        assert_eq!(machine.call(0, memory_op, &[op, ARG]), 3, "{op}");
+        let is_ram =
+            pvh_memory::GuestMemory::is_ram(&machine.memory, pvh_abi::Gpa(0x4_0000), 0x3000);
+        assert_eq!(is_ram, pages == 512, "{op}");
+    }
+}
+
+#[test]
 fn whose_layout_it_is_is_judged_before_anything_else_of_add_to_physmap() {
     let mut machine = Machine::ready(1);
     let memory_op = super::machine::MEMORY_OP;

@@ -80,6 +80,7 @@ fn set_timer_op_is_the_same_timer() {
     assert_eq!(machine.call(0, SET_TIMER_OP, &[START_NS + MS]), 0);
     assert_eq!(machine.domain.next_deadline_ns(), Some(START_NS + MS));
     assert_eq!(machine.call(0, SET_TIMER_OP, &[0]), 0, "stopped");
+    assert!(!machine.is_pending(port), "and not fired");
     assert_eq!(machine.domain.next_deadline_ns(), None);
     assert_eq!(machine.call(0, SET_TIMER_OP, &[START_NS - 1]), 0);
     assert!(

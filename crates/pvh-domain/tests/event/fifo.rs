@@ -100,6 +100,12 @@ fn a_control_block_may_end_where_its_page_ends() {
     machine.send(port).0.unwrap();
     assert_eq!(machine.word(control_at(0) + 4092), port.0);
     assert_eq!(machine.word(control_at(0) + 4024), 1 << 15);
+    // The last of the queues has a tail, too.
+    let next = machine.ipi(0);
+    machine.events.set_priority(next, 15).unwrap();
+    machine.send(next).0.unwrap();
+    assert_eq!(machine.word(control_at(0) + 4092), port.0);
+    assert_eq!(machine.event(port), PENDING | LINKED | next.0);
 }
 
 #[test]
