@@ -146,3 +146,21 @@ fn low_32(value: u64) -> u32 {
 /// Where local APICs answer: Xen has a page of its own there.
 const LOCAL_APIC: u64 = 0xFEE00;
 const PAGE_BYTES: usize = 4096;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_frame_is_refused_for_has_its_errno() {
+        for (error, want) in [
+            (FrameError::OutOfReach { gfn: LOCAL_APIC }, Errno::EPERM),
+            (FrameError::OutOfReach { gfn: 5 }, Errno::EINVAL),
+            (FrameError::Exhausted { limit: 1 }, Errno::ENOMEM),
+            (FrameError::Backend { gfn: 5 }, Errno::ENOMEM),
+            (FrameError::Present { gfn: 5 }, Errno::EINVAL),
+        ] {
+            assert_eq!(errno(error), want, "{error}");
+        }
+    }
+}

@@ -225,20 +225,4 @@ const fn lost(at: Gpa) -> MemoryError {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_script_is_lost_from_the_first_request_that_it_does_not_hold() {
-        let asked = Request::IsRam {
-            at: 0x1000,
-            len_bytes: 8,
-        };
-        let script = Script::new(vec![Access {
-            request: asked,
-            found: Found::Is(true),
-        }]);
-        assert!(script.is_ram(Gpa(0x1000), 8) && !script.is_lost());
-        assert!(!script.is_ram(Gpa(0x1000), 8) && script.is_lost());
-    }
-}
+mod tests;

@@ -1,7 +1,7 @@
 //! What a guest asks about its memory.
 
 use pvh_abi::{DomId, Gpa};
-use pvh_domain::memory::{Config, MemoryOps};
+use pvh_domain::memory::{Config, MemoryCalls, MemoryOps};
 use pvh_hypercall::Width;
 use pvh_memory::GuestMemory;
 
@@ -90,4 +90,17 @@ fn an_embedder_s_map_is_cut_at_1024_entries() {
         ..Config::default()
     };
     assert_eq!(MemoryOps::new(DomId(5), config).memory_map().len(), 1024);
+}
+
+#[test]
+fn calls_are_told_by_what_they_know_of_the_domain() {
+    let mut machine = Machine::new();
+    let calls = MemoryCalls::new(
+        &mut machine.ops,
+        &machine.memory,
+        &mut machine.shared_info,
+        &mut machine.grants,
+    );
+    let text = format!("{calls:?}");
+    assert!(text.starts_with("MemoryCalls { ops: MemoryOps {"), "{text}");
 }
