@@ -251,6 +251,8 @@ fn the_patches_move_with_the_image() {
     commit(&plan, &image, &boot, &memory).unwrap();
     let at = plan.kernel.start.0 + 0x40;
     assert_eq!(plan.patches[0].at, Gpa(at));
+    let text = plan.patches[0].to_string();
+    assert!(text.ends_with(&format!(" at {}", Gpa(at))), "{text}");
     assert_eq!(memory.bytes(Gpa(at), 3), [0xE7, 0xE4, 0x90]);
     assert_eq!(memory.bytes(Gpa(at + 16), 3), [0xE7, 0xE4, 0x90]);
 }

@@ -85,3 +85,34 @@ fn a_window_beyond_the_limit_is_refused() {
         );
     }
 }
+
+#[test]
+fn a_zstd_window_of_exactly_the_limit_is_taken() {
+    let stream = payload(Codec::Zstd, &elf_of(Class::Elf64, 200_000));
+    // RFC 8878, 3.1.1.1: no single segment, then the window's exponent and mantissa.
+    assert_eq!(stream[4] & 0x20, 0);
+    let base = 1_u64 << (10 + (stream[5] >> 3));
+    let window = base + base / 8 * u64::from(stream[5] & 7);
+    for (max_window_bytes, is_taken) in [(window, true), (window - 1, false)] {
+        let limits = Limits {
+            max_window_bytes,
+            ..Limits::default()
+        };
+        let opened = Image::from_bytes_within(bzimage(&stream), &limits);
+        assert_eq!(opened.is_ok(), is_taken, "{max_window_bytes}");
+    }
+}
+
+#[test]
+fn a_payload_longer_than_a_file_may_be_is_refused() {
+    let stream = payload(Codec::Gzip, &elf_of(Class::Elf64, 2000));
+    let len = u64::try_from(stream.len()).unwrap();
+    for (max_file_bytes, is_taken) in [(len, true), (len - 1, false), (len - 2, false)] {
+        let limits = Limits {
+            max_file_bytes,
+            ..Limits::default()
+        };
+        let opened = Image::from_bytes_within(bzimage(&stream), &limits);
+        assert_eq!(opened.is_ok(), is_taken, "{max_file_bytes}");
+    }
+}

@@ -8,6 +8,8 @@ mod kernels;
 #[cfg(test)]
 mod limits;
 #[cfg(test)]
+mod lzop;
+#[cfg(test)]
 mod malformed;
 #[cfg(test)]
 mod pack;

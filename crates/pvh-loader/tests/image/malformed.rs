@@ -43,6 +43,15 @@ fn an_empty_and_a_tiny_file_are_named() {
         refusal([1, 2, 3]),
         ImageError::TooShort { len_bytes: 3 }
     ));
+    // An ELF's header has 52 bytes.
+    assert!(matches!(
+        refusal([0xAA; 51]),
+        ImageError::TooShort { len_bytes: 51 }
+    ));
+    assert!(matches!(
+        refusal([0xAA; 52]),
+        ImageError::UnknownFormat { .. }
+    ));
 }
 
 #[test]
