@@ -32,7 +32,7 @@ fn header(flags: u32) -> Vec<u8> {
 /// A payload of which every other block is stored as it is.
 fn payload(flags: u32, content: &[u8]) -> Vec<u8> {
     let mut out = header(flags);
-    let sums = |kinds: u32| 4 * (flags & kinds).count_ones() as usize;
+    let sums = |kinds: u32| (flags & kinds).count_ones().saturating_mul(4) as usize;
     for (index, block) in content.chunks(50_000).enumerate() {
         let packed = lzokay::compress::compress(block).unwrap();
         let is_stored = index % 2 == 1 || packed.len() >= block.len();
