@@ -49,6 +49,12 @@ fn a_plain_elf_file_stays_in_its_file() {
     let image = Image::from_file(file_with(&bytes), &Limits::default()).unwrap();
     assert_eq!(image.file_range().unwrap().1, 0);
     assert!(image.bytes().is_none());
+    // Told by its length, not by its content.
+    let told = format!("{image:?}");
+    assert!(
+        told.contains(&format!("len_bytes: {}", bytes.len())),
+        "{told}"
+    );
     assert_eq!(content(&image), bytes);
 }
 

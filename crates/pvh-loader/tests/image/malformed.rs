@@ -270,17 +270,37 @@ fn a_payload_past_the_end_names_both_lengths() {
 
 #[test]
 fn a_limit_of_the_pipe_holds() {
-    let (reader, mut writer) = std::io::pipe().unwrap();
-    writer.write_all(&elf()[..4000]).unwrap();
-    drop(writer);
-    let file = File::from(std::os::fd::OwnedFd::from(reader));
-    let limits = Limits {
-        max_file_bytes: 3999,
-        ..Limits::default()
+    let open_within = |max_file_bytes| {
+        let (reader, mut writer) = std::io::pipe().unwrap();
+        writer.write_all(&elf_of(Class::Elf64, 100)[..]).unwrap();
+        drop(writer);
+        let file = File::from(std::os::fd::OwnedFd::from(reader));
+        let limits = Limits {
+            max_file_bytes,
+            ..Limits::default()
+        };
+        Image::from_file(file, &limits)
     };
-    let refused = Image::from_file(file, &limits).unwrap_err();
-    assert!(matches!(
-        refused,
-        ImageError::FileTooLarge { limit_bytes: 3999 }
-    ));
+    let len = elf_of(Class::Elf64, 100).len() as u64;
+    assert!(open_within(len).is_ok());
+    let refused = open_within(len - 1).unwrap_err();
+    assert!(
+        matches!(refused, ImageError::FileTooLarge { limit_bytes } if limit_bytes == len - 1),
+        "{refused:?}"
+    );
+}
+
+#[test]
+fn a_kernel_whose_notes_are_cut_is_to_be_copied_again() {
+    let load = Segment::load(0x10_0000, vec![0xf4; 16]);
+    let notes = Segment::notes(&[Note::xen(6, *b"linux\0")]);
+    let mut file = Elf::new(Class::Elf64).segment(load).segment(notes).build();
+    let name = file.windows(4).position(|bytes| bytes == b"Xen\0").unwrap();
+    // The length of its content, two words before its name.
+    file[name - 8..name - 4].copy_from_slice(&[0xFF; 4]);
+    let refused = refusal(file);
+    assert!(
+        refused.fix().unwrap().contains("copy it again"),
+        "{refused:?}"
+    );
 }
