@@ -91,3 +91,26 @@ fn a_block_is_not_empty_not_grown_and_not_longer_than_256_kib() {
         assert_eq!(offset, 46, "{unpacked} {packed}");
     }
 }
+
+#[test]
+fn a_block_that_is_shorter_than_it_says_is_refused() {
+    let block = lzokay::compress::compress(&[7; 100]).unwrap();
+    for (says, is_short) in [(101, true), (100, false)] {
+        let mut file = header(0);
+        word(&mut file, says);
+        word(&mut file, block.len());
+        file.extend(&block);
+        word(&mut file, 0);
+        file.extend(100_u32.to_le_bytes());
+        // Whole or not, a hundred sevens are no kernel.
+        let refused = Image::from_bytes(bzimage(&file)).unwrap_err();
+        let is_corrupt = matches!(
+            refused,
+            ImageError::Unpack {
+                source: UnpackError::Corrupt { .. },
+                ..
+            }
+        );
+        assert_eq!(is_corrupt, is_short, "{refused:?}");
+    }
+}
