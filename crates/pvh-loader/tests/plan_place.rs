@@ -267,6 +267,14 @@ fn start_info_without_room_below_1_gib_is_refused() {
         fix: Fix::SmallerStartInfo,
     };
     assert_eq!(error, want);
+    // Nor would more RAM help if there were less.
+    let less = Case {
+        segments: vec![segment(2 * GIB, MIB, MIB)],
+        entry: 0x8000_0000,
+        ram: vec![range(0, 0x1_0000), range(2 * GIB, 2 * GIB + MIB)],
+        ..self::case()
+    };
+    assert_eq!(less.place().unwrap_err(), want);
     assert_eq!(
         error.to_string(),
         "no room for 200 bytes of start info below 1 GiB, the longest is 0 bytes"

@@ -39,6 +39,7 @@ fn every_xen_note_is_listed_with_its_value() {
         Note::reloc(&[0x20_0000, 0x100_0000, 0x3fff_ffff]),
         Note::xen(13, [0; 16]),
         Note::xen(99, [0; 5]),
+        Note::xen(98, [0; 8]),
     ];
     let bytes = Elf::new(Class::Elf64)
         .segment(Segment::load(0x10_0000, vec![0xf4; 0x100]))
@@ -50,7 +51,7 @@ fn every_xen_note_is_listed_with_its_value() {
         .iter()
         .map(|note| (note.kind.name(), &note.value))
         .collect();
-    assert_eq!(listed.len(), 5);
+    assert_eq!(listed.len(), 6);
     assert!(matches!(listed[0], (Some("GUEST_OS"), NoteValue::Text(text)) if *text == "linux"));
     assert_eq!(
         listed[1],
@@ -63,6 +64,8 @@ fn every_xen_note_is_listed_with_its_value() {
         (Some("L1_MFN_VALID"), &NoteValue::Opaque { len_bytes: 16 })
     );
     assert_eq!(listed[4], (None, &NoteValue::Opaque { len_bytes: 5 }));
+    // As long as a number, and none for all that is known.
+    assert_eq!(listed[5], (None, &NoteValue::Opaque { len_bytes: 8 }));
     assert_eq!(inside.notes[1].kind, XenNoteType::PHYS32_ENTRY);
 }
 

@@ -243,6 +243,7 @@ fn a_kernel_without_the_entry_note_is_told_how_to_get_it() {
         refused.source().unwrap().to_string(),
         "none of the 1 Xen notes is PHYS32_ENTRY (18)"
     );
+    assert!(refused.fix().unwrap().contains("for Xen PV guests alone"));
 }
 
 #[test]
