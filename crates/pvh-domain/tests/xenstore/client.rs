@@ -9,7 +9,12 @@ pub(crate) const GUEST: DomId = DomId(1);
 
 /// A store with one guest, domain 1, that has the keys of a PVH domain.
 pub(crate) fn booted() -> Client {
-    let mut store = Store::new(Limits::default());
+    limited(Limits::default())
+}
+
+/// The same with other limits.
+pub(crate) fn limited(limits: Limits) -> Client {
+    let mut store = Store::new(limits);
     keys(GUEST).write(&mut store).unwrap();
     Client {
         store,

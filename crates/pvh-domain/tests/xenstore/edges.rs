@@ -1,21 +1,12 @@
 //! Where limits lie to the byte, and what is beside them.
 
 use pvh_abi::DomId;
-use pvh_domain::xenstore::{Access, Header, Limits, MessageType, Permission, Store};
+use pvh_domain::xenstore::{Access, Header, Limits, MessageType, Permission};
 
-use crate::client::{Client, GUEST, booted, keys, refused};
+use crate::client::{Client, GUEST, booted, limited, refused};
 
 /// What is asked in a test, after what comes before.
 type Ask = fn(&mut Client) -> Result<Vec<u8>, String>;
-
-fn limited(limits: Limits) -> Client {
-    let mut store = Store::new(limits);
-    keys(GUEST).write(&mut store).unwrap();
-    Client {
-        store,
-        domid: GUEST,
-    }
-}
 
 fn with_memory(memory_bytes: usize) -> Client {
     let mut limits = Limits::default();

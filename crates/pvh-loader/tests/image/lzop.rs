@@ -2,7 +2,7 @@
 
 use pvh_loader::image::{Codec, Image, ImageError, UnpackError};
 
-use crate::pack::{ENTRY, bzimage, elf};
+use crate::pack::{ENTRY, bzimage, elf, lzop_header};
 
 const ADLER_32: u32 = 0x1;
 const ADLER_32_PACKED: u32 = 0x2;
@@ -15,12 +15,7 @@ fn word(out: &mut Vec<u8>, value: usize) {
 }
 
 fn header(flags: u32) -> Vec<u8> {
-    let mut out = vec![0x89, b'L', b'Z', b'O', 0, 0x0d, 0x0a, 0x1a, 0x0a];
-    out.extend([0x10, 0x40, 0x20, 0xa0, 0x09, 0x40, 3, 9]);
-    out.extend(flags.to_be_bytes());
-    out.extend([0; 12]); // mode, time
-    out.push(0); // no name
-    out.extend([0; 4]); // checksum of the header
+    let mut out = lzop_header(flags);
     if flags & EXTRA_FIELD != 0 {
         word(&mut out, 5);
         out.extend(b"extra");

@@ -128,14 +128,20 @@ fn lz4(content: &[u8]) -> Vec<u8> {
     out
 }
 
-/// As lzop 1.04 writes it from a pipe: Adler-32 of the content, method 3, level 9.
-fn lzop(content: &[u8]) -> Vec<u8> {
+/// The header that lzop 1.04 writes from a pipe: method 3, level 9.
+pub(crate) fn lzop_header(flags: u32) -> Vec<u8> {
     let mut out = vec![0x89, b'L', b'Z', b'O', 0, 0x0d, 0x0a, 0x1a, 0x0a];
     out.extend_from_slice(&[0x10, 0x40, 0x20, 0xa0, 0x09, 0x40, 3, 9]);
-    out.extend_from_slice(&1_u32.to_be_bytes()); // flags: Adler-32 of the content
+    out.extend_from_slice(&flags.to_be_bytes());
     out.extend_from_slice(&[0; 12]); // mode, time
     out.push(0); // no name
     out.extend_from_slice(&[0; 4]); // checksum of the header
+    out
+}
+
+/// As lzop 1.04 writes it from a pipe: with the Adler-32 of the content.
+fn lzop(content: &[u8]) -> Vec<u8> {
+    let mut out = lzop_header(1);
     for block in content.chunks(256 << 10) {
         let packed = lzokay::compress::compress(block).unwrap();
         let stored = packed.len() >= block.len();
