@@ -35,9 +35,9 @@ total() {
 	"$cov" report "$program" -instr-profile="$raw/all.profdata" "${@:2}" 2>/dev/null |
 		awk -v name="$1" '/^TOTAL/ { printf "%-34s %6d lines %6d missed %8s\n", name, $8, $9, $10 }'
 }
-for crate in elfnote start-info entry vcpu hypercall memory loader domain; do
+for crate in elfnote start-info entry vcpu hypercall memory loader xenstore domain; do
 	total "pvh-$crate" "crates/pvh-$crate/src"
 done
 total "pvh-memory, the linear walker" crates/pvh-memory/src/linear
-total "pvh-domain, the store" crates/pvh-domain/src/xenstore crates/pvh-domain/src/ring.rs
+total "pvh-domain, rings" crates/pvh-domain/src/store_ring.rs crates/pvh-domain/src/console.rs crates/pvh-domain/src/ring.rs
 total "pvh-loader, the plan" crates/pvh-loader/src/plan crates/pvh-loader/src/layout.rs

@@ -11,9 +11,9 @@ use std::hint::black_box;
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use pvh_abi::{DomId, Gpa, start_info::MemmapKind, vcpu::VcpuHvmContext};
-use pvh_domain::xenstore::{Header, Limits, MessageType, Store};
 use pvh_memory::{GuestMemory, LinearAddress, LinearMemory, PagingState, VecMemory};
 use pvh_start_info::{Builder, Generation, MemmapRange, Module, read};
+use pvh_xenstore::{Header, Limits, MessageType, Store};
 use support::{ARGUMENT, CPU, Guest, POLICY};
 use zerocopy::FromZeros;
 

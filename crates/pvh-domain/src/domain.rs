@@ -35,6 +35,7 @@ use pvh_abi::{DomId, event_channel::Port, sched::ShutdownReason};
 use pvh_hypercall::{Call, GuestIo, Outcome};
 use pvh_memory::Frames;
 use pvh_vcpu::{CpuPolicy, VcpuSet};
+use pvh_xenstore::Store;
 
 use crate::{
     event::{EventChannels, HostPort},
@@ -42,9 +43,9 @@ use crate::{
     hvm::HvmState,
     memory::{self, MemoryOps},
     shared_info::SharedInfo,
+    store_ring::StoreRing,
     time::TimeInfo,
     vcpu_info::VcpuInfos,
-    xenstore::{Store, StoreRing},
 };
 use log::Log;
 use rings::Console;

@@ -10,10 +10,11 @@ pub mod memory;
 mod ring;
 pub mod runstate;
 pub mod shared_info;
+pub mod store_ring;
 pub mod time;
 #[cfg(feature = "trace")]
 pub mod trace;
 pub mod vcpu_info;
-pub mod xenstore;
 
+pub use pvh_xenstore::Shutdown;
 pub use ring::RingError;

@@ -17,11 +17,11 @@ use std::{
 use proptest::prelude::*;
 use pvh_abi::{DomId, Gpa, sched::ShutdownReason};
 use pvh_domain::{
+    Shutdown,
     domain::{Config, Effect, Now, Origin},
     memory,
     runstate::State,
     trace::{RecordError, Recorder, ReplayError, TraceError, TracedDomain, replay},
-    xenstore::Shutdown,
 };
 use pvh_hypercall::{Call, Outcome, Width};
 use pvh_memory::{GuestMemory, LinearMemory, PagingPolicy, PagingState, VecMemory};

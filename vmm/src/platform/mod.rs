@@ -25,11 +25,11 @@ use std::{
 
 use pvh_abi::DomId;
 use pvh_domain::{
+    Shutdown,
     domain::{Config, DomainError, Effect, Now},
     memory,
     time::TscScale,
     trace::{Recorder, TracedDomain},
-    xenstore::Shutdown,
 };
 use pvh_hypercall::{CpuidConfig, Stub, TscInfo};
 use pvh_kvm::{CpuidLeaf, GuestRam, HypercallTransport, HypervisorLeaves, Vcpu, VcpuError, Vm};

@@ -3,6 +3,7 @@ use core::num::NonZeroU64;
 use pvh_abi::{DomId, Errno, Gpa, address::PAGE_SIZE, event_channel::Port, hvm::HvmParam};
 use pvh_memory::{FrameError, Frames, MemoryError};
 use pvh_vcpu::{Vcpu, VcpuSet};
+use pvh_xenstore::{ConsoleKeys, DomainKeys, Limits, RingKeys, Store, StoreError};
 
 use super::{Config, Console, Domain, Log, Now, VcpuData, Watchdogs};
 use crate::{
@@ -14,9 +15,9 @@ use crate::{
     memory::MemoryOps,
     runstate::State,
     shared_info::SharedInfo,
+    store_ring::StoreRing,
     time::{TSC_STABLE, TimeInfo, TscScale, Wallclock},
     vcpu_info::VcpuInfos,
-    xenstore::{ConsoleKeys, DomainKeys, Limits, RingKeys, Store, StoreError, StoreRing},
 };
 
 /// The frames that the toolstack gives a PVH domain beside its RAM: rings, and a page table for processors that need one

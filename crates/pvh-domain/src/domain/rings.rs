@@ -1,12 +1,12 @@
 //! The console's ring and the store's.
 
 use pvh_memory::Frames;
+use pvh_xenstore::{Shutdown, pending_shutdown, request_shutdown};
 
 use super::{Domain, Effect, Now, Scene};
 use crate::{
     console::{ConsoleRing, OUTPUT_BYTES},
     event::HostPort,
-    xenstore::{Shutdown, pending_shutdown, request_shutdown},
 };
 
 /// The console's ring, and what is owed to it.

@@ -12,9 +12,9 @@ use super::wire::{
     WireNow, WireOp, WireOutcome, WireShutdown, WireSleep,
 };
 use crate::{
+    Shutdown,
     domain::{Answer, Config, Effect, Now, Sleep},
     memory, runstate,
-    xenstore::Shutdown,
 };
 
 impl From<&Config> for WireConfig {

@@ -13,9 +13,9 @@ use super::{
     wire::{Input, Output, Record, WireConfig, WireEffect},
 };
 use crate::{
+    Shutdown,
     domain::{Answer, Config, Domain, DomainError, Effect, Now, Origin},
     runstate,
-    xenstore::Shutdown,
 };
 
 /// A [`Domain`] with the same methods, of which a [`Recorder`] notes each call, if there is one.

@@ -3,8 +3,8 @@
 use proptest::prelude::*;
 use pvh_abi::Gpa;
 use pvh_domain::{
+    Shutdown,
     domain::{Config, Effect},
-    xenstore::Shutdown,
 };
 use pvh_memory::{GuestMemory, VecMemory};
 use pvh_vcpu::Orders;

@@ -1,4 +1,4 @@
-use pvh_domain::{domain::Effect, xenstore::Shutdown};
+use pvh_domain::{Shutdown, domain::Effect};
 
 use super::machine::{ARG, EVENT_CHANNEL_OP, Machine};
 

@@ -1,6 +1,6 @@
 //! A whole domain, and several vCPUs that call it in any order.
 
-use pvh_domain::{trace::Recorder, xenstore::Shutdown};
+use pvh_domain::{Shutdown, trace::Recorder};
 use pvh_hypercall::Width;
 
 use super::{

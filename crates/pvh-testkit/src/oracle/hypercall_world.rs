@@ -4,10 +4,10 @@ use std::{collections::BTreeMap, num::NonZeroU64, ops::Range};
 
 use pvh_abi::{DomId, Gpa};
 use pvh_domain::{
+    Shutdown,
     domain::{Config, Effect, Now},
     memory,
     trace::{Recorder, TracedDomain},
-    xenstore::Shutdown,
 };
 use pvh_hypercall::Width;
 use pvh_memory::GuestMemory;

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use pvh_abi::DomId;
-use pvh_domain::xenstore::{Access, Header, Limits, Message, MessageType, Permission, Store};
+use pvh_xenstore::{Access, Header, Limits, Message, MessageType, Permission, Store};
 
 use super::{
     Tape,

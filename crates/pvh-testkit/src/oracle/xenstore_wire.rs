@@ -1,8 +1,9 @@
 //! The store's ring: bytes as a guest writes them, and indices as it spoils them.
 
 use pvh_abi::Gpa;
-use pvh_domain::xenstore::{MessageType, StoreRing};
+use pvh_domain::store_ring::StoreRing;
 use pvh_memory::GuestMemory;
+use pvh_xenstore::MessageType;
 
 use super::{
     SparseMemory, Tape,

@@ -1,7 +1,7 @@
 //! Where limits lie to the byte, and what is beside them.
 
 use pvh_abi::DomId;
-use pvh_domain::xenstore::{Access, Header, Limits, MessageType, Permission};
+use pvh_xenstore::{Access, Header, Limits, MessageType, Permission};
 
 use crate::client::{Client, GUEST, booted, limited, refused};
 

@@ -1,7 +1,7 @@
 //! The keys a guest reads at boot, and how it is asked to stop.
 
 use pvh_abi::DomId;
-use pvh_domain::xenstore::{Limits, Shutdown, Store, pending_shutdown, request_shutdown};
+use pvh_xenstore::{Limits, Shutdown, Store, pending_shutdown, request_shutdown};
 
 use crate::client::{GUEST, booted, keys, refused};
 

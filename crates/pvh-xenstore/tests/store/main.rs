@@ -17,6 +17,5 @@ mod messages;
 mod model;
 
 mod recorded;
-mod ring;
 mod transactions;
 mod watches;

@@ -2,7 +2,7 @@
 
 use pvh_abi::DomId;
 
-use super::{Access, Permission, Store, StoreError};
+use crate::{Access, Permission, Store, StoreError};
 
 /// What the toolstack tells a domain about itself.
 #[derive(Clone, Copy, Debug)]
@@ -57,7 +57,10 @@ pub struct ConsoleKeys<'a> {
 
 /// What a domain can be asked to do with itself.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-#[non_exhaustive]
+#[expect(
+    clippy::exhaustive_enums,
+    reason = "the commands that guests know, all of them"
+)]
 pub enum Shutdown {
     /// Power off in an orderly way.
     PowerOff,
@@ -71,7 +74,7 @@ pub enum Shutdown {
 
 /// Asks a domain to stop, by `control/shutdown`; the guest is told if it watches that key, as Linux does.
 ///
-/// The message waits in the store: [`super::StoreRing::service`] carries it to the guest.
+/// The message waits in the store: `StoreRing::service` carries it to the guest.
 ///
 /// # Errors
 ///

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
-use pvh_domain::xenstore::Limits;
+use pvh_xenstore::Limits;
 
 use crate::client::{GUEST, booted};
 

@@ -1,11 +1,10 @@
+//! The ring that carries the store's messages: the server's end of a page that the guest shares.
+
 use pvh_abi::{DomId, Gpa};
 use pvh_memory::GuestMemory;
+use pvh_xenstore::{Header, MAX_PAYLOAD_BYTES, Store};
 use zerocopy::{FromBytes, IntoBytes};
 
-use super::{
-    Header, Store,
-    wire::{HEADER_BYTES, MAX_PAYLOAD_BYTES},
-};
 use crate::{
     RingError,
     ring::{Ring, load, store},
@@ -245,6 +244,9 @@ impl StoreRing {
         store(memory, self.page, ERROR, error)
     }
 }
+
+/// Size of a header in bytes.
+const HEADER_BYTES: usize = size_of::<Header>();
 
 /// How many bytes of a request are taken at once.
 const MAX_CHUNK: usize = 1024;

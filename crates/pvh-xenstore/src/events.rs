@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{
+use crate::{
     node::Node,
     path,
     permission::{self, Permission, READ, is_privileged},

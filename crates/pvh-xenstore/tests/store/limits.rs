@@ -1,7 +1,7 @@
 //! What a guest can make grow, and where it ends.
 
 use pvh_abi::DomId;
-use pvh_domain::xenstore::{Header, Limits, MessageType, NotTaken};
+use pvh_xenstore::{Header, Limits, MessageType, NotTaken};
 
 use crate::client::{Client, GUEST, booted, refused};
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use pvh_abi::{DomId, Errno};
 
-use super::{
+use crate::{
     node::Node,
     path,
     permission::{self, is_privileged},

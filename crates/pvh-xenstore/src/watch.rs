@@ -1,4 +1,4 @@
-use super::{path::is_within, transaction::Reach};
+use crate::{path::is_within, transaction::Reach};
 
 /// What a watch costs beside its path and token.
 const WATCH_BYTES: usize = 64;

@@ -3,7 +3,7 @@ use std::{
     sync::Arc,
 };
 
-use super::{
+use crate::{
     path::is_special,
     wire::{HEADER_BYTES, Header, MAX_PAYLOAD_BYTES, Message, MessageType},
 };

@@ -1,6 +1,6 @@
 //! What the toolstack asks by method: the same rules, without messages.
 
-use super::{
+use crate::{
     Permission,
     store::{Store, StoreError, TOOLSTACK},
     transaction::Reach,

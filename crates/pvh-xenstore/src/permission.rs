@@ -1,6 +1,6 @@
 use pvh_abi::{DomId, Errno};
 
-use super::text::whole_number;
+use crate::text::whole_number;
 
 /// What a permission entry lets its domain do.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

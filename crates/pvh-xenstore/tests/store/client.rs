@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use pvh_abi::DomId;
-use pvh_domain::xenstore::{ConsoleKeys, DomainKeys, Header, Limits, MessageType, RingKeys, Store};
+use pvh_xenstore::{ConsoleKeys, DomainKeys, Header, Limits, MessageType, RingKeys, Store};
 
 pub(crate) const GUEST: DomId = DomId(1);
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use pvh_abi::{DomId, Errno};
 
-use super::{
+use crate::{
     node::Node,
     permission::is_privileged,
     store::{Caller, Store},

@@ -2,7 +2,7 @@
 
 use pvh_abi::{DomId, Errno};
 
-use super::{
+use crate::{
     node::Node,
     path,
     permission::{self, OWNER, Permission, READ, WRITE, is_privileged},

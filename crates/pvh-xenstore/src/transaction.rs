@@ -1,6 +1,6 @@
 use std::{collections::HashMap, sync::Arc};
 
-use super::node::Node;
+use crate::node::Node;
 
 /// What a touched node costs beside its path and the node itself.
 const RECORD_BYTES: usize = 128;

@@ -5,7 +5,7 @@ use std::{
 
 use pvh_abi::{DomId, Errno};
 
-use super::{
+use crate::{
     Limits, Usage,
     node::Node,
     outbox::Outbox,

@@ -1,4 +1,4 @@
-use super::{
+use crate::{
     permission::Permission,
     text::{first_string, strings},
 };

@@ -1,7 +1,7 @@
 //! Each row of the table of message types: its number, its reply, its refusals.
 
 use pvh_abi::DomId;
-use pvh_domain::xenstore::{Access, Header, MessageType, NotTaken, Permission};
+use pvh_xenstore::{Access, Header, MessageType, NotTaken, Permission};
 
 use crate::client::{GUEST, booted, refused};
 

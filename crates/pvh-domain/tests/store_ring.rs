@@ -1,16 +1,26 @@
 //! The page a guest shares with the server.
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    clippy::cast_possible_truncation,
+    reason = "tests"
+)]
 
 use proptest::prelude::*;
-use pvh_abi::Gpa;
+use pvh_abi::{DomId, Gpa};
 use pvh_domain::{
     RingError,
-    xenstore::{Header, MessageType, Progress, Shutdown, Store, StoreRing, request_shutdown},
+    store_ring::{Progress, StoreRing},
 };
 use pvh_memory::{GuestMemory, VecMemory};
+use pvh_xenstore::{
+    DomainKeys, Header, Limits, MessageType, RingKeys, Shutdown, Store, request_shutdown,
+};
 use zerocopy::{FromBytes, IntoBytes};
 
-use crate::client::{GUEST, booted};
-
+const GUEST: DomId = DomId(1);
 const PAGE: Gpa = Gpa(0x3000);
 
 /// A guest that speaks as Linux does: it notifies for a request only if the ring was empty.
@@ -28,7 +38,7 @@ impl Guest {
         ring.connect(&memory).unwrap();
         Self {
             memory,
-            store: booted().store,
+            store: booted(),
             ring,
             inbox: Vec::new(),
         }
@@ -99,6 +109,26 @@ impl Guest {
         }
         panic!("no reply");
     }
+}
+
+/// A store with the keys of domain 1.
+fn booted() -> Store {
+    let mut store = Store::new(Limits::default());
+    let keys = DomainKeys {
+        domid: GUEST,
+        name: "probe",
+        uuid: "11111111-2222-3333-4444-555555555555",
+        cpus: 1,
+        max_cpus: 2,
+        memory_kib: 32768,
+        store: RingKeys {
+            gfn: 0xf_effc,
+            port: 1,
+        },
+        console: None,
+    };
+    keys.write(&mut store).unwrap();
+    store
 }
 
 #[test]
@@ -272,7 +302,7 @@ fn a_page_that_is_no_ram_is_an_error() {
     let memory = VecMemory::zeroed(&[(Gpa(0), 4096)]).unwrap();
     let mut ring = StoreRing::new(PAGE, GUEST);
     assert!(matches!(ring.connect(&memory), Err(RingError::Memory(_))));
-    let served = ring.service(&memory, &mut booted().store);
+    let served = ring.service(&memory, &mut booted());
     assert!(matches!(served, Err(RingError::Memory(_))));
 }
 
