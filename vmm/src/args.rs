@@ -1,5 +1,7 @@
 //! The command line, as clap reads it.
 
+mod help;
+
 use std::{
     ffi::{OsStr, OsString},
     os::unix::ffi::OsStrExt,
@@ -11,11 +13,11 @@ use clap::{
     builder::{OsStringValueParser, TypedValueParser},
 };
 
-use crate::{conform, size::Size, timings};
+use crate::{size::Size, timings};
 
 /// Boots PVH guests on KVM: kernels, unikernels and firmware with a Xen PVH entry point.
 #[derive(Debug, Parser)]
-#[command(name = "pvh-vmm", version, after_help = EXIT_CODES)]
+#[command(name = "pvh-vmm", version, after_help = help::EXIT_CODES)]
 pub(crate) struct Arguments {
     #[command(subcommand)]
     pub(crate) command: Command,
@@ -26,7 +28,7 @@ pub(crate) struct Arguments {
 #[command(defer = true)]
 pub(crate) enum Command {
     /// Boot a kernel on this terminal; without one, the built-in demo guest
-    #[command(after_help = RUN_HELP)]
+    #[command(after_help = help::RUN)]
     Run(RunArguments),
     /// Say what a kernel file is, where it would enter, and why not
     Inspect(InspectArguments),
@@ -101,7 +103,7 @@ pub(crate) struct InspectArguments {
 
 #[derive(Args, Debug)]
 // Here and not at the command, so that it is put together for that command alone.
-#[command(after_help = conform::help())]
+#[command(after_help = help::conform())]
 pub(crate) struct ConformArguments {
     /// Print one JSON object
     #[arg(long)]
@@ -179,28 +181,6 @@ impl ModuleArgument {
         })
     }
 }
-
-const EXIT_CODES: &str = "\
-Exit codes:
-  0      the guest powered off; the file can be booted (inspect); all is as on Xen or explained (conform)
-  1      something is not as on Xen, and nobody knows why (conform)
-  2      bad arguments
-  3      a file is refused
-  4      the host cannot: no KVM, no permission, not enough memory; or it lost what was to be written (output, record, trace)
-  5      the guest crashed
-  6      the guest asked to reboot (with --no-reboot)
-  128+N  ended by signal N";
-
-const RUN_HELP: &str = "\
-Exit codes: 0 powered off, 2 bad arguments, 3 a file is refused, 4 the host cannot (or lost part of
-a record or trace), 5 the guest crashed, 6 the guest asked to reboot (with --no-reboot), 128+N ended by signal N.
-
-Keys: Ctrl-A X ends the guest, Ctrl-A A or Ctrl-A Ctrl-A sends one Ctrl-A, Ctrl-A H lists them.
-
-Examples:
-  pvh-vmm run
-  pvh-vmm run /boot/vmlinuz --initrd initrd.gz --cpus 2 --cmdline \"console=ttyS0\"
-  pvh-vmm run unikernel.elf --memory 64M --module config.json=config";
 
 #[cfg(test)]
 mod tests {

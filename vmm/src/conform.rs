@@ -12,15 +12,14 @@ use std::{
 use pvh_conformance::{
     known::{Judged, judge},
     report_of_xen,
-    selection::{Selection, sections},
+    selection::Selection,
     tap::{Check, Outcome, Sums, Tap},
 };
 use serde_json::{Value, json};
 
 use crate::{
     args::ConformArguments,
-    exit::{ARGUMENTS, CRASHED, DIFFERS, HOST, SUCCESS, complain},
-    run::Outcome as Ended,
+    exit::{ARGUMENTS, CRASHED, DIFFERS, HOST, SUCCESS, complain, signalled},
 };
 use guest::{Boot, boot};
 
@@ -36,7 +35,7 @@ pub(crate) fn run(arguments: &ConformArguments) -> u8 {
     };
     let (output, code) = match boot(arguments) {
         Ok(Boot::Ran(output, code)) => (output, code),
-        Ok(Boot::Signal(number)) => return Ended::Signal(number).exit_code(),
+        Ok(Boot::Signal(number)) => return signalled(number),
         Err(error) => {
             complain(&format!("the conformance guest cannot be started: {error}"));
             return HOST;
@@ -187,16 +186,6 @@ impl Display for Summary {
     }
 }
 
-/// What `--help` says of the sections.
-pub(crate) fn help() -> String {
-    let names = sections().join(", ");
-    format!(
-        "Sections: {names}.\n\n'narrow' is what is done from 16-bit code. Four go with a section: 'wide' is what is done from 64-bit code, 'user' \
-         what 'misc' does from CPL 3,\n'paged' and 'pae' the starts of 'secondaries' from a boot vCPU with two-level and with PAE paging.\n\nExample:\n  \
-         pvh-vmm conform --cmdline only=events,wide"
-    )
-}
-
 fn difference(judged: &Judged) -> Value {
     let side = |check: &Option<Check>| match check {
         Some(check) => json!({ "outcome": check.outcome.to_string(), "note": check.note }),
@@ -239,15 +228,6 @@ mod tests {
             1,
             "a section that did not run is missed"
         );
-    }
-
-    #[test]
-    fn every_section_is_documented() {
-        let page = include_str!("../../docs/conformance.md");
-        for name in sections() {
-            assert!(page.contains(&format!("`{name}`")), "{name}");
-            assert!(help().contains(name), "{name}");
-        }
     }
 
     #[test]

@@ -37,8 +37,8 @@ use nix::{
 
 use args::{Arguments, Command};
 use config::RunConfig;
-use exit::{HOST, SUCCESS, complain, complain_at_length, shutdown_line};
-use run::{Outcome, RunError, check_outputs, open_trace, run};
+use exit::{HOST, SUCCESS, complain, complain_at_length};
+use run::{Outcome, RunError, check_outputs, open_trace, run, shutdown_line};
 
 fn main() -> ExitCode {
     let began = Instant::now();

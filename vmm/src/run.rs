@@ -1,15 +1,16 @@
 //! Runs a machine: reads what it needs, builds it, and builds it anew when the guest reboots.
 
+mod advice;
 mod blueprint;
 mod error;
 mod layout;
+mod outcome;
 mod outputs;
 mod record;
 mod session;
 
 use std::{thread, time::SystemTime};
 
-use pvh_abi::sched::ShutdownReason;
 use pvh_kvm::Kvm;
 
 use crate::{
@@ -18,7 +19,7 @@ use crate::{
     console::Output,
     devices::Request,
     exit::{Printable, complain},
-    machine::{Crash, End},
+    machine::End,
     platform::{self, Choice, Guest, GuestLog, Platform, Reason},
     timings,
 };
@@ -27,26 +28,8 @@ use record::Record;
 use session::{Visit, Writing, run_machine};
 
 pub(crate) use error::RunError;
+pub(crate) use outcome::{Outcome, shutdown_line};
 pub(crate) use outputs::{check_outputs, open_trace};
-
-/// How a run ended that could begin.
-#[derive(Debug)]
-pub(crate) enum Outcome {
-    /// The guest switched off.
-    PoweredOff,
-    /// The guest asked to reboot, and the machine was not to be built anew.
-    RebootRequested,
-    /// The guest cannot go on.
-    Crashed(Box<Crash>),
-    /// The guest's domain was shut down, for a reason that is neither to switch off nor to start anew.
-    Shutdown(ShutdownReason),
-    /// The user ended it at the terminal.
-    Quit,
-    /// The guest switched off, but what was to be recorded of it is not whole.
-    RecordLost,
-    /// A signal with this number ended it.
-    Signal(i32),
-}
 
 /// Runs the machine to its end.
 ///
@@ -160,7 +143,7 @@ impl Machines<'_> {
             if matches!(end, End::Signal(_)) {
                 session.leave_signals_blocked();
             }
-            return outcome(end);
+            return Outcome::of(end);
         }
     }
 }
@@ -188,18 +171,5 @@ fn choose(config: &RunConfig, kernel: &Kernel, kvm: &Kvm) -> Result<Choice, RunE
     choice.map_err(|source| RunError::Obstacle {
         kernel: kernel.name().to_owned(),
         source,
-    })
-}
-
-fn outcome(end: End) -> Result<Outcome, RunError> {
-    Ok(match end {
-        End::Request(Request::PowerOff) => Outcome::PoweredOff,
-        End::Request(Request::Reboot) => Outcome::RebootRequested,
-        End::Crash(crash) => Outcome::Crashed(crash),
-        End::Shutdown(reason) => Outcome::Shutdown(reason),
-        End::Quit => Outcome::Quit,
-        End::Signal(number) => Outcome::Signal(number),
-        End::Panic => return Err(RunError::Panicked),
-        End::LostMemory => return Err(RunError::LostMemory),
     })
 }

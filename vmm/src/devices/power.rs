@@ -1,3 +1,5 @@
+//! ACPI power registers, and a latch for a line that is pulled once.
+
 use std::{cell::Cell, convert::Infallible};
 
 use vm_superio::Trigger;

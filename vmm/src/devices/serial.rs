@@ -1,3 +1,5 @@
+//! The first serial port, COM1: a 16550 between the guest and the console.
+
 use std::io;
 
 use vm_superio::{Serial, Trigger, serial::SerialEvents};

@@ -1,3 +1,5 @@
+//! Why a run fails before or while its guest runs.
+
 use std::{fmt, io, path::PathBuf};
 
 use pvh_domain::trace::RecordError;

@@ -1,0 +1,121 @@
+//! What a failed run means: its exit code, and the line that tells the user the way out.
+
+use std::error::Error;
+
+use pvh_kvm::{RamError, VmError};
+use pvh_loader::{commit::CommitError, plan::PlanError};
+
+use super::error::RunError;
+use crate::{
+    config::RunConfig,
+    exit::{ARGUMENTS, CRASHED, HOST, REFUSED, sentence},
+    platform::Obstacle,
+};
+
+impl RunError {
+    /// Which code this failure has.
+    pub(crate) fn exit_code(&self) -> u8 {
+        match self {
+            Self::CpuCount { .. }
+            | Self::NeedsXen { .. }
+            | Self::Overwrites { .. }
+            | Self::NoFile { .. }
+            | Self::Obstacle {
+                source: Obstacle::Cpus { .. },
+                ..
+            } => ARGUMENTS,
+            Self::Ram(RamError::Empty | RamError::NotWholePages { .. }) => ARGUMENTS,
+            Self::Image { .. }
+            | Self::Module { .. }
+            | Self::Plan { .. }
+            | Self::Commit { .. }
+            | Self::Stubs { .. }
+            | Self::NoRoom { .. } => REFUSED,
+            Self::LostMemory => CRASHED,
+            _ => HOST,
+        }
+    }
+
+    /// What the user can do about it.
+    fn fix(&self) -> Option<String> {
+        Some(match self {
+            Self::Image { source, .. } => source.fix()?.to_owned(),
+            Self::Plan { source, .. } => source.fix()?.to_string(),
+            Self::Obstacle {
+                source: Obstacle::BareCalls { .. },
+                ..
+            } => "run it with --patch-hypercalls, or with --platform none".to_owned(),
+            Self::NeedsXen { option, .. } => format!("leave {option} out, or say --platform xen"),
+            Self::Stubs { .. } => "leave --patch-hypercalls out".to_owned(),
+            Self::Overwrites { option, .. } | Self::NoFile { option, .. } => {
+                format!("choose another file for {option}")
+            }
+            Self::Trace { .. } => "choose another file for --trace".to_owned(),
+            Self::Record { .. } => "choose another file for --record".to_owned(),
+            Self::Obstacle { .. } => "run it with --platform none".to_owned(),
+            Self::CpuCount { .. } | Self::Vm(VmError::VcpuCount { .. }) => {
+                "choose another --cpus".to_owned()
+            }
+            Self::Ram(RamError::NotWholePages { .. }) => {
+                "choose a --memory in multiples of 4K".to_owned()
+            }
+            Self::Ram(_) | Self::HostMemory(_) => "choose another --memory".to_owned(),
+            Self::Commit { .. } if self.module().is_some() => {
+                "leave the module alone while it is loaded".to_owned()
+            }
+            Self::NoRoom { .. } => "choose a larger --memory".to_owned(),
+            _ => return None,
+        })
+    }
+
+    /// The module that is in the way, if it is one.
+    fn module(&self) -> Option<usize> {
+        match self {
+            Self::Plan {
+                source: PlanError::NoRoomForModule { index, .. },
+                ..
+            }
+            | Self::Commit {
+                source:
+                    CommitError::ModuleChanged { index, .. }
+                    | CommitError::Module { index, .. }
+                    | CommitError::ReadModule { index, .. },
+                ..
+            } => Some(*index),
+            _ => None,
+        }
+    }
+
+    /// What to tell the user: what is wrong, with which file, and the way out, in one line.
+    pub(crate) fn line(&self, config: &RunConfig) -> String {
+        let module = self.module();
+        let file = module.and_then(|index| config.modules.get(index));
+        let (Some(index), Some(file), Some(cause)) = (module, file, self.source()) else {
+            return sentence(self, self.fix());
+        };
+        // It is about the module's file, and neither about the kernel nor about a number.
+        let number = format!("module {index}");
+        let what = sentence(cause, self.fix());
+        let what = what.strip_prefix(&number).unwrap_or(&what);
+        let what = what.trim_start_matches([':', ' ']);
+        format!("{}: {what}", file.path.display())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn wrong_in_themselves_are_no_cpus_and_no_memory() {
+        assert_eq!(RunError::CpuCount { cpus: 0 }.exit_code(), 2);
+        assert_eq!(RunError::Ram(RamError::Empty).exit_code(), 2);
+        let too_large = RamError::TooLarge {
+            size_bytes: 1 << 60,
+            limit_bytes: 1 << 48,
+            address_bits: 48,
+        };
+        assert_eq!(RunError::Ram(too_large).exit_code(), 4);
+        assert_eq!(RunError::NoRoom { memory_bytes: 4096 }.exit_code(), 3);
+    }
+}
