@@ -5,10 +5,10 @@
 
 use std::{
     io,
-    os::fd::BorrowedFd,
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak, atomic::Ordering::SeqCst},
 };
 
+use kvm_ioctls::VcpuFd;
 use libc::{c_int, c_void, pthread_t, siginfo_t};
 use vmm_sys_util::signal::{SIGRTMIN, register_signal_handler, unblock_signal};
 
@@ -79,7 +79,7 @@ struct Run {
 }
 
 impl KickTarget {
-    pub(crate) fn new(vcpu: BorrowedFd<'_>) -> io::Result<Arc<Self>> {
+    pub(crate) fn new(vcpu: &VcpuFd) -> io::Result<Arc<Self>> {
         Ok(Arc::new(Self {
             immediate_exit: ImmediateExit::map(vcpu)?,
             run: Mutex::new(Run::NONE),

@@ -3,7 +3,6 @@
 mod cpuid;
 mod decode;
 mod exit;
-mod fd;
 mod frames;
 mod host_cpu;
 mod hypercall;

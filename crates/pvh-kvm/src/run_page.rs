@@ -6,12 +6,13 @@
 use std::{
     io,
     mem::offset_of,
-    os::fd::{AsRawFd, BorrowedFd},
+    os::fd::AsRawFd,
     ptr::{self, NonNull},
     sync::atomic::AtomicU8,
 };
 
 use kvm_bindings::kvm_run;
+use kvm_ioctls::VcpuFd;
 
 /// What KVM says about an exit (`kvm_run`), and the area behind it through which port data moves.
 ///
@@ -21,7 +22,7 @@ pub(crate) struct RunPage(Mapping);
 
 impl RunPage {
     /// Maps the first `len` bytes of a vCPU descriptor.
-    pub(crate) fn map(vcpu: BorrowedFd<'_>, len: usize) -> io::Result<Self> {
+    pub(crate) fn map(vcpu: &VcpuFd, len: usize) -> io::Result<Self> {
         Mapping::new(vcpu, len).map(Self)
     }
 
@@ -32,7 +33,8 @@ impl RunPage {
         // that the source lies inside the mapping, which lives as long as `self`, and `buf` is Rust's own
         // memory, never part of it. Nobody may write the source meanwhile: KVM does only during KVM_RUN,
         // whose caller holds this value mutably, as we do now; other threads write only the header,
-        // which `place` leaves out.
+        // which `place` leaves out; and nobody else has these pages mapped, because this crate hands out
+        // no descriptor of a vCPU.
         unsafe { ptr::copy_nonoverlapping(from, buf.as_mut_ptr(), buf.len()) };
         Some(())
     }
@@ -63,7 +65,7 @@ pub(crate) struct ImmediateExit(Mapping);
 
 impl ImmediateExit {
     /// Maps the `kvm_run` of a vCPU descriptor.
-    pub(crate) fn map(vcpu: BorrowedFd<'_>) -> io::Result<Self> {
+    pub(crate) fn map(vcpu: &VcpuFd) -> io::Result<Self> {
         Mapping::new(vcpu, size_of::<kvm_run>()).map(Self)
     }
 
@@ -93,12 +95,12 @@ unsafe impl Send for Mapping {}
 unsafe impl Sync for Mapping {}
 
 impl Mapping {
-    fn new(vcpu: BorrowedFd<'_>, len: usize) -> io::Result<Self> {
+    fn new(vcpu: &VcpuFd, len: usize) -> io::Result<Self> {
         if len < size_of::<kvm_run>() {
             return Err(io::ErrorKind::InvalidData.into());
         }
         // SAFETY: with a null hint and without MAP_FIXED the kernel picks an unused range, so no memory of
-        // ours is replaced; the descriptor is open, for it is borrowed; the result is checked.
+        // ours is replaced; the descriptor is open, for `VcpuFd` owns it and is borrowed; the result is checked.
         let start = unsafe {
             libc::mmap(
                 ptr::null_mut(),

@@ -2,7 +2,6 @@
 
 use std::{
     io,
-    os::fd::{AsFd, BorrowedFd},
     sync::Arc,
     thread::{self, ThreadId},
     time::Duration,
@@ -19,7 +18,6 @@ use crate::{
     decode::{
         Decoded, EXIT_REASON_AT, PORT_DATA_MAX, PortAccess, RECORD_AT, RECORD_LEN, Record, decode,
     },
-    fd,
     hypercall::{SYNC_AT, SYNC_FIELDS, SYNC_LEN, SYNC_VALID_AT, SyncArea},
     kick::{self, KickTarget},
     pending::{Answer, Pending},
@@ -35,6 +33,8 @@ pub use clock::GuestClock;
 pub use events::Activity;
 
 /// A virtual CPU. One thread runs it at a time; it may move between threads.
+///
+/// It hands out no descriptor: only this crate maps the `kvm_run` page and makes ioctls on the vCPU.
 #[derive(Debug)]
 pub struct Vcpu {
     // The descriptor goes before the machine: see `VmWithRam`.
@@ -149,9 +149,9 @@ impl Vcpu {
         };
         let fd = vm.vm.fd().create_vcpu(u64::from(apic_id));
         let fd = fd.map_err(host(index, "KVM_CREATE_VCPU"))?;
-        let page = RunPage::map(fd::of_vcpu(&fd), vm.run_len);
+        let page = RunPage::map(&fd, vm.run_len);
         let page = page.map_err(host(index, "mapping kvm_run"))?;
-        let kick = KickTarget::new(fd::of_vcpu(&fd));
+        let kick = KickTarget::new(&fd);
         let kick = kick.map_err(host(index, "mapping kvm_run"))?;
         let mut vcpu = Self {
             fd,
@@ -422,15 +422,6 @@ impl Vcpu {
 
     fn host<E: Into<io::Error>>(&self, step: &'static str) -> impl FnOnce(E) -> VcpuError + use<E> {
         host(self.index, step)
-    }
-}
-
-/// The vCPU descriptor, for ioctls that this crate does not offer.
-///
-/// They are `unsafe` to make, and part of the proof is that this value does not run the vCPU meanwhile.
-impl AsFd for Vcpu {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        fd::of_vcpu(&self.fd)
     }
 }
 

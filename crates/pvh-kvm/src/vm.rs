@@ -2,7 +2,6 @@
 
 use std::{
     io,
-    os::fd::{AsFd, BorrowedFd},
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -15,7 +14,7 @@ use vmm_sys_util::eventfd::EventFd;
 
 use crate::{
     ApicIds, CpuidPolicy, GuestRam, HypercallTransport, HypervisorLeaves, Kvm, RamRange, Vcpu,
-    VcpuError, fd, hypercall, kick,
+    VcpuError, hypercall, kick,
     kvm::Host,
     memory_slots::{self, VmWithRam},
     xen_config,
@@ -35,6 +34,9 @@ pub const KVM_PRIVATE_BYTES: u64 = 0x4000;
 ///
 /// It is shared by the threads that run its vCPUs and its devices; it ends with the last [`Vcpu`] and `Vm`
 /// of it.
+///
+/// It hands out no descriptor: only this crate makes ioctls on the machine, so that nobody else changes its
+/// memory slots or makes a vCPU that outlives its RAM.
 #[derive(Debug)]
 pub struct Vm {
     pub(crate) shared: Arc<VmShared>,
@@ -273,16 +275,6 @@ impl Vm {
     pub fn register_irqfd(&self, event: &EventFd, gsi: u32) -> Result<(), VmError> {
         let fd = self.shared.vm.fd();
         fd.register_irqfd(event, gsi).map_err(host("KVM_IRQFD"))
-    }
-}
-
-/// The VM descriptor, for ioctls that this crate does not offer.
-///
-/// They are `unsafe` to make, and part of the proof is that no vCPU made that way runs once this machine
-/// and its RAM are gone.
-impl AsFd for Vm {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        fd::of_vm(self.shared.vm.fd())
     }
 }
 
