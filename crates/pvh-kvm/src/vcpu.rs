@@ -12,25 +12,32 @@ use pvh_abi::Gpa;
 use pvh_entry::EntryState;
 use pvh_memory::GuestMemory;
 
-use crate::{
-    Caller, CpuidLeaf, ExitData, HypercallTransport, HypervisorLeaves, Kicker, Registers, VmEntry,
-    VmExit, cpuid_for_vcpu,
-    decode::{
-        Decoded, EXIT_REASON_AT, PORT_DATA_MAX, PortAccess, RECORD_AT, RECORD_LEN, Record, decode,
-    },
-    hypercall::{SYNC_AT, SYNC_FIELDS, SYNC_LEN, SYNC_VALID_AT, SyncArea},
-    kick::{self, KickTarget},
-    pending::{Answer, Pending},
-    run_page::RunPage,
-    vm::VmShared,
+use crate::{CpuidLeaf, HypervisorLeaves, cpuid_for_vcpu, vm::VmShared};
+use decode::{
+    Decoded, EXIT_REASON_AT, PORT_DATA_MAX, PortAccess, RECORD_AT, RECORD_LEN, Record, decode,
 };
+use hypercall::{SYNC_AT, SYNC_FIELDS, SYNC_LEN, SYNC_VALID_AT, SyncArea};
+use kick::KickTarget;
+use pending::{Answer, Pending};
+use run_page::RunPage;
 
 mod clock;
+mod decode;
 mod events;
+mod exit;
+pub(crate) mod hypercall;
+pub(crate) mod kick;
+mod pending;
+mod registers;
+mod run_page;
 mod setup;
 
 pub use clock::GuestClock;
 pub use events::Activity;
+pub use exit::{ExitData, InternalError, SystemEventKind, VmEntry, VmExit};
+pub use hypercall::{Caller, HypercallTransport};
+pub use kick::{KickError, Kicker, kick_signal};
+pub use registers::Registers;
 
 /// A virtual CPU. One thread runs it at a time; it may move between threads.
 ///

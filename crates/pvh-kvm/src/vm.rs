@@ -14,11 +14,13 @@ use vmm_sys_util::eventfd::EventFd;
 
 use crate::{
     ApicIds, CpuidPolicy, GuestRam, HypercallTransport, HypervisorLeaves, Kvm, RamRange, Vcpu,
-    VcpuError, hypercall, kick,
+    VcpuError,
     kvm::Host,
-    memory_slots::{self, VmWithRam},
-    xen_config,
+    memory::slots::{self, VmWithRam},
+    vcpu::{hypercall, kick},
 };
+
+mod xen_config;
 
 /// The page KVM takes for an identity map, where the processor cannot run real mode by itself.
 pub const IDENTITY_MAP_AT: Gpa = Gpa(0xFFFB_C000);
@@ -288,7 +290,7 @@ fn check_limits(kvm: &Kvm, config: &VmConfig, ram: &GuestRam) -> Result<(), VmEr
         });
     }
     check_address_bits(&ram.ram_ranges(), capabilities.address_bits)?;
-    let slots = memory_slots::slot_count(ram);
+    let slots = slots::slot_count(ram);
     let limit = capabilities.max_memory_slots;
     if u32::try_from(slots).map_or(true, |slots| slots > limit) {
         return Err(VmError::MemorySlots { slots, limit });

@@ -12,7 +12,7 @@ use kvm_ioctls::VcpuFd;
 use libc::{c_int, c_void, pthread_t, siginfo_t};
 use vmm_sys_util::signal::{SIGRTMIN, register_signal_handler, unblock_signal};
 
-use crate::run_page::ImmediateExit;
+use super::run_page::ImmediateExit;
 
 /// Stops a vCPU from any thread.
 ///

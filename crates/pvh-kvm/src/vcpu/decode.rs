@@ -10,7 +10,7 @@ use kvm_bindings::{
 };
 use pvh_abi::Gpa;
 
-use crate::{ExitData, InternalError, SystemEventKind, VmExit, exit::SUBERROR_EMULATION};
+use super::exit::{ExitData, InternalError, SUBERROR_EMULATION, SystemEventKind, VmExit};
 
 /// The part of `kvm_run` that depends on the exit reason.
 pub(crate) type Record = [u8; RECORD_LEN];

@@ -9,7 +9,8 @@ use kvm_bindings::kvm_userspace_memory_region;
 use kvm_ioctls::VmFd;
 use pvh_abi::address::PAGE_SIZE;
 
-use crate::{GuestRam, RamRange, frames::Pool};
+use super::frames::Pool;
+use crate::{GuestRam, RamRange};
 
 /// A VM descriptor and the RAM its guest uses: whoever holds the one holds the other.
 #[derive(Debug)]
@@ -48,7 +49,7 @@ impl VmWithRam {
 
 /// Puts a page of the pool at a frame where the machine has no memory.
 ///
-/// The machine must be one that keeps the pool: [`FrameTable::attach`](crate::frames::FrameTable::attach) says so.
+/// The machine must be one that keeps the pool: [`FrameTable::attach`](super::frames::FrameTable::attach) says so.
 pub(crate) fn show_page(
     machine: &VmFd,
     pool: &Pool,

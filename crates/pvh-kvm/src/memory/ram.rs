@@ -6,13 +6,11 @@ use pvh_abi::{Gpa, address::PAGE_SIZE};
 use pvh_memory::{FileRange, FrameError, GuestMemory, MapError, MemoryError, VmMemory, WordOp};
 use vm_memory::{GuestAddress, GuestRegionMmap, MmapRegion, mmap::MmapRegionError};
 
-use crate::{
-    LOWMEM_END, RamError, RamRange,
+use super::{
     frames::{self, FrameTable},
-    host_cpu,
     map_file::{self, FilePages},
-    ram_layout,
 };
+use crate::{LOWMEM_END, RamError, RamRange, host_cpu, ram_layout};
 
 /// The RAM of a guest: anonymous memory of which only touched pages cost anything.
 ///

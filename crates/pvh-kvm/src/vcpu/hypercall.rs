@@ -9,7 +9,7 @@ use kvm_bindings::{
 use kvm_ioctls::{MsrFilterDefaultAction, MsrFilterRange, MsrFilterRangeFlags, VmFd};
 use pvh_abi::cpuid::XEN_HYPERCALL_MSR;
 
-use crate::VmExit;
+use super::exit::VmExit;
 
 /// How a guest's hypercalls become [`VmExit::Hypercall`].
 ///

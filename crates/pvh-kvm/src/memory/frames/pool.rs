@@ -4,7 +4,10 @@ use pvh_abi::{Gpa, address::PAGE_SIZE};
 use pvh_memory::VmMemory;
 use vm_memory::GuestRegionMmap;
 
-use crate::{RamError, RamRange, map_file, ram};
+use crate::{
+    RamError, RamRange,
+    memory::{map_file, ram},
+};
 
 /// Pages for frames outside RAM; they cost nothing until they are used.
 pub(crate) struct Pool {

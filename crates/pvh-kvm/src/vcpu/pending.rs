@@ -2,9 +2,10 @@
 
 use kvm_bindings::KVM_SYNC_X86_REGS;
 
-use crate::{
-    VcpuError, VmEntry, VmExit,
+use super::{
+    VcpuError,
     decode::{HYPERCALL_RESULT_AT, MMIO_DATA_AT, MSR_DATA_AT, MSR_ERROR_AT},
+    exit::{VmEntry, VmExit},
     hypercall::{SYNC_DIRTY_AT, SYNC_RAX_AT},
 };
 

@@ -17,7 +17,8 @@ use kvm_ioctls::VmFd;
 use pvh_abi::{Gpa, address::PAGE_SIZE};
 use pvh_memory::{FrameError, GuestMemory, MemoryError};
 
-use crate::{IDENTITY_MAP_AT, KVM_PRIVATE_BYTES, RamError, memory_slots};
+use super::slots;
+use crate::{IDENTITY_MAP_AT, KVM_PRIVATE_BYTES, RamError};
 pub(crate) use pool::Pool;
 
 /// How many frames outside RAM can have a page at a time, each in a memory slot of its own.
@@ -86,7 +87,7 @@ impl FrameTable {
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
         state.machines.retain(|(fd, _)| fd.strong_count() > 0);
         for (&gfn, &page) in &state.added {
-            memory_slots::show_page(machine, &self.pool, first_slot, page, gfn)?;
+            slots::show_page(machine, &self.pool, first_slot, page, gfn)?;
         }
         state.machines.push((Arc::downgrade(machine), first_slot));
         Ok(())
@@ -205,9 +206,9 @@ impl State {
         pool.clear(page)?;
         let mut shown: Vec<(Arc<VmFd>, u32)> = Vec::new();
         for (machine, first_slot) in self.living() {
-            if let Err(error) = memory_slots::show_page(&machine, pool, first_slot, page, gfn) {
+            if let Err(error) = slots::show_page(&machine, pool, first_slot, page, gfn) {
                 for (machine, first_slot) in shown {
-                    memory_slots::hide_page(&machine, first_slot, page)?;
+                    slots::hide_page(&machine, first_slot, page)?;
                 }
                 return Err(error);
             }
@@ -224,7 +225,7 @@ impl State {
             return Ok(());
         };
         for (machine, first_slot) in self.living() {
-            memory_slots::hide_page(&machine, first_slot, page)?;
+            slots::hide_page(&machine, first_slot, page)?;
         }
         self.added.remove(&gfn);
         self.free.push(page);

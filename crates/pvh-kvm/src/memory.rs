@@ -1,0 +1,13 @@
+//! Guest memory: RAM in this process, frames that change while the guest runs, and memory slots.
+
+mod frames;
+mod lost_page;
+mod map_file;
+mod ram;
+pub(crate) mod slots;
+mod write_ahead;
+
+pub use frames::MAX_ADDED_FRAMES;
+pub use lost_page::LostPages;
+pub use ram::GuestRam;
+pub use write_ahead::{Progress, WriteAhead};
