@@ -6,11 +6,14 @@ use pvh_abi::{Gpa, elfnote::XenNoteType};
 use pvh_elfnote::{Class, Note, NoteWalk, Origin, PhysReloc, ProgramHeader, Text};
 
 use crate::{
-    bzimage,
-    image::{Codec, Format, ImageError, Limits, elf::Headers, unpack},
+    image::{
+        Codec, Format, ImageError, Limits, bzimage,
+        elf::Headers,
+        source::{Backing, read_error},
+        unpack,
+    },
     layout::GuestRange,
     plan::{Demand, PlanError, Relocation, Segment, place},
-    source::{Backing, read_error},
     stubs::{self, StubError, StubPair},
 };
 

@@ -2,7 +2,7 @@ use std::{fmt, io};
 
 use pvh_elfnote::{ElfError, NoEntry, NoteError};
 
-use crate::codec::{Codec, UnpackError};
+use super::codec::{Codec, UnpackError};
 
 /// Why a file is not an image that can be booted.
 #[derive(Debug, thiserror::Error)]

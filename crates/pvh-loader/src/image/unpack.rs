@@ -1,9 +1,9 @@
 //! From a file to the ELF in it.
 
-use super::{Format, ImageError, Limits, lookalike::lookalike};
-use crate::{
-    bzimage,
+use super::{
+    Format, ImageError, Limits, bzimage,
     codec::{self, Codec},
+    lookalike::lookalike,
     source::{Backing, Head},
 };
 

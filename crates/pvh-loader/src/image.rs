@@ -4,16 +4,21 @@ use std::{fs::File, os::fd::BorrowedFd, path::Path};
 
 pub use pvh_elfnote::{Class, PhysReloc, ProgramHeader, XenNotes};
 
-pub use crate::codec::{Codec, UnpackError};
-pub use error::ImageError;
+pub use self::{
+    codec::{Codec, UnpackError},
+    error::ImageError,
+};
 
+pub(crate) mod bzimage;
+mod codec;
 pub(crate) mod elf;
 mod error;
 mod lookalike;
+pub(crate) mod source;
 pub(crate) mod unpack;
 
-use crate::source::{Backing, read_error};
 use elf::Headers;
+use source::{Backing, read_error};
 use unpack::Unpacked;
 
 /// An opened kernel that has a PVH entry point: checked headers in our memory, and a way to its segments' bytes.
