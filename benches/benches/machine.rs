@@ -20,7 +20,8 @@ use pvh_kvm::{GuestRam, InterruptControllers, Kvm, Vcpu, Vm, VmConfig, VmEntry, 
 use pvh_loader::{
     Image,
     commit::{Method, commit_by},
-    plan::{Boot, ModuleSource, plan},
+    module::ModuleSource,
+    plan::{Boot, plan},
 };
 use pvh_start_info::MemmapRange;
 use support::trips::{self, Caller};

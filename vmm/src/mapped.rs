@@ -9,7 +9,7 @@ use std::{
     time::SystemTime,
 };
 
-use pvh_loader::{Image, plan::ModuleSource};
+use pvh_loader::{Image, module::ModuleSource};
 
 use crate::config::ModuleConfig;
 

@@ -12,7 +12,9 @@ pub use self::error::CommitError;
 use self::writer::{Origin, Writer};
 use crate::{
     Image,
-    plan::{Boot, LoadPlan, ModuleData, ModuleSource, Write, WriteKind, pages},
+    layout::pages,
+    module::{ModuleData, ModuleSource},
+    plan::{Boot, LoadPlan, Write, WriteKind},
 };
 
 mod error;

@@ -7,12 +7,16 @@ pub use pvh_elfnote::{Class, PhysReloc, ProgramHeader, XenNotes};
 pub use self::{
     codec::{Codec, UnpackError},
     error::ImageError,
+    format::Format,
+    limits::Limits,
 };
 
 pub(crate) mod bzimage;
 mod codec;
 pub(crate) mod elf;
 mod error;
+mod format;
+mod limits;
 mod lookalike;
 pub(crate) mod source;
 pub(crate) mod unpack;
@@ -31,49 +35,6 @@ pub struct Image {
     headers: Headers,
     segments: Vec<ProgramHeader>,
     entry: u32,
-}
-
-/// How much a file may cost before it is refused.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Limits {
-    /// The longest kernel that is unpacked, in bytes. Default: 1 GiB, as Xen's.
-    pub max_unpacked_bytes: u64,
-    /// The longest file that is read into memory: what comes through a pipe or packed. A plain ELF file is not
-    /// bounded by it. Default: 1 GiB.
-    pub max_file_bytes: u64,
-    /// The largest window (dictionary) that xz, lzma or zstd may ask for. Default: 256 MiB, twice what the
-    /// kernel's build uses at most.
-    pub max_window_bytes: u64,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            max_unpacked_bytes: 1 << 30,
-            max_file_bytes: 1 << 30,
-            max_window_bytes: 256 << 20,
-        }
-    }
-}
-
-/// In what a kernel came.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-#[non_exhaustive]
-pub enum Format {
-    /// An ELF.
-    Elf,
-    /// An ELF packed by gzip.
-    GzippedElf,
-    /// A Linux bzImage.
-    BzImage {
-        /// How its payload is packed.
-        codec: Codec,
-    },
-    /// A Linux bzImage which is packed by gzip once more.
-    GzippedBzImage {
-        /// How its payload is packed.
-        codec: Codec,
-    },
 }
 
 impl Image {

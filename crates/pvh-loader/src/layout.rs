@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-use pvh_abi::Gpa;
+use pvh_abi::{Gpa, address::PAGE_SIZE};
 
 /// A range of guest-physical addresses.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -83,6 +83,11 @@ impl Span {
     fn clipped(self, other: Self) -> Self {
         Self::new(self.start.max(other.start), self.end.min(other.end))
     }
+}
+
+/// The length of whole pages that hold `len_bytes`, at least one; `None` past 2^64 - 1.
+pub(crate) fn pages(len_bytes: u64) -> Option<u64> {
+    len_bytes.max(1).checked_next_multiple_of(PAGE_SIZE)
 }
 
 /// What a piece asks of its place.

@@ -6,6 +6,7 @@ pub mod image;
 pub mod commit;
 pub mod inspect;
 pub mod layout;
+pub mod module;
 pub mod plan;
 pub mod stubs;
 

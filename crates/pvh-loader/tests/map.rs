@@ -15,7 +15,8 @@ use pvh_loader::{
     Image,
     commit::{Loaded, Method, commit, commit_by},
     layout::GuestRange,
-    plan::{Boot, LoadPlan, ModuleSource, plan},
+    module::ModuleSource,
+    plan::{Boot, LoadPlan, plan},
 };
 use pvh_memory::{FileRange, GuestMemory, MapError, MemoryError, VecMemory, WordOp};
 use pvh_start_info::MemmapRange;

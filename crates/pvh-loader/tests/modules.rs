@@ -2,7 +2,7 @@
 
 use std::fs::File;
 
-use pvh_loader::plan::{ModuleError, ModuleSource};
+use pvh_loader::module::{ModuleError, ModuleSource};
 
 #[test]
 fn an_empty_file_is_a_module_of_no_bytes() {

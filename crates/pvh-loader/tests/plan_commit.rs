@@ -21,7 +21,8 @@ use pvh_loader::{
     Image,
     commit::{CommitError, commit},
     layout::GuestRange,
-    plan::{Boot, LoadPlan, MemmapRule, ModuleSource, PlanError, WriteKind, plan},
+    module::ModuleSource,
+    plan::{Boot, LoadPlan, MemmapRule, PlanError, WriteKind, plan},
 };
 use pvh_memory::{GuestMemory, VecMemory};
 use pvh_start_info::{Generation, MemmapRange, read, read_cmdline};

@@ -16,7 +16,8 @@ use pvh_loader::{
     Image,
     commit::commit,
     layout::GuestRange,
-    plan::{Boot, ModuleSource, PlanError, WriteKind, plan},
+    module::ModuleSource,
+    plan::{Boot, PlanError, WriteKind, plan},
 };
 use pvh_start_info::MemmapRange;
 

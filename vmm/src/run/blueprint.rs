@@ -16,7 +16,8 @@ use pvh_kvm::{
 use pvh_loader::{
     Image,
     commit::{Method, commit_by},
-    plan::{Boot, LoadPlan, ModuleSource, plan},
+    module::ModuleSource,
+    plan::{Boot, LoadPlan, plan},
     stubs::{HypercallPatch, StubError, StubPair},
 };
 use pvh_memory::GuestMemory;

@@ -6,10 +6,7 @@ use pvh_domain::trace::RecordError;
 
 use pvh_kvm::{KvmError, RamError, VcpuError, VmError};
 use pvh_loader::{
-    ImageError,
-    commit::CommitError,
-    plan::{ModuleError, PlanError},
-    stubs::StubError,
+    ImageError, commit::CommitError, module::ModuleError, plan::PlanError, stubs::StubError,
 };
 use pvh_memory::MemoryError;
 

@@ -3,7 +3,7 @@
 use super::CommitError;
 use crate::{
     Image,
-    plan::{Boot, LoadPlan, Patch},
+    plan::{Boot, LoadPlan, Patch, is_in},
     stubs::Stub,
 };
 
@@ -19,7 +19,7 @@ pub(super) fn check(plan: &LoadPlan, image: &Image, boot: &Boot) -> Result<(), C
         return Err(CommitError::Incomplete);
     }
     for (&patch, stub) in plan.patches.iter().zip(stubs) {
-        if patch.port != asked.port || !is_for(patch, stub) || !patch.is_in(plan) {
+        if patch.port != asked.port || !is_for(patch, stub) || !is_in(&patch, plan) {
             return Err(CommitError::PatchMismatch { patch });
         }
         let mut found = [0; 3];

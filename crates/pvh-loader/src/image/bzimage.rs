@@ -1,6 +1,6 @@
 //! The setup header of a Linux bzImage, which says where the packed kernel lies.
 
-use super::ImageError;
+use super::error::ImageError;
 
 /// Where a bzImage holds its kernel.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

@@ -1,13 +1,16 @@
 //! The compressions a kernel may come in, each undone by a streaming decoder within stated bounds.
 
-use std::io::{self, Read};
-
+mod error;
 mod lz4;
 mod lzo;
 mod stream;
+mod target;
 mod zstd;
 
-use crate::image::Limits;
+pub use error::UnpackError;
+
+use super::limits::Limits;
+use target::{Target, to_u64};
 
 /// How a payload is packed.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
@@ -29,55 +32,6 @@ pub enum Codec {
     Lz4,
     /// Zstandard.
     Zstd,
-}
-
-/// Why a packed stream gave no kernel. Offsets count from the first packed byte.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum UnpackError {
-    /// The stream ends before its content does.
-    #[error("it is cut short at offset {offset:#x}")]
-    Truncated {
-        /// Where the bytes end.
-        offset: u64,
-    },
-    /// The decoder refuses the stream.
-    #[error("it is damaged near offset {offset:#x}")]
-    Corrupt {
-        /// How far the decoder had read.
-        offset: u64,
-        /// The decoder's reason.
-        #[source]
-        source: io::Error,
-    },
-    /// The content is longer than [`Limits::max_unpacked_bytes`].
-    #[error("it unpacks to more than the limit of {limit_bytes} bytes")]
-    TooLarge {
-        /// The limit.
-        limit_bytes: u64,
-    },
-    /// The length written after the stream is not that of the content.
-    #[error("it unpacks to {unpacked_bytes} bytes where its trailer says {stated_bytes}")]
-    WrongLength {
-        /// The length the trailer gives.
-        stated_bytes: u32,
-        /// The length there is.
-        unpacked_bytes: u64,
-    },
-    /// Bytes follow the stream that are neither its content nor its length.
-    #[error("{len_bytes} bytes at offset {offset:#x} follow the end of the stream")]
-    TrailingBytes {
-        /// Where the stream ended.
-        offset: u64,
-        /// How many bytes follow.
-        len_bytes: u64,
-    },
-    /// This host has not the memory for it.
-    #[error("no memory for {len_bytes} unpacked bytes")]
-    NoMemory {
-        /// The length asked for.
-        len_bytes: u64,
-    },
 }
 
 impl Codec {
@@ -129,104 +83,6 @@ pub(crate) fn unpack(codec: Codec, packed: &[u8], limits: &Limits) -> Result<Vec
     Ok(unpacked)
 }
 
-/// What to unpack, and how much may come of it.
-struct Target<'a> {
-    packed: &'a [u8],
-    limit_bytes: u64,
-    /// The length the trailer promises, at most what such a stream can plausibly hold; only a hint.
-    expected_bytes: usize,
-}
-
-impl<'a> Target<'a> {
-    /// The offset of `rest`, the end of `packed` that has not been read.
-    fn offset_of(&self, rest: &[u8]) -> u64 {
-        to_u64(self.packed.len().saturating_sub(rest.len()))
-    }
-
-    fn truncated(&self) -> UnpackError {
-        UnpackError::Truncated {
-            offset: to_u64(self.packed.len()),
-        }
-    }
-
-    fn corrupt(
-        &self,
-        rest: &[u8],
-        source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
-    ) -> UnpackError {
-        let source = io::Error::new(io::ErrorKind::InvalidData, source);
-        UnpackError::Corrupt {
-            offset: self.offset_of(rest),
-            source,
-        }
-    }
-
-    fn too_large(&self) -> UnpackError {
-        UnpackError::TooLarge {
-            limit_bytes: self.limit_bytes,
-        }
-    }
-
-    /// The smaller of `len` and the limit.
-    fn within_limit(&self, len: usize) -> usize {
-        len.min(usize::try_from(self.limit_bytes).unwrap_or(usize::MAX))
-    }
-
-    fn copy(&self) -> Result<Vec<u8>, UnpackError> {
-        let mut out = Vec::new();
-        self.reserve(&mut out, self.packed.len())?;
-        out.extend_from_slice(self.packed);
-        Ok(out)
-    }
-
-    /// Makes room for `more` bytes in `out`, which may not grow past the limit.
-    fn reserve(&self, out: &mut Vec<u8>, more: usize) -> Result<(), UnpackError> {
-        let len_bytes = to_u64(out.len()).saturating_add(to_u64(more));
-        if len_bytes > self.limit_bytes {
-            return Err(self.too_large());
-        }
-        out.try_reserve_exact(more)
-            .map_err(|_| UnpackError::NoMemory { len_bytes })
-    }
-
-    /// Reads `decoder` to its end; memory grows with what it really yields.
-    fn drain(&self, decoder: &mut impl Read) -> Result<Vec<u8>, Drained> {
-        let mut out = Vec::new();
-        let mut step = self.expected_bytes.max(MIN_STEP);
-        loop {
-            let left = self.limit_bytes.saturating_sub(to_u64(out.len()));
-            let room = step.min(usize::try_from(left).unwrap_or(usize::MAX));
-            self.reserve(&mut out, room)?;
-            let got = decoder.by_ref().take(to_u64(room)).read_to_end(&mut out)?;
-            let mut probe = [0_u8; 1];
-            if got < room || decoder.read(&mut probe)? == 0 {
-                return Ok(out);
-            }
-            self.reserve(&mut out, probe.len())?;
-            out.extend_from_slice(&probe);
-            step = out.len();
-        }
-    }
-}
-
-/// Why a decoder was not read to its end.
-enum Drained {
-    Decoder(io::Error),
-    Bound(UnpackError),
-}
-
-impl From<io::Error> for Drained {
-    fn from(source: io::Error) -> Self {
-        Self::Decoder(source)
-    }
-}
-
-impl From<UnpackError> for Drained {
-    fn from(bound: UnpackError) -> Self {
-        Self::Bound(bound)
-    }
-}
-
 /// Checks what follows the stream.
 fn check_rest(
     codec: Codec,
@@ -267,10 +123,6 @@ fn expected_bytes(codec: Codec, packed: &[u8]) -> usize {
     usize::try_from(stated).map_or(plausible, |stated| stated.min(plausible))
 }
 
-fn to_u64(len: usize) -> u64 {
-    u64::try_from(len).unwrap_or(u64::MAX)
-}
-
 const MAGICS: [(&[u8], Codec); 8] = [
     (b"\x7fELF", Codec::Stored),
     (&[0x1f, 0x8b], Codec::Gzip),
@@ -284,6 +136,3 @@ const MAGICS: [(&[u8], Codec); 8] = [
 
 /// A kernel shrinks to a quarter or a sixth of itself; more than this is not reserved on its word alone.
 const PLAUSIBLE_RATIO: usize = 16;
-
-/// The least a decoder is read by.
-const MIN_STEP: usize = 64 << 10;

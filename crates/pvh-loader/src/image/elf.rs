@@ -2,7 +2,7 @@
 
 use pvh_elfnote::{Header, ProgramHeader, ReadError, Source, XenNotes, find_notes};
 
-use super::{ImageError, source::Backing};
+use super::{error::ImageError, source::Backing};
 
 /// What is known of an ELF once it has been opened.
 #[derive(Debug)]

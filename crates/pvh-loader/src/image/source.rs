@@ -10,10 +10,7 @@ use std::{
     },
 };
 
-use crate::{
-    image::{ImageError, Limits},
-    plan::{ModuleData, ModuleSource},
-};
+use super::{error::ImageError, limits::Limits};
 
 /// The bytes of a file, read where they are asked for or already in memory.
 pub(crate) enum Backing {
@@ -100,17 +97,6 @@ impl Backing {
         match self {
             Self::File { file, .. } => Some(file.as_fd()),
             Self::Bytes(_) => None,
-        }
-    }
-}
-
-impl ModuleSource {
-    /// Returns the open file of the module, or `None` when its bytes are in memory.
-    #[must_use]
-    pub fn file(&self) -> Option<BorrowedFd<'_>> {
-        match self.data() {
-            ModuleData::File { file, .. } => Some(file.as_fd()),
-            ModuleData::Bytes(_) => None,
         }
     }
 }

@@ -1,8 +1,11 @@
 //! From a file to the ELF in it.
 
 use super::{
-    Format, ImageError, Limits, bzimage,
+    bzimage,
     codec::{self, Codec},
+    error::ImageError,
+    format::Format,
+    limits::Limits,
     lookalike::lookalike,
     source::{Backing, Head},
 };

@@ -3,7 +3,10 @@
 use pvh_abi::{Gpa, address::PAGE_SIZE};
 
 use super::{
-    Demand, Fix, Memory, Obstacle, PlanError, Relocation, Segment, Write, WriteKind,
+    demand::{Demand, Relocation, Segment},
+    error::{Fix, Obstacle, PlanError},
+    load_plan::{Write, WriteKind},
+    memory::Memory,
     pieces::ram_needed,
 };
 use crate::layout::{ADDRESSABLE, Fit, GuestRange, ISA_END, LOW_PAGES, Span};

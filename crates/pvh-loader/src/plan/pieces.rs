@@ -2,9 +2,13 @@
 
 use pvh_abi::{Gpa, address::PAGE_SIZE};
 
-use super::{Demand, Fix, Memory, PlanError, pages};
+use super::{
+    demand::Demand,
+    error::{Fix, PlanError},
+    memory::Memory,
+};
 use crate::layout::{
-    ADDRESSABLE, Fit, GuestRange, ISA_END, LOW_PAGES, START_INFO_END, Span, SpanSet,
+    ADDRESSABLE, Fit, GuestRange, ISA_END, LOW_PAGES, START_INFO_END, Span, SpanSet, pages,
 };
 
 pub(super) struct Pieces {

@@ -20,7 +20,8 @@ use pvh_loader::{
     Image, ImageError,
     commit::{Loaded, commit},
     layout::GuestRange,
-    plan::{Boot, Fix, LoadPlan, MemmapRule, ModuleSource, PlanError, plan},
+    module::ModuleSource,
+    plan::{Boot, Fix, LoadPlan, MemmapRule, PlanError, plan},
 };
 use pvh_memory::GuestMemory;
 use pvh_start_info::{Generation, MemmapRange, StartInfo, read, read_cmdline};

@@ -6,7 +6,8 @@ use pvh_loader::{
     Image,
     commit::{CommitError, Loaded, commit},
     image::Limits,
-    plan::{Boot, LoadPlan, MemmapRule, ModuleSource, WriteKind, plan},
+    module::ModuleSource,
+    plan::{Boot, LoadPlan, MemmapRule, WriteKind, plan},
 };
 use pvh_memory::GuestMemory;
 use pvh_start_info::{Generation, MemmapRange, read, read_cmdline};

@@ -1,4 +1,4 @@
-use super::{Target, UnpackError};
+use super::{error::UnpackError, target::Target};
 
 /// Unpacks a legacy frame: after the magic, blocks of a 32-bit length and that many packed bytes.
 ///

@@ -1,4 +1,4 @@
-use super::{Target, UnpackError};
+use super::{error::UnpackError, target::Target};
 
 /// Unpacks what `lzop` writes: a header, then blocks that each say both their lengths, ended by a zero length.
 pub(super) fn unpack<'a>(target: &Target<'a>) -> Result<(Vec<u8>, &'a [u8]), UnpackError> {

@@ -1,6 +1,9 @@
 use std::io;
 
-use super::{Drained, Target, UnpackError};
+use super::{
+    error::UnpackError,
+    target::{Drained, Target},
+};
 
 /// The content of a stream, and the bytes after it.
 type Unpacked<'a> = Result<(Vec<u8>, &'a [u8]), UnpackError>;

@@ -1,4 +1,4 @@
-use super::{Target, UnpackError};
+use super::{error::UnpackError, target::Target};
 
 /// Unpacks one frame, whole blocks at a time straight into its place.
 ///

@@ -1,0 +1,72 @@
+//! What is to be placed, as plain numbers.
+
+use crate::{
+    image::{PhysReloc, ProgramHeader},
+    layout::GuestRange,
+};
+
+/// What [`place`](super::place) finds a place for.
+#[derive(Clone, Copy, Debug)]
+pub struct Demand<'a> {
+    /// The loadable segments, in file order.
+    pub segments: &'a [Segment],
+    /// Length of the file the segments' bytes come from.
+    pub file_len_bytes: u64,
+    /// The entry point the image asks for.
+    pub entry: u32,
+    /// What the image says about being moved; `None` when it must stay.
+    pub relocation: Option<Relocation>,
+    /// Lengths of the modules, in order.
+    pub module_sizes: &'a [u64],
+    /// Length of the start info with all it points to.
+    pub start_info_bytes: u64,
+    /// The RAM of the guest; ranges may touch and overlap.
+    pub ram: &'a [GuestRange],
+    /// What nothing may be put into, in RAM or not.
+    pub taken: &'a [GuestRange],
+}
+
+/// A loadable segment of an image.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Segment {
+    /// Where the image wants it: `p_paddr`.
+    pub at: u64,
+    /// Its length in memory; what the file does not fill is zero.
+    pub mem_size: u64,
+    /// Where its bytes begin in the file.
+    pub file_offset: u64,
+    /// How many bytes the file has for it.
+    pub file_size: u64,
+    /// The alignment the image names, only used when a relocatable image names none of its own.
+    pub align: u64,
+}
+
+/// The conditions of an image that can be moved (`PHYS32_RELOC`).
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Relocation {
+    /// Alignment of the new place; `None` for the largest of the segments'.
+    pub align: Option<u32>,
+    /// The lowest address.
+    pub min: u32,
+    /// The highest address of the last byte.
+    pub max: u32,
+}
+
+impl From<&ProgramHeader> for Segment {
+    fn from(header: &ProgramHeader) -> Self {
+        Self {
+            at: header.paddr,
+            mem_size: header.mem_size,
+            file_offset: header.offset,
+            file_size: header.file_size,
+            align: header.align,
+        }
+    }
+}
+
+impl From<PhysReloc> for Relocation {
+    fn from(note: PhysReloc) -> Self {
+        let PhysReloc { align, min, max } = note;
+        Self { align, min, max }
+    }
+}
