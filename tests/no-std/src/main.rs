@@ -19,6 +19,7 @@ use pvh_abi::{Gpa, start_info::MemmapKind};
 use pvh_entry::EntryState;
 use pvh_hypercall::{Stub, write_msr};
 use pvh_memory::{GuestMemory, VecMemory};
+use pvh_ring::BackRing;
 use pvh_start_info::{Builder, Generation, MemmapRange};
 use pvh_vcpu::{Vcpu, VcpuSet};
 
@@ -73,6 +74,8 @@ fn touch_every_crate(file: &[u8]) -> Option<u64> {
     let info = pvh_start_info::read(Generation::V1, at, fetch).ok()?;
     let state = EntryState::pvh(notes.require_entry().ok()?, at).ok()?;
     write_msr(at.0, Stub::Vmcall, &memory).ok()?;
+    let mut ring = BackRing::attach(&memory, &[at], 16).ok()?;
+    ring.take(&memory, &mut block).ok()?;
     let mut vcpus = VcpuSet::new([Vcpu::RESET; 2]);
     vcpus.sipi(1, block[0]).ok()?;
     Some(
