@@ -24,77 +24,78 @@ pub(crate) struct Arguments {
 }
 
 #[derive(Debug, Subcommand)]
-// Built when it is asked for: the arguments of all commands would take longer than what some of them do.
+// clap builds a command's arguments only when that command is used: building all of them takes
+// longer than some commands run.
 #[command(defer = true)]
 pub(crate) enum Command {
-    /// Boot a kernel on this terminal; without one, the built-in demo guest
+    /// Boot a kernel on this terminal; without KERNEL, the built-in demo guest
     #[command(after_help = help::RUN)]
     Run(RunArguments),
-    /// Say what a kernel file is, where it would enter, and why not
+    /// Describe a kernel file: format, entry point and, if it cannot boot, why
     Inspect(InspectArguments),
-    /// Run the conformance guest on the Xen platform, and say what does not come out as on Xen
+    /// Run the conformance guest on the Xen platform and report differences from real Xen
     Conform(ConformArguments),
 }
 
 #[derive(Args, Debug)]
 pub(crate) struct RunArguments {
-    /// ELF, gzipped ELF or bzImage with a PVH entry point
+    /// Kernel file: ELF, gzipped ELF or bzImage, with a PVH entry point
     pub(crate) kernel: Option<PathBuf>,
-    /// Initial RAM disk: handed over as the first module
+    /// Initial RAM disk; the guest gets it as its first module
     #[arg(long, value_name = "FILE")]
     pub(crate) initrd: Option<PathBuf>,
-    /// A module, with its command line behind the first '=' (so its name has none); may be repeated
+    /// Module file and its command line, after the first '=' (so the file name cannot contain '='); may be repeated
     #[arg(long = "module", value_name = "FILE[=CMDLINE]", value_parser = OsStringValueParser::new().try_map(ModuleArgument::parse))]
     pub(crate) modules: Vec<ModuleArgument>,
-    /// The kernel's command line
+    /// Kernel command line
     #[arg(long, value_name = "TEXT", default_value = "")]
     pub(crate) cmdline: OsString,
-    /// Guest RAM: bytes, or a number with K, M, G or T, also written MB or MiB (powers of 1024 all)
+    /// Guest RAM: a number with K, M, G or T (powers of 1024; MB and MiB are the same), or in bytes
     #[arg(long, value_name = "SIZE", default_value = "512M")]
     pub(crate) memory: Size,
     /// Number of virtual CPUs
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub(crate) cpus: u32,
-    /// Which start-of-day structure the guest gets
+    /// Version of the start-of-day structure
     #[arg(long, value_name = "GENERATION", value_enum, default_value_t = StartInfoArgument::V1)]
     pub(crate) start_info: StartInfoArgument,
-    /// What the guest finds around its CPUs
+    /// What the guest runs on: a Xen domain or a plain PC
     #[arg(long, value_name = "PLATFORM", value_enum, default_value_t = PlatformArgument::Auto)]
     pub(crate) platform: PlatformArgument,
-    /// Have a Linux kernel's two bare hypercalls leave by a port, by a change of its code in guest memory: the Xen platform on
-    /// a host whose KVM cannot hand them over
+    /// Patch the kernel's VMCALL/VMMCALL in guest memory to use an I/O port: the Xen platform for Linux where
+    /// KVM cannot intercept them
     #[arg(long)]
     pub(crate) patch_hypercalls: bool,
-    /// Record every hypercall with its answer, and what else happens to the Xen platform, to be replayed without KVM; needs a file
-    /// that can be created, not a pipe
+    /// Record every hypercall and its answer, and all other events of the Xen platform, to replay without KVM;
+    /// FILE must be a regular file, not a pipe
     #[arg(long, value_name = "FILE")]
     pub(crate) record: Option<PathBuf>,
-    /// How kernel and modules get into memory; a mapped file must not be changed in place while the guest runs
+    /// How kernel and modules get into guest memory
     #[arg(long, value_name = "METHOD", value_enum, default_value_t = LoadArgument::Map)]
     pub(crate) load: LoadArgument,
-    /// Where unpacked kernels are kept, so that the next start need not unpack; 'none' keeps none
+    /// Folder for unpacked kernels, so that the next start skips unpacking; 'none' turns the cache off
     #[arg(long, value_name = "DIR")]
     pub(crate) cache: Option<PathBuf>,
-    /// Which pages of the host's guest RAM is made of
+    /// Size of the host pages that guest RAM is made of
     #[arg(long, value_name = "PAGES", value_enum, default_value_t = BackingArgument::Small)]
     pub(crate) memory_backing: BackingArgument,
-    /// At the end, say on standard error how long each step to the first instruction and to the first output took
+    /// Print to standard error, at the end, how long each step to the first instruction and first output took
     #[arg(long, value_name = "STYLE", value_enum, num_args = 0..=1, require_equals = true, default_missing_value = "text")]
     pub(crate) timings: Option<timings::Style>,
-    /// Write the steps to a file that Perfetto (ui.perfetto.dev) and chrome://tracing open
+    /// Write the duration of these steps to FILE, for Perfetto (ui.perfetto.dev) or chrome://tracing
     #[arg(long, value_name = "FILE")]
     pub(crate) trace: Option<PathBuf>,
-    /// The KVM device
+    /// KVM device
     #[arg(long, value_name = "PATH", default_value = "/dev/kvm")]
     pub(crate) kvm_device: PathBuf,
-    /// End with code 6 when the guest asks to reboot, instead of building the machine anew
+    /// End with code 6 when the guest asks to reboot, instead of starting it again
     #[arg(long)]
     pub(crate) no_reboot: bool,
 }
 
 #[derive(Args, Debug)]
 pub(crate) struct InspectArguments {
-    /// The file to explain
+    /// Kernel file
     pub(crate) file: PathBuf,
     /// Print one JSON object
     #[arg(long)]
@@ -102,13 +103,13 @@ pub(crate) struct InspectArguments {
 }
 
 #[derive(Args, Debug)]
-// Here and not at the command, so that it is put together for that command alone.
+// Not at the variant: there every command would build this text.
 #[command(after_help = help::conform())]
 pub(crate) struct ConformArguments {
     /// Print one JSON object
     #[arg(long)]
     pub(crate) json: bool,
-    /// The guest's command line: 'only=' or 'no=' and names of sections, with commas between them
+    /// Which checks run: 'only=' or 'no=' and section names, separated by commas
     #[arg(
         long,
         value_name = "TEXT",
@@ -116,26 +117,26 @@ pub(crate) struct ConformArguments {
         hide_default_value = true
     )]
     pub(crate) cmdline: OsString,
-    /// The KVM device
+    /// KVM device
     #[arg(long, value_name = "PATH", default_value = "/dev/kvm")]
     pub(crate) kvm_device: PathBuf,
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
 pub(crate) enum StartInfoArgument {
-    /// The 20-byte structure of the first text (2015); it names no ACPI, so the guest cannot power off by it
+    /// The 20-byte structure of 2015; it has no ACPI pointer, so the guest cannot power off through ACPI
     Draft,
-    /// Version 0: no memory map
+    /// Version 0, without a memory map
     #[value(name = "0")]
     V0,
-    /// Version 1: with a memory map
+    /// Version 1, with a memory map
     #[value(name = "1")]
     V1,
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
 pub(crate) enum PlatformArgument {
-    /// Xen where this host can serve the image, else none; says which, and why
+    /// xen where this host can run the image that way, else none; prints which and why
     Auto,
     /// A Xen PVH domain: hypercalls, event channels, xenstore, console hvc0; a serial port that only prints
     Xen,
@@ -145,17 +146,17 @@ pub(crate) enum PlatformArgument {
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
 pub(crate) enum BackingArgument {
-    /// Of 4 KiB: a guest costs what it touches
+    /// 4 KiB pages: the host spends memory only on what the guest touches
     Small,
-    /// Of 2 MiB where the host has them: faster for a guest that uses most of its memory, dearer for one that does not
+    /// 2 MiB pages where the host has them: faster for a guest that uses most of its memory, more memory for others
     Huge,
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
 pub(crate) enum LoadArgument {
-    /// Map whole pages of the files, private; nothing is read before the guest touches it
+    /// Map the files privately: pages are read when the guest touches them; do not change a file in place while the guest runs
     Map,
-    /// Read the files to their end; what happens to them later does not matter
+    /// Read the files completely; later changes to them do not matter
     Copy,
 }
 

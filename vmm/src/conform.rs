@@ -37,7 +37,7 @@ pub(crate) fn run(arguments: &ConformArguments) -> u8 {
         Ok(Boot::Ran(output, code)) => (output, code),
         Ok(Boot::Signal(number)) => return signalled(number),
         Err(error) => {
-            complain(&format!("the conformance guest cannot be started: {error}"));
+            complain(&format!("cannot start the conformance guest: {error}"));
             return HOST;
         }
     };
@@ -49,7 +49,9 @@ pub(crate) fn run(arguments: &ConformArguments) -> u8 {
     let (xen, ours) = match reports {
         Ok(reports) => reports,
         Err(error) => {
-            complain(&format!("the conformance guest's report: {error}"));
+            complain(&format!(
+                "cannot read the conformance guest's report: {error}"
+            ));
             return CRASHED;
         }
     };
@@ -61,7 +63,7 @@ pub(crate) fn run(arguments: &ConformArguments) -> u8 {
     };
     match writeln!(io::stdout(), "{}", page.trim_end()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            complain(&format!("standard output: {error}"));
+            complain(&format!("cannot write to standard output: {error}"));
             HOST
         }
         _ => summary.exit_code(),
@@ -136,7 +138,7 @@ impl Display for Summary {
         if let Some(why) = &self.bail_out {
             writeln!(f, "the guest gave up: {why}")?;
         } else if !self.is_complete {
-            writeln!(f, "the report breaks off")?;
+            writeln!(f, "the report is incomplete")?;
         }
         let explained = self.judged.len().saturating_sub(self.unexplained().count());
         writeln!(
@@ -179,7 +181,7 @@ impl Display for Summary {
         if rest > 0 {
             writeln!(
                 f,
-                "  explained: {rest} that this host cannot make; --json lists all"
+                "  explained: {rest} checks this host cannot run; --json lists all"
             )?;
         }
         Ok(())
@@ -287,6 +289,6 @@ mod tests {
     fn a_report_that_breaks_off_is_a_crash() {
         let summary = summary("ok 1 - 32 sched: yield\n1..1\n", "ok 1 - 32 sched: yield\n");
         assert_eq!(summary.exit_code(), 5);
-        assert!(summary.to_string().contains("the report breaks off"));
+        assert!(summary.to_string().contains("the report is incomplete"));
     }
 }

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::size::Rounded;
+use crate::size::{Rounded, Size};
 
 /// KVM keeps tables beside a guest's memory: where it shadows page tables, 8 bytes and a little for each page
 /// of 4 KiB, touched or not. 1/384 of the memory covers what was seen (2.5 MiB for 1 GiB).
@@ -14,8 +14,8 @@ const SMALL_TABLES_BYTES: u64 = 32 << 20;
 /// Guest memory that the host cannot even keep books on.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 #[error(
-    "{} of guest memory: KVM may need {} for its own tables, and the host has {} available",
-    Rounded(*memory_bytes),
+    "--memory {} is too large: KVM may need {} for its own tables, and the host has {} available",
+    Size::of(*memory_bytes),
     Rounded(*tables_bytes),
     Rounded(*available_bytes)
 )]
@@ -81,7 +81,7 @@ mod tests {
         let refused = compare(64 << 40, 20 << 30);
         assert_eq!(
             refused.unwrap_err().to_string(),
-            "64 TiB of guest memory: KVM may need 170.6 GiB for its own tables, and the host has 20 GiB available"
+            "--memory 64T is too large: KVM may need 170.6 GiB for its own tables, and the host has 20 GiB available"
         );
     }
 }

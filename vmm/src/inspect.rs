@@ -60,7 +60,7 @@ fn why(report: &Report) -> String {
 fn print(page: &str, code: u8) -> u8 {
     match writeln!(io::stdout(), "{}", page.trim_end()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            complain(&format!("standard output: {error}"));
+            complain(&format!("cannot write to standard output: {error}"));
             HOST
         }
         _ => code,

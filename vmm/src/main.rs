@@ -77,7 +77,7 @@ fn tell_timings(config: &RunConfig, trace: Option<File>) -> bool {
         say_at_end(&timings::report(&recorded, style));
     }
     if let (Some(path), Some(Err(why))) = (&config.trace, written) {
-        let line = format!("{}: the trace cannot be written: {why}", path.display());
+        let line = format!("{}: cannot write the trace: {why}", path.display());
         complain(&line);
         return false;
     }
@@ -101,7 +101,7 @@ fn end(config: &RunConfig, run: Result<Outcome, RunError>) -> u8 {
         Ok(outcome) => {
             match &outcome {
                 Outcome::Crashed(crash) => {
-                    complain_at_length(&format_args!("the guest has crashed: {crash}"));
+                    complain_at_length(&format_args!("the guest crashed: {crash}"));
                 }
                 Outcome::Shutdown(reason) => complain(&shutdown_line(*reason)),
                 _ => {}

@@ -32,9 +32,12 @@ impl fmt::Display for Changed {
                 is_bytes,
                 ..
             } = self;
-            write!(f, "{path} had {was_bytes} bytes and has {is_bytes} now")?;
+            write!(
+                f,
+                "{path} changed from {was_bytes} to {is_bytes} bytes while the guest ran"
+            )?;
         }
-        f.write_str(", and guest memory is mapped from it: leave it alone, or use --load copy")
+        f.write_str(", but guest memory is mapped from it: do not change it, or use --load copy")
     }
 }
 
@@ -118,8 +121,8 @@ mod tests {
         });
         assert_eq!(
             told.unwrap(),
-            "initrd had 100 bytes and has 5 now, and guest memory is mapped from it: leave it alone, or use \
-             --load copy"
+            "initrd changed from 100 to 5 bytes while the guest ran, but guest memory is mapped from it: do not change \
+             it, or use --load copy"
         );
     }
 
@@ -127,7 +130,7 @@ mod tests {
     fn a_file_that_was_written_to_is_named() {
         let told = change(SystemTime::UNIX_EPOCH, |_| ()).unwrap();
         assert!(
-            told.starts_with("kernel was written to while the guest ran, and "),
+            told.starts_with("kernel was written to while the guest ran, but "),
             "{told}"
         );
     }

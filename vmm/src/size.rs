@@ -7,14 +7,19 @@ use std::{fmt, str::FromStr};
 pub(crate) struct Size(u64);
 
 impl Size {
-    pub(crate) fn bytes(self) -> u64 {
+    /// So many bytes.
+    pub(crate) const fn of(bytes: u64) -> Self {
+        Self(bytes)
+    }
+
+    pub(crate) const fn bytes(self) -> u64 {
         self.0
     }
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 pub(crate) enum SizeError {
-    #[error("not a size; write bytes, or a whole number with K, M, G or T, as in 512M")]
+    #[error("not a size; write a whole number with K, M, G or T, as in 512M")]
     NotASize,
     #[error("larger than 2^64 bytes")]
     TooLarge,
@@ -61,7 +66,7 @@ impl fmt::Display for Size {
             .find(|(shift, _)| self.0 != 0 && self.0.trailing_zeros() >= *shift);
         match whole {
             Some((shift, unit)) => write!(f, "{}{unit}", self.0 >> shift),
-            None => write!(f, "{}", self.0),
+            None => write!(f, "{} bytes", self.0),
         }
     }
 }
@@ -141,8 +146,9 @@ mod tests {
 
     #[test]
     fn a_size_is_shown_in_its_largest_whole_unit() {
-        for text in ["512M", "4G", "1T", "3K", "4097", "0"] {
+        for text in ["512M", "4G", "1T", "3K"] {
             assert_eq!(text.parse::<Size>().unwrap().to_string(), text);
         }
+        assert_eq!(Size::of(4097).to_string(), "4097 bytes");
     }
 }

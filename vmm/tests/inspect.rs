@@ -50,7 +50,7 @@ mod tests {
             assert!(page.contains(line), "{line:?} is missing in:\n{page}");
         }
         assert!(
-            page.ends_with("verdict     bootable through PVH\n"),
+            page.ends_with("verdict     can boot through PVH\n"),
             "{page}"
         );
     }
@@ -101,7 +101,7 @@ mod tests {
         };
         let (page, _) = inspect(&[], &elf(code.clone()));
         let line =
-            "hypercalls  bare, past any hypercall page: VMCALL at 0x100010, VMMCALL at 0x100020\n";
+            "hypercalls  without a hypercall page: VMCALL at 0x100010, VMMCALL at 0x100020\n";
         assert!(page.contains(line), "{page}");
         for word in [
             "KVM with Xen support",

@@ -111,7 +111,7 @@ mod tests {
         assert_eq!(code, Some(5), "{errors}");
         let told = errors.lines().next().unwrap();
         let name = kernel.display().to_string();
-        assert!(told.contains(&format!("{name} had ")), "{told}");
+        assert!(told.contains(&format!("{name} changed from ")), "{told}");
         assert!(told.ends_with("or use --load copy"), "{told}");
     }
 
@@ -125,7 +125,7 @@ mod tests {
         let (code, errors) = finish(child);
         assert_eq!(code, Some(5), "{errors}");
         assert!(errors.contains("or use --load copy"), "{errors}");
-        assert!(errors.contains("guest memory is lost"), "{errors}");
+        assert!(errors.contains("guest memory was lost"), "{errors}");
     }
 
     #[test]

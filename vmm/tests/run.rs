@@ -214,7 +214,7 @@ mod tests {
         let run = finish(child);
         assert_eq!(run.code, Some(0), "{}", run.errors);
         assert!(
-            run.errors.contains("console output is dropped"),
+            run.errors.contains("cannot write console output"),
             "{}",
             run.errors
         );

@@ -89,7 +89,7 @@ mod tests {
         assert!(nowhere.stdout.is_empty(), "the guest did not run");
         let told = String::from_utf8(nowhere.stderr).unwrap();
         assert!(
-            told.contains("/nonexistent/trace: the trace cannot be written"),
+            told.contains("/nonexistent/trace: cannot write the trace"),
             "{told}"
         );
     }

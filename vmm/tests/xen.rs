@@ -160,7 +160,7 @@ mod tests {
         ));
         if auto
             .errors
-            .starts_with("pvh-vmm: platform xen; KVM hands over hypercalls")
+            .starts_with("pvh-vmm: platform xen; KVM intercepts hypercalls")
         {
             assert_eq!((asked.code, asked.errors.as_str()), (Some(0), ""));
             return;

@@ -115,7 +115,7 @@ mod tests {
         std::os::unix::fs::symlink(&kernel, &link).unwrap();
         let link = link.to_str().unwrap();
         for option in ["--record", "--trace"] {
-            refused(2, &[&kernel, option, link], &[option, "another file"]);
+            refused(2, &[&kernel, option, link], &[option, "another option"]);
             let module = format!("{link}=text");
             let options = ["/nonexistent", "--module", &module, option, &kernel];
             refused(2, &options, &[option]);
@@ -133,7 +133,7 @@ mod tests {
         nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
         for option in ["--record", "--trace"] {
             for path in [pipe.to_str().unwrap(), "/dev/zero", "/"] {
-                let words = [option, path, "no regular file", "another file"];
+                let words = [option, path, "not a regular file", "another file"];
                 refused(2, &[&kernel, option, path], &words);
             }
         }

@@ -5,34 +5,37 @@ use pvh_conformance::selection::sections;
 /// Of the program.
 pub(super) const EXIT_CODES: &str = "\
 Exit codes:
-  0      the guest powered off; the file can be booted (inspect); all is as on Xen or explained (conform)
-  1      something is not as on Xen, and nobody knows why (conform)
-  2      bad arguments
-  3      a file is refused
-  4      the host cannot: no KVM, no permission, not enough memory; or it lost what was to be written (output, record, trace)
+  0      the guest powered off; inspect: the file can be booted; conform: as on Xen, or explained
+  1      conform: a difference from Xen that nothing explains
+  2      wrong arguments
+  3      a file was refused: missing, unreadable, not bootable or too large
+  4      the host lacks something (KVM, permission, memory) or could not write the output, record or trace
   5      the guest crashed
   6      the guest asked to reboot (with --no-reboot)
   128+N  ended by signal N";
 
 /// Of `run`.
 pub(super) const RUN: &str = "\
-Exit codes: 0 powered off, 2 bad arguments, 3 a file is refused, 4 the host cannot (or lost part of
-a record or trace), 5 the guest crashed, 6 the guest asked to reboot (with --no-reboot), 128+N ended by signal N.
+Exit codes: 0 powered off, 2 wrong arguments, 3 a file was refused, 4 the host lacks something (or could
+not write the record or trace), 5 the guest crashed, 6 the guest asked to reboot (with --no-reboot),
+128+N ended by signal N.
 
-Keys: Ctrl-A X ends the guest, Ctrl-A A or Ctrl-A Ctrl-A sends one Ctrl-A, Ctrl-A H lists them.
+Keys: Ctrl-A X ends the guest, Ctrl-A A or Ctrl-A Ctrl-A sends one Ctrl-A, Ctrl-A H lists the keys.
 
 Examples:
   pvh-vmm run
-  pvh-vmm run /boot/vmlinuz --initrd initrd.gz --cpus 2 --cmdline \"console=ttyS0\"
+  pvh-vmm run /boot/vmlinuz-$(uname -r) --initrd initrd.gz --cpus 2 --cmdline console=ttyS0
   pvh-vmm run unikernel.elf --memory 64M --module config.json=config";
 
 /// Of `conform`: the sections of the guest.
 pub(super) fn conform() -> String {
     let names = sections().join(", ");
     format!(
-        "Sections: {names}.\n\n'narrow' is what is done from 16-bit code. Four go with a section: 'wide' is what is done from 64-bit code, 'user' \
-         what 'misc' does from CPL 3,\n'paged' and 'pae' the starts of 'secondaries' from a boot vCPU with two-level and with PAE paging.\n\nExample:\n  \
-         pvh-vmm conform --cmdline only=events,wide"
+        "Sections: {names}.\n\n\
+         'narrow' makes the calls from 16-bit code. Four names add to other sections: 'wide' repeats them\n\
+         from 64-bit code, 'user' repeats 'misc' from CPL 3, and 'paged' and 'pae' make the starts of\n\
+         'secondaries' from a boot vCPU with two-level or PAE paging.\n\n\
+         Example:\n  pvh-vmm conform --cmdline only=events,wide"
     )
 }
 

@@ -272,7 +272,7 @@ fn write_all<S: Write + AsFd>(output: &Output, mut sink: S) {
             // The guest runs on, as it would with its serial line unplugged.
             let _ = writeln!(
                 io::stderr(),
-                "pvh-vmm: console output is dropped from here on: {error}"
+                "pvh-vmm: cannot write console output, dropping it from now on: {error}"
             );
             output.change(|state| {
                 state.abandoned = true;

@@ -39,7 +39,7 @@ impl fmt::Display for Page<'_> {
         }
         stubs_line(f, report)?;
         match report.verdict.is_bootable() {
-            true => writeln!(f, "  verdict     bootable through PVH"),
+            true => writeln!(f, "  verdict     can boot through PVH"),
             false => writeln!(f, "  verdict     refused: {}", super::why(report)),
         }
     }
@@ -82,7 +82,7 @@ fn elf_lines(f: &mut fmt::Formatter<'_>, elf: &ElfReport) -> fmt::Result {
     if let Some(reloc) = elf.relocation {
         let align = reloc
             .align
-            .map_or("the segments'".to_owned(), |align| format!("{align:#x}"));
+            .map_or("as the segments".to_owned(), |align| format!("{align:#x}"));
         writeln!(
             f,
             "  relocation  {:#x} to {:#x}, alignment {align}",
@@ -100,8 +100,8 @@ fn stubs_line(f: &mut fmt::Formatter<'_>, report: &Report) -> fmt::Result {
             let (a, b) = (first.call.name(), second.call.name());
             writeln!(
                 f,
-                "  hypercalls  bare, past any hypercall page: {a} at {}, {b} at {}\n              \
-                 (as a Xen domain it needs a KVM with Xen support, or --patch-hypercalls)",
+                "  hypercalls  without a hypercall page: {a} at {}, {b} at {}\n              \
+                 (--platform xen needs a KVM with Xen support, or --patch-hypercalls)",
                 first.at, second.at
             )
         }
@@ -122,7 +122,7 @@ impl fmt::Display for Kind<'_> {
             Some(Format::GzippedBzImage { codec }) => {
                 write!(f, "gzipped bzImage ({})", codec.name())
             }
-            _ => f.write_str("no kernel that can be read"),
+            _ => f.write_str("not a kernel"),
         }
     }
 }

@@ -41,7 +41,7 @@ impl fmt::Display for Failure {
             Self::EntryRefused { hardware_reason } => {
                 write!(
                     f,
-                    "the processor refuses the guest's state (reason {hardware_reason:#x})"
+                    "the processor refused the guest's state (hardware reason {hardware_reason:#x})"
                 )
             }
             Self::Internal(error) => error.fmt(f),
@@ -64,7 +64,9 @@ impl fmt::Display for Crash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "vCPU {}: {}", self.vcpu, self.failure)?;
         let Some(registers) = &self.registers else {
-            return f.write_str(" (its registers are lost, as on AMD hosts after a triple fault)");
+            return f.write_str(
+                " (registers are lost: AMD processors do not keep them after a triple fault)",
+            );
         };
         let state = &registers.state;
         write!(f, " at rip {:#x} ({})", state.rip, mode(state))?;
@@ -121,12 +123,12 @@ impl fmt::Display for Cause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NoInterruptTable => f.write_str(
-                "an exception before the guest had loaded an interrupt table (IDTR limit 0)",
+                "an exception before the guest loaded an interrupt table (IDTR limit 0)",
             ),
             Self::BadInterruptTable { at } => {
                 write!(
                     f,
-                    "an exception without a usable entry in the interrupt table at {at:#x}"
+                    "an exception whose entry in the interrupt table at {at:#x} is not usable"
                 )
             }
             Self::Paging { cr2, cr3 } => write!(
@@ -134,16 +136,15 @@ impl fmt::Display for Cause {
                 "an exception that could not be delivered; the last page fault was at {cr2:#x}, \
                  page tables at {cr3:#x}"
             ),
-            Self::NoCode => f.write_str("the guest has jumped to where there is no code"),
+            Self::NoCode => f.write_str("the guest jumped to an address without code"),
             Self::NothingRead => f.write_str(
-                "KVM read no instruction: most often the guest has jumped to where there is no memory",
+                "KVM could not read an instruction; usually the guest jumped to an address without memory",
             ),
             Self::NotEmulated => f.write_str(
-                "this host's KVM had to emulate this instruction and cannot: the guest may run on \
-                 another host, or without that instruction",
+                "this host's KVM cannot emulate this instruction: try another host, or a guest that does not use it",
             ),
             Self::BadState => {
-                f.write_str("the guest has set up a state that the processor forbids")
+                f.write_str("the guest set up a state that the processor does not allow")
             }
         }
     }
@@ -249,7 +250,7 @@ mod tests {
         };
         let report = crash.to_string();
         assert!(
-            report.starts_with("vCPU 3: triple fault (its registers are lost"),
+            report.starts_with("vCPU 3: triple fault (registers are lost"),
             "{report}"
         );
         let failure = Failure::EntryRefused {

@@ -78,21 +78,21 @@ pub(crate) enum Reason {
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 pub(crate) enum Obstacle {
     /// The host's KVM lacks what every transport needs.
-    #[error("this host's KVM lacks {capability}, without which no hypercall reaches pvh-vmm")]
+    #[error("this host's KVM lacks {capability}, so pvh-vmm cannot receive hypercalls")]
     Host {
         /// KVM's name for it.
         capability: &'static str,
     },
     /// A Xen domain has fewer vCPUs.
-    #[error("{cpus} CPUs: a Xen domain has 1 to {MAX_CPUS}")]
+    #[error("--cpus {cpus}: a Xen domain has 1 to {MAX_XEN_CPUS} CPUs")]
     Cpus {
         /// How many were asked for.
         cpus: u32,
     },
     /// The guest calls bare, and the host cannot catch that.
     #[error(
-        "the kernel makes hypercalls by bare VMCALL or VMMCALL (it is a Linux without a HYPERCALL_PAGE note), which this \
-         host's KVM cannot hand over: it lacks {capability}"
+        "the kernel executes VMCALL or VMMCALL itself (a Linux without a HYPERCALL_PAGE note), and this host's KVM cannot \
+         intercept them: it lacks {capability}"
     )]
     BareCalls {
         /// KVM's name for what it lacks.
@@ -104,23 +104,23 @@ impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Served(HypercallTransport::Intercept) => {
-                f.write_str("platform xen; KVM hands over hypercalls")
+                f.write_str("platform xen; KVM intercepts hypercalls")
             }
             Self::Served(_) => write!(
                 f,
-                "platform xen; hypercalls leave by port {HYPERCALL_PORT:#x}, for KVM cannot hand them over"
+                "platform xen; hypercalls use I/O port {HYPERCALL_PORT:#x}: this KVM cannot intercept VMCALL"
             ),
             Self::Patched => write!(
                 f,
-                "platform xen; the kernel's two hypercall stubs are patched to leave by port {HYPERCALL_PORT:#x}"
+                "platform xen; the kernel's two hypercall stubs are patched to use I/O port {HYPERCALL_PORT:#x}"
             ),
             Self::Obstacle(obstacle @ Obstacle::BareCalls { .. }) => write!(
                 f,
-                "platform none: {obstacle}; --patch-hypercalls makes it a Xen domain all the same"
+                "platform none: {obstacle}; use --patch-hypercalls for the Xen platform"
             ),
             Self::Obstacle(obstacle) => write!(f, "platform none: {obstacle}"),
             Self::SerialConsole => f.write_str(
-                "platform none: the command line names a serial console and not hvc0, the console of a Xen domain",
+                "platform none: the command line names a serial console; a Xen domain's console is hvc0",
             ),
         }
     }
@@ -168,7 +168,7 @@ fn transport(guest: &Guest<'_>, host: &Capabilities) -> Result<HypercallTranspor
         port: HYPERCALL_PORT as u16,
     };
     let cpus = guest.cpus;
-    if cpus > MAX_CPUS {
+    if cpus > MAX_XEN_CPUS {
         return Err(Obstacle::Cpus { cpus });
     }
     let intercept = host.missing_for(HypercallTransport::Intercept);
@@ -190,8 +190,8 @@ fn wants_serial_console(cmdline: &[u8]) -> bool {
     names(b"console=ttyS") && !names(b"console=hvc")
 }
 
-/// An APIC id is twice the number of its vCPU, and a byte.
-const MAX_CPUS: u32 = 128;
+/// The most vCPUs of a Xen domain: an APIC id is twice the vCPU's number, and one byte.
+pub(crate) const MAX_XEN_CPUS: u32 = 128;
 
 #[cfg(test)]
 mod tests {
@@ -288,7 +288,7 @@ mod tests {
         assert_eq!(auto.reason, Some(Reason::Obstacle(obstacle)));
         let told = auto.reason.unwrap().to_string();
         assert!(
-            told.starts_with(&format!("platform none: {text}; --patch-hypercalls ")),
+            told.starts_with(&format!("platform none: {text}; use --patch-hypercalls ")),
             "{told}"
         );
     }

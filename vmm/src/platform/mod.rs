@@ -42,7 +42,9 @@ use desk::Desk;
 use effects::Backpressure;
 use timer::Timer;
 
-pub(crate) use choice::{Choice, Guest, GuestKind, Obstacle, Platform, Reason, choose};
+pub(crate) use choice::{
+    Choice, Guest, GuestKind, MAX_XEN_CPUS, Obstacle, Platform, Reason, choose,
+};
 pub(crate) use log::GuestLog;
 pub(crate) use vcpu::{Handled, XenVcpu};
 

@@ -9,7 +9,7 @@ use super::error::RunError;
 use crate::{
     config::RunConfig,
     exit::{ARGUMENTS, CRASHED, HOST, REFUSED, sentence},
-    platform::Obstacle,
+    platform::{MAX_XEN_CPUS, Obstacle, Reason},
 };
 
 impl RunError {
@@ -44,24 +44,37 @@ impl RunError {
             Self::Obstacle {
                 source: Obstacle::BareCalls { .. },
                 ..
-            } => "run it with --patch-hypercalls, or with --platform none".to_owned(),
-            Self::NeedsXen { option, .. } => format!("leave {option} out, or say --platform xen"),
+            } => "use --patch-hypercalls or --platform none".to_owned(),
+            Self::NeedsXen { option, reason } => match reason {
+                Some(Reason::Obstacle(Obstacle::BareCalls { .. })) => {
+                    format!("leave {option} out, or add --patch-hypercalls")
+                }
+                Some(Reason::Obstacle(Obstacle::Cpus { .. })) => {
+                    format!("leave {option} out, or use {MAX_XEN_CPUS} --cpus or fewer")
+                }
+                Some(Reason::Obstacle(Obstacle::Host { .. })) => format!("leave {option} out"),
+                _ => format!("leave {option} out, or use --platform xen"),
+            },
             Self::Stubs { .. } => "leave --patch-hypercalls out".to_owned(),
             Self::Overwrites { option, .. } | Self::NoFile { option, .. } => {
                 format!("choose another file for {option}")
             }
             Self::Trace { .. } => "choose another file for --trace".to_owned(),
             Self::Record { .. } => "choose another file for --record".to_owned(),
-            Self::Obstacle { .. } => "run it with --platform none".to_owned(),
-            Self::CpuCount { .. } | Self::Vm(VmError::VcpuCount { .. }) => {
-                "choose another --cpus".to_owned()
+            Self::Obstacle {
+                source: Obstacle::Cpus { .. },
+                ..
+            } => format!("use {MAX_XEN_CPUS} --cpus or fewer, or --platform none"),
+            Self::Obstacle { .. } => "use --platform none".to_owned(),
+            Self::Vm(VmError::VcpuCount { .. }) => "choose another --cpus".to_owned(),
+            Self::Ram(RamError::TooLarge { .. }) | Self::HostMemory(_) => {
+                "choose a smaller --memory".to_owned()
             }
-            Self::Ram(RamError::NotWholePages { .. }) => {
-                "choose a --memory in multiples of 4K".to_owned()
-            }
-            Self::Ram(_) | Self::HostMemory(_) => "choose another --memory".to_owned(),
             Self::Commit { .. } if self.module().is_some() => {
-                "leave the module alone while it is loaded".to_owned()
+                "do not change the module while it is loaded".to_owned()
+            }
+            Self::LostMemory => {
+                "do not change the files while the guest runs, or use --load copy".to_owned()
             }
             Self::NoRoom { .. } => "choose a larger --memory".to_owned(),
             _ => return None,

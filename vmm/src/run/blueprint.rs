@@ -199,17 +199,17 @@ impl<'a> Blueprint<'a> {
         let entry = timings::step("load", || self.load(&ram))?;
         let is_mapped = self.config.load == Method::Map;
         let lost = is_mapped.then(|| LostPages::watch(&ram)).transpose();
-        let lost = lost.map_err(host("the signal of lost memory cannot be caught"))?;
+        let lost = lost.map_err(host("cannot watch for lost guest memory"))?;
         let ahead = WriteAhead::of(&ram);
         let vm = timings::step("machine", || Vm::new(kvm, &self.vm_config(), ram));
         let vm = vm.map_err(RunError::Vm)?;
         let com1 = EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC);
-        let com1 = com1.map_err(host("no event descriptor for the serial port"))?;
+        let com1 = com1.map_err(host("cannot create an eventfd for COM1"))?;
         if self.platform == Platform::Plain {
             vm.register_irqfd(&com1, COM1_GSI).map_err(RunError::Vm)?;
         }
         let board = Board::new(outlets.console.clone(), com1);
-        let board = Arc::new(board.map_err(host("no event descriptors for the devices"))?);
+        let board = Arc::new(board.map_err(host("cannot create device eventfds"))?);
         if let Some(lost) = lost {
             board.watch(lost);
         }

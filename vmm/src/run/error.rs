@@ -15,7 +15,7 @@ use crate::{
     exit::Chain,
     host_memory,
     platform::{Obstacle, PlatformError, Reason},
-    size::Rounded,
+    size::{Rounded, Size},
 };
 
 /// Why a machine could not be built or not be run.
@@ -58,13 +58,13 @@ pub(crate) enum RunError {
         source: CommitError,
     },
     /// More vCPUs, or fewer, than a machine can have.
-    #[error("{cpus} CPUs: a machine has 1 to {MAX_CPUS}")]
+    #[error("--cpus {cpus} is out of range: a machine has 1 to {MAX_CPUS} CPUs")]
     CpuCount {
         /// How many were asked for.
         cpus: u32,
     },
     /// The Xen platform was asked for and cannot be had.
-    #[error("{}: the Xen platform cannot be had", kernel.display())]
+    #[error("{}: the Xen platform is not available", kernel.display())]
     Obstacle {
         /// The kernel.
         kernel: PathBuf,
@@ -73,7 +73,7 @@ pub(crate) enum RunError {
         source: Obstacle,
     },
     /// What the user asked for is the Xen platform's, and this machine has none.
-    #[error("{option} is for the Xen platform: {}", PlainReason(*.reason))]
+    #[error("{option} needs the Xen platform: {}", PlainReason(*.reason))]
     NeedsXen {
         /// The option.
         option: &'static str,
@@ -81,7 +81,7 @@ pub(crate) enum RunError {
         reason: Option<Reason>,
     },
     /// A file would be written over that the run reads, or writes for another option.
-    #[error("{option} {}: the run has another use for that file", path.display())]
+    #[error("{option} {}: this run reads or writes that file for another option", path.display())]
     Overwrites {
         /// The option.
         option: &'static str,
@@ -97,7 +97,7 @@ pub(crate) enum RunError {
         path: PathBuf,
     },
     /// The kernel's hypercall stubs cannot be told.
-    #[error("{}: its hypercalls cannot be patched", kernel.display())]
+    #[error("{}: cannot patch its hypercalls", kernel.display())]
     Stubs {
         /// The kernel.
         kernel: PathBuf,
@@ -106,7 +106,7 @@ pub(crate) enum RunError {
         source: StubError,
     },
     /// The record cannot be begun.
-    #[error("{}: the record cannot be begun", path.display())]
+    #[error("{}: cannot write the record", path.display())]
     Record {
         /// The file.
         path: PathBuf,
@@ -115,7 +115,7 @@ pub(crate) enum RunError {
         source: RecordError,
     },
     /// The trace cannot be begun.
-    #[error("{}: the trace cannot be written", path.display())]
+    #[error("{}: cannot write the trace", path.display())]
     Trace {
         /// The file.
         path: PathBuf,
@@ -133,13 +133,13 @@ pub(crate) enum RunError {
     #[error(transparent)]
     HostMemory(#[from] host_memory::TooLarge),
     /// So little memory that nothing is left beside the ACPI tables.
-    #[error("{memory_bytes} bytes of memory leave no room beside the ACPI tables")]
+    #[error("--memory {}: too small for the ACPI tables", Size::of(*memory_bytes))]
     NoRoom {
         /// Size of guest RAM.
         memory_bytes: u64,
     },
     /// The tables could not be written.
-    #[error("the ACPI tables cannot be written")]
+    #[error("cannot write the ACPI tables")]
     Acpi(#[source] MemoryError),
     /// There is no usable KVM.
     #[error(transparent)]
@@ -163,10 +163,10 @@ pub(crate) enum RunError {
     #[error("the event loop failed")]
     Events(#[source] event_manager::Error),
     /// A thread of this program panicked, which it said when it did.
-    #[error("a vCPU thread has panicked: this is a fault of pvh-vmm")]
+    #[error("a vCPU thread panicked: this is a bug in pvh-vmm")]
     Panicked,
     /// A file that guest memory is mapped from has become shorter.
-    #[error("guest memory is lost: a file that it is mapped from has become shorter")]
+    #[error("guest memory was lost: a file that is mapped into it was cut short")]
     LostMemory,
 }
 
@@ -182,10 +182,16 @@ impl fmt::Display for RamLine<'_> {
                 address_bits,
             } => write!(
                 f,
-                "{} of memory do not fit the guest-physical space of {address_bits} bits: at most {} do",
-                Rounded(*size_bytes),
+                "--memory {} is too large: with {address_bits} address bits a guest has at most {}",
+                Size::of(*size_bytes),
                 Rounded(*limit_bytes)
             ),
+            RamError::NotWholePages { size_bytes } => write!(
+                f,
+                "--memory {} must be a multiple of 4K",
+                Size::of(*size_bytes)
+            ),
+            RamError::Empty => f.write_str("--memory 0: a guest needs memory"),
             other => write!(f, "{}", Chain(other)),
         }
     }
@@ -198,7 +204,7 @@ impl fmt::Display for PlainReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
             Some(reason) => write!(f, "{reason}"),
-            None => f.write_str("--platform none has none"),
+            None => f.write_str("--platform none was asked for"),
         }
     }
 }

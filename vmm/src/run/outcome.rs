@@ -64,22 +64,20 @@ impl Outcome {
 pub(crate) fn shutdown_line(reason: ShutdownReason) -> String {
     match reason {
         ShutdownReason::CRASH => {
-            "the guest has crashed: it says so itself (SCHEDOP_shutdown)".to_owned()
+            "the guest crashed: it reported that itself (SCHEDOP_shutdown)".to_owned()
         }
         ShutdownReason::WATCHDOG => {
-            "the guest has crashed: its watchdog was not poked in time (SCHEDOP_watchdog)"
+            "the guest crashed: it did not restart its watchdog in time (SCHEDOP_watchdog)"
                 .to_owned()
         }
         ShutdownReason::SUSPEND => {
-            "the guest asks to be suspended, which pvh-vmm cannot: its run ends here".to_owned()
+            "the guest asked to be suspended, which is not supported; stopping".to_owned()
         }
         ShutdownReason::SOFT_RESET => {
-            "the guest asks for a soft reset, which pvh-vmm cannot: its run ends here".to_owned()
+            "the guest asked for a soft reset, which is not supported; stopping".to_owned()
         }
         ShutdownReason(number) => {
-            format!(
-                "the guest asks to be shut down for the unknown reason {number}: its run ends here"
-            )
+            format!("the guest asked to be shut down for the unknown reason {number}; stopping")
         }
     }
 }

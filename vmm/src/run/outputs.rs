@@ -94,7 +94,7 @@ fn are_one_file(first: &Path, second: &Path) -> bool {
 }
 
 /// What a path is that leads to a pipe, a device or a directory.
-pub(super) const NO_FILE: &str = "it is no regular file";
+pub(super) const NO_FILE: &str = "not a regular file";
 /// The number of `/dev/null`: major 1, minor 3.
 const DEV_NULL: u64 = 0x103;
 

@@ -44,7 +44,7 @@ impl Record {
         let finished = self.recorder.finish();
         if let Err(error) = &finished {
             let path = self.path.display();
-            let what = sentence(error, Some("what was recorded before that can be replayed"));
+            let what = sentence(error, Some("the part recorded before can be replayed"));
             complain(&format!("{path}: {what}"));
         }
         finished.is_ok()

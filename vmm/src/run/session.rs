@@ -142,7 +142,7 @@ pub(super) fn run_machine(
     visit: Visit<'_>,
     outlets: &Outlets,
 ) -> Result<(End, Session), RunError> {
-    let refused = "the console cannot be set up";
+    let refused = "cannot set up the console";
     let (user, writing) = visit.begin().map_err(host(refused))?;
     let stopper = Stopper::new(&machine.board, &machine.vcpus, machine.platform.as_ref());
     let mut vcpus = machine.vcpus.into_iter();
@@ -158,7 +158,7 @@ pub(super) fn run_machine(
             let mut session = Session { user, writers };
             let mut threads = threads.map_err(|source| {
                 session.finish(u32::MAX);
-                host("a vCPU thread cannot be started")(source)
+                host("cannot start a vCPU thread")(source)
             })?;
             if let Some(ahead) = ahead {
                 // Without it the guest does the same, more slowly.
@@ -172,7 +172,7 @@ pub(super) fn run_machine(
         };
         let thread = thread::Builder::new().name("events".to_owned());
         let thread = thread.spawn_scoped(scope, beside);
-        let thread = thread.map_err(host("the thread of the devices cannot be started"))?;
+        let thread = thread.map_err(host("cannot start the thread of the devices"))?;
         if let Some(boot) = boot {
             boot.live();
         }

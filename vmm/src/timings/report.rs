@@ -32,8 +32,7 @@ fn text(recorded: &Recorded) -> String {
     let mut lines: Vec<_> = steps.chain(moments).collect();
     // Of two that begin together the longer one holds the other.
     lines.sort_by_key(|(at, length, _)| (*at, Reverse(*length)));
-    let mut text =
-        String::from("     at ms    took ms  step (what is part of another is set in)\n");
+    let mut text = String::from("     at ms    took ms  step (indented: part of the step above)\n");
     for (at, length, name) in lines {
         let length = length.map_or(String::new(), |length| format!("{:.3}", millis(length)));
         // Writing to a string does not fail.
@@ -53,7 +52,7 @@ fn label(step: &Step, steps: &[Step]) -> String {
     let indent = "  ".repeat(steps.iter().filter(holds).count());
     match step.thread.as_str() {
         "main" => format!("{indent}{}", step.name),
-        thread => format!("{indent}{} (at the same time, thread {thread})", step.name),
+        thread => format!("{indent}{} (in parallel, thread {thread})", step.name),
     }
 }
 
@@ -139,7 +138,7 @@ mod tests {
         assert_eq!(
             lines,
             [
-                "     at ms    took ms  step (what is part of another is set in)",
+                "     at ms    took ms  step (indented: part of the step above)",
                 "     0.010      0.040  plan",
                 "     0.100      0.050  open",
                 "     1.500             first entry",
@@ -164,7 +163,7 @@ mod tests {
             "{text}"
         );
         assert!(
-            text.contains("  list (at the same time, thread beside)"),
+            text.contains("  list (in parallel, thread beside)"),
             "{text}"
         );
     }
