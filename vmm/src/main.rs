@@ -12,6 +12,7 @@ mod events;
 mod exit;
 mod host_memory;
 mod inspect;
+mod linux_cmdline;
 mod machine;
 mod mapped;
 mod platform;

@@ -140,7 +140,7 @@ mod tests {
         let serial = ["--memory", "4M", "--cmdline", "console=ttyS0"];
         let run = finish(start(&serial, Some(&kernel)));
         assert_eq!(run.code, Some(5));
-        let reason = "pvh-vmm: platform none: the command line names a serial console";
+        let reason = "pvh-vmm: platform none: the command line's last console= is a serial port";
         assert!(run.errors.starts_with(reason), "{}", run.errors);
     }
 

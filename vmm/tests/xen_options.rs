@@ -89,7 +89,7 @@ mod tests {
     fn where_auto_takes_no_xen_its_options_are_errors_that_say_why() {
         let (_dir, kernel) = bare(CODE);
         let serial = [&kernel, "--cmdline", "console=ttyS0", "--patch-hypercalls"];
-        refused(2, &serial, &["--patch-hypercalls", "serial console"]);
+        refused(2, &serial, &["--patch-hypercalls", "serial port"]);
     }
 
     #[test]

@@ -6,7 +6,10 @@ use pvh_hypercall::HYPERCALL_PORT;
 use pvh_kvm::{Capabilities, HypercallTransport};
 use pvh_loader::Image;
 
-use crate::args::PlatformArgument;
+use crate::{
+    args::PlatformArgument,
+    linux_cmdline::{Console, last_console},
+};
 
 /// What of an image matters here.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -120,7 +123,7 @@ impl fmt::Display for Reason {
             ),
             Self::Obstacle(obstacle) => write!(f, "platform none: {obstacle}"),
             Self::SerialConsole => f.write_str(
-                "platform none: the command line names a serial console; a Xen domain's console is hvc0",
+                "platform none: the command line's last console= is a serial port; a Xen domain's is hvc0",
             ),
         }
     }
@@ -142,7 +145,7 @@ pub(crate) fn choose(
         PlatformArgument::Auto | PlatformArgument::Xen => transport(guest, host),
     };
     let is_auto = asked == PlatformArgument::Auto;
-    if is_auto && wants_serial_console(guest.cmdline) {
+    if is_auto && last_console(guest.cmdline) == Some(Console::Serial) {
         return Ok(choice(Platform::Plain, Some(Reason::SerialConsole)));
     }
     match served {
@@ -181,13 +184,6 @@ fn transport(guest: &Guest<'_>, host: &Capabilities) -> Result<HypercallTranspor
         (GuestKind::CallsBare, Some(capability)) => Err(Obstacle::BareCalls { capability }),
         (GuestKind::UsesThePage, Some(_)) => Ok(PORT),
     }
-}
-
-/// Tells whether a kernel's command line names a serial console and no `hvc` one.
-fn wants_serial_console(cmdline: &[u8]) -> bool {
-    let words = || cmdline.split(u8::is_ascii_whitespace);
-    let names = |console: &[u8]| words().any(|word| word.starts_with(console));
-    names(b"console=ttyS") && !names(b"console=hvc")
 }
 
 /// The most vCPUs of a Xen domain: an APIC id is twice the vCPU's number, and one byte.
@@ -304,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn a_serial_console_on_the_command_line_decides_unless_hvc_is_there_too() {
+    fn the_last_console_of_the_command_line_decides() {
         let with = host(0x1FF, true);
         let auto = |cmdline: &[u8]| {
             let choice = choose(
@@ -314,9 +310,11 @@ mod tests {
             );
             choice.unwrap()
         };
-        let serial = auto(b"quiet console=ttyS0,115200");
-        assert_eq!(serial.platform, Platform::Plain);
-        assert_eq!(serial.reason, Some(Reason::SerialConsole));
+        for cmdline in ["quiet console=ttyS0,115200", "console=hvc0 console=ttyS0"] {
+            let serial = auto(cmdline.as_bytes());
+            assert_eq!(serial.platform, Platform::Plain, "{cmdline}");
+            assert_eq!(serial.reason, Some(Reason::SerialConsole));
+        }
         for cmdline in [
             "",
             "console=hvc0",
