@@ -1,5 +1,6 @@
 //! The command line, as clap reads it.
 
+mod error;
 mod help;
 
 use std::{
@@ -14,6 +15,8 @@ use clap::{
 };
 
 use crate::{size::Size, timings};
+
+pub(crate) use error::line as error_line;
 
 /// Boots PVH guests on KVM: kernels, unikernels and firmware with a Xen PVH entry point.
 #[derive(Debug, Parser)]
@@ -48,10 +51,15 @@ pub(crate) struct RunArguments {
     #[arg(long = "module", value_name = "FILE[=CMDLINE]", value_parser = OsStringValueParser::new().try_map(ModuleArgument::parse))]
     pub(crate) modules: Vec<ModuleArgument>,
     /// Kernel command line
-    #[arg(long, value_name = "TEXT", default_value = "")]
+    #[arg(
+        long,
+        value_name = "TEXT",
+        default_value = "",
+        allow_hyphen_values = true
+    )]
     pub(crate) cmdline: OsString,
     /// Guest RAM: a number with K, M, G or T (powers of 1024; MB and MiB are the same), or in bytes
-    #[arg(long, value_name = "SIZE", default_value = "512M")]
+    #[arg(long, value_name = "SIZE", default_value = "512M", value_parser = Size::of_memory)]
     pub(crate) memory: Size,
     /// Number of virtual CPUs
     #[arg(long, value_name = "N", default_value_t = 1)]
@@ -114,7 +122,8 @@ pub(crate) struct ConformArguments {
         long,
         value_name = "TEXT",
         default_value = "",
-        hide_default_value = true
+        hide_default_value = true,
+        allow_hyphen_values = true
     )]
     pub(crate) cmdline: OsString,
     /// KVM device
@@ -209,6 +218,27 @@ mod tests {
         assert_eq!((run.memory.bytes(), run.cpus), (512 << 20, 1));
         assert_eq!(run.start_info, StartInfoArgument::V1);
         assert!(!run.no_reboot);
+    }
+
+    #[test]
+    fn a_command_line_may_begin_with_a_dash() {
+        for text in ["--verbose /x", "-v", "--memory", "--", "-"] {
+            let run = run(&["--cmdline", text, "--cpus", "2"]).unwrap();
+            assert_eq!((run.cmdline.to_str(), run.cpus), (Some(text), 2));
+        }
+    }
+
+    #[test]
+    fn memory_without_a_unit_is_probably_meant_in_mib() {
+        let refused = run(&["--memory", "512"]).unwrap_err().to_string();
+        assert!(
+            refused.contains("512 bytes; did you mean 512M?"),
+            "{refused}"
+        );
+        assert_eq!(
+            run(&["--memory", "1048576"]).unwrap().memory.bytes(),
+            1 << 20
+        );
     }
 
     #[test]

@@ -10,7 +10,7 @@ use std::{
 pub(crate) const SUCCESS: u8 = 0;
 /// A check came out otherwise than on Xen, and nobody knows why.
 pub(crate) const DIFFERS: u8 = 1;
-/// The arguments are wrong in themselves; clap ends with the same code.
+/// The arguments are wrong.
 pub(crate) const ARGUMENTS: u8 = 2;
 /// A file is refused.
 pub(crate) const REFUSED: u8 = 3;

@@ -36,18 +36,29 @@ use nix::{
     poll::{PollFd, PollFlags, PollTimeout, poll},
 };
 
-use args::{Arguments, Command};
+use args::{Arguments, Command, error_line};
 use config::RunConfig;
-use exit::{HOST, SUCCESS, complain, complain_at_length};
+use exit::{ARGUMENTS, HOST, SUCCESS, complain, complain_at_length};
 use run::{Outcome, RunError, check_outputs, open_trace, run, shutdown_line};
 
 fn main() -> ExitCode {
     let began = Instant::now();
     signals::survive_file_size_limits();
-    ExitCode::from(match Arguments::parse().command {
-        Command::Run(arguments) => boot(&RunConfig::from(arguments), began),
-        Command::Inspect(arguments) => inspect::run(&arguments),
-        Command::Conform(arguments) => conform::run(&arguments),
+    ExitCode::from(match Arguments::try_parse() {
+        Ok(arguments) => match arguments.command {
+            Command::Run(arguments) => boot(&RunConfig::from(arguments), began),
+            Command::Inspect(arguments) => inspect::run(&arguments),
+            Command::Conform(arguments) => conform::run(&arguments),
+        },
+        Err(help) if !help.use_stderr() => {
+            // Nobody is left to be told that standard output is gone.
+            let _ = help.print();
+            SUCCESS
+        }
+        Err(error) => {
+            complain(&error_line(&error));
+            ARGUMENTS
+        }
     })
 }
 

@@ -12,6 +12,20 @@ impl Size {
         Self(bytes)
     }
 
+    /// Reads a size of guest RAM.
+    ///
+    /// # Errors
+    ///
+    /// [`SizeError`]; a number without a unit that is smaller than any guest was probably meant in MiB.
+    pub(crate) fn of_memory(text: &str) -> Result<Self, SizeError> {
+        let size: Self = text.parse()?;
+        let has_unit = !text.bytes().all(|byte| byte.is_ascii_digit());
+        if has_unit || size.0 >= SMALLEST_GUEST_BYTES {
+            return Ok(size);
+        }
+        Err(SizeError::NoUnit { number: size.0 })
+    }
+
     pub(crate) const fn bytes(self) -> u64 {
         self.0
     }
@@ -23,6 +37,8 @@ pub(crate) enum SizeError {
     NotASize,
     #[error("larger than 2^64 bytes")]
     TooLarge,
+    #[error("{number} bytes; did you mean {number}M?")]
+    NoUnit { number: u64 },
 }
 
 impl FromStr for Size {
@@ -70,6 +86,9 @@ impl fmt::Display for Size {
         }
     }
 }
+
+/// Guests are loaded at 1 MiB: less memory holds none.
+const SMALLEST_GUEST_BYTES: u64 = 1 << 20;
 
 /// A number of bytes for people: in the largest unit that is not more than it, with one digit after the point if it needs one.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

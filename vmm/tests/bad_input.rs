@@ -294,8 +294,8 @@ mod tests {
     fn kvm_memory_that_cannot_be() {
         says(&refusal(2, &["run", "--memory", "0"]), &["--memory"]);
         says(
-            &refusal(2, &["run", "--memory", "5000"]),
-            &["--memory 5000 bytes must be a multiple of 4K"],
+            &refusal(2, &["run", "--memory", "2000000"]),
+            &["--memory 2000000 bytes must be a multiple of 4K"],
         );
         says(
             &refusal(3, &["run", "--memory", "4K", "--platform", "none"]),
@@ -312,17 +312,31 @@ mod tests {
     }
 
     #[test]
-    fn options_that_do_not_exist_end_with_2() {
-        for arguments in [
-            &["run", "--frobnicate"][..],
-            &["walk"],
-            &[],
-            &["run", "--memory", "lots"],
-        ] {
+    fn arguments_that_clap_refuses_end_with_2_and_one_line() {
+        says(
+            &refusal(2, &["run", "--frobnicate"]),
+            &["--frobnicate", "; see --help"],
+        );
+        says(&refusal(2, &["run", "--memroy", "1G"]), &["'--memory'"]);
+        says(&refusal(2, &["walk"]), &["'walk'"]);
+        says(&refusal(2, &[]), &["a command is missing"]);
+        says(&refusal(2, &["run", "--memory", "lots"]), &["as in 512M"]);
+        says(
+            &refusal(2, &["run", "--memory", "512"]),
+            &["512 bytes; did you mean 512M?"],
+        );
+        let line = refusal(2, &["run", "--\x1b[31m"]);
+        assert!(!line.contains('\x1b'), "{line}");
+    }
+
+    #[test]
+    #[ignore = "needs /dev/kvm"]
+    fn kvm_a_command_line_with_a_leading_dash_is_the_guest_s() {
+        for text in ["--verbose /x", "-v"] {
             let mut command = Command::cargo_bin("pvh-vmm").unwrap();
-            let output = command.args(arguments).output().unwrap();
-            assert_eq!(output.status.code(), Some(2), "{arguments:?}");
-            assert!(!output.stderr.is_empty());
+            let output = command.args(["run", "--cmdline", text]).output().unwrap();
+            assert_eq!(output.status.code(), Some(0), "{output:?}");
+            says(&String::from_utf8_lossy(&output.stdout), &[text]);
         }
     }
 }

@@ -1,0 +1,60 @@
+//! clap's errors in the form of all others: one line that says what is wrong and what to do.
+
+use clap::error::ErrorKind;
+
+/// Puts an error of clap's into one line, without "pvh-vmm:" before it.
+pub(crate) fn line(error: &clap::Error) -> String {
+    if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        return "a command is missing: run, inspect or conform; see pvh-vmm --help".to_owned();
+    }
+    let text = error.render().to_string();
+    let mut paragraphs = text.split("\n\n");
+    let what = paragraphs.next().unwrap_or_default();
+    let what = what.strip_prefix("error: ").unwrap_or(what);
+    // A "tip" to pass an unknown option as a value helps nobody: no value of ours looks like one.
+    let tip = paragraphs
+        .map(str::trim)
+        .find(|part| part.starts_with("tip: a "));
+    let tip = tip.and_then(|tip| tip.strip_prefix("tip: "));
+    let fix = match (tip, error.kind()) {
+        (Some(tip), _) => format!("; {tip}"),
+        // The value's own error says what to write.
+        (None, ErrorKind::ValueValidation) => String::new(),
+        (None, _) => "; see --help".to_owned(),
+    };
+    let line = format!("{what}{fix}");
+    line.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::args::Arguments;
+
+    fn told(arguments: &[&str]) -> String {
+        let words = ["pvh-vmm"].iter().chain(arguments);
+        line(&Arguments::try_parse_from(words).unwrap_err())
+    }
+
+    #[test]
+    fn what_and_the_way_out_are_one_line() {
+        let cases = [
+            (&["run", "--memroy", "1G"][..], "--memory"),
+            (&["run", "--memory", "lots"], "not a size"),
+            (&["run", "--memory", "512"], "did you mean 512M?"),
+            (&["run", "--memory"], "a value is required for '--memory"),
+            (&["run", "--platform", "vmware"], "auto, xen, none"),
+            (&["run", "a", "b"], "unexpected argument 'b'"),
+            (&["walk"], "unrecognized subcommand 'walk'"),
+            (&["inspect"], "<FILE>"),
+            (&[], "run, inspect or conform"),
+        ];
+        for (arguments, word) in cases {
+            let told = told(arguments);
+            assert!(told.contains(word), "{told}");
+            assert_eq!(told.lines().count(), 1, "{told}");
+        }
+    }
+}
