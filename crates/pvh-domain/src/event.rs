@@ -28,10 +28,7 @@ mod poll;
 mod ports;
 mod two_level;
 
-use pvh_abi::{
-    DomId, Errno,
-    event_channel::{Port, PortStatus, Virq},
-};
+use pvh_abi::{DomId, Errno, event_channel::Virq};
 use pvh_memory::GuestMemory;
 
 use channel::Channel;
@@ -64,30 +61,6 @@ pub struct Config {
     /// How many physical interrupt numbers it has. Xen gives an HVM domain some, though no interrupt of that
     /// kind ever reaches one.
     pub pirqs: u32,
-}
-
-/// What `status` answers.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct PortState {
-    /// What the port is, and which of the other fields count.
-    pub status: PortStatus,
-    /// The vCPU that is told.
-    pub vcpu: u32,
-    /// The remote domain of an unbound or interdomain port, the number of a pirq or virq.
-    pub detail: u32,
-    /// The remote port of an interdomain port.
-    pub remote_port: Port,
-}
-
-/// What `init_control` registers.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct ControlBlock {
-    /// The vCPU it is for.
-    pub vcpu: u32,
-    /// Its frame.
-    pub gfn: u64,
-    /// Its place in the frame, in bytes.
-    pub offset: u32,
 }
 
 /// The event channels of one domain.

@@ -8,10 +8,10 @@ mod copy;
 mod frame;
 
 use pvh_abi::{DomId, Errno, Gpa, grant::GrantStatus};
+use pvh_hypercall::group::GrantTableSize;
 use pvh_memory::{GuestMemory, WordOp};
 
 use crate::{shared_info::Spot, vcpu_info::usable_frame};
-pub use copy::{CopySide, Place};
 use frame::Frame;
 
 /// The reference by which domain 0 uses the console's ring.
@@ -24,16 +24,6 @@ pub const XENSTORE_REFERENCE: u32 = 1;
 
 /// How many frames a table has at most; 512 entries lie in each.
 pub const MAX_FRAMES: u32 = 64;
-
-/// How large a table is, in frames.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-#[expect(clippy::exhaustive_structs, reason = "query_size answers these")]
-pub struct TableSize {
-    /// What it has.
-    pub frames: u32,
-    /// What it may have.
-    pub max_frames: u32,
-}
 
 /// The grant table of a domain.
 ///
@@ -203,9 +193,9 @@ impl GrantTable {
     /// # Errors
     ///
     /// `BAD_DOMAIN`, `PERMISSION_DENIED` for domain 0.
-    pub fn query_size(&self, domain: DomId) -> Result<TableSize, GrantStatus> {
+    pub fn query_size(&self, domain: DomId) -> Result<GrantTableSize, GrantStatus> {
         self.check_own(domain)?;
-        Ok(TableSize {
+        Ok(GrantTableSize {
             frames: u32::try_from(self.frames.len()).unwrap_or(self.max_frames),
             max_frames: self.max_frames,
         })

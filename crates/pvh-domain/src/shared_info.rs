@@ -3,6 +3,7 @@
 mod spot;
 
 use pvh_abi::{Errno, Gpa};
+use pvh_hypercall::Width;
 use pvh_memory::{GuestMemory, MemoryError, VecMemory, WordOp};
 
 use crate::{
@@ -15,54 +16,6 @@ pub use spot::Spot;
 /// How many vCPUs have a `vcpu_info` inside `shared_info`.
 #[doc(alias = "XEN_LEGACY_MAX_VCPUS")]
 pub const VCPUS_IN_SHARED_INFO: u32 = 32;
-
-/// The layout of `shared_info` and of `vcpu_info`.
-#[doc(alias = "has_32bit_shinfo")]
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-#[expect(clippy::exhaustive_enums, reason = "the ABI has these two")]
-pub enum Width {
-    /// 32-bit words, 1024 ports.
-    Bits32,
-    /// 64-bit words, 4096 ports; what a domain begins with.
-    #[default]
-    Bits64,
-}
-
-impl Width {
-    /// Returns how many bits a word of events has, and how many words the selector reaches.
-    #[must_use]
-    pub const fn word_bits(self) -> u32 {
-        match self {
-            Self::Bits32 => 32,
-            Self::Bits64 => 64,
-        }
-    }
-
-    /// Returns how many ports the two-level ABI has.
-    #[must_use]
-    pub const fn max_ports(self) -> u32 {
-        match self {
-            Self::Bits32 => 1024,
-            Self::Bits64 => 4096,
-        }
-    }
-
-    /// The place of `evtchn_mask` in `shared_info`; `evtchn_pending` is at 2048 in both.
-    const fn mask_offset(self) -> u64 {
-        match self {
-            Self::Bits32 => 2176,
-            Self::Bits64 => 2560,
-        }
-    }
-
-    /// The places of `wc_version` and of `wc_sec_hi`.
-    const fn wallclock_offsets(self) -> (u64, u64) {
-        match self {
-            Self::Bits32 => (2304, 2340),
-            Self::Bits64 => (3072, 3084),
-        }
-    }
-}
 
 /// The `shared_info` page of a domain.
 ///
@@ -98,12 +51,13 @@ impl SharedInfo {
     pub fn new() -> Self {
         Self {
             page: Page::Own(own_page(&[0; PAGE_BYTES])),
-            width: Width::default(),
+            width: Width::Native,
             wallclock: Wallclock::default(),
         }
     }
 
-    /// Returns the layout in force.
+    /// Returns the layout in force, which is `vcpu_info`'s too: that of 64-bit callers has 64-bit words of events
+    /// and 4096 ports, that of 32-bit callers 32-bit words and 1024 ports.
     #[must_use]
     pub const fn width(&self) -> Width {
         self.width
@@ -153,7 +107,7 @@ impl SharedInfo {
     /// Writes the wallclock: its version odd, the fields, its version even.
     pub fn set_wallclock<M: GuestMemory + ?Sized>(&mut self, memory: &M, wallclock: Wallclock) {
         self.wallclock = wallclock;
-        let (at, high_at) = self.width.wallclock_offsets();
+        let (at, high_at) = wallclock_offsets(self.width);
         let (version, low, high) = (self.at(at), self.at(at.saturating_add(4)), self.at(high_at));
         let Some(before) = version.word(memory, WordOp::Load) else {
             return;
@@ -181,12 +135,12 @@ impl SharedInfo {
 
     /// The 32-bit word that holds a port's mask bit, or `None` past the layout's last port.
     pub(crate) fn mask_word(&self, port: u32) -> Option<Spot<'_>> {
-        self.event_word(self.width.mask_offset(), port)
+        self.event_word(mask_offset(self.width), port)
     }
 
     fn event_word(&self, array: u64, port: u32) -> Option<Spot<'_>> {
         let word = u64::from(port / 32).saturating_mul(4);
-        (port < self.width.max_ports()).then(|| self.at(array.saturating_add(word)))
+        (port < max_ports(self.width)).then(|| self.at(array.saturating_add(word)))
     }
 
     fn contents<M: GuestMemory + ?Sized>(
@@ -196,6 +150,38 @@ impl SharedInfo {
         let mut bytes = [0; PAGE_BYTES];
         self.at(0).read(memory, &mut bytes)?;
         Ok(bytes)
+    }
+}
+
+/// How many bits a word of events has, and how many words the selector reaches.
+pub(crate) const fn word_bits(width: Width) -> u32 {
+    match width {
+        Width::Compat => 32,
+        Width::Native => 64,
+    }
+}
+
+/// How many ports the two-level ABI has.
+pub(crate) const fn max_ports(width: Width) -> u32 {
+    match width {
+        Width::Compat => 1024,
+        Width::Native => 4096,
+    }
+}
+
+/// The offset of `evtchn_mask` in `shared_info`; `evtchn_pending` is at 2048 in both layouts.
+const fn mask_offset(width: Width) -> u64 {
+    match width {
+        Width::Compat => 2176,
+        Width::Native => 2560,
+    }
+}
+
+/// The offsets of `wc_version` and of `wc_sec_hi`.
+const fn wallclock_offsets(width: Width) -> (u64, u64) {
+    match width {
+        Width::Compat => (2304, 2340),
+        Width::Native => (3072, 3084),
     }
 }
 

@@ -1,9 +1,10 @@
 //! `vcpu_info` (xen/include/public/xen.h): what each vCPU is told in, and where it lies.
 
 use pvh_abi::{Errno, Gpa, address::PAGE_SIZE, vcpu::RegisterVcpuInfo};
+use pvh_hypercall::Width;
 use pvh_memory::{GuestMemory, WordOp};
 
-use crate::shared_info::{SharedInfo, Spot, VCPUS_IN_SHARED_INFO, Width};
+use crate::shared_info::{SharedInfo, Spot, VCPUS_IN_SHARED_INFO};
 
 /// The size of a `vcpu_info` in both layouts.
 pub const VCPU_INFO_BYTES: u64 = 64;
@@ -51,8 +52,8 @@ impl VcpuInfos {
         let slot = self.registered.get(vcpu as usize).ok_or(Errno::ENOENT)?;
         let offset = u64::from(request.offset.get());
         let align = match shared_info.width() {
-            Width::Bits32 => 4,
-            Width::Bits64 => 8,
+            Width::Compat => 4,
+            Width::Native => 8,
         };
         if offset > LAST_OFFSET || !Gpa(offset).is_aligned(align) {
             return Err(Errno::ENXIO);
@@ -156,15 +157,15 @@ pub(crate) fn usable_frame<M: GuestMemory + ?Sized>(memory: &M, frame: u64) -> O
 
 const fn selector_offset(width: Width) -> u64 {
     match width {
-        Width::Bits32 => 4,
-        Width::Bits64 => 8,
+        Width::Compat => 4,
+        Width::Native => 8,
     }
 }
 
 const fn selector_words(width: Width) -> &'static [u32] {
     match width {
-        Width::Bits32 => &[u32::MAX],
-        Width::Bits64 => &[u32::MAX; 2],
+        Width::Compat => &[u32::MAX],
+        Width::Native => &[u32::MAX; 2],
     }
 }
 

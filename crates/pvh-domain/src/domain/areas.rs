@@ -1,11 +1,14 @@
 //! The areas that a guest registers by linear address: runstate and secondary time.
 
 use pvh_abi::{Gpa, address::PAGE_SIZE};
-use pvh_hypercall::GuestIo;
+use pvh_hypercall::{GuestIo, Width};
 use pvh_memory::{Frames, GuestMemory};
 
 use super::{Domain, Now, Scene};
-use crate::{runstate::State, shared_info::Width, time::Wallclock};
+use crate::{
+    runstate::{self, State},
+    time::Wallclock,
+};
 
 /// An area at a linear address, and where that led when it was registered.
 ///
@@ -97,7 +100,8 @@ impl Domain {
         let data = self.vcpus.get(vcpu as usize);
         if let Some((data, area)) = data.and_then(|data| Some((data, data.runstate_area?))) {
             let put = |offset, bytes: &[u8]| area.put(memory, offset, bytes);
-            data.runstate.write_area(width, self.marks_runstate, put);
+            let runstate = data.runstate.at_last_change();
+            runstate::write_area(&runstate, width, self.marks_runstate, put);
         }
     }
 
@@ -139,8 +143,8 @@ impl Domain {
         if let Some(area) = data.runstate_area {
             let put = |offset, bytes: &[u8]| area.put(scene.memory, offset, bytes);
             let counted = of_other.then(|| data.runstate.at(scene.now.system_ns));
-            let runstate = counted.unwrap_or(data.runstate);
-            runstate.write_area(width, false, put);
+            let runstate = counted.unwrap_or_else(|| data.runstate.at_last_change());
+            runstate::write_area(&runstate, width, false, put);
         }
     }
 

@@ -1,12 +1,12 @@
 //! What comes of events.
 
+use pvh_hypercall::Width;
 use pvh_memory::Frames;
 
 use super::{Domain, Effect, Now, Scene};
 use crate::{
     event::{self, Delivery, EventChannels},
     runstate::State,
-    shared_info::Width,
 };
 
 impl Domain {
@@ -59,16 +59,7 @@ impl Domain {
         data.asleep.take().is_some()
     }
 
-    pub(super) fn latch<M: Frames + ?Sized>(
-        &mut self,
-        memory: &M,
-        width: pvh_hypercall::Width,
-        now: Now,
-    ) {
-        let width = match width {
-            pvh_hypercall::Width::Native => Width::Bits64,
-            pvh_hypercall::Width::Compat => Width::Bits32,
-        };
+    pub(super) fn latch<M: Frames + ?Sized>(&mut self, memory: &M, width: Width, now: Now) {
         self.shared_info.latch(memory, width);
         self.write_wallclock(memory, now);
     }

@@ -1,5 +1,5 @@
 use super::{Sleep, areas::Area};
-use crate::runstate::Runstate;
+use crate::runstate::RunstateClock;
 
 /// What the domain knows of a vCPU, beside its lifecycle.
 #[derive(Debug)]
@@ -13,7 +13,7 @@ pub(super) struct VcpuData {
     pub(super) periodic: Periodic,
     /// When its poll is over.
     pub(super) poll_until_ns: Option<u64>,
-    pub(super) runstate: Runstate,
+    pub(super) runstate: RunstateClock,
     pub(super) runstate_area: Option<Area>,
     pub(super) time_area: Option<Area>,
 }
@@ -37,7 +37,7 @@ impl VcpuData {
                 last_ns: 0,
             },
             poll_until_ns: None,
-            runstate: Runstate::new(now_ns),
+            runstate: RunstateClock::new(now_ns),
             runstate_area: None,
             time_area: None,
         }

@@ -4,6 +4,8 @@ use pvh_abi::{
 };
 use pvh_memory::GuestMemory;
 
+use crate::shared_info::max_ports;
+
 use super::{
     Delivery, EventChannels, FIFO_PORTS, HostPort,
     channel::{Channel, DEFAULT_PRIORITY, State, is_global},
@@ -175,7 +177,7 @@ impl EventChannels {
     ) -> Result<u32, Errno> {
         match &self.fifo {
             None => {
-                let count = delivery.shared_info.width().max_ports();
+                let count = max_ports(delivery.shared_info.width());
                 self.ports.lowest_free(count, |_| false)
             }
             Some(fifo) => {

@@ -6,10 +6,11 @@ mod word;
 use core::ops::Range;
 
 use pvh_abi::{Errno, Gpa, address::PAGE_SIZE};
+use pvh_hypercall::group::ControlBlock;
 use pvh_memory::{GuestMemory, WordOp};
 
 use super::{
-    ControlBlock, Delivery,
+    Delivery,
     channel::{Channel, LAST_PRIORITY, Queue},
 };
 use crate::vcpu_info::usable_frame;

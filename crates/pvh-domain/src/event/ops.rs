@@ -2,10 +2,11 @@ use pvh_abi::{
     DomId, Errno,
     event_channel::{Port, PortStatus, Virq},
 };
+use pvh_hypercall::group::{ControlBlock, PortState};
 use pvh_memory::GuestMemory;
 
 use super::{
-    ControlBlock, Delivery, Effect, EventChannels, LINK_BITS, PortState,
+    Delivery, Effect, EventChannels, LINK_BITS,
     bind::Target,
     channel::{Channel, State, is_global},
     fifo::Fifo,

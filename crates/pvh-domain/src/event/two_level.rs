@@ -6,6 +6,7 @@
 use pvh_memory::GuestMemory;
 
 use super::Delivery;
+use crate::shared_info::word_bits;
 
 /// Raises the event of a port for a vCPU; tells whether it was not pending before.
 pub(super) fn raise<M: GuestMemory + ?Sized>(
@@ -57,9 +58,8 @@ fn is_masked<M: GuestMemory + ?Sized>(delivery: &Delivery<'_, M>, port: u32) -> 
 /// Sets the selector bit of a port's word; if it was clear, the upcall flag too.
 fn select<M: GuestMemory + ?Sized>(delivery: &mut Delivery<'_, M>, port: u32, vcpu: u32) {
     let (memory, shared_info) = (delivery.memory, delivery.shared_info);
-    let word = port
-        .checked_div(shared_info.width().word_bits())
-        .unwrap_or(0);
+    let bits = word_bits(shared_info.width());
+    let word = port.checked_div(bits).unwrap_or(0);
     let infos = delivery.vcpu_infos;
     if infos.select(memory, shared_info, vcpu, word) {
         delivery.upcall(vcpu);

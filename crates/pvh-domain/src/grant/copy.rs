@@ -1,30 +1,9 @@
 use pvh_abi::{DomId, Gpa, grant::GrantStatus};
+use pvh_hypercall::group::CopySide;
 use pvh_memory::{GuestMemory, WordOp};
 
 use super::{FRAME_OFFSET, GrantTable, PERMIT_ACCESS, Target};
 use crate::{shared_info::Spot, vcpu_info::usable_frame};
-
-/// One side of a copy.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-#[expect(clippy::exhaustive_structs, reason = "gnttab_copy has these")]
-pub struct CopySide {
-    /// Whose page.
-    pub domain: DomId,
-    /// Which page.
-    pub place: Place,
-    /// Where in the page, in bytes.
-    pub offset: u16,
-}
-
-/// A page of a copy.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-#[expect(clippy::exhaustive_enums, reason = "gnttab_copy has these")]
-pub enum Place {
-    /// One that is granted, by its reference.
-    Grant(u32),
-    /// One of the caller's, whose domain has to be `SELF`.
-    Frame(u64),
-}
 
 impl GrantTable {
     /// `copy`: copies bytes between two pages. A granted page is marked as read, or read and written, meanwhile.
@@ -54,8 +33,8 @@ impl GrantTable {
     ) -> Result<(), GrantStatus> {
         let source_owner = self.owner(source)?;
         let dest_owner = self.owner(dest)?;
-        let from = self.claim(memory, source_owner, source.place, Use::Read)?;
-        let to = self.claim(memory, dest_owner, dest.place, Use::Write);
+        let from = self.claim(memory, source_owner, source, Use::Read)?;
+        let to = self.claim(memory, dest_owner, dest, Use::Write);
         let done = to.and_then(|to| {
             let from_at = start(from.at, source.offset, len_bytes)?;
             let to_at = start(to.at, dest.offset, len_bytes)?;
@@ -69,7 +48,7 @@ impl GrantTable {
     }
 
     fn owner(&self, side: &CopySide) -> Result<Target, GrantStatus> {
-        if matches!(side.place, Place::Frame(_)) && side.domain != DomId::SELF {
+        if !side.is_grant && side.domain != DomId::SELF {
             return Err(GrantStatus::PERMISSION_DENIED);
         }
         self.target(side.domain).ok_or(GrantStatus::BAD_DOMAIN)
@@ -79,21 +58,21 @@ impl GrantTable {
         &self,
         memory: &M,
         owner: Target,
-        place: Place,
+        side: &CopySide,
         used: Use,
     ) -> Result<Claim<'_>, GrantStatus> {
-        match (place, owner) {
-            (Place::Frame(gfn), _) => {
-                let at = usable_frame(memory, gfn).ok_or(GrantStatus::BAD_PAGE)?;
-                Ok(Claim { at, marked: None })
-            }
-            (Place::Grant(reference), Target::Own) => {
+        if !side.is_grant {
+            let at = usable_frame(memory, side.place).ok_or(GrantStatus::BAD_PAGE)?;
+            return Ok(Claim { at, marked: None });
+        }
+        match (reference(side), owner) {
+            (reference, Target::Own) => {
                 let entry = self.entry(reference).ok_or(GrantStatus::BAD_GNTREF)?;
                 self.claim_entry(memory, entry, used)
             }
             // Domain 0 has a table of one frame, and grants nothing.
-            (Place::Grant(0..512), Target::Host) => Err(GrantStatus::GENERAL_ERROR),
-            (Place::Grant(_), Target::Host) => Err(GrantStatus::BAD_GNTREF),
+            (0..512, Target::Host) => Err(GrantStatus::GENERAL_ERROR),
+            (_, Target::Host) => Err(GrantStatus::BAD_GNTREF),
         }
     }
 
@@ -152,6 +131,12 @@ impl GrantTable {
             .then_some(word | marks)
             .ok_or(GrantStatus::GENERAL_ERROR)
     }
+}
+
+/// A grant reference: the low 32 bits of the field that it shares with a frame number.
+const fn reference(side: &CopySide) -> u32 {
+    let [b0, b1, b2, b3, ..] = side.place.to_le_bytes();
+    u32::from_le_bytes([b0, b1, b2, b3])
 }
 
 /// What an entry is used for.

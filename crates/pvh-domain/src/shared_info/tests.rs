@@ -7,7 +7,7 @@ fn ram() -> VecMemory {
 #[test]
 fn a_new_page_is_64_bit_zeros_and_nowhere() {
     let shared_info = SharedInfo::new();
-    assert_eq!(shared_info.width(), Width::Bits64);
+    assert_eq!(shared_info.width(), Width::Native);
     assert_eq!(shared_info.place(), None);
     let page = shared_info.contents(&ram()).unwrap();
     assert!(page.iter().all(|byte| *byte == 0), "nothing is masked");
@@ -20,10 +20,10 @@ fn the_words_of_a_port_are_where_the_header_has_them() {
     let memory = ram();
     shared_info.map(&memory, 1).unwrap();
     for (width, port, pending, mask) in [
-        (Width::Bits64, 0, 2048, 2560),
-        (Width::Bits64, 4095, 2556, 3068),
-        (Width::Bits32, 33, 2052, 2180),
-        (Width::Bits32, 1023, 2172, 2300),
+        (Width::Native, 0, 2048, 2560),
+        (Width::Native, 4095, 2556, 3068),
+        (Width::Compat, 33, 2052, 2180),
+        (Width::Compat, 1023, 2172, 2300),
     ] {
         shared_info.latch(&memory, width);
         let word = shared_info.pending_word(port).unwrap();
@@ -45,14 +45,14 @@ fn the_words_of_a_port_are_where_the_header_has_them() {
 fn ports_past_the_last_have_no_words() {
     let mut shared_info = SharedInfo::new();
     assert!(shared_info.pending_word(4096).is_none());
-    shared_info.latch(&ram(), Width::Bits32);
+    shared_info.latch(&ram(), Width::Compat);
     assert!(shared_info.mask_word(1024).is_none());
     assert_eq!(
-        (Width::Bits64.word_bits(), Width::Bits32.word_bits()),
+        (word_bits(Width::Native), word_bits(Width::Compat)),
         (64, 32)
     );
     assert_eq!(
-        (Width::Bits64.max_ports(), Width::Bits32.max_ports()),
+        (max_ports(Width::Native), max_ports(Width::Compat)),
         (4096, 1024)
     );
 }

@@ -76,7 +76,7 @@ fn what_it_held_is_copied_and_everything_is_marked_pending() {
 #[test]
 fn with_32_bit_shared_info_the_selector_is_one_word_at_4() {
     let mut guest = Guest::new();
-    guest.shared_info.latch(&guest.memory, Width::Bits32);
+    guest.shared_info.latch(&guest.memory, Width::Compat);
     assert_eq!(guest.register(0, 3, 4), Ok(true), "aligned to 4");
     assert_eq!([guest.word(0x3008), guest.word(0x300c)], [u32::MAX, 0]);
 }
@@ -156,9 +156,9 @@ fn block_clears_the_upcall_mask_and_nothing_else() {
 #[test]
 fn a_place_aligned_to_4_still_works_after_the_layout_becomes_64_bit() {
     let mut guest = Guest::new();
-    guest.shared_info.latch(&guest.memory, Width::Bits32);
+    guest.shared_info.latch(&guest.memory, Width::Compat);
     guest.register(0, 3, 4).unwrap();
-    guest.shared_info.latch(&guest.memory, Width::Bits64);
+    guest.shared_info.latch(&guest.memory, Width::Native);
     guest.memory.zero(Gpa(0x3000), 0x1000).unwrap();
     assert!(guest.infos.select(&guest.memory, &guest.shared_info, 0, 33));
     assert_eq!(guest.word(0x3004 + 8 + 4), 2);

@@ -1,7 +1,8 @@
 //! The FIFO ABI: how it begins and ends, and the unmask call.
 
 use pvh_abi::{DomId, Errno, event_channel::Port};
-use pvh_domain::event::{ControlBlock, Effect};
+use pvh_domain::event::Effect;
+use pvh_hypercall::group::ControlBlock;
 
 use crate::machine::{
     ARRAY_GFN, CONTROL_GFN, LINKED, MASKED, ME, Machine, PENDING, SHARED_INFO, block, control_at,

@@ -5,7 +5,7 @@ use pvh_abi::{
     DomId, Gpa,
     event_channel::{Port, Virq},
 };
-use pvh_domain::event::ControlBlock;
+use pvh_hypercall::group::ControlBlock;
 use pvh_memory::{GuestMemory, WordOp};
 
 use crate::{

@@ -2,10 +2,11 @@
 
 use pvh_abi::{DomId, Errno, Gpa, event_channel::Port};
 use pvh_domain::{
-    event::{Config, ControlBlock, Delivery, Effect, EventChannels},
+    event::{Config, Delivery, Effect, EventChannels},
     shared_info::SharedInfo,
     vcpu_info::VcpuInfos,
 };
+use pvh_hypercall::group::ControlBlock;
 use pvh_memory::{GuestMemory, VecMemory, WordOp};
 
 /// Where `shared_info` is mapped.

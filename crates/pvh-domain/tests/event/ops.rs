@@ -4,7 +4,8 @@ use pvh_abi::{
     DomId, Errno,
     event_channel::{Port, PortStatus, Virq},
 };
-use pvh_domain::event::{ControlBlock, Effect, PortState};
+use pvh_domain::event::Effect;
+use pvh_hypercall::group::{ControlBlock, PortState};
 
 use crate::machine::{
     ARRAY_GFN, CONTROL_GFN, END_GFN, ME, Machine, block, control_at, fifo, ram, two_level,

@@ -1,13 +1,14 @@
 //! The two-level ABI, in both widths of `shared_info`.
 
 use pvh_abi::{Errno, event_channel::Port};
-use pvh_domain::{event::Effect, shared_info::Width};
+use pvh_domain::event::Effect;
+use pvh_hypercall::Width;
 
 use crate::machine::{Machine, SHARED_INFO, ram, two_level, upcall_at};
 
 fn machine_32() -> Machine {
     let mut machine = two_level(2);
-    machine.shared_info.latch(&machine.memory, Width::Bits32);
+    machine.shared_info.latch(&machine.memory, Width::Compat);
     machine
 }
 
@@ -69,7 +70,7 @@ fn an_event_that_is_pending_already_tells_nobody_again() {
 
 #[test]
 fn a_masked_event_stays_pending_until_it_is_unmasked() {
-    for (width, mask_at) in [(Width::Bits64, 2560), (Width::Bits32, 2176)] {
+    for (width, mask_at) in [(Width::Native, 2560), (Width::Compat, 2176)] {
         let mut machine = two_level(1);
         machine.shared_info.latch(&machine.memory, width);
         let port = machine.ipi(0);
@@ -152,7 +153,7 @@ fn events_are_posted_into_the_page_before_it_is_mapped() {
 #[test]
 fn a_guest_of_32_bits_has_1024_ports() {
     let mut machine = Machine::new(ram(), 1, 5000);
-    machine.shared_info.latch(&machine.memory, Width::Bits32);
+    machine.shared_info.latch(&machine.memory, Width::Compat);
     for _ in 1..1024 {
         machine.ipi(0);
     }
@@ -167,7 +168,7 @@ fn a_port_past_the_limit_of_a_narrower_layout_has_no_bits() {
     while port.0 < 2000 {
         port = machine.ipi(0);
     }
-    machine.shared_info.latch(&machine.memory, Width::Bits32);
+    machine.shared_info.latch(&machine.memory, Width::Compat);
     let page = |machine: &Machine| {
         let words = 0..1024;
         Vec::from_iter(words.map(|word| machine.word(SHARED_INFO + word * 4)))

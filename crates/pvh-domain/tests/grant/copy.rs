@@ -3,7 +3,8 @@
 use std::cell::Cell;
 
 use pvh_abi::{DomId, Gpa};
-use pvh_domain::grant::{CopySide, GrantTable, Place};
+use pvh_domain::grant::GrantTable;
+use pvh_hypercall::group::CopySide;
 use pvh_memory::{GuestMemory, MemoryError, VecMemory, WordOp};
 
 const ME: u16 = 5;
@@ -36,16 +37,18 @@ fn flags(memory: &impl GuestMemory, reference: u64) -> u16 {
 
 const fn frame(domain: u16, gfn: u64, offset: u16) -> CopySide {
     CopySide {
+        is_grant: false,
+        place: gfn,
         domain: DomId(domain),
-        place: Place::Frame(gfn),
         offset,
     }
 }
 
 const fn grant(domain: u16, reference: u32) -> CopySide {
     CopySide {
+        is_grant: true,
+        place: reference as u64,
         domain: DomId(domain),
-        place: Place::Grant(reference),
         offset: 0,
     }
 }

@@ -1,7 +1,8 @@
 //! The table's size and place, and the operations that are no copies.
 
 use pvh_abi::{DomId, Errno, Gpa, grant::GrantStatus};
-use pvh_domain::grant::{CONSOLE_REFERENCE, GrantTable, TableSize, XENSTORE_REFERENCE};
+use pvh_domain::grant::{CONSOLE_REFERENCE, GrantTable, XENSTORE_REFERENCE};
+use pvh_hypercall::group::GrantTableSize;
 use pvh_memory::{GuestMemory, MemoryError, VecMemory, WordOp};
 
 const ME: DomId = DomId(5);
@@ -25,7 +26,7 @@ fn bytes<const N: usize>(memory: &VecMemory, at: u64) -> [u8; N] {
 }
 
 fn size(table: &GrantTable) -> (u32, u32) {
-    let TableSize { frames, max_frames } = table.query_size(SELF).unwrap();
+    let GrantTableSize { frames, max_frames } = table.query_size(SELF).unwrap();
     (frames, max_frames)
 }
 

@@ -1,28 +1,26 @@
-use pvh_domain::{
-    runstate::{Runstate, State},
-    shared_info::Width,
-};
+use pvh_domain::runstate::{RunstateClock, State, write_area};
+use pvh_hypercall::{Width, group::Runstate};
 use zerocopy::IntoBytes;
 
 use crate::watched::{u32_at, u64_at};
 
 /// Offline from 100 on, running from 150, blocked from 180.
-fn blocked() -> Runstate {
-    let mut runstate = Runstate::new(100);
+fn blocked() -> RunstateClock {
+    let mut runstate = RunstateClock::new(100);
     runstate.change(State::Running, 150);
     runstate.change(State::Blocked, 180);
     runstate
 }
 
-fn times(runstate: &Runstate) -> [u64; 4] {
-    runstate.to_info().time.map(|time| time.get())
+const fn times(runstate: &Runstate) -> [u64; 4] {
+    runstate.time_ns
 }
 
 #[test]
 fn each_state_counts_the_time_it_lasted() {
-    assert_eq!(times(&blocked()), [30, 0, 0, 50]);
+    assert_eq!(times(&blocked().at_last_change()), [30, 0, 0, 50]);
     assert_eq!(times(&blocked().at(200)), [30, 0, 20, 50]);
-    assert_eq!(blocked().at(200).to_info().state_entry_time.get(), 180);
+    assert_eq!(blocked().at(200).since_ns, 180);
 }
 
 #[test]
@@ -37,16 +35,16 @@ fn time_that_goes_backwards_counts_as_none() {
     let mut runstate = blocked();
     runstate.change(State::Runnable, 10);
     assert_eq!(
-        (times(&runstate), runstate.state()),
+        (times(&runstate.at_last_change()), runstate.state()),
         ([30, 0, 0, 50], State::Runnable)
     );
-    assert_eq!(runstate.to_info().state_entry_time.get(), 180);
+    assert_eq!(runstate.at_last_change().since_ns, 180);
     assert_eq!(times(&runstate.at(5)), [30, 0, 0, 50]);
 }
 
 #[test]
 fn both_layouts_have_their_fields() {
-    let runstate = blocked();
+    let runstate = blocked().at_last_change();
     let wide = runstate.to_info();
     let wide = wide.as_bytes();
     assert_eq!((wide.len(), u32_at(wide, 0), u64_at(wide, 8)), (48, 2, 180));
@@ -69,24 +67,26 @@ fn the_numbers_are_those_of_vcpu_h() {
         State::Offline,
     ];
     assert_eq!(states.map(State::number), [0, 1, 2, 3]);
-    assert_eq!(Runstate::new(0).state(), State::Offline);
+    assert_eq!(RunstateClock::new(0).state(), State::Offline);
 }
 
 #[test]
 fn an_area_is_written_at_once_without_the_update_flag() {
-    for (width, len) in [(Width::Bits64, 48), (Width::Bits32, 44)] {
+    for (width, len) in [(Width::Native, 48), (Width::Compat, 44)] {
         let mut steps = Vec::new();
-        blocked().write_area(width, false, |at, bytes| steps.push((at, bytes.len())));
+        write_area(&blocked().at_last_change(), width, false, |at, bytes| {
+            steps.push((at, bytes.len()))
+        });
         assert_eq!(steps, [(0, len)]);
     }
 }
 
 #[test]
 fn with_the_update_flag_bit_63_of_the_entry_time_is_set_meanwhile() {
-    for (width, entry) in [(Width::Bits64, 8_usize), (Width::Bits32, 4)] {
+    for (width, entry) in [(Width::Native, 8_usize), (Width::Compat, 4)] {
         let mut area = [0; 48];
         let mut seen = Vec::new();
-        blocked().write_area(width, true, |at, bytes| {
+        write_area(&blocked().at_last_change(), width, true, |at, bytes| {
             let at = usize::try_from(at).unwrap();
             area[at..at + bytes.len()].copy_from_slice(bytes);
             seen.push((u32_at(&area, 0), u64_at(&area, entry)));
@@ -99,12 +99,17 @@ fn with_the_update_flag_bit_63_of_the_entry_time_is_set_meanwhile() {
 #[test]
 fn an_entry_time_of_years_keeps_its_last_byte_but_for_the_flag() {
     let entry = 0x1234_5678_9abc_def0;
-    let mut runstate = Runstate::new(0);
+    let mut runstate = RunstateClock::new(0);
     runstate.change(State::Running, entry);
     let mut area = [0; 48];
-    runstate.write_area(Width::Bits64, true, |at, bytes| {
-        let at = usize::try_from(at).unwrap();
-        area[at..at + bytes.len()].copy_from_slice(bytes);
-    });
+    write_area(
+        &runstate.at_last_change(),
+        Width::Native,
+        true,
+        |at, bytes| {
+            let at = usize::try_from(at).unwrap();
+            area[at..at + bytes.len()].copy_from_slice(bytes);
+        },
+    );
     assert_eq!(u64_at(&area, 8), entry);
 }

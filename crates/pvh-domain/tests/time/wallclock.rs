@@ -1,7 +1,5 @@
-use pvh_domain::{
-    shared_info::{SharedInfo, Width},
-    time::Wallclock,
-};
+use pvh_domain::{shared_info::SharedInfo, time::Wallclock};
+use pvh_hypercall::Width;
 
 use crate::watched::{PAGE, Watched, u32_at};
 
@@ -20,7 +18,7 @@ fn mapped(width: Width) -> (Watched, SharedInfo) {
 
 #[test]
 fn the_wallclock_is_at_3072_with_64_bit_shared_info() {
-    let (memory, mut shared_info) = mapped(Width::Bits64);
+    let (memory, mut shared_info) = mapped(Width::Native);
     shared_info.set_wallclock(&memory, CLOCK);
     let page = memory.page();
     let words = [3072, 3076, 3080, 3084].map(|at| u32_at(&page, at));
@@ -29,7 +27,7 @@ fn the_wallclock_is_at_3072_with_64_bit_shared_info() {
 
 #[test]
 fn with_32_bit_shared_info_it_is_at_2304_and_its_high_half_at_2340() {
-    let (memory, mut shared_info) = mapped(Width::Bits32);
+    let (memory, mut shared_info) = mapped(Width::Compat);
     shared_info.set_wallclock(&memory, CLOCK);
     let page = memory.page();
     let words = [2304, 2308, 2312, 2316, 2340].map(|at| u32_at(&page, at));
@@ -38,11 +36,11 @@ fn with_32_bit_shared_info_it_is_at_2304_and_its_high_half_at_2340() {
 
 #[test]
 fn latching_another_width_writes_it_at_its_new_place() {
-    let (memory, mut shared_info) = mapped(Width::Bits64);
+    let (memory, mut shared_info) = mapped(Width::Native);
     shared_info.set_wallclock(&memory, CLOCK);
-    shared_info.latch(&memory, Width::Bits64);
+    shared_info.latch(&memory, Width::Native);
     assert_eq!(u32_at(&memory.page(), 3072), 2, "no change, no write");
-    shared_info.latch(&memory, Width::Bits32);
+    shared_info.latch(&memory, Width::Compat);
     let page = memory.page();
     assert_eq!(
         [2308, 2312, 2340].map(|at| u32_at(&page, at)),
@@ -52,7 +50,7 @@ fn latching_another_width_writes_it_at_its_new_place() {
 
 #[test]
 fn a_reader_sees_an_odd_version_whenever_the_fields_are_not_whole() {
-    let (memory, mut shared_info) = mapped(Width::Bits64);
+    let (memory, mut shared_info) = mapped(Width::Native);
     memory.seen();
     shared_info.set_wallclock(&memory, CLOCK);
     let seen = memory.seen();

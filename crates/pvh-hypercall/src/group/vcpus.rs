@@ -106,6 +106,31 @@ pub struct Runstate {
     pub time_ns: [u64; 4],
 }
 
+impl Runstate {
+    /// Returns the structure of 64-bit callers.
+    #[must_use]
+    pub const fn to_info(&self) -> RunstateInfo {
+        let [a, b, c, d] = self.time_ns;
+        RunstateInfo {
+            state: U32::new(self.state),
+            pad: U32::ZERO,
+            state_entry_time: U64::new(self.since_ns),
+            time: [U64::new(a), U64::new(b), U64::new(c), U64::new(d)],
+        }
+    }
+
+    /// Returns the structure of 32-bit callers.
+    #[must_use]
+    pub const fn to_info_compat(&self) -> RunstateInfoCompat {
+        let info = self.to_info();
+        RunstateInfoCompat {
+            state: info.state,
+            state_entry_time: info.state_entry_time,
+            time: info.time,
+        }
+    }
+}
+
 pub(crate) fn vcpu_op(
     vcpus: &mut dyn Vcpus,
     guest: Guest<'_>,
@@ -191,27 +216,9 @@ fn set_singleshot(
 }
 
 fn write_runstate(guest: Guest<'_>, arg: u64, runstate: Runstate) -> Result<(), Errno> {
-    let state = U32::new(runstate.state);
-    let state_entry_time = U64::new(runstate.since_ns);
-    let time = runstate.time_ns.map(U64::new);
     match guest.width() {
-        Width::Native => guest.write(
-            arg,
-            &RunstateInfo {
-                state,
-                pad: U32::ZERO,
-                state_entry_time,
-                time,
-            },
-        ),
-        Width::Compat => guest.write(
-            arg,
-            &RunstateInfoCompat {
-                state,
-                state_entry_time,
-                time,
-            },
-        ),
+        Width::Native => guest.write(arg, &runstate.to_info()),
+        Width::Compat => guest.write(arg, &runstate.to_info_compat()),
     }
 }
 

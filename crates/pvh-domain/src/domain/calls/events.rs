@@ -39,13 +39,7 @@ impl<M: Frames + ?Sized> EventChannels for Session<'_, M> {
     }
 
     fn status(&mut self, domain: DomId, port: Port) -> Result<PortState, Errno> {
-        let state = self.domain.events.status(domain, port)?;
-        Ok(PortState {
-            status: state.status,
-            vcpu: state.vcpu,
-            detail: state.detail,
-            remote_port: state.remote_port,
-        })
+        self.domain.events.status(domain, port)
     }
 
     fn alloc_unbound(&mut self, domain: DomId, remote: DomId) -> Result<Port, Errno> {
@@ -69,12 +63,7 @@ impl<M: Frames + ?Sized> EventChannels for Session<'_, M> {
     }
 
     fn init_control(&mut self, block: &ControlBlock) -> Result<u8, Errno> {
-        let block = event::ControlBlock {
-            vcpu: block.vcpu,
-            gfn: block.gfn,
-            offset: block.offset,
-        };
-        self.act(|events, delivery| events.init_control(delivery, &block))
+        self.act(|events, delivery| events.init_control(delivery, block))
     }
 
     fn expand_array(&mut self, gfn: u64) -> Result<(), Errno> {

@@ -6,7 +6,6 @@ use pvh_hypercall::{
 use pvh_memory::Frames;
 
 use super::super::session::Session;
-use crate::grant::{self, Place};
 
 impl<M: Frames + ?Sized> GrantTable for Session<'_, M> {
     fn setup_table(
@@ -28,11 +27,7 @@ impl<M: Frames + ?Sized> GrantTable for Session<'_, M> {
     }
 
     fn query_size(&mut self, domain: DomId) -> Result<GrantTableSize, GrantStatus> {
-        let size = self.domain.grants.query_size(domain)?;
-        Ok(GrantTableSize {
-            frames: size.frames,
-            max_frames: size.max_frames,
-        })
+        self.domain.grants.query_size(domain)
     }
 
     fn set_version(&mut self, version: u32) -> Result<u32, Errno> {
@@ -52,26 +47,11 @@ impl<M: Frames + ?Sized> GrantTable for Session<'_, M> {
     }
 
     fn copy(&mut self, source: &CopySide, dest: &CopySide, len_bytes: u16) -> GrantStatus {
-        let [source, dest] = [source, dest].map(side);
         let memory = self.scene.memory;
-        self.domain.grants.copy(memory, &source, &dest, len_bytes)
+        self.domain.grants.copy(memory, source, dest, len_bytes)
     }
 
     fn swap(&mut self, first: u32, second: u32) -> GrantStatus {
         self.domain.grants.swap(self.scene.memory, first, second)
-    }
-}
-
-/// A reference has 32 bits of its word.
-fn side(side: &CopySide) -> grant::CopySide {
-    let [b0, b1, b2, b3, ..] = side.place.to_le_bytes();
-    grant::CopySide {
-        domain: side.domain,
-        place: if side.is_grant {
-            Place::Grant(u32::from_le_bytes([b0, b1, b2, b3]))
-        } else {
-            Place::Frame(side.place)
-        },
-        offset: side.offset,
     }
 }

@@ -10,7 +10,6 @@ use pvh_memory::Frames;
 use zerocopy::little_endian::{U32, U64};
 
 use super::super::{Effect, session::Session};
-use crate::shared_info;
 
 impl<M: Frames + ?Sized> Vcpus for Session<'_, M> {
     fn exists(&self, vcpu: u32) -> bool {
@@ -50,12 +49,7 @@ impl<M: Frames + ?Sized> Vcpus for Session<'_, M> {
         let Some(data) = self.domain.vcpus.get(vcpu as usize) else {
             return Runstate::default();
         };
-        let info = data.runstate.at(self.scene.now.system_ns).to_info();
-        Runstate {
-            state: info.state.get(),
-            since_ns: info.state_entry_time.get(),
-            time_ns: info.time.map(U64::get),
-        }
+        data.runstate.at(self.scene.now.system_ns)
     }
 
     fn register_runstate_area(
@@ -64,10 +58,6 @@ impl<M: Frames + ?Sized> Vcpus for Session<'_, M> {
         linear: u64,
         width: Width,
     ) -> Result<(), Errno> {
-        let width = match width {
-            Width::Native => shared_info::Width::Bits64,
-            Width::Compat => shared_info::Width::Bits32,
-        };
         let how = (width, vcpu != self.vcpu);
         self.domain
             .register_runstate(&self.scene, self.io, (vcpu, linear), how);
