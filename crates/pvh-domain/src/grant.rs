@@ -11,7 +11,7 @@ use pvh_abi::{DomId, Errno, Gpa, grant::GrantStatus};
 use pvh_hypercall::group::GrantTableSize;
 use pvh_memory::{GuestMemory, WordOp};
 
-use crate::{shared_info::Spot, vcpu_info::usable_frame};
+use crate::{shared_info::Spot, target::Target, vcpu_info::usable_frame};
 use frame::Frame;
 
 /// The reference by which domain 0 uses the console's ring.
@@ -148,12 +148,7 @@ impl GrantTable {
     }
 
     fn target(&self, domain: DomId) -> Option<Target> {
-        match domain {
-            DomId::SELF => Some(Target::Own),
-            id if id == self.domain => Some(Target::Own),
-            HOST => Some(Target::Host),
-            _ => None,
-        }
+        Target::of(self.domain, domain)
     }
 
     /// The guest's own table is the only one that it may ask about.
@@ -235,9 +230,9 @@ impl GrantTable {
         if flags & (MAP_DEVICE | MAP_APPLICATION | MAP_CONTAINS_PTE) != 0 {
             return GrantStatus::GENERAL_ERROR;
         }
-        match self.target(domain) {
-            Some(_) if domain != DomId::SELF => GrantStatus::NO_SPACE,
-            _ => GrantStatus::BAD_DOMAIN,
+        match Target::of_number(self.domain, domain) {
+            Some(_) => GrantStatus::NO_SPACE,
+            None => GrantStatus::BAD_DOMAIN,
         }
     }
 
@@ -270,14 +265,6 @@ impl GrantTable {
     }
 }
 
-/// A domain that an argument names.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Target {
-    Own,
-    Host,
-}
-
-const HOST: DomId = DomId(0);
 const ENTRIES: u32 = 512;
 const ENTRY_BYTES: u64 = 8;
 /// Where the number of the granted frame is in an entry.

@@ -6,6 +6,7 @@ mod rules;
 use pvh_abi::{DomId, Errno, Gpa, address::PAGE_SIZE, hvm::HvmParam};
 use pvh_memory::GuestMemory;
 
+use crate::target::Target;
 pub use callback::Callback;
 use rules::Access;
 
@@ -246,23 +247,10 @@ impl HvmState {
     }
 
     fn target(&self, domain: DomId) -> Result<Target, Errno> {
-        match domain {
-            DomId::SELF => Ok(Target::Own),
-            id if id == self.domain => Ok(Target::Own),
-            HOST => Ok(Target::Host),
-            _ => Err(Errno::ESRCH),
-        }
+        Target::of(self.domain, domain).ok_or(Errno::ESRCH)
     }
 }
 
-/// A domain that an argument names.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Target {
-    Own,
-    Host,
-}
-
-const HOST: DomId = DomId(0);
 const SHUTDOWN_REBOOT: u64 = 1;
 const LOWEST_VECTOR: u8 = 0x10;
 const RAM: u16 = 0;

@@ -11,6 +11,7 @@ mod ring;
 pub mod runstate;
 pub mod shared_info;
 pub mod store_ring;
+mod target;
 pub mod time;
 #[cfg(feature = "trace")]
 pub mod trace;

@@ -17,7 +17,7 @@ use pvh_abi::{
 use pvh_hypercall::group::{Extents, MAX_MEMORY_MAP, MapRequest, Memory, MemoryMapEntries};
 use pvh_memory::Frames;
 
-use crate::{grant::GrantTable, shared_info::SharedInfo};
+use crate::{grant::GrantTable, shared_info::SharedInfo, target::Target};
 
 /// The memory that a domain begins with.
 #[derive(Clone, Debug, Default)]
@@ -105,11 +105,10 @@ impl MemoryOps {
 
     /// Refuses a domain that does not exist, then one that is not the guest's own.
     const fn check_own(&self, domain: DomId) -> Result<(), Errno> {
-        match domain {
-            DomId::SELF => Ok(()),
-            DomId(id) if id == self.domain.0 => Ok(()),
-            HOST => Err(Errno::EPERM),
-            _ => Err(Errno::ESRCH),
+        match Target::of(self.domain, domain) {
+            Some(Target::Own) => Ok(()),
+            Some(Target::Host) => Err(Errno::EPERM),
+            None => Err(Errno::ESRCH),
         }
     }
 }
@@ -212,8 +211,6 @@ impl<M: Frames + ?Sized> Memory for MemoryCalls<'_, M> {
         Ok(())
     }
 }
-
-const HOST: DomId = DomId(0);
 
 /// For an index past the end, which nobody asks for.
 const NO_ENTRY: E820Entry = zerocopy::transmute!([0_u8; size_of::<E820Entry>()]);

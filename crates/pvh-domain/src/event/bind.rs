@@ -4,22 +4,13 @@ use pvh_abi::{
 };
 use pvh_memory::GuestMemory;
 
-use crate::shared_info::max_ports;
+use crate::{shared_info::max_ports, target::Target};
 
 use super::{
     Delivery, EventChannels, FIFO_PORTS, HostPort,
     channel::{Channel, DEFAULT_PRIORITY, State, is_global},
-    host::{HOST, HostEnd},
+    host::HostEnd,
 };
-
-/// A domain that an argument names.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Target {
-    /// The guest itself.
-    Own,
-    /// Domain 0.
-    Host,
-}
 
 /// The operations that make a port; each answers its number. They take the lowest port that is free and, with
 /// the FIFO ABI, whose word is not linked.
@@ -157,12 +148,7 @@ impl EventChannels {
 
     /// Resolves a domain id of an argument.
     pub(super) fn target(&self, domain: DomId) -> Result<Target, Errno> {
-        match domain {
-            DomId::SELF => Ok(Target::Own),
-            id if id == self.domain => Ok(Target::Own),
-            HOST => Ok(Target::Host),
-            _ => Err(Errno::ESRCH),
-        }
+        Target::of(self.domain, domain).ok_or(Errno::ESRCH)
     }
 
     /// The port of a vCPU's virtual interrupt, 0 for none.

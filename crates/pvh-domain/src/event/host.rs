@@ -2,6 +2,7 @@ use pvh_abi::{DomId, Errno, event_channel::Port};
 use pvh_memory::GuestMemory;
 
 use super::{Delivery, EventChannels, channel::State};
+use crate::target::HOST;
 
 /// A port of domain 0, which is the embedder: the other end of the console's, xenstore's or a device's port.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
@@ -96,6 +97,3 @@ impl EventChannels {
         self.hosts.get_mut(slot as usize)
     }
 }
-
-/// Domain 0.
-pub(super) const HOST: DomId = DomId(0);

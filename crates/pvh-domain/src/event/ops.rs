@@ -7,12 +7,12 @@ use pvh_memory::GuestMemory;
 
 use super::{
     Delivery, Effect, EventChannels, LINK_BITS,
-    bind::Target,
     channel::{Channel, State, is_global},
     fifo::Fifo,
-    host::{HOST, HostEnd},
+    host::HostEnd,
     two_level,
 };
+use crate::target::{HOST, Target};
 
 /// The operations on a port that is there.
 impl EventChannels {

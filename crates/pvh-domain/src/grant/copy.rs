@@ -2,8 +2,8 @@ use pvh_abi::{DomId, Gpa, grant::GrantStatus};
 use pvh_hypercall::group::CopySide;
 use pvh_memory::{GuestMemory, WordOp};
 
-use super::{FRAME_OFFSET, GrantTable, PERMIT_ACCESS, Target};
-use crate::{shared_info::Spot, vcpu_info::usable_frame};
+use super::{FRAME_OFFSET, GrantTable, PERMIT_ACCESS};
+use crate::{shared_info::Spot, target::Target, vcpu_info::usable_frame};
 
 impl GrantTable {
     /// `copy`: copies bytes between two pages. A granted page is marked as read, or read and written, meanwhile.

@@ -3,7 +3,10 @@ use pvh_hypercall::group::{Ports, Sched};
 use pvh_memory::Frames;
 
 use super::super::{Sleep, session::Session, timers::is_past};
-use crate::event::{Delivery, PollAnswer};
+use crate::{
+    event::{Delivery, PollAnswer},
+    target::Target,
+};
 
 impl<M: Frames + ?Sized> Session<'_, M> {
     /// Tells whether an upcall would come at once.
@@ -55,10 +58,10 @@ impl<M: Frames + ?Sized> Sched for Session<'_, M> {
         Ok(())
     }
 
-    /// Other domains are not this one's to stop, nor is it its own by this call.
+    /// Always refused: `EPERM` for domain 0 and for itself, `ESRCH` otherwise.
     fn remote_shutdown(&mut self, domain: DomId, _: u32) -> Result<(), Errno> {
-        let exists = domain == self.domain.config.domid || domain == DomId(0);
-        Err(if exists { Errno::EPERM } else { Errno::ESRCH })
+        let target = Target::of_number(self.domain.config.domid, domain);
+        Err(target.map_or(Errno::ESRCH, |_| Errno::EPERM))
     }
 
     fn watchdog(&mut self, id: u32, timeout_s: u32) -> Result<u32, Errno> {
