@@ -27,6 +27,16 @@ pub trait Handler {
         None
     }
 
+    /// Serves `memory_op`, by default with [`memory`](Self::memory). A handler whose [`Memory`] is a view that it makes
+    /// for each call overrides this, and hands the view to [`group::memory_op`].
+    ///
+    /// # Errors
+    ///
+    /// Those of [`group::memory_op`]; ENOSYS where the group is not offered.
+    fn memory_op(&mut self, guest: Guest<'_>, call: Call) -> Result<Outcome, Errno> {
+        offered(self.memory()).and_then(|memory| group::memory_op(memory, guest, call))
+    }
+
     /// `set_timer_op`.
     fn timer(&mut self) -> Option<&mut dyn Timer> {
         None
@@ -109,9 +119,7 @@ fn single<H: Handler + ?Sized>(handler: &mut H, guest: Guest<'_>, call: Call) ->
     }
     let args = call.args;
     match call.number {
-        Number::MEMORY_OP => offered(handler.memory())
-            .and_then(|memory| group::memory_op(memory, guest, call))
-            .into(),
+        Number::MEMORY_OP => handler.memory_op(guest, call).into(),
         Number::SET_TIMER_OP => offered(handler.timer())
             .map(|timer| group::set_timer_op(timer, call.width, args))
             .into(),

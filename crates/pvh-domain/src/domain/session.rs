@@ -1,8 +1,7 @@
+use pvh_abi::Errno;
 use pvh_hypercall::{
-    Call, GuestIo, Handler, Outcome, Width, dispatch,
-    group::{
-        Assist, Console, EventChannels, GrantTable, Hvm, Memory, Sched, Timer, Vcpus, Version,
-    },
+    Call, Guest, GuestIo, Handler, Outcome, Width, dispatch,
+    group::{Assist, Console, EventChannels, GrantTable, Hvm, Sched, Timer, Vcpus, Version},
 };
 use pvh_memory::Frames;
 
@@ -81,8 +80,8 @@ impl<M: Frames + ?Sized> Handler for Session<'_, M> {
         Some(self)
     }
 
-    fn memory(&mut self) -> Option<&mut dyn Memory> {
-        Some(self)
+    fn memory_op(&mut self, guest: Guest<'_>, call: Call) -> Result<Outcome, Errno> {
+        self.serve_memory_op(guest, call)
     }
 
     fn timer(&mut self) -> Option<&mut dyn Timer> {

@@ -155,11 +155,12 @@ impl MemoryMapEntries<'_> {
     }
 }
 
-pub(crate) fn memory_op(
-    memory: &mut dyn Memory,
-    guest: Guest<'_>,
-    call: Call,
-) -> Result<Outcome, Errno> {
+/// Serves `memory_op`, or a bounded part of it.
+///
+/// # Errors
+///
+/// Those of the ABI, which the guest reads.
+pub fn memory_op(memory: &mut dyn Memory, guest: Guest<'_>, call: Call) -> Result<Outcome, Errno> {
     let [command, arg, ..] = call.args;
     let (op, start) = split(command);
     let result = match op {
