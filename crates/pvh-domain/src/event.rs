@@ -3,7 +3,7 @@
 //!
 //! [`EventChannels`] holds what only the hypervisor knows. What it shares with the guest (pending and mask bits, event
 //! words, control blocks, upcall flags) lies in guest memory, is changed while the guest runs, and is reached
-//! through a [`Delivery`], which also gathers the effects of a call.
+//! through a [`Delivery`], which also gathers the signals of a call.
 //!
 //! # Order of accesses
 //!
@@ -11,8 +11,8 @@
 //! the guest's own order (clear MASKED, then test PENDING; clear the upcall flag, then take the selector or the
 //! ready word) relies:
 //!
-//! - two-level: pending bit, mask bit tested, selector bit, upcall flag, the effect;
-//! - FIFO: PENDING, MASKED tested, LINKED, the link in the old tail or the head, ready bit, upcall flag, the effect;
+//! - two-level: pending bit, mask bit tested, selector bit, upcall flag, the signal;
+//! - FIFO: PENDING, MASKED tested, LINKED, the link in the old tail or the head, ready bit, upcall flag, the signal;
 //! - both: a poller is woken last.
 //!
 //! One lock around [`EventChannels`] takes the place of Xen's locks of queues, ports and the domain: no
@@ -37,7 +37,7 @@ use host::HostEnd;
 use poll::Poller;
 use ports::Ports;
 
-pub use delivery::{Delivery, Effect};
+pub use delivery::{Delivery, Signal};
 pub use host::HostPort;
 pub use poll::PollAnswer;
 

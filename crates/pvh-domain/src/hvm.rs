@@ -13,7 +13,7 @@ use rules::Access;
 /// What the embedder has to do after a call.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[non_exhaustive]
-pub enum Effect {
+pub enum Change {
     /// Every vCPU has this vector for its upcall from now on, unless it has one of its own as well: then it gets
     /// both. Each vCPU that is up and whose upcall flag is set is told again.
     GlobalVector(u8),
@@ -73,7 +73,7 @@ impl HvmState {
         domain: DomId,
         param: HvmParam,
         value: u64,
-        effects: &mut Vec<Effect>,
+        changes: &mut Vec<Change>,
     ) -> Result<(), Errno> {
         self.check_target(domain, param)?;
         match rules::access(param) {
@@ -81,12 +81,12 @@ impl HvmState {
             Access::Deprecated => return Err(Errno::EINVAL),
             Access::GuestReads | Access::Toolstack => return Err(Errno::EPERM),
         }
-        let stored = self.store(param, value, effects);
+        let stored = self.store(param, value, changes);
         if stored.is_err() && rules::crashes(param) {
-            effects.push(Effect::Crash);
+            changes.push(Change::Crash);
         }
         if param == HvmParam::CALLBACK_IRQ {
-            effects.push(Effect::LatchWidth);
+            changes.push(Change::LatchWidth);
         }
         stored
     }
@@ -115,20 +115,20 @@ impl HvmState {
         &mut self,
         vcpu: u32,
         vector: u8,
-        effects: &mut Vec<Effect>,
+        changes: &mut Vec<Change>,
     ) -> Result<(), Errno> {
         if vector < LOWEST_VECTOR {
             return Err(Errno::EINVAL);
         }
         let slot = self.vcpu_vectors.get_mut(vcpu as usize);
         *slot.ok_or(Errno::ENOENT)? = Some(vector);
-        effects.push(Effect::VcpuVector { vcpu, vector });
+        changes.push(Change::VcpuVector { vcpu, vector });
         Ok(())
     }
 
     /// `flush_tlbs`, whose pointer was null.
-    pub fn flush_tlbs(&self, effects: &mut Vec<Effect>) {
-        effects.push(Effect::FlushTlbs);
+    pub fn flush_tlbs(&self, changes: &mut Vec<Change>) {
+        changes.push(Change::FlushTlbs);
     }
 
     /// `pagetable_dying`: page tables are not shadowed, so it always fails.
@@ -175,7 +175,7 @@ impl HvmState {
         &mut self,
         param: HvmParam,
         value: u64,
-        effects: &mut Vec<Effect>,
+        changes: &mut Vec<Change>,
     ) -> Result<(), Errno> {
         if param.0 >= HvmParam::COUNT || rules::access(param) == Access::Deprecated {
             return Err(Errno::EINVAL);
@@ -184,7 +184,7 @@ impl HvmState {
         if rules::is_set_once(param) && old != 0 && old != value {
             return Err(Errno::EEXIST);
         }
-        self.store(param, value, effects)
+        self.store(param, value, changes)
     }
 
     /// Returns a parameter, whoever may read it; 0 for what was never set or does not exist.
@@ -212,7 +212,7 @@ impl HvmState {
         &mut self,
         param: HvmParam,
         value: u64,
-        effects: &mut Vec<Effect>,
+        changes: &mut Vec<Change>,
     ) -> Result<(), Errno> {
         rules::check(param, value)?;
         let (place, kept) = rules::kept(param, value);
@@ -221,7 +221,7 @@ impl HvmState {
             && let Callback::Vector(vector) = Callback::decode(value)
         {
             self.global_vector = Some(vector);
-            effects.push(Effect::GlobalVector(vector));
+            changes.push(Change::GlobalVector(vector));
         }
         Ok(())
     }

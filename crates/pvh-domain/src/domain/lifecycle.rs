@@ -233,19 +233,19 @@ impl Domain {
         &mut self,
         scene: &mut Scene<'_, M>,
         width: pvh_hypercall::Width,
-        changed: Vec<hvm::Effect>,
+        changed: Vec<hvm::Change>,
     ) {
-        for effect in changed {
-            match effect {
-                hvm::Effect::GlobalVector(_) => self.tell_pending(scene),
-                hvm::Effect::VcpuVector { vcpu, vector } => {
+        for change in changed {
+            match change {
+                hvm::Change::GlobalVector(_) => self.tell_pending(scene),
+                hvm::Change::VcpuVector { vcpu, vector } => {
                     let effect = Effect::VcpuVector { vcpu, vector };
                     scene.effects.push(effect);
                     self.wake(scene, vcpu);
                 }
-                hvm::Effect::LatchWidth => self.latch(scene.memory, width, scene.now),
-                hvm::Effect::FlushTlbs => scene.effects.push(Effect::FlushTlbs),
-                hvm::Effect::Crash => self.shut_down(scene, ShutdownReason::CRASH),
+                hvm::Change::LatchWidth => self.latch(scene.memory, width, scene.now),
+                hvm::Change::FlushTlbs => scene.effects.push(Effect::FlushTlbs),
+                hvm::Change::Crash => self.shut_down(scene, ShutdownReason::CRASH),
             }
         }
     }

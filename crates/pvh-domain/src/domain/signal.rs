@@ -18,11 +18,11 @@ impl Domain {
     ) -> T {
         let mut delivery = Delivery::new(scene.memory, &self.shared_info, &self.vcpu_infos);
         let answer = act(&mut self.events, &mut delivery);
-        for effect in delivery.effects {
-            match effect {
-                event::Effect::Upcall(vcpu) => self.upcall(scene, vcpu),
-                event::Effect::Unblock(vcpu) => self.wake(scene, vcpu),
-                event::Effect::Host(end) => self.serve(scene, end),
+        for signal in delivery.signals {
+            match signal {
+                event::Signal::Upcall(vcpu) => self.upcall(scene, vcpu),
+                event::Signal::Unblock(vcpu) => self.wake(scene, vcpu),
+                event::Signal::Host(end) => self.serve(scene, end),
             }
         }
         answer

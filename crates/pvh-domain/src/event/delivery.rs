@@ -6,7 +6,7 @@ use crate::{shared_info::SharedInfo, vcpu_info::VcpuInfos};
 /// What the embedder has to do after a call.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[non_exhaustive]
-pub enum Effect {
+pub enum Signal {
     /// `evtchn_upcall_pending` of the vCPU has just gone from 0 to 1: inject its upcall, by the method that the
     /// guest chose, and wake it if it is blocked.
     Upcall(u32),
@@ -16,7 +16,7 @@ pub enum Effect {
     Host(HostPort),
 }
 
-/// Where events go: the guest's memory, the places in it, and the effects of a call, in the order in which they
+/// Where events go: the guest's memory, the places in it, and the signals of a call, in the order in which they
 /// are to be carried out.
 #[derive(Debug)]
 pub struct Delivery<'domain, M: ?Sized> {
@@ -27,11 +27,11 @@ pub struct Delivery<'domain, M: ?Sized> {
     /// Where the vCPUs are told.
     pub vcpu_infos: &'domain VcpuInfos,
     /// What has to be done; a call adds to it.
-    pub effects: Vec<Effect>,
+    pub signals: Vec<Signal>,
 }
 
 impl<'domain, M: GuestMemory + ?Sized> Delivery<'domain, M> {
-    /// Begins with no effects.
+    /// Begins with no signals.
     #[must_use]
     pub const fn new(
         memory: &'domain M,
@@ -42,7 +42,7 @@ impl<'domain, M: GuestMemory + ?Sized> Delivery<'domain, M> {
             memory,
             shared_info,
             vcpu_infos,
-            effects: Vec::new(),
+            signals: Vec::new(),
         }
     }
 
@@ -50,7 +50,7 @@ impl<'domain, M: GuestMemory + ?Sized> Delivery<'domain, M> {
     pub(super) fn upcall(&mut self, vcpu: u32) {
         let infos = self.vcpu_infos;
         if infos.mark_upcall(self.memory, self.shared_info, vcpu) {
-            self.effects.push(Effect::Upcall(vcpu));
+            self.signals.push(Signal::Upcall(vcpu));
         }
     }
 }

@@ -6,7 +6,7 @@ use pvh_hypercall::group::{ControlBlock, PortState};
 use pvh_memory::GuestMemory;
 
 use super::{
-    Delivery, Effect, EventChannels, LINK_BITS,
+    Delivery, EventChannels, LINK_BITS, Signal,
     channel::{Channel, State, is_global},
     fifo::Fifo,
     host::HostEnd,
@@ -55,7 +55,7 @@ impl EventChannels {
                 let vcpu = self.ports.get(peer).map_or(0, |peer| peer.vcpu);
                 self.set_pending(delivery, peer, vcpu);
             }
-            State::Host(host) => delivery.effects.push(Effect::Host(host)),
+            State::Host(host) => delivery.signals.push(Signal::Host(host)),
             State::Ipi => self.set_pending(delivery, port, channel.vcpu),
             State::Unbound(_) => {}
             State::Free | State::Reserved | State::Pirq(_) | State::Virq(_) => {

@@ -1,7 +1,7 @@
 use pvh_abi::{Errno, event_channel::Port};
 use pvh_memory::GuestMemory;
 
-use super::{Delivery, Effect, EventChannels, channel::Channel, two_level};
+use super::{Delivery, EventChannels, Signal, channel::Channel, two_level};
 
 /// What a vCPU polls for.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -18,7 +18,7 @@ pub(super) enum Poller {
 pub enum PollAnswer {
     /// An event is pending: answer 0 at once.
     Ready,
-    /// The vCPU is to block until [`Effect::Unblock`], an upcall, or its timeout.
+    /// The vCPU is to block until [`Signal::Unblock`], an upcall, or its timeout.
     Wait,
 }
 
@@ -26,7 +26,7 @@ impl EventChannels {
     /// `SCHEDOP_poll`: looks for a pending event, masked or not, and notes the vCPU as a poller if there is none.
     ///
     /// The caller has tested the vCPU for a deliverable event. When the vCPU goes on for another reason than
-    /// [`Effect::Unblock`], [`stop_poll`](Self::stop_poll) ends it. The ports are looked at in order, as they are
+    /// [`Signal::Unblock`], [`stop_poll`](Self::stop_poll) ends it. The ports are looked at in order, as they are
     /// read: `ports` may end early with the error of its pointer.
     ///
     /// # Errors
@@ -81,7 +81,7 @@ impl EventChannels {
                 .is_some_and(|poller| matches!(poller, Poller::Any) || poller == Poller::Port(port))
             {
                 *slot = None;
-                delivery.effects.push(Effect::Unblock(vcpu));
+                delivery.signals.push(Signal::Unblock(vcpu));
             }
         }
     }

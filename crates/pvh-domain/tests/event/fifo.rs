@@ -1,7 +1,7 @@
 //! The FIFO ABI: how it begins and ends, and the unmask call.
 
 use pvh_abi::{DomId, Errno, event_channel::Port};
-use pvh_domain::event::Effect;
+use pvh_domain::event::Signal;
 use pvh_hypercall::group::ControlBlock;
 
 use crate::machine::{
@@ -13,7 +13,7 @@ fn init(machine: &mut Machine, vcpu: u32) -> Result<u8, Errno> {
     machine.run(|events, d| events.init_control(d, &block(vcpu)))
 }
 
-fn expand(machine: &mut Machine, gfn: u64) -> (Result<(), Errno>, Vec<Effect>) {
+fn expand(machine: &mut Machine, gfn: u64) -> (Result<(), Errno>, Vec<Signal>) {
     machine.call(|events, d| events.expand_array(d, gfn))
 }
 
@@ -30,7 +30,7 @@ fn what_was_pending_is_raised_when_the_page_comes() {
     machine.set_event(masked, MASKED);
     assert_eq!(
         expand(&mut machine, ARRAY_GFN),
-        (Ok(()), vec![Effect::Upcall(0)])
+        (Ok(()), vec![Signal::Upcall(0)])
     );
     assert_eq!(machine.event(before), PENDING | LINKED | without_page.0);
     assert_eq!(machine.event(masked), PENDING | MASKED, "and no more");
@@ -71,7 +71,7 @@ fn an_event_for_a_vcpu_without_a_control_block_is_dropped() {
     assert_eq!(machine.send(port), (Ok(()), vec![]));
     assert_eq!(machine.event(port), 0, "not even pending");
     init(&mut machine, 0).unwrap();
-    assert_eq!(machine.send(port).1, [Effect::Upcall(0)]);
+    assert_eq!(machine.send(port).1, [Signal::Upcall(0)]);
 }
 
 #[test]
@@ -115,7 +115,7 @@ fn ports_of_the_second_page_have_their_words_there() {
     machine.turn_fifo_on(1);
     while machine.ipi(0) != Port(1024) {}
     assert_eq!(machine.send(Port(1024)).1, [], "no word yet");
-    assert_eq!(expand(&mut machine, ARRAY_GFN + 5).1, [Effect::Upcall(0)]);
+    assert_eq!(expand(&mut machine, ARRAY_GFN + 5).1, [Signal::Upcall(0)]);
     assert_eq!(machine.word((ARRAY_GFN + 5) * 0x1000), PENDING | LINKED);
     while machine.ipi(0) != Port(4999) {}
     machine.ipi(0);
@@ -132,7 +132,7 @@ fn unmask_clears_masked_and_raises_what_is_pending() {
     let mut machine = fifo(1);
     let port = machine.ipi(0);
     machine.set_event(port, MASKED | PENDING);
-    assert_eq!(machine.unmask(port), (Ok(()), vec![Effect::Upcall(0)]));
+    assert_eq!(machine.unmask(port), (Ok(()), vec![Signal::Upcall(0)]));
     assert_eq!(machine.event(port), PENDING | LINKED);
 }
 
@@ -141,7 +141,7 @@ fn unmask_raises_even_if_the_port_was_not_masked() {
     let mut machine = fifo(1);
     let port = machine.ipi(0);
     machine.set_event(port, PENDING);
-    assert_eq!(machine.unmask(port), (Ok(()), vec![Effect::Upcall(0)]));
+    assert_eq!(machine.unmask(port), (Ok(()), vec![Signal::Upcall(0)]));
 }
 
 #[test]

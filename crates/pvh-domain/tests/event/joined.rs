@@ -4,13 +4,13 @@ use pvh_abi::{
     DomId, Errno,
     event_channel::{Port, PortStatus},
 };
-use pvh_domain::event::{Effect, HostPort};
+use pvh_domain::event::{HostPort, Signal};
 
 use crate::machine::{ME, Machine, SHARED_INFO, two_level, upcall_at};
 
 const EINVAL: Errno = Errno(22);
 
-fn join(machine: &mut Machine, remote: DomId, port: Port) -> (Result<Port, Errno>, Vec<Effect>) {
+fn join(machine: &mut Machine, remote: DomId, port: Port) -> (Result<Port, Errno>, Vec<Signal>) {
     machine.call(|events, d| events.bind_interdomain(d, remote, port))
 }
 
@@ -28,9 +28,9 @@ fn loopback(machine: &mut Machine) -> [Port; 2] {
 fn bind_interdomain_leaves_the_local_port_pending() {
     let mut machine = two_level(1);
     let first = machine.unbound(DomId::SELF).unwrap();
-    let (second, effects) = join(&mut machine, DomId::SELF, first);
+    let (second, signals) = join(&mut machine, DomId::SELF, first);
     assert_eq!(second, Ok(Port(2)));
-    assert_eq!(effects, [Effect::Upcall(0)]);
+    assert_eq!(signals, [Signal::Upcall(0)]);
     assert_eq!(machine.word(SHARED_INFO + 2048), 1 << 2);
 }
 
@@ -70,9 +70,9 @@ fn each_end_of_a_loopback_signals_the_other() {
     let status = machine.events.status(ME, first).unwrap();
     assert_eq!(status.status, PortStatus(2));
     assert_eq!((status.detail, status.remote_port), (5, second));
-    assert_eq!(machine.send(first), (Ok(()), vec![Effect::Upcall(1)]));
+    assert_eq!(machine.send(first), (Ok(()), vec![Signal::Upcall(1)]));
     assert_eq!(machine.word(SHARED_INFO + 2048), 1 << second.0);
-    assert_eq!(machine.send(second), (Ok(()), vec![Effect::Upcall(0)]));
+    assert_eq!(machine.send(second), (Ok(()), vec![Signal::Upcall(0)]));
 }
 
 #[test]
@@ -120,9 +120,9 @@ fn a_service_and_the_guest_signal_each_other() {
         "joined to domain 0"
     );
     assert_eq!(status.remote_port, Port(far.0));
-    assert_eq!(machine.send(xenstore), (Ok(()), vec![Effect::Host(far)]));
-    let ((), effects) = machine.call(|events, d| events.send_from_host(d, other));
-    assert_eq!(effects, [Effect::Upcall(0)]);
+    assert_eq!(machine.send(xenstore), (Ok(()), vec![Signal::Host(far)]));
+    let ((), signals) = machine.call(|events, d| events.send_from_host(d, other));
+    assert_eq!(signals, [Signal::Upcall(0)]);
     assert_eq!(machine.word(SHARED_INFO + 2048), 1 << console.0);
 }
 
@@ -134,10 +134,10 @@ fn a_service_that_the_guest_closed_can_be_joined_again() {
     assert_eq!(taken.0, Err(EINVAL), "joined already");
     machine.close(port).unwrap();
     assert_eq!(machine.events.host_peer(far), None);
-    let ((), effects) = machine.call(|events, d| events.send_from_host(d, far));
-    assert_eq!(effects, [], "dropped");
-    let (again, effects) = join(&mut machine, DomId(0), Port(far.0));
-    assert_eq!((again, effects), (Ok(Port(1)), vec![Effect::Upcall(0)]));
+    let ((), signals) = machine.call(|events, d| events.send_from_host(d, far));
+    assert_eq!(signals, [], "dropped");
+    let (again, signals) = join(&mut machine, DomId(0), Port(far.0));
+    assert_eq!((again, signals), (Ok(Port(1)), vec![Signal::Upcall(0)]));
     assert_eq!(machine.events.host_peer(far), Some(Port(1)));
 }
 

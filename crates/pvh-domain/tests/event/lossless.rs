@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use proptest::prelude::*;
 use pvh_abi::{DomId, Gpa, event_channel::Port};
-use pvh_domain::event::{Effect, HostPort};
+use pvh_domain::event::{HostPort, Signal};
 use pvh_memory::{GuestMemory, VecMemory, WordOp};
 
 use crate::{
@@ -187,9 +187,9 @@ impl World {
             });
     }
 
-    fn inject(&self, effects: Vec<Effect>) {
-        for effect in effects {
-            if let Effect::Upcall(vcpu) = effect {
+    fn inject(&self, signals: Vec<Signal>) {
+        for signal in signals {
+            if let Signal::Upcall(vcpu) = signal {
                 self.consumers.borrow_mut()[vcpu as usize].is_injected = true;
             }
         }
@@ -198,8 +198,8 @@ impl World {
     fn unmask(&mut self, port: Port) {
         let needs_call = try_unmask(&self.machine.memory.ram, port);
         if needs_call.expect("BUSY does not outlive a call") {
-            let effects = self.machine.unmask(port).1;
-            self.inject(effects);
+            let signals = self.machine.unmask(port).1;
+            self.inject(signals);
         }
     }
 
@@ -226,9 +226,9 @@ impl World {
                 let join = |machine: &mut Machine<Scripted>| {
                     machine.call(|events, d| events.bind_interdomain(d, DomId(0), remote))
                 };
-                let (port, effects) = join(&mut self.machine);
+                let (port, signals) = join(&mut self.machine);
                 self.services[service].0 = port.unwrap();
-                self.inject(effects);
+                self.inject(signals);
             }
             Action::Steps(vcpu, steps) => {
                 for _ in 0..steps {

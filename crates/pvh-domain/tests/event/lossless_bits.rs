@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use proptest::prelude::*;
 use pvh_abi::{Gpa, event_channel::Port};
-use pvh_domain::event::{Effect, HostPort};
+use pvh_domain::event::{HostPort, Signal};
 use pvh_memory::{GuestMemory, VecMemory, WordOp};
 
 use crate::{
@@ -135,7 +135,7 @@ impl World {
     }
 
     fn act(&mut self, action: Action) {
-        let effects = match action {
+        let signals = match action {
             Action::Raise(service) => {
                 let far = self.services[service].1;
                 self.machine
@@ -155,8 +155,8 @@ impl World {
                 vec![]
             }
         };
-        for effect in effects {
-            if let Effect::Upcall(vcpu) = effect {
+        for signal in signals {
+            if let Signal::Upcall(vcpu) = signal {
                 self.consumers.borrow_mut()[vcpu as usize].is_injected = true;
             }
         }

@@ -2,7 +2,7 @@
 
 use pvh_abi::{DomId, Errno, Gpa, event_channel::Port};
 use pvh_domain::{
-    event::{Config, Delivery, Effect, EventChannels},
+    event::{Config, Delivery, EventChannels, Signal},
     shared_info::SharedInfo,
     vcpu_info::VcpuInfos,
 };
@@ -76,14 +76,14 @@ impl<M: GuestMemory> Machine<M> {
         assert_eq!(added, Ok(()));
     }
 
-    /// Makes a call and returns its answer and its effects.
+    /// Makes a call and returns its answer and its signals.
     pub(crate) fn call<T>(
         &mut self,
         call: impl FnOnce(&mut EventChannels, &mut Delivery<'_, M>) -> T,
-    ) -> (T, Vec<Effect>) {
+    ) -> (T, Vec<Signal>) {
         let mut delivery = Delivery::new(&self.memory, &self.shared_info, &self.vcpu_infos);
         let answer = call(&mut self.events, &mut delivery);
-        (answer, delivery.effects)
+        (answer, delivery.signals)
     }
 
     /// Makes a call for its answer.
@@ -103,7 +103,7 @@ impl<M: GuestMemory> Machine<M> {
         self.run(|events, delivery| events.alloc_unbound(delivery, DomId::SELF, remote))
     }
 
-    pub(crate) fn send(&mut self, port: Port) -> (Result<(), Errno>, Vec<Effect>) {
+    pub(crate) fn send(&mut self, port: Port) -> (Result<(), Errno>, Vec<Signal>) {
         self.call(|events, delivery| events.send(delivery, port))
     }
 
@@ -111,7 +111,7 @@ impl<M: GuestMemory> Machine<M> {
         self.run(|events, delivery| events.close(delivery, port))
     }
 
-    pub(crate) fn unmask(&mut self, port: Port) -> (Result<(), Errno>, Vec<Effect>) {
+    pub(crate) fn unmask(&mut self, port: Port) -> (Result<(), Errno>, Vec<Signal>) {
         self.call(|events, delivery| events.unmask(delivery, port))
     }
 

@@ -4,7 +4,7 @@ use pvh_abi::{
     DomId, Errno,
     event_channel::{Port, PortStatus, Virq},
 };
-use pvh_domain::event::Effect;
+use pvh_domain::event::Signal;
 use pvh_hypercall::group::{ControlBlock, PortState};
 
 use crate::machine::{
@@ -87,10 +87,10 @@ fn bind_virq_makes_a_port_that_is_raised_by_its_number() {
         .run(|events, d| events.bind_virq(d, Virq(0), 1))
         .unwrap();
     assert_eq!(state(&machine, port), (4, 1, 0, 0));
-    let ((), effects) = machine.call(|events, d| events.raise_virq(d, 1, Virq::TIMER));
-    assert_eq!(effects, [Effect::Upcall(1)]);
-    let ((), effects) = machine.call(|events, d| events.raise_virq(d, 0, Virq::TIMER));
-    assert_eq!(effects, [], "vCPU 0 has bound none");
+    let ((), signals) = machine.call(|events, d| events.raise_virq(d, 1, Virq::TIMER));
+    assert_eq!(signals, [Signal::Upcall(1)]);
+    let ((), signals) = machine.call(|events, d| events.raise_virq(d, 0, Virq::TIMER));
+    assert_eq!(signals, [], "vCPU 0 has bound none");
 }
 
 #[test]
@@ -122,8 +122,8 @@ fn a_global_virq_is_raised_on_the_vcpu_its_port_tells() {
         .run(|events, d| events.bind_virq(d, Virq(3), 0))
         .unwrap();
     machine.events.bind_vcpu(port, 1).unwrap();
-    let ((), effects) = machine.call(|events, d| events.raise_virq(d, 0, Virq(3)));
-    assert_eq!(effects, [Effect::Upcall(1)]);
+    let ((), signals) = machine.call(|events, d| events.raise_virq(d, 0, Virq(3)));
+    assert_eq!(signals, [Signal::Upcall(1)]);
     machine.close(port).unwrap();
     let again = machine.run(|events, d| events.bind_virq(d, Virq(3), 0));
     assert_eq!(again, Ok(port), "closing frees the number too");
@@ -155,7 +155,7 @@ fn bind_ipi_makes_a_port_that_signals_its_vcpu() {
     let mut machine = two_level(2);
     let port = machine.ipi(1);
     assert_eq!(state(&machine, port), (5, 1, 0, 0));
-    assert_eq!(machine.send(port), (Ok(()), vec![Effect::Upcall(1)]));
+    assert_eq!(machine.send(port), (Ok(()), vec![Signal::Upcall(1)]));
     assert_eq!(machine.run(|events, d| events.bind_ipi(d, 2)), Err(ENOENT));
 }
 

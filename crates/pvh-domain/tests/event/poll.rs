@@ -1,7 +1,7 @@
 //! What `SCHEDOP_poll` needs of the ports.
 
 use pvh_abi::{Errno, event_channel::Port};
-use pvh_domain::event::{Effect, PollAnswer};
+use pvh_domain::event::{PollAnswer, Signal};
 
 use crate::machine::{MASKED, Machine, PENDING, SHARED_INFO, fifo, two_level};
 
@@ -46,11 +46,11 @@ fn an_event_wakes_who_polls_for_it_or_for_several_once() {
         assert_eq!(poll(&mut machine, 1, &[port]), Ok(PollAnswer::Wait));
         assert_eq!(poll(&mut machine, 2, &[other]), Ok(PollAnswer::Wait));
         assert_eq!(poll(&mut machine, 3, &[other, other]), Ok(PollAnswer::Wait));
-        let woken = [Effect::Upcall(0), Effect::Unblock(1), Effect::Unblock(3)];
+        let woken = [Signal::Upcall(0), Signal::Unblock(1), Signal::Unblock(3)];
         assert_eq!(machine.send(port).1, woken, "pollers last");
         machine.set_word(SHARED_INFO + 2048, 0);
         machine.set_event(port, 0);
-        assert!(!machine.send(port).1.contains(&Effect::Unblock(1)));
+        assert!(!machine.send(port).1.contains(&Signal::Unblock(1)));
     }
 }
 
@@ -71,7 +71,7 @@ fn a_masked_event_wakes_pollers_without_an_upcall() {
     let port = machine.ipi(0);
     machine.set_event(port, MASKED);
     assert_eq!(poll(&mut machine, 1, &[port]), Ok(PollAnswer::Wait));
-    assert_eq!(machine.send(port).1, [Effect::Unblock(1)]);
+    assert_eq!(machine.send(port).1, [Signal::Unblock(1)]);
 }
 
 #[test]
@@ -80,7 +80,7 @@ fn a_poll_that_ended_is_not_woken() {
     let port = machine.ipi(0);
     assert_eq!(poll(&mut machine, 1, &[port]), Ok(PollAnswer::Wait));
     machine.events.stop_poll(1);
-    assert_eq!(machine.send(port).1, [Effect::Upcall(0)]);
+    assert_eq!(machine.send(port).1, [Signal::Upcall(0)]);
 }
 
 #[test]
@@ -90,6 +90,6 @@ fn a_poll_for_no_port_is_woken_by_any() {
     assert_eq!(poll(&mut machine, 1, &[]), Ok(PollAnswer::Wait));
     assert_eq!(
         machine.send(port).1,
-        [Effect::Upcall(0), Effect::Unblock(1)]
+        [Signal::Upcall(0), Signal::Unblock(1)]
     );
 }

@@ -4,7 +4,7 @@ use core::cell::Cell;
 use std::rc::Rc;
 
 use pvh_abi::{Gpa, event_channel::Port};
-use pvh_domain::event::Effect;
+use pvh_domain::event::Signal;
 use pvh_memory::{GuestMemory, VecMemory, WordOp};
 
 use crate::{
@@ -32,11 +32,11 @@ fn change(ram: &VecMemory, change: impl Fn(u32) -> u32) {
 }
 
 /// Lets the guest make `changes` in turn to the tail, each just before one attempt to write its link. Answers the
-/// effects and the number of attempts.
+/// signals and the number of attempts.
 fn append_against(
     machine: &mut Machine<Scripted>,
     mut changes: impl Iterator<Item = fn(u32) -> u32> + 'static,
-) -> (Vec<Effect>, u32) {
+) -> (Vec<Signal>, u32) {
     let attempts = Rc::new(Cell::new(0));
     let count = attempts.clone();
     machine.memory.on_access(move |ram, at, op| {
@@ -47,9 +47,9 @@ fn append_against(
             }
         }
     });
-    let effects = machine.send(SECOND).1;
+    let signals = machine.send(SECOND).1;
     machine.memory.quiet();
-    (effects, attempts.get())
+    (signals, attempts.get())
 }
 
 #[test]
@@ -67,8 +67,8 @@ fn a_quiet_tail_takes_one_attempt_and_never_shows_busy() {
 fn a_guest_that_masks_the_tail_meanwhile_keeps_its_mask() {
     let mut machine = machine();
     let changes: [fn(u32) -> u32; 1] = [|word| word | MASKED];
-    let (effects, attempts) = append_against(&mut machine, changes.into_iter());
-    assert_eq!((effects, attempts), (vec![], 2));
+    let (signals, attempts) = append_against(&mut machine, changes.into_iter());
+    assert_eq!((signals, attempts), (vec![], 2));
     assert_eq!(
         machine.event(FIRST),
         PENDING | MASKED | LINKED | 2,
@@ -80,8 +80,8 @@ fn a_guest_that_masks_the_tail_meanwhile_keeps_its_mask() {
 fn a_guest_that_pops_the_tail_meanwhile_finds_the_event_as_head() {
     let mut machine = machine();
     let changes: [fn(u32) -> u32; 1] = [|word| word & !(LINKED | 0x1_ffff)];
-    let (effects, attempts) = append_against(&mut machine, changes.into_iter());
-    assert_eq!((effects, attempts), (vec![Effect::Upcall(0)], 1));
+    let (signals, attempts) = append_against(&mut machine, changes.into_iter());
+    assert_eq!((signals, attempts), (vec![Signal::Upcall(0)], 1));
     assert_eq!(
         machine.event(FIRST),
         PENDING,
@@ -99,8 +99,8 @@ fn four_changes_that_the_rules_allow_are_not_too_many() {
         |word| word & !PENDING,
         |word| word | MASKED,
     ];
-    let (effects, attempts) = append_against(&mut machine, changes.into_iter());
-    assert_eq!((effects, attempts), (vec![], 5));
+    let (signals, attempts) = append_against(&mut machine, changes.into_iter());
+    assert_eq!((signals, attempts), (vec![], 5));
     assert_eq!(machine.event(FIRST), MASKED | LINKED | 2);
 }
 
@@ -113,8 +113,8 @@ fn a_guest_that_pops_the_tail_at_the_last_attempt_but_one_is_told() {
         |word| word & !PENDING,
         |word| word & !(LINKED | 0x1_ffff),
     ];
-    let (effects, attempts) = append_against(&mut machine, changes.into_iter());
-    assert_eq!((effects, attempts), (vec![Effect::Upcall(0)], 4));
+    let (signals, attempts) = append_against(&mut machine, changes.into_iter());
+    assert_eq!((signals, attempts), (vec![Signal::Upcall(0)], 4));
     assert_eq!(machine.event(FIRST) & BUSY, 0);
 }
 
@@ -122,8 +122,8 @@ fn a_guest_that_pops_the_tail_at_the_last_attempt_but_one_is_told() {
 fn a_guest_that_breaks_the_rules_gets_five_attempts_and_loses_the_event() {
     let mut machine = machine();
     let endless = core::iter::repeat((|word| word ^ (1 << 20)) as fn(u32) -> u32);
-    let (effects, attempts) = append_against(&mut machine, endless);
-    assert_eq!((effects, attempts), (vec![], 5));
+    let (signals, attempts) = append_against(&mut machine, endless);
+    assert_eq!((signals, attempts), (vec![], 5));
     assert_eq!(
         machine.event(FIRST) & (BUSY | 0x1_ffff),
         0,

@@ -1,7 +1,7 @@
 //! The FIFO ABI, situation by situation.
 
 use pvh_abi::{DomId, event_channel::Port};
-use pvh_domain::event::Effect;
+use pvh_domain::event::Signal;
 
 use crate::machine::{LINKED, MASKED, Machine, PENDING, fifo, upcall_at};
 
@@ -13,7 +13,7 @@ fn two_ports() -> (Machine, Port, Port) {
 }
 
 /// A port that may move between vCPUs, the embedder's end, and the machine.
-fn movable() -> (Machine, Port, impl Fn(&mut Machine) -> Vec<Effect>) {
+fn movable() -> (Machine, Port, impl Fn(&mut Machine) -> Vec<Signal>) {
     let mut machine = fifo(2);
     let (port, far) = machine.run(|events, d| events.open_service(d)).unwrap();
     let raise =
@@ -24,7 +24,7 @@ fn movable() -> (Machine, Port, impl Fn(&mut Machine) -> Vec<Effect>) {
 #[test]
 fn the_first_event_of_a_queue_is_its_head_with_ready_bit_and_upcall() {
     let (mut machine, port, _) = two_ports();
-    assert_eq!(machine.send(port).1, [Effect::Upcall(0)]);
+    assert_eq!(machine.send(port).1, [Signal::Upcall(0)]);
     assert_eq!(machine.event(port), PENDING | LINKED);
     assert_eq!(machine.head(0, 7), port.0);
     assert_eq!(machine.ready(0), 1 << 7);
@@ -60,7 +60,7 @@ fn a_popped_tail_gives_the_head_path() {
     machine.send(first).0.unwrap();
     machine.take_ready(0);
     machine.pop(first);
-    assert_eq!(machine.send(second).1, [Effect::Upcall(0)]);
+    assert_eq!(machine.send(second).1, [Signal::Upcall(0)]);
     assert_eq!(machine.event(first), 0, "nothing is linked to it");
     assert_eq!(machine.head(0, 7), second.0);
     assert_eq!(machine.ready(0), 1 << 7);
@@ -72,7 +72,7 @@ fn a_queues_own_popped_tail_is_not_linked_to_itself() {
     machine.send(port).0.unwrap();
     machine.take_ready(0);
     machine.pop(port);
-    assert_eq!(machine.send(port).1, [Effect::Upcall(0)]);
+    assert_eq!(machine.send(port).1, [Signal::Upcall(0)]);
     assert_eq!(machine.event(port), PENDING | LINKED, "its link is 0");
     assert_eq!(machine.head(0, 7), port.0);
 }
@@ -85,8 +85,8 @@ fn a_popped_tail_that_moves_empties_the_old_queue() {
     machine.take_ready(0);
     machine.pop(port);
     machine.events.bind_vcpu(port, 1).unwrap();
-    assert_eq!(raise(&mut machine), [Effect::Upcall(1)]);
-    assert_eq!(machine.send(stays).1, [Effect::Upcall(0)]);
+    assert_eq!(raise(&mut machine), [Signal::Upcall(1)]);
+    assert_eq!(machine.send(stays).1, [Signal::Upcall(0)]);
     assert_eq!(
         machine.event(port),
         PENDING | LINKED,
@@ -102,9 +102,9 @@ fn a_popped_tail_that_changes_priority_empties_the_old_queue() {
     machine.take_ready(0);
     machine.pop(first);
     machine.events.set_priority(first, 2).unwrap();
-    assert_eq!(machine.send(first).1, [Effect::Upcall(0)]);
+    assert_eq!(machine.send(first).1, [Signal::Upcall(0)]);
     assert_eq!(machine.take_ready(0), 1 << 2);
-    assert_eq!(machine.send(second).1, [Effect::Upcall(0)]);
+    assert_eq!(machine.send(second).1, [Signal::Upcall(0)]);
     assert_eq!(machine.event(first), PENDING | LINKED);
     assert_eq!(
         (machine.head(0, 2), machine.head(0, 7)),
@@ -123,7 +123,7 @@ fn a_linked_port_stays_on_the_old_queue_when_its_vcpu_changes() {
     machine.pop(port);
     assert_eq!(
         raise(&mut machine),
-        [Effect::Upcall(1)],
+        [Signal::Upcall(1)],
         "from the next link on"
     );
     assert_eq!(machine.ready(1), 1 << 7);

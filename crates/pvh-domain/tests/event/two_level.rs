@@ -1,7 +1,7 @@
 //! The two-level ABI, in both widths of `shared_info`.
 
 use pvh_abi::{Errno, event_channel::Port};
-use pvh_domain::event::Effect;
+use pvh_domain::event::Signal;
 use pvh_hypercall::Width;
 
 use crate::machine::{Machine, SHARED_INFO, ram, two_level, upcall_at};
@@ -24,7 +24,7 @@ fn port_70(machine: &mut Machine) -> Port {
 fn raising_sets_the_pending_bit_the_selector_and_the_upcall_flag() {
     let mut machine = two_level(2);
     let port = port_70(&mut machine);
-    assert_eq!(machine.send(port), (Ok(()), vec![Effect::Upcall(1)]));
+    assert_eq!(machine.send(port), (Ok(()), vec![Signal::Upcall(1)]));
     assert_eq!(machine.word(SHARED_INFO + 2048 + 8), 1 << (70 - 64));
     assert_eq!(
         machine.word(SHARED_INFO + 64 + 8),
@@ -38,7 +38,7 @@ fn raising_sets_the_pending_bit_the_selector_and_the_upcall_flag() {
 fn with_32_bit_words_the_selector_lies_at_4_and_counts_in_32s() {
     let mut machine = machine_32();
     let port = port_70(&mut machine);
-    assert_eq!(machine.send(port), (Ok(()), vec![Effect::Upcall(1)]));
+    assert_eq!(machine.send(port), (Ok(()), vec![Signal::Upcall(1)]));
     assert_eq!(machine.word(SHARED_INFO + 2048 + 8), 1 << (70 - 64));
     assert_eq!(machine.word(SHARED_INFO + 64 + 4), 1 << 2);
     assert_eq!(machine.word(SHARED_INFO + 64 + 8), 0);
@@ -51,7 +51,7 @@ fn a_port_of_the_upper_half_has_its_selector_bit_in_the_second_word() {
     while last.0 < 4095 {
         last = machine.ipi(0);
     }
-    assert_eq!(machine.send(last), (Ok(()), vec![Effect::Upcall(0)]));
+    assert_eq!(machine.send(last), (Ok(()), vec![Signal::Upcall(0)]));
     assert_eq!(machine.word(SHARED_INFO + 2048 + 508), 1 << 31);
     assert_eq!(machine.word(SHARED_INFO + 12), 1 << 31);
     assert_eq!(machine.word(SHARED_INFO + 8), 0);
@@ -77,7 +77,7 @@ fn a_masked_event_stays_pending_until_it_is_unmasked() {
         machine.set_word(SHARED_INFO + mask_at, 1 << port.0);
         assert_eq!(machine.send(port), (Ok(()), vec![]), "{width:?}");
         assert_eq!(machine.word(SHARED_INFO + 2048), 1 << port.0);
-        assert_eq!(machine.unmask(port), (Ok(()), vec![Effect::Upcall(0)]));
+        assert_eq!(machine.unmask(port), (Ok(()), vec![Signal::Upcall(0)]));
         assert_eq!(machine.word(SHARED_INFO + mask_at), 0);
     }
 }
@@ -114,7 +114,7 @@ fn a_selector_bit_that_is_set_holds_the_upcall_back() {
 fn an_upcall_flag_that_is_set_gives_no_second_upcall() {
     let mut machine = two_level(1);
     let ports = [machine.ipi(0), machine.ipi(0)];
-    assert_eq!(machine.send(ports[0]), (Ok(()), vec![Effect::Upcall(0)]));
+    assert_eq!(machine.send(ports[0]), (Ok(()), vec![Signal::Upcall(0)]));
     machine.set_word(SHARED_INFO + 8, 0);
     assert_eq!(machine.send(ports[1]), (Ok(()), vec![]));
 }
@@ -124,7 +124,7 @@ fn the_upcall_mask_gates_nothing() {
     let mut machine = two_level(1);
     let port = machine.ipi(0);
     machine.set_word(upcall_at(0), 0xff00);
-    assert_eq!(machine.send(port), (Ok(()), vec![Effect::Upcall(0)]));
+    assert_eq!(machine.send(port), (Ok(()), vec![Signal::Upcall(0)]));
     assert_eq!(machine.word(upcall_at(0)), 0xff01);
 }
 
@@ -143,7 +143,7 @@ fn events_are_posted_into_the_page_before_it_is_mapped() {
     machine.shared_info.unmap(&machine.memory);
     machine.set_word(SHARED_INFO + 2048, 0);
     let port = machine.ipi(0);
-    assert_eq!(machine.send(port), (Ok(()), vec![Effect::Upcall(0)]));
+    assert_eq!(machine.send(port), (Ok(()), vec![Signal::Upcall(0)]));
     assert_eq!(machine.word(SHARED_INFO + 2048), 0, "not there any more");
     machine.shared_info.map(&machine.memory, 5).unwrap();
     assert_eq!(machine.word(0x5000 + 2048), 1 << port.0);

@@ -1,18 +1,18 @@
 //! Delivery, and the sub-operations that are no parameters.
 
 use pvh_abi::{DomId, Errno, Gpa, hvm::HvmParam};
-use pvh_domain::hvm::{Callback, Effect, HvmState};
+use pvh_domain::hvm::{Callback, Change, HvmState};
 use pvh_memory::VecMemory;
 
 const ME: DomId = DomId(5);
 const SELF: DomId = DomId(0x7ff0);
 
-fn callback(state: &mut HvmState, value: u64) -> Vec<Effect> {
-    let mut effects = Vec::new();
-    let set = state.set_param(SELF, HvmParam(0), value, &mut effects);
+fn callback(state: &mut HvmState, value: u64) -> Vec<Change> {
+    let mut changes = Vec::new();
+    let set = state.set_param(SELF, HvmParam(0), value, &mut changes);
     assert_eq!(set, Ok(()), "{value:#x}");
     assert_eq!(state.param(SELF, HvmParam(0)), Ok(value), "kept as it is");
-    effects
+    changes
 }
 
 #[test]
@@ -38,8 +38,8 @@ fn bits_63_to_56_of_the_callback_say_how() {
 fn a_callback_vector_is_every_vcpus_and_latches_the_width() {
     let mut state = HvmState::new(ME, 2);
     assert_eq!(state.global_vector(), None);
-    let effects = callback(&mut state, 0x0200_0000_0000_00f3);
-    assert_eq!(effects, [Effect::GlobalVector(0xf3), Effect::LatchWidth]);
+    let changes = callback(&mut state, 0x0200_0000_0000_00f3);
+    assert_eq!(changes, [Change::GlobalVector(0xf3), Change::LatchWidth]);
     assert_eq!(state.global_vector(), Some(0xf3));
 }
 
@@ -48,8 +48,8 @@ fn other_callbacks_are_kept_and_leave_the_vector_but_latch_the_width() {
     let mut state = HvmState::new(ME, 1);
     callback(&mut state, 0x0200_0000_0000_00f3);
     for value in [1, 0, 0x0100_0000_0000_0801, 0x0300_0000_0000_0001] {
-        let effects = callback(&mut state, value);
-        assert_eq!(effects, [Effect::LatchWidth], "{value:#x}");
+        let changes = callback(&mut state, value);
+        assert_eq!(changes, [Change::LatchWidth], "{value:#x}");
         assert_eq!(state.global_vector(), Some(0xf3), "{value:#x}");
     }
 }
@@ -57,20 +57,20 @@ fn other_callbacks_are_kept_and_leave_the_vector_but_latch_the_width() {
 #[test]
 fn a_callback_of_the_toolstack_does_not_latch_the_width() {
     let mut state = HvmState::new(ME, 1);
-    let mut effects = Vec::new();
+    let mut changes = Vec::new();
     let vector = 0x0200_0000_0000_0030;
-    state.preset(HvmParam(0), vector, &mut effects).unwrap();
-    assert_eq!(effects, [Effect::GlobalVector(0x30)]);
+    state.preset(HvmParam(0), vector, &mut changes).unwrap();
+    assert_eq!(changes, [Change::GlobalVector(0x30)]);
 }
 
 #[test]
 fn each_vcpu_may_have_a_vector_of_its_own() {
     let mut state = HvmState::new(ME, 2);
-    let mut effects = Vec::new();
-    state.set_upcall_vector(1, 0x10, &mut effects).unwrap();
-    state.set_upcall_vector(0, 0xff, &mut effects).unwrap();
-    let told = |vcpu, vector| Effect::VcpuVector { vcpu, vector };
-    assert_eq!(effects, [told(1, 0x10), told(0, 0xff)]);
+    let mut changes = Vec::new();
+    state.set_upcall_vector(1, 0x10, &mut changes).unwrap();
+    state.set_upcall_vector(0, 0xff, &mut changes).unwrap();
+    let told = |vcpu, vector| Change::VcpuVector { vcpu, vector };
+    assert_eq!(changes, [told(1, 0x10), told(0, 0xff)]);
     let vectors = [0, 1, 2].map(|vcpu| state.vcpu_vector(vcpu));
     assert_eq!(vectors, [Some(0xff), Some(0x10), None]);
 }
@@ -78,21 +78,21 @@ fn each_vcpu_may_have_a_vector_of_its_own() {
 #[test]
 fn a_vector_below_0x10_is_einval_and_an_unknown_vcpu_enoent() {
     let mut state = HvmState::new(ME, 1);
-    let mut effects = Vec::new();
-    let mut set = |vcpu, vector| state.set_upcall_vector(vcpu, vector, &mut effects);
+    let mut changes = Vec::new();
+    let mut set = |vcpu, vector| state.set_upcall_vector(vcpu, vector, &mut changes);
     assert_eq!(set(0, 0x0f), Err(Errno(22)));
     assert_eq!(set(9, 0x0f), Err(Errno(22)), "the vector comes first");
     assert_eq!(set(1, 0x10), Err(Errno(2)));
     assert_eq!(set(u32::MAX, 0xff), Err(Errno(2)));
-    assert_eq!(effects, []);
+    assert_eq!(changes, []);
     assert_eq!(state.vcpu_vector(0), None);
 }
 
 #[test]
 fn flush_tlbs_flushes() {
-    let mut effects = Vec::new();
-    HvmState::new(ME, 1).flush_tlbs(&mut effects);
-    assert_eq!(effects, [Effect::FlushTlbs]);
+    let mut changes = Vec::new();
+    HvmState::new(ME, 1).flush_tlbs(&mut changes);
+    assert_eq!(changes, [Change::FlushTlbs]);
 }
 
 #[test]

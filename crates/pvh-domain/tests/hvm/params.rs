@@ -1,7 +1,7 @@
 //! The table of params.h, one row a parameter.
 
 use pvh_abi::{DomId, Errno, hvm::HvmParam};
-use pvh_domain::hvm::{Effect, HvmState};
+use pvh_domain::hvm::{Change, HvmState};
 
 const ME: DomId = DomId(5);
 const SELF: DomId = DomId(0x7ff0);
@@ -108,11 +108,11 @@ fn an_index_of_39_is_einval_before_the_domain_is_looked_up() {
 fn an_unknown_domain_is_esrch_and_domain_0_is_not_hvm() {
     let mut state = state();
     for (domain, errno) in [(7, ESRCH), (0x7ff1, ESRCH), (0, EINVAL)] {
-        let mut effects = Vec::new();
+        let mut changes = Vec::new();
         let domain = DomId(domain);
         assert_eq!(state.param(domain, HvmParam(1)), Err(errno));
-        let done = state.set_param(domain, HvmParam(0), 1, &mut effects);
-        assert_eq!((done, effects), (Err(errno), vec![]));
+        let done = state.set_param(domain, HvmParam(0), 1, &mut changes);
+        assert_eq!((done, changes), (Err(errno), vec![]));
     }
 }
 
@@ -195,25 +195,25 @@ fn a_task_state_segment_that_cannot_be_crashes_the_guest() {
         (37, 0x1000),
     ] {
         let mut state = state();
-        let mut effects = Vec::new();
-        let done = state.set_param(SELF, HvmParam(index), value, &mut effects);
+        let mut changes = Vec::new();
+        let done = state.set_param(SELF, HvmParam(index), value, &mut changes);
         assert_eq!(done, Err(EINVAL), "{index}: {value:#x}");
-        assert_eq!(effects, [Effect::Crash], "{index}: {value:#x}");
+        assert_eq!(changes, [Change::Crash], "{index}: {value:#x}");
         assert_eq!(state.value(HvmParam(37)), 0);
 
-        let done = state.preset(HvmParam(index), value, &mut effects);
+        let done = state.preset(HvmParam(index), value, &mut changes);
         assert_eq!(done, Err(EINVAL));
-        assert_eq!(effects, [Effect::Crash], "the toolstack crashes nobody");
+        assert_eq!(changes, [Change::Crash], "the toolstack crashes nobody");
     }
 }
 
 #[test]
 fn only_the_callback_has_effects_when_it_is_set() {
     for index in [2, 15, 18, 34, 36, 37] {
-        let mut effects = Vec::new();
+        let mut changes = Vec::new();
         let param = HvmParam(index);
-        let done = state().set_param(SELF, param, good_value(index), &mut effects);
-        assert_eq!((done, effects), (Ok(()), vec![]), "{index}");
+        let done = state().set_param(SELF, param, good_value(index), &mut changes);
+        assert_eq!((done, changes), (Ok(()), vec![]), "{index}");
     }
 }
 

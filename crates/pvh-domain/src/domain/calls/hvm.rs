@@ -8,7 +8,7 @@ use crate::hvm;
 impl<M: Frames + ?Sized> Session<'_, M> {
     fn change<T>(
         &mut self,
-        change: impl FnOnce(&mut hvm::HvmState, &mut Vec<hvm::Effect>) -> T,
+        change: impl FnOnce(&mut hvm::HvmState, &mut Vec<hvm::Change>) -> T,
     ) -> T {
         let mut changed = Vec::new();
         let answer = change(&mut self.domain.hvm, &mut changed);
