@@ -68,7 +68,7 @@ impl ConsoleRing {
     /// [`RingError::Memory`] if the page is not RAM. Nothing is taken then.
     pub fn take_output(
         &self,
-        memory: &(impl GuestMemory + ?Sized),
+        memory: &dyn GuestMemory,
         buf: &mut [u8],
     ) -> Result<Moved, RingError> {
         OUTPUT.take(memory, self.page, buf).map(Moved::new)
@@ -82,11 +82,7 @@ impl ConsoleRing {
     ///
     /// [`RingError::Inconsistent`] if the guest's indices are more than 1024 apart,
     /// [`RingError::Memory`] if the page is not RAM. Nothing is given then.
-    pub fn push_input(
-        &self,
-        memory: &(impl GuestMemory + ?Sized),
-        bytes: &[u8],
-    ) -> Result<Moved, RingError> {
+    pub fn push_input(&self, memory: &dyn GuestMemory, bytes: &[u8]) -> Result<Moved, RingError> {
         INPUT.put(memory, self.page, bytes).map(Moved::new)
     }
 }

@@ -221,9 +221,9 @@ impl Domain {
     /// Runs a hypercall, or a bounded part of it.
     ///
     /// [`Outcome::Again`] holds what is left: hand it in again, for the same vCPU and before any other call of its.
-    pub fn hypercall<M: Frames + ?Sized>(
+    pub fn hypercall(
         &mut self,
-        memory: &M,
+        memory: &dyn Frames,
         origin: &Origin<'_>,
         call: Call,
         effects: &mut Vec<Effect>,
@@ -237,7 +237,7 @@ impl Domain {
     }
 
     /// Does what is due.
-    pub fn tick<M: Frames + ?Sized>(&mut self, memory: &M, now: Now, effects: &mut Vec<Effect>) {
+    pub fn tick(&mut self, memory: &dyn Frames, now: Now, effects: &mut Vec<Effect>) {
         self.run_due(&mut Scene {
             memory,
             now,
@@ -253,7 +253,7 @@ impl Domain {
 
     /// Tells whether a vCPU's upcall flag is set.
     #[must_use]
-    pub fn is_upcall_pending<M: Frames + ?Sized>(&self, memory: &M, vcpu: u32) -> bool {
+    pub fn is_upcall_pending(&self, memory: &dyn Frames, vcpu: u32) -> bool {
         self.vcpu_infos
             .is_upcall_pending(memory, &self.shared_info, vcpu)
     }
@@ -271,9 +271,9 @@ impl Domain {
     }
 
     /// Latches the width of shared info, as a write of the hypercall page's MSR does, by the mode of the vCPU that wrote.
-    pub fn hypercall_page_written<M: Frames + ?Sized>(
+    pub fn hypercall_page_written(
         &mut self,
-        memory: &M,
+        memory: &dyn Frames,
         width: pvh_hypercall::Width,
         now: Now,
     ) {

@@ -29,7 +29,6 @@ mod ports;
 mod two_level;
 
 use pvh_abi::{DomId, Errno, event_channel::Virq};
-use pvh_memory::GuestMemory;
 
 use channel::Channel;
 use fifo::Fifo;
@@ -108,24 +107,14 @@ impl EventChannels {
     }
 
     /// Raises the event of a port for a vCPU, if the port is one that a guest uses.
-    fn set_pending<M: GuestMemory + ?Sized>(
-        &mut self,
-        delivery: &mut Delivery<'_, M>,
-        port: u32,
-        vcpu: u32,
-    ) {
+    fn set_pending(&mut self, delivery: &mut Delivery<'_>, port: u32, vcpu: u32) {
         if self.ports.get(port).is_some_and(Channel::is_usable) {
             self.raise(delivery, port, vcpu);
         }
     }
 
     /// Raises the event of a port for a vCPU, and wakes who polls for it if it was not pending.
-    fn raise<M: GuestMemory + ?Sized>(
-        &mut self,
-        delivery: &mut Delivery<'_, M>,
-        port: u32,
-        vcpu: u32,
-    ) {
+    fn raise(&mut self, delivery: &mut Delivery<'_>, port: u32, vcpu: u32) {
         let Some(channel) = self.ports.get_mut(port) else {
             return;
         };

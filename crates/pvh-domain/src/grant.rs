@@ -53,9 +53,9 @@ impl GrantTable {
     /// # Errors
     ///
     /// `EINVAL` for a reference that is in no frame of the table.
-    pub fn grant_to_host<M: GuestMemory + ?Sized>(
+    pub fn grant_to_host(
         &self,
-        memory: &M,
+        memory: &dyn GuestMemory,
         reference: u32,
         frame: u32,
     ) -> Result<(), Errno> {
@@ -71,9 +71,9 @@ impl GrantTable {
     /// # Errors
     ///
     /// `EINVAL` for an index past the largest table; `EINVAL` for a frame that is not RAM, and the table has grown then.
-    pub fn map_frame<M: GuestMemory + ?Sized>(
+    pub fn map_frame(
         &mut self,
-        memory: &M,
+        memory: &dyn GuestMemory,
         index: u64,
         gfn: u64,
     ) -> Result<(), Errno> {
@@ -94,7 +94,7 @@ impl GrantTable {
 
     /// Takes the frame of the table that is at `gfn` away from the guest, with what it holds; the guest's frame
     /// keeps a copy. Answers whether there was one.
-    pub fn unmap_frame<M: GuestMemory + ?Sized>(&mut self, memory: &M, gfn: u64) -> bool {
+    pub fn unmap_frame(&mut self, memory: &dyn GuestMemory, gfn: u64) -> bool {
         let mut frames = self.frames.iter_mut();
         let frame = frames.find(|frame| frame.gfn() == Some(gfn));
         frame.is_some_and(|frame| {
@@ -243,12 +243,7 @@ impl GrantTable {
     }
 
     /// `swap_grant_ref`: exchanges two entries. `BAD_GNTREF` for one that is in no frame of the table.
-    pub fn swap<M: GuestMemory + ?Sized>(
-        &self,
-        memory: &M,
-        first: u32,
-        second: u32,
-    ) -> GrantStatus {
+    pub fn swap(&self, memory: &dyn GuestMemory, first: u32, second: u32) -> GrantStatus {
         let (Some(first), Some(second)) = (self.entry(first), self.entry(second)) else {
             return GrantStatus::BAD_GNTREF;
         };

@@ -148,9 +148,9 @@ impl HvmState {
     /// # Errors
     ///
     /// `ESRCH` for a domain that does not exist, `EPERM` for domain 0.
-    pub fn mem_type<M: GuestMemory + ?Sized>(
+    pub fn mem_type(
         &self,
-        memory: &M,
+        memory: &dyn GuestMemory,
         domain: DomId,
         gfn: u64,
     ) -> Result<u16, Errno> {

@@ -116,18 +116,18 @@ impl MemoryOps {
 /// `memory_op` of a domain: what it changes, for the length of a call.
 ///
 /// [`Frames`] is told what pages come and go; `shared_info` and `grants` where their pages are.
-pub struct MemoryCalls<'a, M: ?Sized> {
+pub struct MemoryCalls<'a> {
     ops: &'a mut MemoryOps,
-    memory: &'a M,
+    memory: &'a dyn Frames,
     shared_info: &'a mut SharedInfo,
     grants: &'a mut GrantTable,
 }
 
-impl<'a, M: Frames + ?Sized> MemoryCalls<'a, M> {
+impl<'a> MemoryCalls<'a> {
     /// Brings together what a call may change.
     pub const fn new(
         ops: &'a mut MemoryOps,
-        memory: &'a M,
+        memory: &'a dyn Frames,
         shared_info: &'a mut SharedInfo,
         grants: &'a mut GrantTable,
     ) -> Self {
@@ -140,14 +140,14 @@ impl<'a, M: Frames + ?Sized> MemoryCalls<'a, M> {
     }
 }
 
-impl<M: ?Sized> core::fmt::Debug for MemoryCalls<'_, M> {
+impl core::fmt::Debug for MemoryCalls<'_> {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         let mut calls = f.debug_struct("MemoryCalls");
         calls.field("ops", &self.ops).finish_non_exhaustive()
     }
 }
 
-impl<M: Frames + ?Sized> Memory for MemoryCalls<'_, M> {
+impl Memory for MemoryCalls<'_> {
     fn increase_reservation(&mut self, extents: &Extents<'_>) -> u64 {
         self.increase(extents)
     }

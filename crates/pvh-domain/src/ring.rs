@@ -44,7 +44,7 @@ impl Ring {
     /// does not overwrite bytes before it sees that index.
     pub(crate) fn take(
         &self,
-        memory: &(impl GuestMemory + ?Sized),
+        memory: &dyn GuestMemory,
         page: Gpa,
         buf: &mut [u8],
     ) -> Result<usize, RingError> {
@@ -68,7 +68,7 @@ impl Ring {
     /// does not look at bytes before it sees that index.
     pub(crate) fn put(
         &self,
-        memory: &(impl GuestMemory + ?Sized),
+        memory: &dyn GuestMemory,
         page: Gpa,
         bytes: &[u8],
     ) -> Result<usize, RingError> {
@@ -87,11 +87,7 @@ impl Ring {
     }
 
     /// Makes the ring empty.
-    pub(crate) fn clear(
-        &self,
-        memory: &(impl GuestMemory + ?Sized),
-        page: Gpa,
-    ) -> Result<(), RingError> {
+    pub(crate) fn clear(&self, memory: &dyn GuestMemory, page: Gpa) -> Result<(), RingError> {
         store(memory, page, self.cons, 0)?;
         store(memory, page, self.prod, 0)
     }
@@ -130,7 +126,7 @@ impl Ring {
     /// Moves an index on; an access that moved nothing leaves the page as it was.
     fn advance(
         &self,
-        memory: &(impl GuestMemory + ?Sized),
+        memory: &dyn GuestMemory,
         page: Gpa,
         at: u64,
         (from, count): (u32, usize),
@@ -144,17 +140,13 @@ impl Ring {
 }
 
 /// Reads a word of the page.
-pub(crate) fn load(
-    memory: &(impl GuestMemory + ?Sized),
-    page: Gpa,
-    offset: u64,
-) -> Result<u32, RingError> {
+pub(crate) fn load(memory: &dyn GuestMemory, page: Gpa, offset: u64) -> Result<u32, RingError> {
     Ok(memory.atomic_u32(place(page, offset)?, WordOp::Load)?)
 }
 
 /// Writes a word of the page; whatever was written or read before it is seen before it.
 pub(crate) fn store(
-    memory: &(impl GuestMemory + ?Sized),
+    memory: &dyn GuestMemory,
     page: Gpa,
     offset: u64,
     value: u32,

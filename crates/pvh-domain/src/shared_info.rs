@@ -74,7 +74,7 @@ impl SharedInfo {
 
     /// Latches the layout; when it changes, the wallclock is written at its new place. Nothing else is moved:
     /// event words and `vcpu_info` are read in the new layout as they are.
-    pub fn latch<M: GuestMemory + ?Sized>(&mut self, memory: &M, width: Width) {
+    pub fn latch(&mut self, memory: &dyn GuestMemory, width: Width) {
         if self.width != width {
             self.width = width;
             self.set_wallclock(memory, self.wallclock);
@@ -87,7 +87,7 @@ impl SharedInfo {
     /// # Errors
     ///
     /// `EINVAL` for a frame that is not RAM; the page stays where it was then.
-    pub fn map<M: GuestMemory + ?Sized>(&mut self, memory: &M, gfn: u64) -> Result<(), Errno> {
+    pub fn map(&mut self, memory: &dyn GuestMemory, gfn: u64) -> Result<(), Errno> {
         let at = usable_frame(memory, gfn).ok_or(Errno::EINVAL)?;
         if self.place() == Some(at) {
             return Ok(()); // a copy onto itself could undo what another vCPU writes meanwhile
@@ -99,13 +99,13 @@ impl SharedInfo {
     }
 
     /// Takes the page away from the guest, with what it holds; the guest's frame keeps a copy.
-    pub fn unmap<M: GuestMemory + ?Sized>(&mut self, memory: &M) {
+    pub fn unmap(&mut self, memory: &dyn GuestMemory) {
         let contents = self.contents(memory).unwrap_or([0; PAGE_BYTES]);
         self.page = Page::Own(own_page(&contents));
     }
 
     /// Writes the wallclock: its version odd, the fields, its version even.
-    pub fn set_wallclock<M: GuestMemory + ?Sized>(&mut self, memory: &M, wallclock: Wallclock) {
+    pub fn set_wallclock(&mut self, memory: &dyn GuestMemory, wallclock: Wallclock) {
         self.wallclock = wallclock;
         let (at, high_at) = wallclock_offsets(self.width);
         let (version, low, high) = (self.at(at), self.at(at.saturating_add(4)), self.at(high_at));
@@ -143,10 +143,7 @@ impl SharedInfo {
         (port < max_ports(self.width)).then(|| self.at(array.saturating_add(word)))
     }
 
-    fn contents<M: GuestMemory + ?Sized>(
-        &self,
-        memory: &M,
-    ) -> Result<[u8; PAGE_BYTES], MemoryError> {
+    fn contents(&self, memory: &dyn GuestMemory) -> Result<[u8; PAGE_BYTES], MemoryError> {
         let mut bytes = [0; PAGE_BYTES];
         self.at(0).read(memory, &mut bytes)?;
         Ok(bytes)

@@ -84,7 +84,7 @@ impl StoreRing {
     /// # Errors
     ///
     /// [`RingError::Memory`] if the page is not RAM.
-    pub fn connect(&mut self, memory: &(impl GuestMemory + ?Sized)) -> Result<(), RingError> {
+    pub fn connect(&mut self, memory: &dyn GuestMemory) -> Result<(), RingError> {
         self.request.clear();
         self.response.clear();
         self.is_broken = false;
@@ -117,7 +117,7 @@ impl StoreRing {
     /// page's error word, its watches and transactions are dropped, and it may reconnect.
     pub fn service(
         &mut self,
-        memory: &(impl GuestMemory + ?Sized),
+        memory: &dyn GuestMemory,
         store: &mut Store,
     ) -> Result<Progress, RingError> {
         let mut progress = Progress::default();
@@ -137,11 +137,7 @@ impl StoreRing {
     }
 
     /// Does one turn and tells whether anything moved.
-    fn turn(
-        &mut self,
-        memory: &(impl GuestMemory + ?Sized),
-        store: &mut Store,
-    ) -> Result<bool, Fault> {
+    fn turn(&mut self, memory: &dyn GuestMemory, store: &mut Store) -> Result<bool, Fault> {
         if load(memory, self.page, CONNECTION)? == RECONNECT {
             store.reset(self.domid);
             self.connect(memory)?;
@@ -158,11 +154,7 @@ impl StoreRing {
     }
 
     /// Gives the guest what waits for it, as far as the ring has room.
-    fn send(
-        &mut self,
-        memory: &(impl GuestMemory + ?Sized),
-        store: &mut Store,
-    ) -> Result<bool, Fault> {
+    fn send(&mut self, memory: &dyn GuestMemory, store: &mut Store) -> Result<bool, Fault> {
         while self.response.len() < len(RESPONSES.size_bytes) {
             let Some(message) = store.take_message(self.domid) else {
                 break;
@@ -179,11 +171,7 @@ impl StoreRing {
     }
 
     /// Takes bytes of requests while the store takes requests.
-    fn receive(
-        &mut self,
-        memory: &(impl GuestMemory + ?Sized),
-        store: &mut Store,
-    ) -> Result<bool, Fault> {
+    fn receive(&mut self, memory: &dyn GuestMemory, store: &mut Store) -> Result<bool, Fault> {
         let mut moved = false;
         while store.is_ready(self.domid) {
             let missing = self.missing()?;
@@ -228,7 +216,7 @@ impl StoreRing {
     /// Ends the connection and says why in the page.
     fn fail(
         &mut self,
-        memory: &(impl GuestMemory + ?Sized),
+        memory: &dyn GuestMemory,
         xenstore: &mut Store,
         fault: Fault,
     ) -> Result<(), RingError> {

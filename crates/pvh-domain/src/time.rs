@@ -92,7 +92,7 @@ impl TimeInfo {
     /// Each word is written by a sequentially consistent operation, so a guest that reads an even version twice
     /// the same has read the fields in between. The version goes on from what is found there; the new one is
     /// returned, or `None` if the guest's memory there is gone.
-    pub fn write<M: GuestMemory + ?Sized>(&self, memory: &M, vcpu_info: Spot<'_>) -> Option<u32> {
+    pub fn write(&self, memory: &dyn GuestMemory, vcpu_info: Spot<'_>) -> Option<u32> {
         let version = vcpu_info.offset(TIME_INFO_OFFSET);
         let before = version.word(memory, WordOp::Load)?;
         let during = version_during(before);

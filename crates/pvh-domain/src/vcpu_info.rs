@@ -41,9 +41,9 @@ impl VcpuInfos {
     /// In this order: `ENOENT` for a vCPU that does not exist; `ENXIO` for 64 bytes that cross a page or are
     /// not aligned to 8 (4 with 32-bit shared info); `EINVAL` for a second registration, a vCPU that is up and
     /// not the caller's, and a frame that is not RAM.
-    pub fn register<M: GuestMemory + ?Sized>(
+    pub fn register(
         &mut self,
-        memory: &M,
+        memory: &dyn GuestMemory,
         shared_info: &SharedInfo,
         vcpu: u32,
         request: &RegisterVcpuInfo,
@@ -91,9 +91,9 @@ impl VcpuInfos {
     }
 
     /// Tells whether a vCPU is told that it has events: bit 0 of `evtchn_upcall_pending`.
-    pub fn is_upcall_pending<M: GuestMemory + ?Sized>(
+    pub fn is_upcall_pending(
         &self,
-        memory: &M,
+        memory: &dyn GuestMemory,
         shared_info: &SharedInfo,
         vcpu: u32,
     ) -> bool {
@@ -102,12 +102,7 @@ impl VcpuInfos {
     }
 
     /// Clears `evtchn_upcall_mask`, as `SCHEDOP_block` does; nothing else here reads or writes it.
-    pub fn clear_upcall_mask<M: GuestMemory + ?Sized>(
-        &self,
-        memory: &M,
-        shared_info: &SharedInfo,
-        vcpu: u32,
-    ) {
+    pub fn clear_upcall_mask(&self, memory: &dyn GuestMemory, shared_info: &SharedInfo, vcpu: u32) {
         if let Some(spot) = self.spot(shared_info, vcpu) {
             spot.word(memory, WordOp::And(!UPCALL_MASK_BYTE));
         }
@@ -124,9 +119,9 @@ impl VcpuInfos {
     }
 
     /// Sets `evtchn_upcall_pending` and tells whether it was clear.
-    pub(crate) fn mark_upcall<M: GuestMemory + ?Sized>(
+    pub(crate) fn mark_upcall(
         &self,
-        memory: &M,
+        memory: &dyn GuestMemory,
         shared_info: &SharedInfo,
         vcpu: u32,
     ) -> bool {
@@ -135,9 +130,9 @@ impl VcpuInfos {
     }
 
     /// Sets a bit of `evtchn_pending_sel` and tells whether it was clear.
-    pub(crate) fn select<M: GuestMemory + ?Sized>(
+    pub(crate) fn select(
         &self,
-        memory: &M,
+        memory: &dyn GuestMemory,
         shared_info: &SharedInfo,
         vcpu: u32,
         bit: u32,
@@ -150,7 +145,7 @@ impl VcpuInfos {
 }
 
 /// Returns the address of a frame that the guest may give for words that are shared with it: a whole page of RAM.
-pub(crate) fn usable_frame<M: GuestMemory + ?Sized>(memory: &M, frame: u64) -> Option<Gpa> {
+pub(crate) fn usable_frame(memory: &dyn GuestMemory, frame: u64) -> Option<Gpa> {
     let at = Gpa(frame.checked_mul(PAGE_SIZE)?);
     memory.is_ram(at, PAGE_SIZE).then_some(at)
 }

@@ -51,7 +51,7 @@ impl Area {
     }
 
     /// Writes bytes at an offset; nothing happens where there is no RAM.
-    pub(super) fn put<M: GuestMemory + ?Sized>(&self, memory: &M, offset: u64, bytes: &[u8]) {
+    pub(super) fn put(&self, memory: &dyn GuestMemory, offset: u64, bytes: &[u8]) {
         let room = self.room();
         let before = usize::try_from(room.saturating_sub(offset)).unwrap_or(usize::MAX);
         let (here, there) = bytes.split_at(before.min(bytes.len()));
@@ -77,9 +77,9 @@ impl Area {
 
 impl Domain {
     /// Changes what a vCPU does, and tells it in its area. One that is down is offline, whatever else is said of it.
-    pub(super) fn change_runstate<M: Frames + ?Sized>(
+    pub(super) fn change_runstate(
         &mut self,
-        memory: &M,
+        memory: &dyn Frames,
         vcpu: u32,
         state: State,
         now_ns: u64,
@@ -95,7 +95,7 @@ impl Domain {
         }
     }
 
-    pub(super) fn write_runstate<M: Frames + ?Sized>(&self, memory: &M, vcpu: u32) {
+    pub(super) fn write_runstate(&self, memory: &dyn Frames, vcpu: u32) {
         let width = self.shared_info.width();
         let data = self.vcpus.get(vcpu as usize);
         if let Some((data, area)) = data.and_then(|data| Some((data, data.runstate_area?))) {
@@ -106,13 +106,13 @@ impl Domain {
     }
 
     /// Writes the wallclock, by what the wall time is now.
-    pub(super) fn write_wallclock<M: Frames + ?Sized>(&mut self, memory: &M, now: Now) {
+    pub(super) fn write_wallclock(&mut self, memory: &dyn Frames, now: Now) {
         let wallclock = Wallclock::at_system_time_0(now.wall_ns, now.system_ns);
         self.shared_info.set_wallclock(memory, wallclock);
     }
 
     /// Writes the time of a vCPU: into its `vcpu_info`, then into its area.
-    pub(super) fn write_time<M: Frames + ?Sized>(&self, memory: &M, vcpu: u32) {
+    pub(super) fn write_time(&self, memory: &dyn Frames, vcpu: u32) {
         let Some(spot) = self.vcpu_infos.spot(&self.shared_info, vcpu) else {
             return;
         };
@@ -129,9 +129,9 @@ impl Domain {
     /// Registers the runstate area of a vCPU. The first time it is written in the caller's layout, whatever that of shared
     /// info, and without the mark. `of_other` says that the vCPU is not the calling one: then the time since its state
     /// began is counted in.
-    pub(super) fn register_runstate<M: Frames + ?Sized>(
+    pub(super) fn register_runstate(
         &mut self,
-        scene: &Scene<'_, M>,
+        scene: &Scene<'_>,
         io: &dyn GuestIo,
         (vcpu, linear): (u32, u64),
         (width, of_other): (Width, bool),
@@ -148,9 +148,9 @@ impl Domain {
         }
     }
 
-    pub(super) fn register_time<M: Frames + ?Sized>(
+    pub(super) fn register_time(
         &mut self,
-        scene: &Scene<'_, M>,
+        scene: &Scene<'_>,
         io: &dyn GuestIo,
         (vcpu, linear): (u32, u64),
     ) {
@@ -161,12 +161,7 @@ impl Domain {
     }
 
     /// Looks again where the areas of a calling vCPU lead, if they led nowhere, and writes them.
-    pub(super) fn find_areas<M: Frames + ?Sized>(
-        &mut self,
-        memory: &M,
-        io: &dyn GuestIo,
-        vcpu: u32,
-    ) {
+    pub(super) fn find_areas(&mut self, memory: &dyn Frames, io: &dyn GuestIo, vcpu: u32) {
         let Some(data) = self.vcpus.get_mut(vcpu as usize) else {
             return;
         };

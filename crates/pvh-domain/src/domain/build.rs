@@ -75,11 +75,7 @@ impl Domain {
     /// # Errors
     ///
     /// [`DomainError`]; of memory, nothing but the special pages has been touched then.
-    pub fn new<M: Frames + ?Sized>(
-        mut config: Config,
-        memory: &M,
-        now: Now,
-    ) -> Result<Self, DomainError> {
+    pub fn new(mut config: Config, memory: &dyn Frames, now: Now) -> Result<Self, DomainError> {
         let DomId(id) = config.domid;
         if !(1..DomId::SELF.0).contains(&id) {
             return Err(DomainError::Id { id });
@@ -160,7 +156,7 @@ impl Domain {
         Ok(())
     }
 
-    pub(super) fn grant_rings<M: Frames + ?Sized>(&self, memory: &M) -> Result<(), DomainError> {
+    pub(super) fn grant_rings(&self, memory: &dyn Frames) -> Result<(), DomainError> {
         for (reference, gfn) in [
             (CONSOLE_REFERENCE, CONSOLE_GFN),
             (XENSTORE_REFERENCE, STORE_GFN),
@@ -207,7 +203,7 @@ fn time(tsc_hz: NonZeroU64, is_tsc_stable: bool, now: Now) -> TimeInfo {
     }
 }
 
-fn clear_special_pages<M: Frames + ?Sized>(memory: &M) -> Result<(), DomainError> {
+fn clear_special_pages(memory: &dyn Frames) -> Result<(), DomainError> {
     for gfn in SPECIAL_PAGES {
         let at = gpa(gfn);
         if memory.is_ram(at, PAGE_SIZE) {

@@ -22,13 +22,7 @@ impl Domain {
 
     /// A vCPU is about to run, after it slept, was down, or was never up: it sleeps no longer, its time is written
     /// anew, and a periodic timer that stood still goes on.
-    pub fn entered<M: Frames + ?Sized>(
-        &mut self,
-        memory: &M,
-        vcpu: u32,
-        now: Now,
-        effects: &mut Vec<Effect>,
-    ) {
+    pub fn entered(&mut self, memory: &dyn Frames, vcpu: u32, now: Now, effects: &mut Vec<Effect>) {
         self.stop_sleep(vcpu);
         self.change_runstate(memory, vcpu, State::Running, now.system_ns);
         self.write_time(memory, vcpu);
@@ -43,29 +37,17 @@ impl Domain {
     /// A vCPU does something else from now on, as far as its runstate tells.
     ///
     /// What follows from calls (a sleep, down, up, a wake) is noted by itself.
-    pub fn state_changed<M: Frames + ?Sized>(
-        &mut self,
-        memory: &M,
-        vcpu: u32,
-        state: State,
-        now: Now,
-    ) {
+    pub fn state_changed(&mut self, memory: &dyn Frames, vcpu: u32, state: State, now: Now) {
         self.change_runstate(memory, vcpu, state, now.system_ns);
     }
 
     /// Writes the time of a vCPU anew.
-    pub fn update_time<M: Frames + ?Sized>(&self, memory: &M, vcpu: u32) {
+    pub fn update_time(&self, memory: &dyn Frames, vcpu: u32) {
         self.write_time(memory, vcpu);
     }
 
     /// INIT came for a vCPU: it goes down, and can be given new registers.
-    pub fn init<M: Frames + ?Sized>(
-        &mut self,
-        memory: &M,
-        vcpu: u32,
-        now: Now,
-        effects: &mut Vec<Effect>,
-    ) {
+    pub fn init(&mut self, memory: &dyn Frames, vcpu: u32, now: Now, effects: &mut Vec<Effect>) {
         let changed = self.set.init(vcpu);
         let scene = &mut Scene {
             memory,
@@ -81,9 +63,9 @@ impl Domain {
     }
 
     /// The start-up interrupt came for a vCPU: one that has no registers starts in real mode.
-    pub fn sipi<M: Frames + ?Sized>(
+    pub fn sipi(
         &mut self,
-        memory: &M,
+        memory: &dyn Frames,
         vcpu: u32,
         vector: u8,
         now: Now,
@@ -100,13 +82,7 @@ impl Domain {
 
     /// A vCPU waits with its interrupts off (HLT with RFLAGS.IF clear): nothing but an NMI could wake it, so it goes down, and
     /// with the last one the domain powers off.
-    pub fn halted<M: Frames + ?Sized>(
-        &mut self,
-        memory: &M,
-        vcpu: u32,
-        now: Now,
-        effects: &mut Vec<Effect>,
-    ) {
+    pub fn halted(&mut self, memory: &dyn Frames, vcpu: u32, now: Now, effects: &mut Vec<Effect>) {
         let changed = self.set.down(vcpu);
         let scene = &mut Scene {
             memory,
@@ -118,7 +94,7 @@ impl Domain {
 
     /// A vCPU was found running that was never given registers here: something below, such as KVM's local APIC, has
     /// started it. It is up from now on, with the registers it has.
-    pub fn found_running<M: Frames + ?Sized>(&mut self, memory: &M, vcpu: u32, now: Now) {
+    pub fn found_running(&mut self, memory: &dyn Frames, vcpu: u32, now: Now) {
         if let Ok(Some(_)) = self.set.sipi(vcpu, 0) {
             // The registers of such a start are there already.
             let _ = self.set.orders(vcpu);
@@ -127,9 +103,9 @@ impl Domain {
     }
 
     /// Ends the domain for a reason of the embedder's, such as a triple fault.
-    pub fn end<M: Frames + ?Sized>(
+    pub fn end(
         &mut self,
-        memory: &M,
+        memory: &dyn Frames,
         reason: ShutdownReason,
         now: Now,
         effects: &mut Vec<Effect>,
@@ -164,9 +140,9 @@ impl Domain {
     }
 
     /// Carries out what a call of the lifecycle came to.
-    pub(super) fn lifecycle_changed<M: Frames + ?Sized>(
+    pub(super) fn lifecycle_changed(
         &mut self,
-        scene: &mut Scene<'_, M>,
+        scene: &mut Scene<'_>,
         changed: Result<Option<pvh_vcpu::Effect>, VcpuError>,
     ) {
         let Ok(Some(effect)) = changed else {
@@ -188,12 +164,7 @@ impl Domain {
         }
     }
 
-    fn is_up_now<M: Frames + ?Sized>(
-        &mut self,
-        scene: &mut Scene<'_, M>,
-        vcpu: u32,
-        effect: Effect,
-    ) {
+    fn is_up_now(&mut self, scene: &mut Scene<'_>, vcpu: u32, effect: Effect) {
         // A vCPU that went down in its sleep sleeps on.
         let asleep = self.vcpus.get(vcpu as usize);
         let asleep = asleep.is_some_and(|data| data.asleep.is_some());
@@ -207,11 +178,7 @@ impl Domain {
     }
 
     /// Ends the domain, or resets it softly; the first reason that was said is the one.
-    pub(super) fn shut_down<M: Frames + ?Sized>(
-        &mut self,
-        scene: &mut Scene<'_, M>,
-        reason: ShutdownReason,
-    ) {
+    pub(super) fn shut_down(&mut self, scene: &mut Scene<'_>, reason: ShutdownReason) {
         let mut reason = *self.reason.get_or_insert(reason);
         if self.is_over {
             return;
@@ -229,9 +196,9 @@ impl Domain {
     }
 
     /// Carries out what a call of `hvm_op` came to.
-    pub(super) fn hvm_changed<M: Frames + ?Sized>(
+    pub(super) fn hvm_changed(
         &mut self,
-        scene: &mut Scene<'_, M>,
+        scene: &mut Scene<'_>,
         width: pvh_hypercall::Width,
         changed: Vec<hvm::Change>,
     ) {
@@ -251,7 +218,7 @@ impl Domain {
     }
 
     /// Tells every vCPU again that is up and whose upcall flag is set.
-    fn tell_pending<M: Frames + ?Sized>(&mut self, scene: &mut Scene<'_, M>) {
+    fn tell_pending(&mut self, scene: &mut Scene<'_>) {
         for vcpu in 0..self.config.vcpus {
             let is_up = self.set.is_up(vcpu).unwrap_or(false);
             if is_up && self.is_upcall_pending(scene.memory, vcpu) {

@@ -11,7 +11,7 @@ impl Domain {
     /// two services have new ones; `vcpu_info`s and areas are taken back; shared info leaves a page of zeros where it was
     /// mapped; the store forgets watches, transactions and what was in its ring. Memory, vCPUs, vectors, timers and the
     /// grant table stay, in which the rings are granted anew.
-    pub(super) fn soft_reset<M: Frames + ?Sized>(&mut self, memory: &M) -> Result<(), DomainError> {
+    pub(super) fn soft_reset(&mut self, memory: &dyn Frames) -> Result<(), DomainError> {
         let delivery = Delivery::new(memory, &self.shared_info, &self.vcpu_infos);
         let closed = self.events.reset(&delivery, DomId::SELF);
         closed.map_err(|errno| refused("closing the ports", errno))?;
@@ -39,7 +39,7 @@ impl Domain {
     }
 
     /// Takes shared info back; the guest's frame gets a page of its own.
-    fn leave_shared_info<M: Frames + ?Sized>(&mut self, memory: &M) -> Result<(), DomainError> {
+    fn leave_shared_info(&mut self, memory: &dyn Frames) -> Result<(), DomainError> {
         let Some(at) = self.shared_info.place() else {
             return Ok(());
         };
@@ -49,9 +49,9 @@ impl Domain {
     }
 
     /// Gives a service another port.
-    fn open_again<M: Frames + ?Sized>(
+    fn open_again(
         &mut self,
-        memory: &M,
+        memory: &dyn Frames,
         end: HostPort,
     ) -> Result<(Port, HostPort), DomainError> {
         self.events.close_host(end);

@@ -29,9 +29,9 @@ impl Console {
 impl Domain {
     /// Gives the guest's console bytes to read, as many as fit, and answers how many. If that is not all,
     /// [`Effect::InputWanted`] tells when to try again.
-    pub fn console_input<M: Frames + ?Sized>(
+    pub fn console_input(
         &mut self,
-        memory: &M,
+        memory: &dyn Frames,
         now: Now,
         bytes: &[u8],
         effects: &mut Vec<Effect>,
@@ -52,9 +52,9 @@ impl Domain {
     }
 
     /// Asks the guest to stop, by its store.
-    pub fn request_shutdown<M: Frames + ?Sized>(
+    pub fn request_shutdown(
         &mut self,
-        memory: &M,
+        memory: &dyn Frames,
         now: Now,
         kind: Shutdown,
         effects: &mut Vec<Effect>,
@@ -82,7 +82,7 @@ impl Domain {
     }
 
     /// The guest has raised the event of a service.
-    pub(super) fn serve<M: Frames + ?Sized>(&mut self, scene: &mut Scene<'_, M>, end: HostPort) {
+    pub(super) fn serve(&mut self, scene: &mut Scene<'_>, end: HostPort) {
         if end == self.console_end {
             self.serve_console(scene);
         } else if end == self.store_end {
@@ -90,12 +90,12 @@ impl Domain {
         }
     }
 
-    pub(super) fn serve_rings<M: Frames + ?Sized>(&mut self, scene: &mut Scene<'_, M>) {
+    pub(super) fn serve_rings(&mut self, scene: &mut Scene<'_>) {
         self.serve_console(scene);
         self.serve_store(scene);
     }
 
-    fn serve_console<M: Frames + ?Sized>(&mut self, scene: &mut Scene<'_, M>) {
+    fn serve_console(&mut self, scene: &mut Scene<'_>) {
         let mut output = Vec::new();
         let mut buf = [0; OUTPUT_BYTES];
         let mut is_empty = false;
@@ -119,7 +119,7 @@ impl Domain {
         }
     }
 
-    fn serve_store<M: Frames + ?Sized>(&mut self, scene: &mut Scene<'_, M>) {
+    fn serve_store(&mut self, scene: &mut Scene<'_>) {
         // Without its page the guest has no store, which is its own doing.
         let progress = self.store_ring.service(scene.memory, &mut self.store);
         let progress = progress.unwrap_or_default();
@@ -129,7 +129,7 @@ impl Domain {
         }
     }
 
-    fn notify<M: Frames + ?Sized>(&mut self, scene: &mut Scene<'_, M>, end: HostPort) {
+    fn notify(&mut self, scene: &mut Scene<'_>, end: HostPort) {
         self.with_events(scene, |events, delivery| {
             events.send_from_host(delivery, end);
         });

@@ -1,9 +1,11 @@
+use pvh_memory::Frames;
+
 use super::{Effect, Now};
 
 /// What every call of the embedder's brings along.
-pub(super) struct Scene<'a, M: ?Sized> {
+pub(super) struct Scene<'a> {
     /// Guest memory.
-    pub(super) memory: &'a M,
+    pub(super) memory: &'a dyn Frames,
     pub(super) now: Now,
     /// What the embedder has to do.
     pub(super) effects: &'a mut Vec<Effect>,

@@ -3,25 +3,24 @@ use pvh_hypercall::{
     Call, Guest, GuestIo, Handler, Outcome, Width, dispatch,
     group::{Assist, Console, EventChannels, GrantTable, Hvm, Sched, Timer, Vcpus, Version},
 };
-use pvh_memory::Frames;
 
 use super::{Answer, Domain, Origin, Scene, Sleep};
 use crate::runstate::State;
 
 /// One hypercall of one vCPU: the domain behind the traits of the groups.
-pub(super) struct Session<'a, M: ?Sized> {
+pub(super) struct Session<'a> {
     pub(super) domain: &'a mut Domain,
-    pub(super) scene: Scene<'a, M>,
+    pub(super) scene: Scene<'a>,
     pub(super) io: &'a dyn GuestIo,
     pub(super) vcpu: u32,
     pub(super) takes_interrupts: bool,
     pub(super) width: Width,
 }
 
-impl<'a, M: Frames + ?Sized> Session<'a, M> {
+impl<'a> Session<'a> {
     pub(super) fn new(
         domain: &'a mut Domain,
-        scene: Scene<'a, M>,
+        scene: Scene<'a>,
         origin: &Origin<'a>,
         width: Width,
     ) -> Self {
@@ -75,7 +74,7 @@ impl<'a, M: Frames + ?Sized> Session<'a, M> {
     }
 }
 
-impl<M: Frames + ?Sized> Handler for Session<'_, M> {
+impl Handler for Session<'_> {
     fn version(&mut self) -> Option<&mut dyn Version> {
         Some(self)
     }

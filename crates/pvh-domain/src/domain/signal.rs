@@ -11,10 +11,10 @@ use crate::{
 
 impl Domain {
     /// Does something with the event channels, and what follows from it.
-    pub(super) fn with_events<M: Frames + ?Sized, T>(
+    pub(super) fn with_events<T>(
         &mut self,
-        scene: &mut Scene<'_, M>,
-        act: impl FnOnce(&mut EventChannels, &mut Delivery<'_, M>) -> T,
+        scene: &mut Scene<'_>,
+        act: impl FnOnce(&mut EventChannels, &mut Delivery<'_>) -> T,
     ) -> T {
         let mut delivery = Delivery::new(scene.memory, &self.shared_info, &self.vcpu_infos);
         let answer = act(&mut self.events, &mut delivery);
@@ -29,7 +29,7 @@ impl Domain {
     }
 
     /// The upcall flag of a vCPU was set just now: has it told and woken.
-    pub(super) fn upcall<M: Frames + ?Sized>(&mut self, scene: &mut Scene<'_, M>, vcpu: u32) {
+    pub(super) fn upcall(&mut self, scene: &mut Scene<'_>, vcpu: u32) {
         if let Some(vector) = self.hvm.vcpu_vector(vcpu) {
             let effect = Effect::VcpuVector { vcpu, vector };
             scene.effects.push(effect);
@@ -42,7 +42,7 @@ impl Domain {
     }
 
     /// Ends the sleep of a vCPU, if it sleeps.
-    pub(super) fn wake<M: Frames + ?Sized>(&mut self, scene: &mut Scene<'_, M>, vcpu: u32) {
+    pub(super) fn wake(&mut self, scene: &mut Scene<'_>, vcpu: u32) {
         if self.stop_sleep(vcpu) {
             self.change_runstate(scene.memory, vcpu, State::Runnable, scene.now.system_ns);
             scene.effects.push(Effect::Wake(vcpu));
@@ -59,7 +59,7 @@ impl Domain {
         data.asleep.take().is_some()
     }
 
-    pub(super) fn latch<M: Frames + ?Sized>(&mut self, memory: &M, width: Width, now: Now) {
+    pub(super) fn latch(&mut self, memory: &dyn Frames, width: Width, now: Now) {
         self.shared_info.latch(memory, width);
         self.write_wallclock(memory, now);
     }

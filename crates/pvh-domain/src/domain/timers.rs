@@ -1,7 +1,6 @@
 //! Everything that happens at a time: timers of vCPUs, polls that end, watchdogs.
 
 use pvh_abi::{Errno, event_channel::Virq, sched::ShutdownReason};
-use pvh_memory::Frames;
 
 use super::{Domain, Now, Scene};
 use crate::runstate::State;
@@ -61,12 +60,7 @@ impl Watchdogs {
 
 impl Domain {
     /// `set_timer_op`: a time that is negative or too far ahead becomes 100 ms from now.
-    pub(super) fn set_timer<M: Frames + ?Sized>(
-        &mut self,
-        scene: &mut Scene<'_, M>,
-        vcpu: u32,
-        at_ns: i64,
-    ) {
+    pub(super) fn set_timer(&mut self, scene: &mut Scene<'_>, vcpu: u32, at_ns: i64) {
         let now_ns = scene.now.system_ns;
         let at_ns = match u64::try_from(at_ns) {
             Ok(0) => return self.stop_singleshot(vcpu),
@@ -77,12 +71,7 @@ impl Domain {
     }
 
     /// Starts the one-shot timer of a vCPU; a time that has come fires at once.
-    pub(super) fn set_singleshot<M: Frames + ?Sized>(
-        &mut self,
-        scene: &mut Scene<'_, M>,
-        vcpu: u32,
-        at_ns: u64,
-    ) {
+    pub(super) fn set_singleshot(&mut self, scene: &mut Scene<'_>, vcpu: u32, at_ns: u64) {
         let is_due = is_past(at_ns, scene.now.system_ns);
         if let Some(data) = self.vcpus.get_mut(vcpu as usize) {
             data.singleshot_ns = (!is_due).then_some(at_ns);
@@ -99,9 +88,9 @@ impl Domain {
     }
 
     /// Starts or stops the periodic timer of a vCPU. It fires at once if it did not fire for a period.
-    pub(super) fn set_periodic<M: Frames + ?Sized>(
+    pub(super) fn set_periodic(
         &mut self,
-        scene: &mut Scene<'_, M>,
+        scene: &mut Scene<'_>,
         vcpu: u32,
         period_ns: Option<u64>,
     ) {
@@ -112,7 +101,7 @@ impl Domain {
     }
 
     /// Fires the periodic timer of a vCPU if it is due.
-    pub(super) fn run_periodic<M: Frames + ?Sized>(&mut self, scene: &mut Scene<'_, M>, vcpu: u32) {
+    pub(super) fn run_periodic(&mut self, scene: &mut Scene<'_>, vcpu: u32) {
         let now_ns = scene.now.system_ns;
         let data = self.vcpus.get_mut(vcpu as usize);
         let Some(data) =
@@ -140,7 +129,7 @@ impl Domain {
     }
 
     /// Does all that is due: each timer fires at most once.
-    pub(super) fn run_due<M: Frames + ?Sized>(&mut self, scene: &mut Scene<'_, M>) {
+    pub(super) fn run_due(&mut self, scene: &mut Scene<'_>) {
         if self.is_over {
             return;
         }
@@ -170,7 +159,7 @@ impl Domain {
     }
 
     /// Fires the periodic timers that are due, of what woke just now as well.
-    fn run_periodics<M: Frames + ?Sized>(&mut self, scene: &mut Scene<'_, M>) {
+    fn run_periodics(&mut self, scene: &mut Scene<'_>) {
         for vcpu in 0..self.config.vcpus {
             let data = self.vcpus.get(vcpu as usize);
             if data.is_some_and(|data| runs(data.runstate.state())) {
@@ -179,7 +168,7 @@ impl Domain {
         }
     }
 
-    fn timer_event<M: Frames + ?Sized>(&mut self, scene: &mut Scene<'_, M>, vcpu: u32) {
+    fn timer_event(&mut self, scene: &mut Scene<'_>, vcpu: u32) {
         self.with_events(scene, |events, delivery| {
             events.raise_virq(delivery, vcpu, Virq::TIMER);
         });

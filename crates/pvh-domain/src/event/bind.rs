@@ -2,7 +2,6 @@ use pvh_abi::{
     DomId, Errno,
     event_channel::{Port, Virq},
 };
-use pvh_memory::GuestMemory;
 
 use crate::{shared_info::max_ports, target::Target};
 
@@ -20,9 +19,9 @@ impl EventChannels {
     /// # Errors
     ///
     /// `ESRCH` for a domain that does not exist, `EPERM` for another than the caller's, `ENOSPC`.
-    pub fn alloc_unbound<M: GuestMemory + ?Sized>(
+    pub fn alloc_unbound(
         &mut self,
-        delivery: &Delivery<'_, M>,
+        delivery: &Delivery<'_>,
         domain: DomId,
         remote: DomId,
     ) -> Result<Port, Errno> {
@@ -44,9 +43,9 @@ impl EventChannels {
     /// # Errors
     ///
     /// `ESRCH`, `ENOSPC`, and `EINVAL` for a port that is not valid or does not wait for the caller.
-    pub fn bind_interdomain<M: GuestMemory + ?Sized>(
+    pub fn bind_interdomain(
         &mut self,
-        delivery: &mut Delivery<'_, M>,
+        delivery: &mut Delivery<'_>,
         remote: DomId,
         remote_port: Port,
     ) -> Result<Port, Errno> {
@@ -66,9 +65,9 @@ impl EventChannels {
     ///
     /// `EINVAL` for a number of 24 or more, or a global one on another vCPU than 0; `ENOENT` for the vCPU;
     /// `EEXIST`; `ENOSPC`.
-    pub fn bind_virq<M: GuestMemory + ?Sized>(
+    pub fn bind_virq(
         &mut self,
-        delivery: &Delivery<'_, M>,
+        delivery: &Delivery<'_>,
         virq: Virq,
         vcpu: u32,
     ) -> Result<Port, Errno> {
@@ -92,11 +91,7 @@ impl EventChannels {
     /// # Errors
     ///
     /// `ENOENT` for the vCPU; `ENOSPC`.
-    pub fn bind_ipi<M: GuestMemory + ?Sized>(
-        &mut self,
-        delivery: &Delivery<'_, M>,
-        vcpu: u32,
-    ) -> Result<Port, Errno> {
+    pub fn bind_ipi(&mut self, delivery: &Delivery<'_>, vcpu: u32) -> Result<Port, Errno> {
         self.check_vcpu(vcpu)?;
         let port = self.free_port(delivery)?;
         self.occupy(port, State::Ipi, vcpu);
@@ -108,11 +103,7 @@ impl EventChannels {
     /// # Errors
     ///
     /// `EINVAL` for a number that the domain does not have; `EEXIST`; `ENOSPC`.
-    pub fn bind_pirq<M: GuestMemory + ?Sized>(
-        &mut self,
-        delivery: &Delivery<'_, M>,
-        pirq: u32,
-    ) -> Result<Port, Errno> {
+    pub fn bind_pirq(&mut self, delivery: &Delivery<'_>, pirq: u32) -> Result<Port, Errno> {
         if pirq >= self.pirqs {
             return Err(Errno::EINVAL);
         }
@@ -130,9 +121,9 @@ impl EventChannels {
     /// # Errors
     ///
     /// `ENOENT` for the vCPU; `ENOSPC`.
-    pub fn alloc_xen_port<M: GuestMemory + ?Sized>(
+    pub fn alloc_xen_port(
         &mut self,
-        delivery: &Delivery<'_, M>,
+        delivery: &Delivery<'_>,
         vcpu: u32,
         remote: DomId,
     ) -> Result<Port, Errno> {
@@ -157,10 +148,7 @@ impl EventChannels {
         ports.get_mut(virq.0 as usize)
     }
 
-    fn free_port<M: GuestMemory + ?Sized>(
-        &mut self,
-        delivery: &Delivery<'_, M>,
-    ) -> Result<u32, Errno> {
+    fn free_port(&mut self, delivery: &Delivery<'_>) -> Result<u32, Errno> {
         match &self.fifo {
             None => {
                 let count = max_ports(delivery.shared_info.width());

@@ -18,10 +18,9 @@ pub enum Signal {
 
 /// Where events go: the guest's memory, the places in it, and the signals of a call, in the order in which they
 /// are to be carried out.
-#[derive(Debug)]
-pub struct Delivery<'domain, M: ?Sized> {
+pub struct Delivery<'domain> {
     /// The guest's memory.
-    pub memory: &'domain M,
+    pub memory: &'domain dyn GuestMemory,
     /// The page with the words of the two-level ABI.
     pub shared_info: &'domain SharedInfo,
     /// Where the vCPUs are told.
@@ -30,11 +29,19 @@ pub struct Delivery<'domain, M: ?Sized> {
     pub signals: Vec<Signal>,
 }
 
-impl<'domain, M: GuestMemory + ?Sized> Delivery<'domain, M> {
+impl core::fmt::Debug for Delivery<'_> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Delivery")
+            .field("signals", &self.signals)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<'domain> Delivery<'domain> {
     /// Begins with no signals.
     #[must_use]
     pub const fn new(
-        memory: &'domain M,
+        memory: &'domain dyn GuestMemory,
         shared_info: &'domain SharedInfo,
         vcpu_infos: &'domain VcpuInfos,
     ) -> Self {

@@ -48,9 +48,9 @@ impl Fifo {
     }
 
     /// Gives a vCPU its control block; what is in it stays as it is.
-    pub(super) fn init_control<M: GuestMemory + ?Sized>(
+    pub(super) fn init_control(
         &mut self,
-        memory: &M,
+        memory: &dyn GuestMemory,
         block: &ControlBlock,
     ) -> Result<(), Errno> {
         let offset = u64::from(block.offset);
@@ -68,9 +68,9 @@ impl Fifo {
     }
 
     /// Adds a page of event words; answers the ports they are for.
-    pub(super) fn expand<M: GuestMemory + ?Sized>(
+    pub(super) fn expand(
         &mut self,
-        memory: &M,
+        memory: &dyn GuestMemory,
         frame: u64,
     ) -> Result<Range<u32>, Errno> {
         if self.array.len() >= MAX_PAGES {
@@ -86,9 +86,9 @@ impl Fifo {
     ///
     /// Without its word the event is kept for later. It is dropped, and not even pending, if the vCPU has no
     /// control block.
-    pub(super) fn raise<M: GuestMemory + ?Sized>(
+    pub(super) fn raise(
         &mut self,
-        delivery: &mut Delivery<'_, M>,
+        delivery: &mut Delivery<'_>,
         (port, channel): (u32, &mut Channel),
         vcpu: u32,
     ) -> bool {
@@ -117,26 +117,26 @@ impl Fifo {
     }
 
     /// Clears the mask of a port; tells whether its event has to be raised now.
-    pub(super) fn unmask<M: GuestMemory + ?Sized>(&self, memory: &M, port: u32) -> bool {
+    pub(super) fn unmask(&self, memory: &dyn GuestMemory, port: u32) -> bool {
         self.word(port).is_some_and(|word| {
             word.clear(memory, EventWord::MASKED);
             word.has(memory, EventWord::PENDING)
         })
     }
 
-    pub(super) fn clear_pending<M: GuestMemory + ?Sized>(&self, memory: &M, port: u32) {
+    pub(super) fn clear_pending(&self, memory: &dyn GuestMemory, port: u32) {
         if let Some(word) = self.word(port) {
             word.clear(memory, EventWord::PENDING);
         }
     }
 
-    pub(super) fn is_pending<M: GuestMemory + ?Sized>(&self, memory: &M, port: u32) -> bool {
+    pub(super) fn is_pending(&self, memory: &dyn GuestMemory, port: u32) -> bool {
         let word = self.word(port);
         word.is_some_and(|word| word.has(memory, EventWord::PENDING))
     }
 
     /// Tells whether a port is on a queue still, so that it may not be given out.
-    pub(super) fn is_linked<M: GuestMemory + ?Sized>(&self, memory: &M, port: u32) -> bool {
+    pub(super) fn is_linked(&self, memory: &dyn GuestMemory, port: u32) -> bool {
         let word = self.word(port);
         word.is_some_and(|word| word.has(memory, EventWord::LINKED))
     }
@@ -146,9 +146,9 @@ impl Fifo {
     ///
     /// A port that is the tail of the queue it was on last was popped there, and that queue is empty: its tail is
     /// forgotten first, for a later event there would be written into a word of another queue.
-    fn append<M: GuestMemory + ?Sized>(
+    fn append(
         &mut self,
-        memory: &M,
+        memory: &dyn GuestMemory,
         port: u32,
         (old, queue): (Queue, Queue),
         control: Gpa,
@@ -192,7 +192,7 @@ impl Fifo {
 }
 
 /// Marks a queue as one with a new head; tells whether it was not marked.
-fn set_ready<M: GuestMemory + ?Sized>(memory: &M, control: Gpa, priority: u8) -> bool {
+fn set_ready(memory: &dyn GuestMemory, control: Gpa, priority: u8) -> bool {
     let bit = 1_u32.wrapping_shl(u32::from(priority));
     let before = memory.atomic_u32(control, WordOp::Or(bit));
     before.is_ok_and(|before| before & bit == 0)

@@ -1,5 +1,4 @@
 use pvh_abi::{DomId, Errno, event_channel::Port};
-use pvh_memory::GuestMemory;
 
 use super::{Delivery, EventChannels, channel::State};
 use crate::target::HOST;
@@ -26,10 +25,7 @@ impl EventChannels {
     /// # Errors
     ///
     /// `ENOSPC`.
-    pub fn open_service<M: GuestMemory + ?Sized>(
-        &mut self,
-        delivery: &Delivery<'_, M>,
-    ) -> Result<(Port, HostPort), Errno> {
+    pub fn open_service(&mut self, delivery: &Delivery<'_>) -> Result<(Port, HostPort), Errno> {
         let port = self.alloc_unbound(delivery, DomId::SELF, HOST)?;
         Ok((port, self.connect_host(port)?))
     }
@@ -80,11 +76,7 @@ impl EventChannels {
     }
 
     /// Raises the event of the guest's port that an end of the embedder's is joined to; dropped if there is none.
-    pub fn send_from_host<M: GuestMemory + ?Sized>(
-        &mut self,
-        delivery: &mut Delivery<'_, M>,
-        host: HostPort,
-    ) {
+    pub fn send_from_host(&mut self, delivery: &mut Delivery<'_>, host: HostPort) {
         let Some(Port(port)) = self.host_peer(host) else {
             return;
         };

@@ -3,7 +3,6 @@ use pvh_abi::{
     event_channel::{Port, PortStatus, Virq},
 };
 use pvh_hypercall::group::{ControlBlock, PortState};
-use pvh_memory::GuestMemory;
 
 use super::{
     Delivery, EventChannels, LINK_BITS, Signal,
@@ -21,11 +20,7 @@ impl EventChannels {
     /// # Errors
     ///
     /// `EINVAL` for a port that is not valid, not in use, reserved or the hypervisor's.
-    pub fn close<M: GuestMemory + ?Sized>(
-        &mut self,
-        delivery: &Delivery<'_, M>,
-        port: Port,
-    ) -> Result<(), Errno> {
+    pub fn close(&mut self, delivery: &Delivery<'_>, port: Port) -> Result<(), Errno> {
         let Port(port) = port;
         let channel = *self.ports.get(port).ok_or(Errno::EINVAL)?;
         if !channel.is_usable() {
@@ -40,11 +35,7 @@ impl EventChannels {
     /// # Errors
     ///
     /// `EINVAL` for a port that is not valid, the hypervisor's, or neither joined, waiting nor one for signals between vCPUs.
-    pub fn send<M: GuestMemory + ?Sized>(
-        &mut self,
-        delivery: &mut Delivery<'_, M>,
-        port: Port,
-    ) -> Result<(), Errno> {
+    pub fn send(&mut self, delivery: &mut Delivery<'_>, port: Port) -> Result<(), Errno> {
         let Port(port) = port;
         let channel = *self.ports.get(port).ok_or(Errno::EINVAL)?;
         if channel.is_xens {
@@ -123,11 +114,7 @@ impl EventChannels {
     /// # Errors
     ///
     /// `EINVAL` for a port that is not valid.
-    pub fn unmask<M: GuestMemory + ?Sized>(
-        &mut self,
-        delivery: &mut Delivery<'_, M>,
-        port: Port,
-    ) -> Result<(), Errno> {
+    pub fn unmask(&mut self, delivery: &mut Delivery<'_>, port: Port) -> Result<(), Errno> {
         let Port(port) = port;
         let channel = *self.ports.get(port).ok_or(Errno::EINVAL)?;
         if !channel.is_usable() {
@@ -152,11 +139,7 @@ impl EventChannels {
     /// # Errors
     ///
     /// `ESRCH` for a domain that does not exist; `EPERM` for another than the caller's.
-    pub fn reset<M: GuestMemory + ?Sized>(
-        &mut self,
-        delivery: &Delivery<'_, M>,
-        domain: DomId,
-    ) -> Result<(), Errno> {
+    pub fn reset(&mut self, delivery: &Delivery<'_>, domain: DomId) -> Result<(), Errno> {
         if self.target(domain)? != Target::Own {
             return Err(Errno::EPERM);
         }
@@ -177,9 +160,9 @@ impl EventChannels {
     ///
     /// `ENOENT` for the vCPU; `EINVAL` for a block that crosses its page or is not aligned to 8, a vCPU that has
     /// one, and a frame that is not RAM.
-    pub fn init_control<M: GuestMemory + ?Sized>(
+    pub fn init_control(
         &mut self,
-        delivery: &Delivery<'_, M>,
+        delivery: &Delivery<'_>,
         block: &ControlBlock,
     ) -> Result<u8, Errno> {
         self.check_vcpu(block.vcpu)?;
@@ -201,11 +184,7 @@ impl EventChannels {
     /// # Errors
     ///
     /// `EOPNOTSUPP` with the two-level ABI; `ENOSPC` after 128 pages; `EINVAL` for a frame that is not RAM.
-    pub fn expand_array<M: GuestMemory + ?Sized>(
-        &mut self,
-        delivery: &mut Delivery<'_, M>,
-        gfn: u64,
-    ) -> Result<(), Errno> {
+    pub fn expand_array(&mut self, delivery: &mut Delivery<'_>, gfn: u64) -> Result<(), Errno> {
         let fifo = self.fifo.as_mut().ok_or(Errno::EOPNOTSUPP)?;
         let new = fifo.expand(delivery.memory, gfn)?;
         for port in new {
@@ -239,12 +218,7 @@ impl EventChannels {
     }
 
     /// Raises a virtual interrupt: on the vCPU, or on the domain if it is a global one. Dropped if no port is bound.
-    pub fn raise_virq<M: GuestMemory + ?Sized>(
-        &mut self,
-        delivery: &mut Delivery<'_, M>,
-        vcpu: u32,
-        virq: Virq,
-    ) {
+    pub fn raise_virq(&mut self, delivery: &mut Delivery<'_>, vcpu: u32, virq: Virq) {
         let holder = if is_global(virq) { 0 } else { vcpu };
         let port = self.virq_port(holder, virq).map_or(0, |port| *port);
         if port != 0 {
@@ -254,12 +228,7 @@ impl EventChannels {
     }
 
     /// Frees a port that is in use.
-    fn free<M: GuestMemory + ?Sized>(
-        &mut self,
-        delivery: &Delivery<'_, M>,
-        port: u32,
-        channel: &Channel,
-    ) {
+    fn free(&mut self, delivery: &Delivery<'_>, port: u32, channel: &Channel) {
         match channel.state {
             State::Virq(virq) => {
                 let holder = if is_global(virq) { 0 } else { channel.vcpu };
@@ -292,7 +261,7 @@ impl EventChannels {
 
     /// Keeps what is pending in the two-level words for when the event words are there: for every port that is
     /// valid, used or not, below the limit of the two-level ABI.
-    fn take_over<M: GuestMemory + ?Sized>(&mut self, delivery: &Delivery<'_, M>) {
+    fn take_over(&mut self, delivery: &Delivery<'_>) {
         for port in 1..self.ports.count() {
             let Some(word) = delivery.shared_info.pending_word(port) else {
                 return;

@@ -1,5 +1,4 @@
 use pvh_abi::{Errno, event_channel::Port};
-use pvh_memory::GuestMemory;
 
 use super::{Delivery, EventChannels, Signal, channel::Channel, two_level};
 
@@ -32,9 +31,9 @@ impl EventChannels {
     /// # Errors
     ///
     /// `EINVAL` for a port that is not valid, what `ports` says, and `ENOENT` for a vCPU that does not exist.
-    pub fn poll<M: GuestMemory + ?Sized>(
+    pub fn poll(
         &mut self,
-        delivery: &Delivery<'_, M>,
+        delivery: &Delivery<'_>,
         vcpu: u32,
         ports: impl IntoIterator<Item = Result<Port, Errno>>,
     ) -> Result<PollAnswer, Errno> {
@@ -65,17 +64,13 @@ impl EventChannels {
     }
 
     /// Tells whether the event of a port is pending; false for a port that no guest uses.
-    pub fn is_port_pending<M: GuestMemory + ?Sized>(
-        &self,
-        delivery: &Delivery<'_, M>,
-        port: Port,
-    ) -> bool {
+    pub fn is_port_pending(&self, delivery: &Delivery<'_>, port: Port) -> bool {
         let channel = self.ports.get(port.0);
         channel.is_some_and(Channel::is_usable) && self.is_pending(delivery, port.0)
     }
 
     /// Wakes who polls for a port, each once.
-    pub(super) fn wake_pollers<M: ?Sized>(&mut self, delivery: &mut Delivery<'_, M>, port: u32) {
+    pub(super) fn wake_pollers(&mut self, delivery: &mut Delivery<'_>, port: u32) {
         for (vcpu, slot) in (0_u32..).zip(&mut self.pollers) {
             if slot
                 .is_some_and(|poller| matches!(poller, Poller::Any) || poller == Poller::Port(port))
@@ -86,7 +81,7 @@ impl EventChannels {
         }
     }
 
-    fn is_pending<M: GuestMemory + ?Sized>(&self, delivery: &Delivery<'_, M>, port: u32) -> bool {
+    fn is_pending(&self, delivery: &Delivery<'_>, port: u32) -> bool {
         match &self.fifo {
             None => two_level::is_pending(delivery, port),
             Some(fifo) => fifo.is_pending(delivery.memory, port),

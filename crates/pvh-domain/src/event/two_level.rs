@@ -3,17 +3,11 @@
 //! The number of ports depends on the width of `shared_info`, which the guest may change at any time: it is looked
 //! at on each use, and a port past it has no bits.
 
-use pvh_memory::GuestMemory;
-
 use super::Delivery;
 use crate::shared_info::word_bits;
 
 /// Raises the event of a port for a vCPU; tells whether it was not pending before.
-pub(super) fn raise<M: GuestMemory + ?Sized>(
-    delivery: &mut Delivery<'_, M>,
-    port: u32,
-    vcpu: u32,
-) -> bool {
+pub(super) fn raise(delivery: &mut Delivery<'_>, port: u32, vcpu: u32) -> bool {
     let Some(pending) = delivery.shared_info.pending_word(port) else {
         return false;
     };
@@ -27,11 +21,7 @@ pub(super) fn raise<M: GuestMemory + ?Sized>(
 }
 
 /// Clears the mask bit of a port; if it was set and the event is pending, the vCPU is told.
-pub(super) fn unmask<M: GuestMemory + ?Sized>(
-    delivery: &mut Delivery<'_, M>,
-    port: u32,
-    vcpu: u32,
-) {
+pub(super) fn unmask(delivery: &mut Delivery<'_>, port: u32, vcpu: u32) {
     let mask = delivery.shared_info.mask_word(port);
     let was_masked = mask.is_some_and(|word| word.clear_bit(delivery.memory, port % 32));
     if was_masked && is_pending(delivery, port) {
@@ -39,24 +29,24 @@ pub(super) fn unmask<M: GuestMemory + ?Sized>(
     }
 }
 
-pub(super) fn clear_pending<M: GuestMemory + ?Sized>(delivery: &Delivery<'_, M>, port: u32) {
+pub(super) fn clear_pending(delivery: &Delivery<'_>, port: u32) {
     if let Some(word) = delivery.shared_info.pending_word(port) {
         word.clear_bit(delivery.memory, port % 32);
     }
 }
 
-pub(super) fn is_pending<M: GuestMemory + ?Sized>(delivery: &Delivery<'_, M>, port: u32) -> bool {
+pub(super) fn is_pending(delivery: &Delivery<'_>, port: u32) -> bool {
     let word = delivery.shared_info.pending_word(port);
     word.is_some_and(|word| word.has_bit(delivery.memory, port % 32))
 }
 
-fn is_masked<M: GuestMemory + ?Sized>(delivery: &Delivery<'_, M>, port: u32) -> bool {
+fn is_masked(delivery: &Delivery<'_>, port: u32) -> bool {
     let word = delivery.shared_info.mask_word(port);
     word.is_none_or(|word| word.has_bit(delivery.memory, port % 32))
 }
 
 /// Sets the selector bit of a port's word; if it was clear, the upcall flag too.
-fn select<M: GuestMemory + ?Sized>(delivery: &mut Delivery<'_, M>, port: u32, vcpu: u32) {
+fn select(delivery: &mut Delivery<'_>, port: u32, vcpu: u32) {
     let (memory, shared_info) = (delivery.memory, delivery.shared_info);
     let bits = word_bits(shared_info.width());
     let word = port.checked_div(bits).unwrap_or(0);

@@ -13,9 +13,9 @@ impl GrantTable {
     /// `GENERAL_ERROR` for an entry that does not let the caller in, is read only and to be written, or changed
     /// under five attempts to mark it; `BAD_PAGE` for a frame that is not RAM. Last `BAD_COPY_ARG` for bytes past
     /// the page's end.
-    pub fn copy<M: GuestMemory + ?Sized>(
+    pub fn copy(
         &self,
-        memory: &M,
+        memory: &dyn GuestMemory,
         source: &CopySide,
         dest: &CopySide,
         len_bytes: u16,
@@ -24,9 +24,9 @@ impl GrantTable {
         done.err().unwrap_or(GrantStatus::OKAY)
     }
 
-    fn try_copy<M: GuestMemory + ?Sized>(
+    fn try_copy(
         &self,
-        memory: &M,
+        memory: &dyn GuestMemory,
         source: &CopySide,
         dest: &CopySide,
         len_bytes: u16,
@@ -54,9 +54,9 @@ impl GrantTable {
         self.target(side.domain).ok_or(GrantStatus::BAD_DOMAIN)
     }
 
-    fn claim<M: GuestMemory + ?Sized>(
+    fn claim(
         &self,
-        memory: &M,
+        memory: &dyn GuestMemory,
         owner: Target,
         side: &CopySide,
         used: Use,
@@ -76,9 +76,9 @@ impl GrantTable {
         }
     }
 
-    fn claim_entry<'table, M: GuestMemory + ?Sized>(
+    fn claim_entry<'table>(
         &self,
-        memory: &M,
+        memory: &dyn GuestMemory,
         entry: Spot<'table>,
         used: Use,
     ) -> Result<Claim<'table>, GrantStatus> {
@@ -94,9 +94,9 @@ impl GrantTable {
     }
 
     /// Marks an entry as used, if it is there for the caller.
-    fn mark<M: GuestMemory + ?Sized>(
+    fn mark(
         &self,
-        memory: &M,
+        memory: &dyn GuestMemory,
         entry: Spot<'_>,
         used: Use,
     ) -> Result<(), GrantStatus> {
@@ -154,14 +154,14 @@ struct Claim<'table> {
 }
 
 impl Claim<'_> {
-    fn release<M: GuestMemory + ?Sized>(self, memory: &M) {
+    fn release(self, memory: &dyn GuestMemory) {
         if let Some((entry, used)) = self.marked {
             unmark(memory, entry, used);
         }
     }
 }
 
-fn unmark<M: GuestMemory + ?Sized>(memory: &M, entry: Spot<'_>, used: Use) {
+fn unmark(memory: &dyn GuestMemory, entry: Spot<'_>, used: Use) {
     let marks = match used {
         Use::Read => READING,
         Use::Write => READING | WRITING,
@@ -176,8 +176,8 @@ fn start(page: Gpa, offset: u16, len_bytes: u16) -> Result<Gpa, GrantStatus> {
         .ok_or(GrantStatus::BAD_COPY_ARG)
 }
 
-fn copy_bytes<M: GuestMemory + ?Sized>(
-    memory: &M,
+fn copy_bytes(
+    memory: &dyn GuestMemory,
     from: Gpa,
     to: Gpa,
     len_bytes: u16,

@@ -39,26 +39,19 @@ impl Frame {
     }
 
     /// Moves the frame to an address that is RAM.
-    pub(super) fn map<M: GuestMemory + ?Sized>(
-        &mut self,
-        memory: &M,
-        at: Gpa,
-    ) -> Result<(), Errno> {
+    pub(super) fn map(&mut self, memory: &dyn GuestMemory, at: Gpa) -> Result<(), Errno> {
         let contents = self.contents(memory).map_err(|_| Errno::EINVAL)?;
         memory.write(at, &contents).map_err(|_| Errno::EINVAL)?;
         *self = Self::Guest(at);
         Ok(())
     }
 
-    pub(super) fn unmap<M: GuestMemory + ?Sized>(&mut self, memory: &M) {
+    pub(super) fn unmap(&mut self, memory: &dyn GuestMemory) {
         let contents = self.contents(memory).unwrap_or([0; PAGE_BYTES]);
         *self = Self::Own(own_page(&contents));
     }
 
-    fn contents<M: GuestMemory + ?Sized>(
-        &self,
-        memory: &M,
-    ) -> Result<[u8; PAGE_BYTES], MemoryError> {
+    fn contents(&self, memory: &dyn GuestMemory) -> Result<[u8; PAGE_BYTES], MemoryError> {
         let mut bytes = [0; PAGE_BYTES];
         self.at(0).read(memory, &mut bytes)?;
         Ok(bytes)

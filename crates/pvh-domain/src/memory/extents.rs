@@ -2,12 +2,12 @@ use core::ops::Range;
 
 use pvh_abi::{Gpa, address::PAGE_SIZE};
 use pvh_hypercall::group::Extents;
-use pvh_memory::{FrameError, Frames};
+use pvh_memory::FrameError;
 
 use super::{MemoryCalls, place::Held};
 
 /// The calls that answer how many extents are done, and no error.
-impl<M: Frames + ?Sized> MemoryCalls<'_, M> {
+impl MemoryCalls<'_> {
     /// Pages that are nowhere: all they do is count.
     pub(super) fn increase(&mut self, extents: &Extents<'_>) -> u64 {
         let Some(size) = self.extent_size(extents) else {

@@ -1,6 +1,6 @@
 use pvh_abi::{Errno, Gpa, address::PAGE_SIZE, memory::MapSpace};
 use pvh_hypercall::group::MapRequest;
-use pvh_memory::{FrameError, Frames};
+use pvh_memory::FrameError;
 
 use super::MemoryCalls;
 
@@ -15,7 +15,7 @@ pub(super) enum Held {
 }
 
 /// One page.
-impl<M: Frames + ?Sized> MemoryCalls<'_, M> {
+impl MemoryCalls<'_> {
     /// `add_to_physmap` for one page of the domain's own layout.
     pub(super) fn add(&mut self, request: &MapRequest) -> Result<(), Errno> {
         let MapRequest { idx, gpfn, .. } = *request;

@@ -37,7 +37,7 @@ impl<'page> Spot<'page> {
 
     /// Applies an operation to the word here and returns its previous value; `None` if the guest's memory there
     /// is gone, and nothing has happened then.
-    pub(crate) fn word<M: GuestMemory + ?Sized>(self, memory: &M, op: WordOp<u32>) -> Option<u32> {
+    pub(crate) fn word(self, memory: &dyn GuestMemory, op: WordOp<u32>) -> Option<u32> {
         match self.own {
             Some(page) => page.atomic_u32(self.at, op).ok(),
             None => memory.atomic_u32(self.at, op).ok(),
@@ -45,27 +45,27 @@ impl<'page> Spot<'page> {
     }
 
     /// Sets a bit of the word here, counted from 0, and tells whether it was clear.
-    pub(crate) fn set_bit<M: GuestMemory + ?Sized>(self, memory: &M, bit: u32) -> bool {
+    pub(crate) fn set_bit(self, memory: &dyn GuestMemory, bit: u32) -> bool {
         let mask = 1_u32.wrapping_shl(bit);
         let before = self.word(memory, WordOp::Or(mask));
         before.is_some_and(|before| before & mask == 0)
     }
 
     /// Clears a bit of the word here and tells whether it was set.
-    pub(crate) fn clear_bit<M: GuestMemory + ?Sized>(self, memory: &M, bit: u32) -> bool {
+    pub(crate) fn clear_bit(self, memory: &dyn GuestMemory, bit: u32) -> bool {
         let mask = 1_u32.wrapping_shl(bit);
         let before = self.word(memory, WordOp::And(!mask));
         before.is_some_and(|before| before & mask != 0)
     }
 
     /// Tells whether a bit of the word here is set.
-    pub(crate) fn has_bit<M: GuestMemory + ?Sized>(self, memory: &M, bit: u32) -> bool {
+    pub(crate) fn has_bit(self, memory: &dyn GuestMemory, bit: u32) -> bool {
         let word = self.word(memory, WordOp::Load).unwrap_or(0);
         word & 1_u32.wrapping_shl(bit) != 0
     }
 
     /// Writes words one after the other, each at once.
-    pub(crate) fn put_words<M: GuestMemory + ?Sized>(self, memory: &M, words: &[u32]) {
+    pub(crate) fn put_words(self, memory: &dyn GuestMemory, words: &[u32]) {
         let mut here = self;
         for &word in words {
             here.word(memory, WordOp::Swap(word));
@@ -73,11 +73,7 @@ impl<'page> Spot<'page> {
         }
     }
 
-    pub(crate) fn read<M: GuestMemory + ?Sized>(
-        self,
-        memory: &M,
-        buf: &mut [u8],
-    ) -> Result<(), MemoryError> {
+    pub(crate) fn read(self, memory: &dyn GuestMemory, buf: &mut [u8]) -> Result<(), MemoryError> {
         match self.own {
             Some(page) => page.read(self.at, buf),
             None => memory.read(self.at, buf),

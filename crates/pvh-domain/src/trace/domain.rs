@@ -38,9 +38,9 @@ impl Deref for TracedDomain {
 #[expect(clippy::missing_errors_doc, reason = "the methods are Domain's")]
 impl TracedDomain {
     /// [`Domain::new`]
-    pub fn new<M: Frames + ?Sized>(
+    pub fn new(
         config: Config,
-        memory: &M,
+        memory: &dyn Frames,
         now: Now,
         recorder: Option<Recorder>,
     ) -> Result<Self, DomainError> {
@@ -74,9 +74,9 @@ impl TracedDomain {
     }
 
     /// [`Domain::hypercall`]
-    pub fn hypercall<M: Frames + ?Sized>(
+    pub fn hypercall(
         &mut self,
-        memory: &M,
+        memory: &dyn Frames,
         origin: &Origin<'_>,
         call: Call,
         effects: &mut Vec<Effect>,
@@ -112,7 +112,7 @@ impl TracedDomain {
     }
 
     /// [`Domain::tick`]
-    pub fn tick<M: Frames + ?Sized>(&mut self, memory: &M, now: Now, effects: &mut Vec<Effect>) {
+    pub fn tick(&mut self, memory: &dyn Frames, now: Now, effects: &mut Vec<Effect>) {
         let input = || Input::Tick(now.into());
         self.run(memory, effects, input, |domain, memory, effects| {
             domain.tick(memory, now, effects);
@@ -121,13 +121,7 @@ impl TracedDomain {
     }
 
     /// [`Domain::entered`]
-    pub fn entered<M: Frames + ?Sized>(
-        &mut self,
-        memory: &M,
-        vcpu: u32,
-        now: Now,
-        effects: &mut Vec<Effect>,
-    ) {
+    pub fn entered(&mut self, memory: &dyn Frames, vcpu: u32, now: Now, effects: &mut Vec<Effect>) {
         let input = || Input::Entered {
             vcpu,
             now: now.into(),
@@ -139,9 +133,9 @@ impl TracedDomain {
     }
 
     /// [`Domain::state_changed`]
-    pub fn state_changed<M: Frames + ?Sized>(
+    pub fn state_changed(
         &mut self,
-        memory: &M,
+        memory: &dyn Frames,
         vcpu: u32,
         state: runstate::State,
         now: Now,
@@ -158,7 +152,7 @@ impl TracedDomain {
     }
 
     /// [`Domain::update_time`]
-    pub fn update_time<M: Frames + ?Sized>(&mut self, memory: &M, vcpu: u32) {
+    pub fn update_time(&mut self, memory: &dyn Frames, vcpu: u32) {
         let input = || Input::UpdateTime { vcpu };
         self.run(memory, &mut Vec::new(), input, |domain, memory, _| {
             domain.update_time(memory, vcpu);
@@ -167,9 +161,9 @@ impl TracedDomain {
     }
 
     /// [`Domain::console_input`]
-    pub fn console_input<M: Frames + ?Sized>(
+    pub fn console_input(
         &mut self,
-        memory: &M,
+        memory: &dyn Frames,
         now: Now,
         bytes: &[u8],
         effects: &mut Vec<Effect>,
@@ -185,9 +179,9 @@ impl TracedDomain {
     }
 
     /// [`Domain::request_shutdown`]
-    pub fn request_shutdown<M: Frames + ?Sized>(
+    pub fn request_shutdown(
         &mut self,
-        memory: &M,
+        memory: &dyn Frames,
         now: Now,
         kind: Shutdown,
         effects: &mut Vec<Effect>,
@@ -203,12 +197,7 @@ impl TracedDomain {
     }
 
     /// [`Domain::hypercall_page_written`]
-    pub fn hypercall_page_written<M: Frames + ?Sized>(
-        &mut self,
-        memory: &M,
-        width: Width,
-        now: Now,
-    ) {
+    pub fn hypercall_page_written(&mut self, memory: &dyn Frames, width: Width, now: Now) {
         let input = || Input::HypercallPageWritten {
             is_native: width == Width::Native,
             now: now.into(),
@@ -220,13 +209,7 @@ impl TracedDomain {
     }
 
     /// [`Domain::init`]
-    pub fn init<M: Frames + ?Sized>(
-        &mut self,
-        memory: &M,
-        vcpu: u32,
-        now: Now,
-        effects: &mut Vec<Effect>,
-    ) {
+    pub fn init(&mut self, memory: &dyn Frames, vcpu: u32, now: Now, effects: &mut Vec<Effect>) {
         let input = || Input::Init {
             vcpu,
             now: now.into(),
@@ -238,9 +221,9 @@ impl TracedDomain {
     }
 
     /// [`Domain::sipi`]
-    pub fn sipi<M: Frames + ?Sized>(
+    pub fn sipi(
         &mut self,
-        memory: &M,
+        memory: &dyn Frames,
         vcpu: u32,
         vector: u8,
         now: Now,
@@ -258,13 +241,7 @@ impl TracedDomain {
     }
 
     /// [`Domain::halted`]
-    pub fn halted<M: Frames + ?Sized>(
-        &mut self,
-        memory: &M,
-        vcpu: u32,
-        now: Now,
-        effects: &mut Vec<Effect>,
-    ) {
+    pub fn halted(&mut self, memory: &dyn Frames, vcpu: u32, now: Now, effects: &mut Vec<Effect>) {
         let input = || Input::Halted {
             vcpu,
             now: now.into(),
@@ -276,7 +253,7 @@ impl TracedDomain {
     }
 
     /// [`Domain::found_running`]
-    pub fn found_running<M: Frames + ?Sized>(&mut self, memory: &M, vcpu: u32, now: Now) {
+    pub fn found_running(&mut self, memory: &dyn Frames, vcpu: u32, now: Now) {
         let input = || Input::FoundRunning {
             vcpu,
             now: now.into(),
@@ -288,9 +265,9 @@ impl TracedDomain {
     }
 
     /// [`Domain::end`]
-    pub fn end<M: Frames + ?Sized>(
+    pub fn end(
         &mut self,
-        memory: &M,
+        memory: &dyn Frames,
         reason: ShutdownReason,
         now: Now,
         effects: &mut Vec<Effect>,
@@ -330,9 +307,9 @@ impl TracedDomain {
     }
 
     /// Makes a call of the domain, and a record of it if there is a recorder.
-    fn run<M: Frames + ?Sized, T>(
+    fn run<T>(
         &mut self,
-        memory: &M,
+        memory: &dyn Frames,
         effects: &mut Vec<Effect>,
         input: impl FnOnce() -> Input,
         call: impl FnOnce(&mut Domain, &dyn Frames, &mut Vec<Effect>) -> (T, Output),

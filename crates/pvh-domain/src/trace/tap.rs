@@ -24,12 +24,12 @@ impl Accesses {
 }
 
 /// Guest memory of an embedder, with a note of each access.
-pub(super) struct MemoryTap<'a, M: ?Sized> {
-    pub(super) memory: &'a M,
+pub(super) struct MemoryTap<'a> {
+    pub(super) memory: &'a dyn Frames,
     pub(super) accesses: &'a Accesses,
 }
 
-impl<M: Frames + ?Sized> GuestMemory for MemoryTap<'_, M> {
+impl GuestMemory for MemoryTap<'_> {
     fn is_ram(&self, at: Gpa, len_bytes: u64) -> bool {
         let is_ram = self.memory.is_ram(at, len_bytes);
         let request = Request::IsRam {
@@ -94,7 +94,7 @@ impl<M: Frames + ?Sized> GuestMemory for MemoryTap<'_, M> {
     }
 }
 
-impl<M: Frames + ?Sized> Frames for MemoryTap<'_, M> {
+impl Frames for MemoryTap<'_> {
     fn add_frames(&self, gfns: Range<u64>) -> Result<(), FrameError> {
         let Range { start, end } = gfns;
         let added = self.memory.add_frames(gfns);

@@ -79,7 +79,7 @@ impl<M: GuestMemory> Machine<M> {
     /// Makes a call and returns its answer and its signals.
     pub(crate) fn call<T>(
         &mut self,
-        call: impl FnOnce(&mut EventChannels, &mut Delivery<'_, M>) -> T,
+        call: impl FnOnce(&mut EventChannels, &mut Delivery<'_>) -> T,
     ) -> (T, Vec<Signal>) {
         let mut delivery = Delivery::new(&self.memory, &self.shared_info, &self.vcpu_infos);
         let answer = call(&mut self.events, &mut delivery);
@@ -89,7 +89,7 @@ impl<M: GuestMemory> Machine<M> {
     /// Makes a call for its answer.
     pub(crate) fn run<T>(
         &mut self,
-        call: impl FnOnce(&mut EventChannels, &mut Delivery<'_, M>) -> T,
+        call: impl FnOnce(&mut EventChannels, &mut Delivery<'_>) -> T,
     ) -> T {
         self.call(call).0
     }

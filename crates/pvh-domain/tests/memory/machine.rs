@@ -181,7 +181,7 @@ pub(crate) fn e820(addr: u64, size: u64, kind: u32) -> E820Entry {
 }
 
 /// `memory_op`, and no other group.
-struct Only<'a>(MemoryCalls<'a, VecMemory>);
+struct Only<'a>(MemoryCalls<'a>);
 
 impl Handler for Only<'_> {
     fn memory(&mut self) -> Option<&mut dyn Memory> {

@@ -3,21 +3,20 @@ use pvh_abi::{
     event_channel::{Port, Virq},
 };
 use pvh_hypercall::group::{ControlBlock, EventChannels, PortState};
-use pvh_memory::Frames;
 
 use super::super::session::Session;
 use crate::event;
 
-impl<M: Frames + ?Sized> Session<'_, M> {
+impl Session<'_> {
     fn act<T>(
         &mut self,
-        act: impl FnOnce(&mut event::EventChannels, &mut event::Delivery<'_, M>) -> T,
+        act: impl FnOnce(&mut event::EventChannels, &mut event::Delivery<'_>) -> T,
     ) -> T {
         self.domain.with_events(&mut self.scene, act)
     }
 }
 
-impl<M: Frames + ?Sized> EventChannels for Session<'_, M> {
+impl EventChannels for Session<'_> {
     fn bind_interdomain(&mut self, remote: DomId, remote_port: Port) -> Result<Port, Errno> {
         self.act(|events, delivery| events.bind_interdomain(delivery, remote, remote_port))
     }

@@ -3,11 +3,10 @@ use pvh_hypercall::{
     GuestArray, Word,
     group::{CopySide, GrantMapping, GrantTable, GrantTableSize, MappedGrant},
 };
-use pvh_memory::Frames;
 
 use super::super::session::Session;
 
-impl<M: Frames + ?Sized> GrantTable for Session<'_, M> {
+impl GrantTable for Session<'_> {
     fn setup_table(
         &mut self,
         domain: DomId,

@@ -1,11 +1,10 @@
 use pvh_abi::{DomId, Errno, hvm::HvmParam};
 use pvh_hypercall::group::Hvm;
-use pvh_memory::Frames;
 
 use super::super::session::Session;
 use crate::hvm;
 
-impl<M: Frames + ?Sized> Session<'_, M> {
+impl Session<'_> {
     fn change<T>(
         &mut self,
         change: impl FnOnce(&mut hvm::HvmState, &mut Vec<hvm::Change>) -> T,
@@ -18,7 +17,7 @@ impl<M: Frames + ?Sized> Session<'_, M> {
     }
 }
 
-impl<M: Frames + ?Sized> Hvm for Session<'_, M> {
+impl Hvm for Session<'_> {
     fn set_param(&mut self, domain: DomId, param: HvmParam, value: u64) -> Result<(), Errno> {
         self.change(|hvm, changed| hvm.set_param(domain, param, value, changed))
     }

@@ -1,11 +1,10 @@
 use pvh_abi::Errno;
 use pvh_hypercall::{Call, Guest, Outcome, group::memory_op};
-use pvh_memory::Frames;
 
 use super::super::session::Session;
 use crate::memory::MemoryCalls;
 
-impl<M: Frames + ?Sized> Session<'_, M> {
+impl Session<'_> {
     pub(in super::super) fn serve_memory_op(
         &mut self,
         guest: Guest<'_>,

@@ -1,6 +1,5 @@
 use pvh_abi::{DomId, Errno, sched::ShutdownReason};
 use pvh_hypercall::group::{Ports, Sched};
-use pvh_memory::Frames;
 
 use super::super::{Sleep, session::Session, timers::is_past};
 use crate::{
@@ -8,7 +7,7 @@ use crate::{
     target::Target,
 };
 
-impl<M: Frames + ?Sized> Session<'_, M> {
+impl Session<'_> {
     /// Tells whether an upcall would come at once.
     fn has_upcall(&self) -> bool {
         let pending = self.domain.is_upcall_pending(self.scene.memory, self.vcpu);
@@ -23,7 +22,7 @@ impl<M: Frames + ?Sized> Session<'_, M> {
     }
 }
 
-impl<M: Frames + ?Sized> Sched for Session<'_, M> {
+impl Sched for Session<'_> {
     fn block(&mut self) {
         let (infos, shared_info) = (&self.domain.vcpu_infos, &self.domain.shared_info);
         infos.clear_upcall_mask(self.scene.memory, shared_info, self.vcpu);

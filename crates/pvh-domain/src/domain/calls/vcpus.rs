@@ -6,12 +6,11 @@ use pvh_hypercall::{
     Width,
     group::{Runstate, Vcpus},
 };
-use pvh_memory::Frames;
 use zerocopy::little_endian::{U32, U64};
 
 use super::super::{Effect, session::Session};
 
-impl<M: Frames + ?Sized> Vcpus for Session<'_, M> {
+impl Vcpus for Session<'_> {
     fn exists(&self, vcpu: u32) -> bool {
         vcpu < self.domain.config.vcpus
     }

@@ -4,7 +4,7 @@ use pvh_hypercall::group::Version;
 use super::super::session::Session;
 
 /// The texts of a Xen 4.17 that nobody has built.
-impl<M: ?Sized> Version for Session<'_, M> {
+impl Version for Session<'_> {
     fn extra_version(&self) -> [u8; 16] {
         text(b".7")
     }

@@ -15,17 +15,17 @@ impl EventWord {
     const LINK: u32 = 0x0001_ffff;
 
     /// Sets a bit and tells whether it was clear.
-    pub(super) fn set<M: GuestMemory + ?Sized>(self, memory: &M, bit: u32) -> bool {
+    pub(super) fn set(self, memory: &dyn GuestMemory, bit: u32) -> bool {
         let before = memory.atomic_u32(self.0, WordOp::Or(bit));
         before.is_ok_and(|before| before & bit == 0)
     }
 
-    pub(super) fn clear<M: GuestMemory + ?Sized>(self, memory: &M, bit: u32) {
+    pub(super) fn clear(self, memory: &dyn GuestMemory, bit: u32) {
         // Of a word that is gone there is nothing to clear.
         let _ = memory.atomic_u32(self.0, WordOp::And(!bit));
     }
 
-    pub(super) fn has<M: GuestMemory + ?Sized>(self, memory: &M, bit: u32) -> bool {
+    pub(super) fn has(self, memory: &dyn GuestMemory, bit: u32) -> bool {
         self.load(memory) & bit != 0
     }
 
@@ -34,7 +34,7 @@ impl EventWord {
     /// A guest that keeps the rules can change a linked word four times at most once BUSY is set: it sets MASKED,
     /// clears PENDING, clears LINKED, and an unmask call clears MASKED. So a fifth failure means a guest that
     /// breaks them: the answer is true then too, and what it has queued is lost to it.
-    pub(super) fn set_link<M: GuestMemory + ?Sized>(self, memory: &M, link: u32) -> bool {
+    pub(super) fn set_link(self, memory: &dyn GuestMemory, link: u32) -> bool {
         match self.try_link(memory, self.load(memory), link) {
             Attempt::Linked => return true,
             Attempt::NotLinked => return false,
@@ -57,7 +57,7 @@ impl EventWord {
     }
 
     /// One attempt, on a word that was `found`; success clears BUSY in the same step.
-    fn try_link<M: GuestMemory + ?Sized>(self, memory: &M, found: u32, link: u32) -> Attempt {
+    fn try_link(self, memory: &dyn GuestMemory, found: u32, link: u32) -> Attempt {
         if found & Self::LINKED == 0 {
             return Attempt::NotLinked;
         }
@@ -72,7 +72,7 @@ impl EventWord {
         }
     }
 
-    fn load<M: GuestMemory + ?Sized>(self, memory: &M) -> u32 {
+    fn load(self, memory: &dyn GuestMemory) -> u32 {
         memory.atomic_u32(self.0, WordOp::Load).unwrap_or(0)
     }
 }
