@@ -18,7 +18,7 @@ use crate::{
     console::{Command, HELP, Input},
     devices::Request,
     machine::{Board, End},
-    platform::XenPlatform,
+    platform::{GuestLog, XenPlatform},
     signals::{Signals, stop_self},
     terminal::{self, RawTerminal},
 };
@@ -78,12 +78,14 @@ pub(crate) fn run(
     user: User,
     board: &Arc<Board>,
     platform: Option<&Arc<XenPlatform>>,
+    log: &GuestLog,
 ) -> Result<(End, User), Error> {
     let mut manager = EventManager::new()?;
     let subscriber = Loop {
         user,
         board: Arc::clone(board),
         platform: platform.cloned(),
+        log: log.clone(),
         watch: Watch::None,
         leaving: None,
         end: None,
@@ -119,6 +121,7 @@ struct Loop {
     user: User,
     board: Arc<Board>,
     platform: Option<Arc<XenPlatform>>,
+    log: GuestLog,
     watch: Watch,
     /// The guest has been asked to power off.
     leaving: Option<Leaving>,
@@ -300,7 +303,7 @@ impl Loop {
             return false;
         }
         // Not straight to standard error: a guest whose log nobody reads would hold up the next signal.
-        platform.say(&format!(
+        self.log.say(&format!(
             "the guest has been asked to power off; {signal} again, or {} seconds, end it",
             GRACE_TIME.as_secs()
         ));

@@ -2,14 +2,12 @@
 
 use std::{sync::atomic::Ordering, time::Instant};
 
-use pvh_abi::sched::ShutdownReason;
 use pvh_domain::domain::Effect;
 
 use super::{
     XenPlatform,
     desk::{Desk, Due},
 };
-use crate::{devices::Request, machine::End};
 
 /// Whether the thread that carries out effects is to wait until the console has room again.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -29,7 +27,7 @@ impl XenPlatform {
             self.carry_out_one(effect);
         }
         if has_printed && backpressure == Backpressure::Wait {
-            self.board.output().wait_for_room();
+            self.host.wait_for_console_room();
         }
     }
 
@@ -52,8 +50,8 @@ impl XenPlatform {
             }
             Effect::Nmi(vcpu) => note(vcpu, |notes| notes.nmi = true),
             Effect::FlushTlbs => self.flush_tlbs(),
-            Effect::InputWanted => self.board.want_input(),
-            Effect::Shutdown(reason) => self.board.end(end_of(reason)),
+            Effect::InputWanted => self.host.console_input_wanted(),
+            Effect::Shutdown(reason) => self.host.end(reason.into()),
             // What the guest says has been passed on already.
             _ => {}
         }
@@ -125,59 +123,89 @@ impl XenPlatform {
     }
 }
 
-/// What a shutdown of the domain means for the machine.
-fn end_of(reason: ShutdownReason) -> End {
-    match reason {
-        ShutdownReason::POWEROFF => End::Request(Request::PowerOff),
-        ShutdownReason::REBOOT => End::Request(Request::Reboot),
-        reason => End::Shutdown(reason),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::{
-        io::Write,
-        sync::{Arc, atomic::AtomicBool},
+        sync::{
+            Arc,
+            atomic::{AtomicBool, AtomicUsize},
+        },
         thread,
         time::Duration,
     };
 
     use pvh_abi::Gpa;
-    use pvh_domain::domain::Origin;
+    use pvh_domain::{domain::Origin, memory};
     use pvh_hypercall::{Call, Width};
     use pvh_kvm::{
-        GuestRam, HypercallTransport, InterruptControllers, Kvm, Vm, VmConfig, ram_layout,
+        GuestRam, HypercallTransport, InterruptControllers, Kvm, RamRange, Vm, VmConfig,
     };
     use pvh_memory::{GuestMemory, LinearMemory, PagingState};
-    use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
     use super::*;
-    use crate::{
-        acpi::{RsdpPlace, XenAcpi},
-        console::Output,
-        machine::{Board, draw_xen},
-        platform::{GuestLog, Parts},
-    };
+    use crate::platform::{EndReason, Host, Notice, Parts};
+
+    /// A console of 64 KiB that nobody reads: it counts what it takes, and refuses what is beyond 2 MiB.
+    #[derive(Debug, Default)]
+    struct FullConsole {
+        held: AtomicUsize,
+    }
+
+    impl Host for FullConsole {
+        fn console_output(&self, bytes: &[u8]) -> bool {
+            let is_taken = self.held.load(Ordering::SeqCst) < 2 << 20;
+            if is_taken {
+                self.held.fetch_add(bytes.len(), Ordering::SeqCst);
+            }
+            is_taken
+        }
+
+        fn console_has_room(&self) -> bool {
+            self.held.load(Ordering::SeqCst) < 64 << 10
+        }
+
+        fn wait_for_console_room(&self) {
+            panic!("a call that must not be held up waits for the console");
+        }
+
+        fn console_input_wanted(&self) {}
+
+        fn guest_log(&self, _: &[u8]) {}
+
+        fn notice(&self, _: Notice) {}
+
+        fn end(&self, _: EndReason) {}
+
+        fn is_stopping(&self) -> bool {
+            false
+        }
+    }
 
     /// A domain with one vCPU, which nobody runs.
-    fn platform() -> XenPlatform {
+    fn platform(host: Arc<FullConsole>) -> XenPlatform {
         let transport = HypercallTransport::Port { port: 0xE4 };
-        let acpi = XenAcpi::build(&[0], RsdpPlace::AfterTables);
-        let map = draw_xen(&ram_layout(16 << 20, 48).unwrap(), &acpi).unwrap();
-        let ram = GuestRam::with_pages(16 << 20, 48, &map.pages).unwrap();
+        let special = RamRange {
+            start: Gpa(0xFEFF_8000),
+            len_bytes: 0x8000,
+        };
+        let ram = GuestRam::with_pages(16 << 20, 48, &[special]).unwrap();
+        let memory = memory::Config {
+            pages: 0x1008,
+            max_pages: 0x1100,
+            max_gfn: 0xF_EFFF,
+            host_pages: 0xF_F000,
+            memory_map: Vec::new(),
+        };
         let mut config = VmConfig::new(1);
         config.interrupt_controllers = InterruptControllers::LocalApics;
         config.hypercalls = transport;
         let vm = Vm::new(&Kvm::open().unwrap(), &config, Arc::new(ram)).unwrap();
         let mut vcpus = [vm.create_vcpu(0).unwrap()];
-        let com1 = EventFd::new(EFD_NONBLOCK).unwrap();
         let parts = Parts {
             vm,
-            board: Arc::new(Board::new(Output::default(), com1).unwrap()),
+            host,
             transport,
-            log: GuestLog::new(Output::default()),
-            memory: map.domain,
+            memory,
             recorder: None,
         };
         XenPlatform::new(parts, &mut vcpus).unwrap()
@@ -227,10 +255,10 @@ mod tests {
     #[test]
     #[ignore = "needs /dev/kvm"]
     fn a_console_that_nobody_reads_stops_no_timer() {
-        let platform = platform();
+        let host = Arc::new(FullConsole::default());
+        let platform = platform(Arc::clone(&host));
         let is_done = AtomicBool::new(false);
-        let mut output = platform.board.output().clone();
-        output.write_all(&[b'x'; 64 << 10]).unwrap();
+        host.held.store(64 << 10, Ordering::SeqCst);
         let mut was_over = false;
         thread::scope(|scope| {
             scope.spawn(|| platform.keep_time());
@@ -249,10 +277,9 @@ mod tests {
             }
             is_done.store(true, Ordering::Relaxed);
             platform.stop();
-            platform.board.stop();
         });
         assert!(was_over, "the watchdog ends the domain");
-        let held = output.take(usize::MAX).len();
+        let held = host.held.load(Ordering::SeqCst);
         assert!((64 << 10..=3 << 20).contains(&held), "{held}");
     }
 }

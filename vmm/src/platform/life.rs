@@ -94,7 +94,7 @@ impl XenVcpu {
         let mut looks = Looks::default();
         loop {
             looks.waited(desk.wait(looks.delay()));
-            if self.platform.board.is_stopping() {
+            if self.platform.host.is_stopping() {
                 return Ok(true);
             }
             let questions = desk.questions();

@@ -9,6 +9,7 @@ mod clock;
 mod cpu;
 mod desk;
 mod effects;
+mod host;
 mod life;
 mod log;
 mod timer;
@@ -35,7 +36,6 @@ use pvh_hypercall::{CpuidConfig, Stub, TscInfo};
 use pvh_kvm::{CpuidLeaf, GuestRam, HypercallTransport, HypervisorLeaves, Vcpu, VcpuError, Vm};
 use pvh_memory::PagingPolicy;
 
-use crate::machine::Board;
 use clock::Clock;
 use cpu::GuestCpu;
 use desk::Desk;
@@ -45,6 +45,7 @@ use timer::Timer;
 pub(crate) use choice::{
     Choice, Guest, GuestKind, MAX_XEN_CPUS, Obstacle, Platform, Reason, choose,
 };
+pub(crate) use host::{EndReason, Host, Notice};
 pub(crate) use log::GuestLog;
 pub(crate) use vcpu::{Handled, XenVcpu};
 
@@ -54,13 +55,12 @@ pub(crate) struct XenPlatform {
     domain: Mutex<TracedDomain>,
     ram: Arc<GuestRam>,
     vm: Vm,
-    board: Arc<Board>,
+    host: Arc<dyn Host>,
     clock: Clock,
     paging: PagingPolicy,
     stub: Stub,
     desks: Vec<Desk>,
     timer: Timer,
-    log: GuestLog,
     /// Some of what the guest printed is lost, which is told once.
     is_cut: AtomicBool,
     /// When the last tick was, in system time.
@@ -88,12 +88,10 @@ pub(crate) enum PlatformError {
 pub(crate) struct Parts {
     /// The machine.
     pub(crate) vm: Vm,
-    /// Its devices, and how it ends.
-    pub(crate) board: Arc<Board>,
+    /// The program around it.
+    pub(crate) host: Arc<dyn Host>,
     /// How hypercalls arrive.
     pub(crate) transport: HypercallTransport,
-    /// Where the guest's log goes.
-    pub(crate) log: GuestLog,
     /// What the guest is told about its memory.
     pub(crate) memory: memory::Config,
     /// Where the domain's calls are recorded.
@@ -141,19 +139,19 @@ impl XenPlatform {
             domain: Mutex::new(domain),
             ram,
             vm: parts.vm,
-            board: parts.board,
+            host: parts.host,
             clock,
             paging: cpu.paging(),
             stub: cpu.stub(parts.transport),
             desks,
             timer: Timer::default(),
-            log: parts.log,
             is_cut: AtomicBool::new(false),
             ticked_ns: AtomicU64::new(0),
         })
     }
 
-    /// Gives bytes to the guest's console; returns how many it took. The rest is wanted when the board says so.
+    /// Gives bytes to the guest's console; returns how many it took. The rest is wanted when the
+    /// host is told so: [`Host::console_input_wanted`].
     pub(crate) fn console_input(&self, bytes: &[u8]) -> usize {
         self.with_domain(Backpressure::Ignore, |domain, memory, now, effects| {
             domain.console_input(memory, now, bytes, effects)
@@ -171,12 +169,7 @@ impl XenPlatform {
         })
     }
 
-    /// Tells the user something without waiting for standard error.
-    pub(crate) fn say(&self, line: &str) {
-        self.log.say(line);
-    }
-
-    /// Ends the threads that serve the domain; those of its vCPUs look at the board.
+    /// Ends the threads that serve the domain; those of its vCPUs ask the host.
     pub(crate) fn stop(&self) {
         self.timer.stop();
         // Those that stay out of the guest wait long.
@@ -215,7 +208,7 @@ impl XenPlatform {
     /// How long it is until a deadline. One that is none, for a ring that the guest keeps filling, waits while nobody reads the
     /// console.
     fn until(&self, deadline_ns: u64) -> Duration {
-        if deadline_ns == 0 && !self.board.output().has_room() {
+        if deadline_ns == 0 && !self.host.console_has_room() {
             // From the last tick on: calls that come meanwhile put nothing off.
             let ticked_ns = self.ticked_ns.load(Ordering::Relaxed);
             return self
@@ -230,16 +223,14 @@ impl XenPlatform {
     fn speak(&self, effects: &mut Vec<Effect>) {
         effects.retain_mut(|effect| match effect {
             Effect::Output(text) => {
-                if !self.board.output().accept(text) && !self.is_cut.swap(true, Ordering::Relaxed) {
-                    self.say(
-                        "the guest prints without end, and nobody reads it: some of it is dropped",
-                    );
+                if !self.host.console_output(text) && !self.is_cut.swap(true, Ordering::Relaxed) {
+                    self.host.notice(Notice::ConsoleOutputDropped);
                 }
                 text.clear();
                 true
             }
             Effect::Log(line) => {
-                self.log.line(line);
+                self.host.guest_log(line);
                 false
             }
             _ => true,

@@ -98,7 +98,7 @@ impl XenVcpu {
             Ok(exit)
         });
         // A thread that goes back at once still answers.
-        if matches!(ran, Ok(VmExit::Interrupted)) && !platform.board.is_stopping() {
+        if matches!(ran, Ok(VmExit::Interrupted)) && !platform.host.is_stopping() {
             desk.answer(questions);
         } else {
             desk.come_out();
@@ -243,7 +243,7 @@ impl XenVcpu {
                     self.finished(level);
                     return width.result(result);
                 }
-                Outcome::Again(rest) if !platform.board.is_stopping() => call = rest,
+                Outcome::Again(rest) if !platform.host.is_stopping() => call = rest,
                 Outcome::Again(_) => return 0,
             }
         }

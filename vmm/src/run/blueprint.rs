@@ -35,7 +35,7 @@ use crate::{
     console::Output,
     devices::COM1_GSI,
     host_memory,
-    machine::{Board, VcpuPlace},
+    machine::{Board, MachineHost, VcpuPlace},
     mapped::{Changed, changed},
     platform::{GuestKind, GuestLog, Parts, Platform, XenPlatform},
     timings,
@@ -222,11 +222,11 @@ impl<'a> Blueprint<'a> {
         let mut vcpus = vcpus.map_err(RunError::Vcpu)?;
         let mut platform = None;
         if let Platform::Xen(transport) = self.platform {
+            let host = MachineHost::new(Arc::clone(&board), outlets.log.clone());
             let parts = Parts {
                 vm,
-                board: Arc::clone(&board),
+                host: Arc::new(host),
                 transport,
-                log: outlets.log.clone(),
                 recorder: outlets.recorder.clone(),
                 memory: self.layout.domain.clone(),
             };

@@ -164,7 +164,7 @@ pub(super) fn run_machine(
                 // Without it the guest does the same, more slowly.
                 let _ = threads.copy_ahead(ahead);
             }
-            let ended = events::run(session.user, &board, platform.as_ref());
+            let ended = events::run(session.user, &board, platform.as_ref(), &outlets.log);
             drop(threads);
             let (end, user) = ended.map_err(RunError::Events)?;
             session.user = user;

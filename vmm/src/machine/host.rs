@@ -1,0 +1,61 @@
+//! The machine as the host of a Xen platform: its console, its log, its end.
+
+use std::sync::Arc;
+
+use super::{Board, End};
+use crate::{
+    devices::Request,
+    platform::{EndReason, GuestLog, Host, Notice},
+};
+
+/// What a Xen platform writes to, and where it says that its domain is over.
+#[derive(Debug)]
+pub(crate) struct MachineHost {
+    board: Arc<Board>,
+    log: GuestLog,
+}
+
+impl MachineHost {
+    /// The console and the end are the board's; lines for the user go to `log`.
+    pub(crate) const fn new(board: Arc<Board>, log: GuestLog) -> Self {
+        Self { board, log }
+    }
+}
+
+impl Host for MachineHost {
+    fn console_output(&self, bytes: &[u8]) -> bool {
+        self.board.output().accept(bytes)
+    }
+
+    fn console_has_room(&self) -> bool {
+        self.board.output().has_room()
+    }
+
+    fn wait_for_console_room(&self) {
+        self.board.output().wait_for_room();
+    }
+
+    fn console_input_wanted(&self) {
+        self.board.want_input();
+    }
+
+    fn guest_log(&self, line: &[u8]) {
+        self.log.line(line);
+    }
+
+    fn notice(&self, notice: Notice) {
+        self.log.say(&notice.to_string());
+    }
+
+    fn end(&self, reason: EndReason) {
+        self.board.end(match reason {
+            EndReason::PowerOff => End::Request(Request::PowerOff),
+            EndReason::Reboot => End::Request(Request::Reboot),
+            EndReason::Crash(reason) | EndReason::Other(reason) => End::Shutdown(reason),
+        });
+    }
+
+    fn is_stopping(&self) -> bool {
+        self.board.is_stopping()
+    }
+}
