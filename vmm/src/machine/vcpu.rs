@@ -1,11 +1,13 @@
 //! The life of a vCPU: run, answer the exit, run.
 
+use std::ops::ControlFlow;
+
 use pvh_kvm::{Registers, SystemEventKind, Vcpu, VmEntry, VmExit};
 
 use super::{Ahead, Board, Crash, End, Failure};
 use crate::{
     devices::{Request, read_unclaimed},
-    platform::{Handled, XenVcpu},
+    platform::{ExitHandler, VcpuEnd, XenVcpu},
     timings::{self, Moment},
 };
 
@@ -22,48 +24,80 @@ pub(crate) struct VcpuPlace {
 pub(super) fn run(
     place: &mut VcpuPlace,
     board: &Board,
-    mut xen: Option<XenVcpu>,
+    xen: Option<XenVcpu>,
     ahead: Option<&Ahead>,
 ) -> Option<End> {
-    let mut answer = Vec::new();
-    let mut entry = VmEntry::Resume;
+    let mut devices = Devices {
+        index: place.index,
+        board,
+        ahead,
+        answer: Vec::new(),
+    };
     // Each machine prints before it waits: one that reboots again and again would fill the queue without end.
     board.output().wait_for_room();
     timings::mark(Moment::Entry);
+    let vcpu = &mut place.vcpu;
+    match xen {
+        None => run_plain(vcpu, &mut devices),
+        Some(xen) => match xen.run_until_end(vcpu, &mut devices) {
+            VcpuEnd::Over => None,
+            VcpuEnd::Handler(end) => Some(end),
+            VcpuEnd::Kvm(error) => Some(devices.crash(vcpu, Failure::Host(error))),
+        },
+    }
+}
+
+/// The run loop of a vCPU without the Xen platform.
+fn run_plain(vcpu: &mut Vcpu, devices: &mut Devices<'_>) -> Option<End> {
+    let board = devices.board;
+    let mut entry = VmEntry::Resume;
     while !board.is_stopping() {
-        let exit = match &mut xen {
-            Some(xen) => xen.run(&mut place.vcpu, entry),
-            None => place.vcpu.run(entry),
+        let exit = vcpu.run(entry);
+        devices.left_guest(matches!(exit, Ok(VmExit::Interrupted)));
+        entry = match exit {
+            Err(error) => return Some(devices.crash(vcpu, Failure::Host(error))),
+            Ok(VmExit::Interrupted) => VmEntry::Resume,
+            Ok(exit) => match devices.answer(vcpu, exit) {
+                ControlFlow::Continue(entry) => entry,
+                ControlFlow::Break(end) => return Some(end),
+            },
         };
+    }
+    None
+}
+
+/// The devices as a vCPU's thread reaches them.
+#[derive(Debug)]
+struct Devices<'a> {
+    index: u32,
+    board: &'a Board,
+    ahead: Option<&'a Ahead>,
+    /// What the guest last read.
+    answer: Vec<u8>,
+}
+
+impl ExitHandler for Devices<'_> {
+    type End = End;
+
+    fn left_guest(&mut self, is_interrupted: bool) {
         // One that this program itself called out has not left the guest's work by itself.
-        if !matches!(exit, Ok(VmExit::Interrupted)) {
+        if !is_interrupted {
             timings::mark(Moment::Exit);
         }
-        if let Some(ahead) = ahead {
+        if let Some(ahead) = self.ahead {
             ahead.look();
         }
-        let mut exit = match exit {
-            Ok(exit) => exit,
-            Err(error) => return Some(crash(place, Failure::Host(error))),
-        };
-        if let Some(xen) = &mut xen {
-            exit = match xen.handle(&mut place.vcpu, exit) {
-                Handled::Entry(next) => {
-                    entry = next;
-                    continue;
-                }
-                Handled::Over => return None,
-                Handled::Not(exit) => exit,
-            };
-        }
-        entry = match exit {
+    }
+
+    fn answer(&mut self, vcpu: &mut Vcpu, exit: VmExit) -> ControlFlow<End, VmEntry<'_>> {
+        ControlFlow::Continue(match exit {
             VmExit::PortOut {
                 port,
                 size_bytes,
                 data,
             } => {
-                if let Some(request) = port_out(board, port, size_bytes, &data) {
-                    return Some(End::Request(request));
+                if let Some(request) = port_out(self.board, port, size_bytes, &data) {
+                    return ControlFlow::Break(End::Request(request));
                 }
                 VmEntry::Resume
             }
@@ -72,19 +106,59 @@ pub(super) fn run(
                 size_bytes,
                 count,
             } => {
-                port_in(board, port, size_bytes, count, &mut answer);
-                VmEntry::Read(&answer)
+                port_in(self.board, port, size_bytes, count, &mut self.answer);
+                VmEntry::Read(&self.answer)
             }
             VmExit::MmioRead { len_bytes, .. } => {
-                answer.resize(usize::from(len_bytes), 0);
-                read_unclaimed(&mut answer);
-                VmEntry::Read(&answer)
+                self.answer.resize(usize::from(len_bytes), 0);
+                read_unclaimed(&mut self.answer);
+                VmEntry::Read(&self.answer)
             }
-            VmExit::MmioWrite { .. } | VmExit::Interrupted => VmEntry::Resume,
-            other => return Some(ending(place, other)),
-        };
+            VmExit::MmioWrite { .. } => VmEntry::Resume,
+            other => return ControlFlow::Break(self.ending(vcpu, other)),
+        })
     }
-    None
+}
+
+impl Devices<'_> {
+    /// Says what an exit means after which nothing runs.
+    fn ending(&self, vcpu: &Vcpu, exit: VmExit) -> End {
+        let failure = match exit {
+            VmExit::SystemEvent {
+                kind: SystemEventKind::SHUTDOWN,
+                ..
+            } => {
+                return End::Request(Request::PowerOff);
+            }
+            VmExit::SystemEvent {
+                kind: SystemEventKind::RESET,
+                ..
+            } => {
+                return End::Request(Request::Reboot);
+            }
+            VmExit::Shutdown => Failure::TripleFault,
+            VmExit::FailEntry {
+                hardware_reason, ..
+            } => Failure::EntryRefused { hardware_reason },
+            VmExit::InternalError(error) => Failure::Internal(error),
+            other => Failure::Exit(Box::new(other)),
+        };
+        self.crash(vcpu, failure)
+    }
+
+    fn crash(&self, vcpu: &Vcpu, failure: Failure) -> End {
+        let registers = vcpu.registers().ok();
+        // An AMD host has only those of a processor after INIT, which would lead astray.
+        let is_lost = |registers: &Registers| {
+            matches!(failure, Failure::TripleFault) && registers.are_after_init()
+        };
+        let registers = registers.filter(|registers| !is_lost(registers));
+        End::Crash(Box::new(Crash {
+            vcpu: self.index,
+            failure,
+            registers,
+        }))
+    }
 }
 
 /// Takes one exit's port writes, a string instruction's one after the other.
@@ -109,45 +183,6 @@ fn port_in(board: &Board, port: u16, size_bytes: u8, count: u32, answer: &mut Ve
     for access in answer.chunks_mut(size) {
         ports.read(port, access);
     }
-}
-
-/// Says what an exit means after which nothing runs.
-fn ending(place: &VcpuPlace, exit: VmExit) -> End {
-    let failure = match exit {
-        VmExit::SystemEvent {
-            kind: SystemEventKind::SHUTDOWN,
-            ..
-        } => {
-            return End::Request(Request::PowerOff);
-        }
-        VmExit::SystemEvent {
-            kind: SystemEventKind::RESET,
-            ..
-        } => {
-            return End::Request(Request::Reboot);
-        }
-        VmExit::Shutdown => Failure::TripleFault,
-        VmExit::FailEntry {
-            hardware_reason, ..
-        } => Failure::EntryRefused { hardware_reason },
-        VmExit::InternalError(error) => Failure::Internal(error),
-        other => Failure::Exit(Box::new(other)),
-    };
-    crash(place, failure)
-}
-
-fn crash(place: &VcpuPlace, failure: Failure) -> End {
-    let registers = place.vcpu.registers().ok();
-    // An AMD host has only those of a processor after INIT, which would lead astray.
-    let is_lost = |registers: &Registers| {
-        matches!(failure, Failure::TripleFault) && registers.are_after_init()
-    };
-    let registers = registers.filter(|registers| !is_lost(registers));
-    End::Crash(Box::new(Crash {
-        vcpu: place.index,
-        failure,
-        registers,
-    }))
 }
 
 /// KVM moves at most a page of string data per exit.

@@ -12,6 +12,7 @@ mod effects;
 mod host;
 mod life;
 mod log;
+mod run;
 mod timer;
 mod vcpu;
 
@@ -47,7 +48,8 @@ pub(crate) use choice::{
 };
 pub(crate) use host::{EndReason, Host, Notice};
 pub(crate) use log::GuestLog;
-pub(crate) use vcpu::{Handled, XenVcpu};
+pub(crate) use run::{ExitHandler, VcpuEnd};
+pub(crate) use vcpu::XenVcpu;
 
 /// A domain and all that serves it.
 #[derive(Debug)]

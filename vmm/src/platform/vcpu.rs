@@ -47,7 +47,7 @@ pub(super) enum Rest {
 
 /// What became of an exit.
 #[derive(Debug)]
-pub(crate) enum Handled {
+pub(super) enum Handled {
     /// The vCPU is to be entered with this.
     Entry(VmEntry<'static>),
     /// The domain is over.
@@ -82,7 +82,7 @@ impl XenVcpu {
     /// # Errors
     ///
     /// Those of [`Vcpu::run`], and when KVM refuses to say or set what the vCPU does.
-    pub(crate) fn run(&mut self, vcpu: &mut Vcpu, entry: VmEntry<'_>) -> Result<VmExit, VcpuError> {
+    pub(super) fn run(&mut self, vcpu: &mut Vcpu, entry: VmEntry<'_>) -> Result<VmExit, VcpuError> {
         let platform = Arc::clone(&self.platform);
         let Some(desk) = platform.desk(self.index) else {
             return vcpu.run(entry);
@@ -107,7 +107,7 @@ impl XenVcpu {
     }
 
     /// Handles an exit that is the platform's.
-    pub(crate) fn handle(&mut self, vcpu: &mut Vcpu, exit: VmExit) -> Handled {
+    pub(super) fn handle(&mut self, vcpu: &mut Vcpu, exit: VmExit) -> Handled {
         let entry = match exit {
             VmExit::Hypercall { number, args, .. } => {
                 VmEntry::Hypercall(self.hypercall(vcpu, number, args))

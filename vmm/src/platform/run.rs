@@ -1,0 +1,68 @@
+//! The run loop of a vCPU's thread: enter the guest, answer the exit, enter again.
+
+use std::ops::ControlFlow;
+
+use pvh_kvm::{Vcpu, VcpuError, VmEntry, VmExit};
+
+use super::vcpu::{Handled, XenVcpu};
+
+/// What the embedder does about the exits that are not the platform's: its devices.
+pub(crate) trait ExitHandler {
+    /// What the embedder is told when it ends a vCPU itself.
+    type End;
+
+    /// Called after each run of the vCPU, on its thread, before the exit is answered.
+    ///
+    /// `is_interrupted`: another thread had the vCPU leave; the guest did not.
+    fn left_guest(&mut self, is_interrupted: bool) {
+        let _ = is_interrupted;
+    }
+
+    /// Answers an exit that is not the platform's: port and memory accesses, halts, KVM's errors.
+    ///
+    /// Called on the vCPU's thread, without a lock. It may wait, but not beyond the end of the machine
+    /// ([`Host::is_stopping`](super::Host::is_stopping)). `Break` ends the loop: the vCPU cannot go on, or the machine is over.
+    fn answer(&mut self, vcpu: &mut Vcpu, exit: VmExit) -> ControlFlow<Self::End, VmEntry<'_>>;
+}
+
+/// Why the run loop of a vCPU is over.
+#[derive(Debug)]
+pub(crate) enum VcpuEnd<E> {
+    /// The domain is over ([`Host::end`](super::Host::end) was told why), or the machine is stopping.
+    Over,
+    /// The embedder's [`ExitHandler`] ended it.
+    Handler(E),
+    /// KVM refused to run the vCPU, or to say or set its state.
+    Kvm(VcpuError),
+}
+
+impl XenVcpu {
+    /// Runs the vCPU on this thread until the domain is over, the machine is stopping, or `handler` ends it.
+    ///
+    /// The thread is not blocked in KVM for ever: [`XenPlatform::stop`](super::XenPlatform::stop) makes it leave.
+    pub(crate) fn run_until_end<H: ExitHandler>(
+        mut self,
+        vcpu: &mut Vcpu,
+        handler: &mut H,
+    ) -> VcpuEnd<H::End> {
+        let mut entry = VmEntry::Resume;
+        while !self.platform.host.is_stopping() {
+            let exit = self.run(vcpu, entry);
+            handler.left_guest(matches!(exit, Ok(VmExit::Interrupted)));
+            let exit = match exit {
+                Ok(exit) => exit,
+                Err(error) => return VcpuEnd::Kvm(error),
+            };
+            entry = match self.handle(vcpu, exit) {
+                Handled::Entry(entry) => entry,
+                Handled::Over => return VcpuEnd::Over,
+                Handled::Not(VmExit::Interrupted) => VmEntry::Resume,
+                Handled::Not(exit) => match handler.answer(vcpu, exit) {
+                    ControlFlow::Continue(entry) => entry,
+                    ControlFlow::Break(end) => return VcpuEnd::Handler(end),
+                },
+            };
+        }
+        VcpuEnd::Over
+    }
+}
