@@ -8,6 +8,7 @@ mod outcome;
 mod outputs;
 mod record;
 mod session;
+mod uuid;
 
 use std::{thread, time::SystemTime};
 

@@ -42,7 +42,7 @@ impl Stopper {
     fn stop(&self) {
         self.board.stop();
         if let Some(platform) = &self.platform {
-            platform.stop();
+            return platform.stop();
         }
         for kicker in &self.kickers {
             // A signal that the host refuses leaves the request to stop at the next exit.

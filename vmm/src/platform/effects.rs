@@ -137,13 +137,11 @@ mod tests {
     use pvh_abi::Gpa;
     use pvh_domain::{domain::Origin, memory};
     use pvh_hypercall::{Call, Width};
-    use pvh_kvm::{
-        GuestRam, HypercallTransport, InterruptControllers, Kvm, RamRange, Vm, VmConfig,
-    };
+    use pvh_kvm::{GuestRam, HypercallTransport, Kvm, RamRange, Vm};
     use pvh_memory::{GuestMemory, LinearMemory, PagingState};
 
     use super::*;
-    use crate::platform::{EndReason, Host, Notice, Parts};
+    use crate::platform::{EndReason, Host, Notice, Parts, vm_config};
 
     /// A console of 64 KiB that nobody reads: it counts what it takes, and refuses what is beyond 2 MiB.
     #[derive(Debug, Default)]
@@ -196,18 +194,10 @@ mod tests {
             host_pages: 0xF_F000,
             memory_map: Vec::new(),
         };
-        let mut config = VmConfig::new(1);
-        config.interrupt_controllers = InterruptControllers::LocalApics;
-        config.hypercalls = transport;
+        let config = vm_config(1, transport);
         let vm = Vm::new(&Kvm::open().unwrap(), &config, Arc::new(ram)).unwrap();
         let mut vcpus = [vm.create_vcpu(0).unwrap()];
-        let parts = Parts {
-            vm,
-            host,
-            transport,
-            memory,
-            recorder: None,
-        };
+        let parts = Parts::new(vm, host, transport, memory);
         XenPlatform::new(parts, &mut vcpus).unwrap()
     }
 

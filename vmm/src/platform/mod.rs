@@ -34,7 +34,10 @@ use pvh_domain::{
     trace::{Recorder, TracedDomain},
 };
 use pvh_hypercall::{CpuidConfig, Stub, TscInfo};
-use pvh_kvm::{CpuidLeaf, GuestRam, HypercallTransport, HypervisorLeaves, Vcpu, VcpuError, Vm};
+use pvh_kvm::{
+    ApicIds, CpuidLeaf, GuestRam, HypercallTransport, HypervisorLeaves, InterruptControllers, Vcpu,
+    VcpuError, Vm, VmConfig,
+};
 use pvh_memory::PagingPolicy;
 
 use clock::Clock;
@@ -85,19 +88,56 @@ pub(crate) enum PlatformError {
     Domain(#[from] DomainError),
 }
 
-/// What a domain is made around.
+/// What a domain is made of: see [`Parts::new`].
 #[derive(Debug)]
+#[non_exhaustive]
 pub(crate) struct Parts {
-    /// The machine.
+    /// The machine, made with [`vm_config`].
     pub(crate) vm: Vm,
     /// The program around it.
     pub(crate) host: Arc<dyn Host>,
-    /// How hypercalls arrive.
+    /// How hypercalls arrive: what [`vm_config`] was given.
     pub(crate) transport: HypercallTransport,
     /// What the guest is told about its memory.
     pub(crate) memory: memory::Config,
-    /// Where the domain's calls are recorded.
+    /// The domain's UUID, as the guest reads it; all zero unless set.
+    pub(crate) uuid: [u8; 16],
+    /// The domain's name, as the guest reads it in xenstore; `guest` unless set.
+    pub(crate) name: String,
+    /// Where the domain's calls are recorded, if they are to be.
     pub(crate) recorder: Option<Recorder>,
+}
+
+impl Parts {
+    /// The parts of a domain without a UUID, whose calls are not recorded.
+    pub(crate) fn new(
+        vm: Vm,
+        host: Arc<dyn Host>,
+        transport: HypercallTransport,
+        memory: memory::Config,
+    ) -> Self {
+        Self {
+            vm,
+            host,
+            transport,
+            memory,
+            uuid: [0; 16],
+            name: NAME.to_owned(),
+            recorder: None,
+        }
+    }
+}
+
+/// The configuration of a KVM machine for a Xen domain: local APICs in KVM and no other interrupt controller, even APIC ids,
+/// hypercalls by `transport`. A Xen domain has at most 128 vCPUs, because an APIC id is twice the number of its vCPU, and a byte.
+pub(crate) fn vm_config(vcpus: u32, transport: HypercallTransport) -> VmConfig {
+    let mut config = VmConfig::new(vcpus);
+    config.interrupt_controllers = InterruptControllers::LocalApics;
+    config.apic_ids = ApicIds::TwiceIndex;
+    // Each vCPU gets its own from the platform.
+    config.hypervisor = HypervisorLeaves::Given(Vec::new());
+    config.hypercalls = transport;
+    config
 }
 
 impl XenPlatform {
@@ -124,8 +164,8 @@ impl XenPlatform {
         let ram = Arc::clone(parts.vm.ram());
         let config = Config {
             domid: DOMAIN,
-            uuid: uuid(),
-            name: NAME.to_owned(),
+            uuid: parts.uuid,
+            name: parts.name,
             vcpus: count,
             cpu: cpu.policy(),
             tsc_hz,
@@ -171,11 +211,15 @@ impl XenPlatform {
         })
     }
 
-    /// Ends the threads that serve the domain; those of its vCPUs ask the host.
+    /// Ends the threads that serve the domain: the one that keeps the time, and those of the vCPUs, which look at
+    /// [`Host::is_stopping`]. The host must answer `true` there before this is called.
     pub(crate) fn stop(&self) {
         self.timer.stop();
-        // Those that stay out of the guest wait long.
-        self.desks.iter().for_each(Desk::stir);
+        for desk in &self.desks {
+            // A thread that stays out of the guest waits long.
+            desk.stir();
+            desk.kick();
+        }
     }
 
     /// Calls the domain, sees to its next deadline, and carries out what it wants done.
@@ -278,26 +322,10 @@ fn hypervisor_leaves(config: &CpuidConfig) -> HypervisorLeaves {
     HypervisorLeaves::Given(leaves.collect())
 }
 
-/// A UUID of the kernel's making; all zero where it makes none.
-fn uuid() -> [u8; 16] {
-    let text = std::fs::read_to_string("/proc/sys/kernel/random/uuid").unwrap_or_default();
-    let digits: Vec<u8> = text.bytes().filter_map(hex_digit).collect();
-    let mut uuid = [0; 16];
-    for (byte, pair) in uuid.iter_mut().zip(digits.as_chunks::<2>().0) {
-        let [high, low] = *pair;
-        *byte = (high << 4) | low;
-    }
-    uuid
-}
-
-fn hex_digit(digit: u8) -> Option<u8> {
-    let value = char::from(digit).to_digit(16)?;
-    u8::try_from(value).ok()
-}
-
 /// The first domain that is not the host.
 const DOMAIN: DomId = DomId(1);
-const NAME: &str = "pvh-vmm";
+/// The domain's name, unless the embedder gives another one.
+const NAME: &str = "guest";
 /// Timers that are due meanwhile may be late by as much.
 const A_FULL_CONSOLE_IS_LEFT_FOR_NS: u64 = 1_000_000;
 /// The leaves from this one on look at ecx.

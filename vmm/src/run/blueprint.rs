@@ -9,10 +9,7 @@ use std::{
 use pvh_domain::trace::Recorder;
 use pvh_entry::EntryState;
 use pvh_hypercall::HYPERCALL_PORT;
-use pvh_kvm::{
-    ApicIds, GuestRam, HypervisorLeaves, InterruptControllers, Kvm, LostPages, Vm, VmConfig,
-    WriteAhead, ram_layout,
-};
+use pvh_kvm::{GuestRam, Kvm, LostPages, Vm, VmConfig, WriteAhead, ram_layout};
 use pvh_loader::{
     Image,
     commit::{Method, commit_by},
@@ -27,6 +24,7 @@ use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 use super::{
     error::{RunError, host},
     layout::Layout,
+    uuid::new_uuid,
 };
 use crate::{
     args::BackingArgument,
@@ -37,10 +35,12 @@ use crate::{
     host_memory,
     machine::{Board, MachineHost, VcpuPlace},
     mapped::{Changed, changed},
-    platform::{GuestKind, GuestLog, Parts, Platform, XenPlatform},
+    platform::{GuestKind, GuestLog, Parts, Platform, XenPlatform, vm_config},
     timings,
 };
 
+/// What a domain is called.
+const DOMAIN_NAME: &str = "pvh-vmm";
 /// The most vCPUs of a plain machine: an APIC id is a byte in the MADT's entries, and 255 addresses all.
 pub(super) const MAX_CPUS: u32 = 255;
 
@@ -223,13 +223,11 @@ impl<'a> Blueprint<'a> {
         let mut platform = None;
         if let Platform::Xen(transport) = self.platform {
             let host = MachineHost::new(Arc::clone(&board), outlets.log.clone());
-            let parts = Parts {
-                vm,
-                host: Arc::new(host),
-                transport,
-                recorder: outlets.recorder.clone(),
-                memory: self.layout.domain.clone(),
-            };
+            let memory = self.layout.domain.clone();
+            let mut parts = Parts::new(vm, Arc::new(host), transport, memory);
+            parts.uuid = new_uuid();
+            parts.name = DOMAIN_NAME.to_owned();
+            parts.recorder = outlets.recorder.clone();
             let domain = timings::step("domain", || XenPlatform::new(parts, &mut vcpus))?;
             platform = Some(Arc::new(domain));
         }
@@ -249,15 +247,11 @@ impl<'a> Blueprint<'a> {
     }
 
     fn vm_config(&self) -> VmConfig {
-        let mut config = VmConfig::new(self.config.cpus);
-        if let Platform::Xen(transport) = self.platform {
-            config.interrupt_controllers = InterruptControllers::LocalApics;
-            config.apic_ids = ApicIds::TwiceIndex;
-            // Each vCPU gets its own.
-            config.hypervisor = HypervisorLeaves::Given(Vec::new());
-            config.hypercalls = transport;
+        let cpus = self.config.cpus;
+        match self.platform {
+            Platform::Plain => VmConfig::new(cpus),
+            Platform::Xen(transport) => vm_config(cpus, transport),
         }
-        config
     }
 
     /// Puts kernel, modules, start info and ACPI tables into fresh memory.
