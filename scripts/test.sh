@@ -32,7 +32,7 @@ elif ! have_kvm; then
 	exit 4
 fi
 if have_kvm; then
-	run cargo test -p pvh-kvm -p pvh-vmm --all-features -- --ignored --skip in_32_bit_paging
+	run cargo test -p pvh-kvm -p pvh-xen -p pvh-vmm --all-features -- --ignored --skip in_32_bit_paging
 	met+=("needs /dev/kvm")
 else
 	echo "/dev/kvm cannot be opened: the tests that need it are skipped"

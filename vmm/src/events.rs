@@ -12,13 +12,14 @@ use event_manager::{
     Error, EventManager, EventOps, EventSet, Events, MutEventSubscriber, SubscriberOps,
 };
 use nix::{errno::Errno, sys::signal::Signal};
+use pvh_xen::XenPlatform;
 use vmm_sys_util::timerfd::TimerFd;
 
 use crate::{
     console::{Command, HELP, Input},
     devices::Request,
     machine::{Board, End},
-    platform::{GuestLog, XenPlatform},
+    platform::GuestLog,
     signals::{Signals, stop_self},
     terminal::{self, RawTerminal},
 };

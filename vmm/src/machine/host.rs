@@ -2,11 +2,10 @@
 
 use std::sync::Arc;
 
+use pvh_xen::{EndReason, Host, Notice};
+
 use super::{Board, End};
-use crate::{
-    devices::Request,
-    platform::{EndReason, GuestLog, Host, Notice},
-};
+use crate::{devices::Request, platform::GuestLog};
 
 /// What a Xen platform writes to, and where it says that its domain is over.
 #[derive(Debug)]
@@ -51,7 +50,7 @@ impl Host for MachineHost {
         self.board.end(match reason {
             EndReason::PowerOff => End::Request(Request::PowerOff),
             EndReason::Reboot => End::Request(Request::Reboot),
-            EndReason::Crash(reason) | EndReason::Other(reason) => End::Shutdown(reason),
+            other => End::Shutdown(other.shutdown_reason()),
         });
     }
 

@@ -12,9 +12,9 @@ use std::{
 };
 
 use pvh_kvm::Kicker;
+use pvh_xen::{XenPlatform, XenVcpu};
 
 use super::{Ahead, Board, End, VcpuPlace, vcpu};
-use crate::platform::{XenPlatform, XenVcpu};
 
 /// Stops all vCPUs of a machine and its platform, from any thread.
 #[derive(Debug)]

@@ -3,11 +3,11 @@
 use std::ops::ControlFlow;
 
 use pvh_kvm::{Registers, SystemEventKind, Vcpu, VmEntry, VmExit};
+use pvh_xen::{ExitHandler, VcpuEnd, XenVcpu};
 
 use super::{Ahead, Board, Crash, End, Failure};
 use crate::{
     devices::{Request, read_unclaimed},
-    platform::{ExitHandler, VcpuEnd, XenVcpu},
     timings::{self, Moment},
 };
 

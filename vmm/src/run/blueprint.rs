@@ -19,6 +19,7 @@ use pvh_loader::{
 };
 use pvh_memory::GuestMemory;
 use pvh_start_info::Generation;
+use pvh_xen::{Parts, XenPlatform, vm_config};
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
 use super::{
@@ -35,7 +36,7 @@ use crate::{
     host_memory,
     machine::{Board, MachineHost, VcpuPlace},
     mapped::{Changed, changed},
-    platform::{GuestKind, GuestLog, Parts, Platform, XenPlatform, vm_config},
+    platform::{GuestKind, GuestLog, Platform},
     timings,
 };
 

@@ -9,12 +9,13 @@ use pvh_loader::{
     ImageError, commit::CommitError, module::ModuleError, plan::PlanError, stubs::StubError,
 };
 use pvh_memory::MemoryError;
+use pvh_xen::PlatformError;
 
 use super::{blueprint::MAX_CPUS, outputs::NO_FILE};
 use crate::{
     exit::Chain,
     host_memory,
-    platform::{Obstacle, PlatformError, Reason},
+    platform::{Obstacle, Reason},
     size::{Rounded, Size},
 };
 

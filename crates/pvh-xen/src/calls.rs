@@ -10,14 +10,14 @@ use pvh_hypercall::{Call, Guest, GuestIo, Width};
 
 /// A call of `vcpu_op`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) struct VcpuCall {
-    pub(super) op: VcpuOp,
+pub(crate) struct VcpuCall {
+    pub(crate) op: VcpuOp,
     /// The vCPU that it is about.
-    pub(super) target: u32,
+    pub(crate) target: u32,
 }
 
 /// Lists those that the next go of `call` makes. Of a list that the guest changes meanwhile, it is what stood there now.
-pub(super) fn vcpu_calls(call: &Call, io: &dyn GuestIo) -> Vec<VcpuCall> {
+pub(crate) fn vcpu_calls(call: &Call, io: &dyn GuestIo) -> Vec<VcpuCall> {
     let [list, count, ..] = call.args;
     match call.number {
         HypercallNumber::VCPU_OP => vcpu_call(call.args).into_iter().collect(),
@@ -36,7 +36,7 @@ pub(super) fn vcpu_calls(call: &Call, io: &dyn GuestIo) -> Vec<VcpuCall> {
 }
 
 /// Whether a guest may make this call as a part of starting a vCPU. What guests do all the time is no such call.
-pub(super) fn goes_before_a_start(call: &Call) -> bool {
+pub(crate) fn goes_before_a_start(call: &Call) -> bool {
     let [op, ..] = call.args;
     match call.number {
         HypercallNumber::VCPU_OP => u32::try_from(op).map(VcpuOp) == Ok(VcpuOp::REGISTER_VCPU_INFO),

@@ -8,7 +8,7 @@ use pvh_hypercall::{Call, Caller, MSR_READ, Outcome, Width, write_msr};
 use pvh_kvm::{Activity, Vcpu, VcpuError, VmEntry, VmExit};
 use pvh_memory::{LinearMemory, PagingState};
 
-use super::{
+use crate::{
     XenPlatform,
     calls::vcpu_calls,
     desk::{Desk, Notes},
@@ -17,17 +17,17 @@ use super::{
 
 /// One vCPU's side of the platform.
 #[derive(Debug)]
-pub(crate) struct XenVcpu {
-    pub(super) platform: Arc<XenPlatform>,
-    pub(super) index: u32,
-    pub(super) life: Life,
-    pub(super) rest: Rest,
+pub struct XenVcpu {
+    pub(crate) platform: Arc<XenPlatform>,
+    pub(crate) index: u32,
+    pub(crate) life: Life,
+    pub(crate) rest: Rest,
     effects: Vec<Effect>,
 }
 
 /// Whether a vCPU has been started, as far as its thread knows.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Life {
+pub(crate) enum Life {
     /// It waits in KVM for its start-up interrupt.
     Unstarted,
     /// It has registers to run with.
@@ -36,7 +36,7 @@ pub(super) enum Life {
 
 /// Whether a vCPU sleeps by a call of its own.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Rest {
+pub(crate) enum Rest {
     /// It does not.
     Awake,
     /// It will, once its call is over.
@@ -47,7 +47,7 @@ pub(super) enum Rest {
 
 /// What became of an exit.
 #[derive(Debug)]
-pub(super) enum Handled {
+pub(crate) enum Handled {
     /// The vCPU is to be entered with this.
     Entry(VmEntry<'static>),
     /// The domain is over.
@@ -58,7 +58,7 @@ pub(super) enum Handled {
 
 impl XenVcpu {
     /// vCPU `index`, before it first runs.
-    pub(crate) fn new(platform: Arc<XenPlatform>, index: u32) -> Self {
+    pub fn new(platform: Arc<XenPlatform>, index: u32) -> Self {
         let is_boot = index == 0;
         let mut vcpu = Self {
             platform,
@@ -82,7 +82,7 @@ impl XenVcpu {
     /// # Errors
     ///
     /// Those of [`Vcpu::run`], and when KVM refuses to say or set what the vCPU does.
-    pub(super) fn run(&mut self, vcpu: &mut Vcpu, entry: VmEntry<'_>) -> Result<VmExit, VcpuError> {
+    pub(crate) fn run(&mut self, vcpu: &mut Vcpu, entry: VmEntry<'_>) -> Result<VmExit, VcpuError> {
         let platform = Arc::clone(&self.platform);
         let Some(desk) = platform.desk(self.index) else {
             return vcpu.run(entry);
@@ -107,7 +107,7 @@ impl XenVcpu {
     }
 
     /// Handles an exit that is the platform's.
-    pub(super) fn handle(&mut self, vcpu: &mut Vcpu, exit: VmExit) -> Handled {
+    pub(crate) fn handle(&mut self, vcpu: &mut Vcpu, exit: VmExit) -> Handled {
         let entry = match exit {
             VmExit::Hypercall { number, args, .. } => {
                 VmEntry::Hypercall(self.hypercall(vcpu, number, args))
@@ -289,13 +289,13 @@ impl XenVcpu {
     }
 
     /// The vCPU sleeps no longer.
-    pub(super) fn wake_up(&mut self) {
+    pub(crate) fn wake_up(&mut self) {
         self.rest = Rest::Awake;
         self.entered();
     }
 
     /// Tells the domain that the vCPU runs from now on.
-    pub(super) fn entered(&mut self) {
+    pub(crate) fn entered(&mut self) {
         let index = self.index;
         let platform = &self.platform;
         platform.with_domain(Backpressure::Ignore, |domain, memory, now, effects| {
@@ -330,4 +330,4 @@ fn paging_of(registers: &pvh_kvm::Caller) -> PagingState {
 
 /// Where a guest writes to its hypervisor's log, byte by byte.
 const DEBUG_PORT: u16 = 0xE9;
-pub(super) const RFLAGS_IF: u64 = 1 << 9;
+pub(crate) const RFLAGS_IF: u64 = 1 << 9;

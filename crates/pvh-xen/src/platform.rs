@@ -3,19 +3,6 @@
 //! The domain is behind one lock, held for one call of it at a time. What a call wants done is carried out after the lock is
 //! given back, by the thread that made the call; what another vCPU's thread has to do is left on its [`Desk`].
 
-mod calls;
-mod choice;
-mod clock;
-mod cpu;
-mod desk;
-mod effects;
-mod host;
-mod life;
-mod log;
-mod run;
-mod timer;
-mod vcpu;
-
 use std::{
     num::NonZeroU64,
     sync::{
@@ -40,41 +27,37 @@ use pvh_kvm::{
 };
 use pvh_memory::PagingPolicy;
 
-use clock::Clock;
-use cpu::GuestCpu;
-use desk::Desk;
-use effects::Backpressure;
-use timer::Timer;
-
-pub(crate) use choice::{
-    Choice, Guest, GuestKind, MAX_XEN_CPUS, Obstacle, Platform, Reason, choose,
+use crate::{
+    clock::Clock,
+    cpu::GuestCpu,
+    desk::Desk,
+    effects::Backpressure,
+    host::{Host, Notice},
+    timer::Timer,
 };
-pub(crate) use host::{EndReason, Host, Notice};
-pub(crate) use log::GuestLog;
-pub(crate) use run::{ExitHandler, VcpuEnd};
-pub(crate) use vcpu::XenVcpu;
 
 /// A domain and all that serves it.
 #[derive(Debug)]
-pub(crate) struct XenPlatform {
-    domain: Mutex<TracedDomain>,
-    ram: Arc<GuestRam>,
-    vm: Vm,
-    host: Arc<dyn Host>,
-    clock: Clock,
-    paging: PagingPolicy,
-    stub: Stub,
-    desks: Vec<Desk>,
-    timer: Timer,
+pub struct XenPlatform {
+    pub(crate) domain: Mutex<TracedDomain>,
+    pub(crate) ram: Arc<GuestRam>,
+    pub(crate) vm: Vm,
+    pub(crate) host: Arc<dyn Host>,
+    pub(crate) clock: Clock,
+    pub(crate) paging: PagingPolicy,
+    pub(crate) stub: Stub,
+    pub(crate) desks: Vec<Desk>,
+    pub(crate) timer: Timer,
     /// Some of what the guest printed is lost, which is told once.
-    is_cut: AtomicBool,
+    pub(crate) is_cut: AtomicBool,
     /// When the last tick was, in system time.
-    ticked_ns: AtomicU64,
+    pub(crate) ticked_ns: AtomicU64,
 }
 
 /// Why there can be no domain.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum PlatformError {
+#[non_exhaustive]
+pub enum PlatformError {
     /// KVM does not tell how fast time passes.
     #[error(
         "this host's KVM does not tell the rate of a guest's time-stamp counter (KVM_GET_TSC_KHZ)"
@@ -91,26 +74,26 @@ pub(crate) enum PlatformError {
 /// What a domain is made of: see [`Parts::new`].
 #[derive(Debug)]
 #[non_exhaustive]
-pub(crate) struct Parts {
+pub struct Parts {
     /// The machine, made with [`vm_config`].
-    pub(crate) vm: Vm,
+    pub vm: Vm,
     /// The program around it.
-    pub(crate) host: Arc<dyn Host>,
+    pub host: Arc<dyn Host>,
     /// How hypercalls arrive: what [`vm_config`] was given.
-    pub(crate) transport: HypercallTransport,
+    pub transport: HypercallTransport,
     /// What the guest is told about its memory.
-    pub(crate) memory: memory::Config,
+    pub memory: memory::Config,
     /// The domain's UUID, as the guest reads it; all zero unless set.
-    pub(crate) uuid: [u8; 16],
+    pub uuid: [u8; 16],
     /// The domain's name, as the guest reads it in xenstore; `guest` unless set.
-    pub(crate) name: String,
+    pub name: String,
     /// Where the domain's calls are recorded, if they are to be.
-    pub(crate) recorder: Option<Recorder>,
+    pub recorder: Option<Recorder>,
 }
 
 impl Parts {
     /// The parts of a domain without a UUID, whose calls are not recorded.
-    pub(crate) fn new(
+    pub fn new(
         vm: Vm,
         host: Arc<dyn Host>,
         transport: HypercallTransport,
@@ -130,7 +113,7 @@ impl Parts {
 
 /// The configuration of a KVM machine for a Xen domain: local APICs in KVM and no other interrupt controller, even APIC ids,
 /// hypercalls by `transport`. A Xen domain has at most 128 vCPUs, because an APIC id is twice the number of its vCPU, and a byte.
-pub(crate) fn vm_config(vcpus: u32, transport: HypercallTransport) -> VmConfig {
+pub fn vm_config(vcpus: u32, transport: HypercallTransport) -> VmConfig {
     let mut config = VmConfig::new(vcpus);
     config.interrupt_controllers = InterruptControllers::LocalApics;
     config.apic_ids = ApicIds::TwiceIndex;
@@ -146,7 +129,7 @@ impl XenPlatform {
     /// # Errors
     ///
     /// [`PlatformError`]: the host refuses, or memory is too small for the special pages.
-    pub(crate) fn new(parts: Parts, vcpus: &mut [Vcpu]) -> Result<Self, PlatformError> {
+    pub fn new(parts: Parts, vcpus: &mut [Vcpu]) -> Result<Self, PlatformError> {
         let (Some(boot), Ok(count)) = (vcpus.first(), u32::try_from(vcpus.len())) else {
             return Err(DomainError::Vcpus { vcpus: 0 }.into());
         };
@@ -194,14 +177,14 @@ impl XenPlatform {
 
     /// Gives bytes to the guest's console; returns how many it took. The rest is wanted when the
     /// host is told so: [`Host::console_input_wanted`].
-    pub(crate) fn console_input(&self, bytes: &[u8]) -> usize {
+    pub fn console_input(&self, bytes: &[u8]) -> usize {
         self.with_domain(Backpressure::Ignore, |domain, memory, now, effects| {
             domain.console_input(memory, now, bytes, effects)
         })
     }
 
     /// Asks the guest to power off; `false` if it would not hear of it.
-    pub(crate) fn ask_to_power_off(&self) -> bool {
+    pub fn ask_to_power_off(&self) -> bool {
         self.with_domain(Backpressure::Ignore, |domain, memory, now, effects| {
             let can_hear = domain.can_be_asked();
             if can_hear {
@@ -213,7 +196,7 @@ impl XenPlatform {
 
     /// Ends the threads that serve the domain: the one that keeps the time, and those of the vCPUs, which look at
     /// [`Host::is_stopping`]. The host must answer `true` there before this is called.
-    pub(crate) fn stop(&self) {
+    pub fn stop(&self) {
         self.timer.stop();
         for desk in &self.desks {
             // A thread that stays out of the guest waits long.
@@ -223,7 +206,7 @@ impl XenPlatform {
     }
 
     /// Calls the domain, sees to its next deadline, and carries out what it wants done.
-    fn with_domain<T>(
+    pub(crate) fn with_domain<T>(
         &self,
         backpressure: Backpressure,
         call: impl FnOnce(&mut TracedDomain, &GuestRam, Now, &mut Vec<Effect>) -> T,
@@ -235,7 +218,7 @@ impl XenPlatform {
     }
 
     /// The same without carrying out.
-    fn call_domain<T>(
+    pub(crate) fn call_domain<T>(
         &self,
         effects: &mut Vec<Effect>,
         call: impl FnOnce(&mut TracedDomain, &GuestRam, Now, &mut Vec<Effect>) -> T,
@@ -283,11 +266,11 @@ impl XenPlatform {
         });
     }
 
-    fn domain(&self) -> MutexGuard<'_, TracedDomain> {
+    pub(crate) fn domain(&self) -> MutexGuard<'_, TracedDomain> {
         self.domain.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn desk(&self, vcpu: u32) -> Option<&Desk> {
+    pub(crate) fn desk(&self, vcpu: u32) -> Option<&Desk> {
         let index = usize::try_from(vcpu).ok()?;
         self.desks.get(index)
     }

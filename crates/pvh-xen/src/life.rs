@@ -7,7 +7,7 @@ use pvh_hypercall::Call;
 use pvh_kvm::{Activity, Vcpu, VcpuError};
 use pvh_vcpu::{Orders, State};
 
-use super::{
+use crate::{
     calls::{VcpuCall, goes_before_a_start},
     desk::Desk,
     effects::Backpressure,
@@ -16,7 +16,7 @@ use super::{
 
 impl XenVcpu {
     /// Takes in what INIT, start-up interrupts and other interrupts have done to the vCPU inside KVM.
-    pub(super) fn observe(&mut self, activity: Activity) {
+    pub(crate) fn observe(&mut self, activity: Activity) {
         match (self.life, activity) {
             (Life::Unstarted, Activity::WaitingForSipi) => {}
             (Life::Unstarted, _) => self.found_running(),
@@ -27,7 +27,7 @@ impl XenVcpu {
     }
 
     /// Whether the vCPU has halted by itself and with interrupts off: nothing but an NMI or INIT would wake it.
-    pub(super) fn is_halted_for_good(&self, vcpu: &mut Vcpu) -> bool {
+    pub(crate) fn is_halted_for_good(&self, vcpu: &mut Vcpu) -> bool {
         let takes_interrupts = vcpu
             .caller()
             .is_none_or(|caller| caller.rflags & RFLAGS_IF != 0);
@@ -35,7 +35,7 @@ impl XenVcpu {
     }
 
     /// Takes the vCPU down that has halted for good; brought up again, it goes on behind its HLT.
-    pub(super) fn go_down(&mut self, vcpu: &mut Vcpu, desk: &Desk) -> Result<(), VcpuError> {
+    pub(crate) fn go_down(&mut self, vcpu: &mut Vcpu, desk: &Desk) -> Result<(), VcpuError> {
         vcpu.set_activity(Activity::Running)?;
         let platform = Arc::clone(&self.platform);
         platform.with_domain(Backpressure::Ignore, |domain, memory, now, effects| {
@@ -50,7 +50,7 @@ impl XenVcpu {
     }
 
     /// Does what the domain has for the vCPU to do; returns when it may be entered.
-    pub(super) fn obey(&mut self, vcpu: &mut Vcpu, desk: &Desk) -> Result<(), VcpuError> {
+    pub(crate) fn obey(&mut self, vcpu: &mut Vcpu, desk: &Desk) -> Result<(), VcpuError> {
         let mut parked = None;
         loop {
             let orders = self.platform.domain().orders(self.index);
@@ -113,7 +113,7 @@ impl XenVcpu {
 
     /// Before a call that concerns the life of other vCPUs, has those look what has become of them: KVM starts and resets
     /// vCPUs by INIT and SIPI without a word.
-    pub(super) fn await_lifecycle(&self, call: VcpuCall) {
+    pub(crate) fn await_lifecycle(&self, call: VcpuCall) {
         let is_other = |index: u32| index != self.index;
         match call.op {
             VcpuOp::INITIALISE | VcpuOp::UP | VcpuOp::IS_UP => {
@@ -134,7 +134,7 @@ impl XenVcpu {
 
     /// Has vCPUs that are down look for INIT more often where a call may go before one: guests bind events to a vCPU, and
     /// register what is its own, before they start it by its local APIC.
-    pub(super) fn stir_others(&self, call: &Call) {
+    pub(crate) fn stir_others(&self, call: &Call) {
         if goes_before_a_start(call) {
             self.platform.desks.iter().for_each(Desk::stir);
         }
@@ -142,7 +142,7 @@ impl XenVcpu {
 
     /// After a call that has left another vCPU down, has that wait where INIT shows, before the caller goes on and may send
     /// one: in KVM, an INIT before the first start leaves no trace.
-    pub(super) fn settle_lifecycle(&self, call: VcpuCall) {
+    pub(crate) fn settle_lifecycle(&self, call: VcpuCall) {
         let is_meant = matches!(call.op, VcpuOp::INITIALISE | VcpuOp::DOWN);
         let is_down = || self.platform.domain().lifecycle(call.target) == Some(State::Down);
         if is_meant
@@ -156,7 +156,7 @@ impl XenVcpu {
     }
 
     /// KVM has started the vCPU: its local APIC, new as it is, has lost what was sent to it.
-    pub(super) fn found_running(&mut self) {
+    pub(crate) fn found_running(&mut self) {
         self.life = Life::Started;
         self.rest = Rest::Awake;
         let index = self.index;

@@ -4,7 +4,7 @@ use std::{sync::atomic::Ordering, time::Instant};
 
 use pvh_domain::domain::Effect;
 
-use super::{
+use crate::{
     XenPlatform,
     desk::{Desk, Due},
 };
@@ -20,7 +20,7 @@ pub(crate) enum Backpressure {
 
 impl XenPlatform {
     /// Does what the domain wants done, in order; its lock is not held.
-    pub(super) fn carry_out(&self, effects: &mut Vec<Effect>, backpressure: Backpressure) {
+    pub(crate) fn carry_out(&self, effects: &mut Vec<Effect>, backpressure: Backpressure) {
         let mut has_printed = false;
         for effect in effects.drain(..) {
             has_printed |= matches!(effect, Effect::Output(_));
@@ -32,7 +32,7 @@ impl XenPlatform {
     }
 
     fn carry_out_one(&self, effect: Effect) {
-        let note = |vcpu, change: fn(&mut super::desk::Notes)| {
+        let note = |vcpu, change: fn(&mut crate::desk::Notes)| {
             if let Some(desk) = self.desk(vcpu) {
                 desk.leave_note(change);
             }
@@ -58,7 +58,7 @@ impl XenPlatform {
     }
 
     /// Sends a vCPU its own vector; one that its local APIC does not take is tried again later.
-    pub(super) fn send(&self, vcpu: u32, vector: u8) {
+    pub(crate) fn send(&self, vcpu: u32, vector: u8) {
         let Some(desk) = self.desk(vcpu) else {
             return;
         };
@@ -78,7 +78,7 @@ impl XenPlatform {
     }
 
     /// The life of the thread that keeps the time.
-    pub(crate) fn keep_time(&self) {
+    pub fn keep_time(&self) {
         while let Some(due) = self.timer.wait() {
             if due.domain {
                 // It waits for nobody: the timers of all vCPUs are behind it.
@@ -141,7 +141,7 @@ mod tests {
     use pvh_memory::{GuestMemory, LinearMemory, PagingState};
 
     use super::*;
-    use crate::platform::{EndReason, Host, Notice, Parts, vm_config};
+    use crate::{EndReason, Host, Notice, Parts, vm_config};
 
     /// A console of 64 KiB that nobody reads: it counts what it takes, and refuses what is beyond 2 MiB.
     #[derive(Debug, Default)]

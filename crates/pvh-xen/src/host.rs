@@ -15,7 +15,7 @@ use pvh_abi::sched::ShutdownReason;
 /// them waits, no vCPU makes a hypercall and no timer fires. The other methods are called without a lock.
 ///
 /// No method can fail. A host that has no room for text says so, and the platform slows the guest down.
-pub(crate) trait Host: fmt::Debug + Send + Sync {
+pub trait Host: fmt::Debug + Send + Sync {
     /// Takes what the guest wrote to its console; returns `false` if it dropped the bytes.
     ///
     /// Called under the domain's lock; must not wait. A host should take bytes beyond the limit that
@@ -37,7 +37,7 @@ pub(crate) trait Host: fmt::Debug + Send + Sync {
     fn wait_for_console_room(&self);
 
     /// The guest has room for more console input: call
-    /// [`XenPlatform::console_input`](super::XenPlatform::console_input) again, from a thread of the embedder's.
+    /// [`XenPlatform::console_input`](crate::XenPlatform::console_input) again, from a thread of the embedder's.
     ///
     /// Called without a lock; must not wait. It may come when nobody has input.
     fn console_input_wanted(&self);
@@ -56,7 +56,7 @@ pub(crate) trait Host: fmt::Debug + Send + Sync {
     ///
     /// Called without a lock, at most once for each domain, by the thread whose call ended it. The vCPU threads end by
     /// themselves at their next exit; the host makes [`is_stopping`](Host::is_stopping) `true` and calls
-    /// [`XenPlatform::stop`](super::XenPlatform::stop), from another thread if it must wait for something.
+    /// [`XenPlatform::stop`](crate::XenPlatform::stop), from another thread if it must wait for something.
     fn end(&self, reason: EndReason);
 
     /// Tells whether the machine is stopping. Once `true`, it stays `true`.
@@ -67,7 +67,8 @@ pub(crate) trait Host: fmt::Debug + Send + Sync {
 
 /// Why a domain is over.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum EndReason {
+#[non_exhaustive]
+pub enum EndReason {
     /// The guest switched off.
     PowerOff,
     /// The guest asked to be started anew.
@@ -77,6 +78,18 @@ pub(crate) enum EndReason {
     /// The guest asked for something else that ends a domain: to suspend, a soft reset, or a reason that Xen does not
     /// define.
     Other(ShutdownReason),
+}
+
+impl EndReason {
+    /// The reason as the guest gave it, or as the watchdog does.
+    #[must_use]
+    pub const fn shutdown_reason(self) -> ShutdownReason {
+        match self {
+            Self::PowerOff => ShutdownReason::POWEROFF,
+            Self::Reboot => ShutdownReason::REBOOT,
+            Self::Crash(reason) | Self::Other(reason) => reason,
+        }
+    }
 }
 
 impl From<ShutdownReason> for EndReason {
@@ -92,7 +105,8 @@ impl From<ShutdownReason> for EndReason {
 
 /// A message of the platform's own for the user.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Notice {
+#[non_exhaustive]
+pub enum Notice {
     /// [`Host::console_output`] dropped bytes for the first time.
     ConsoleOutputDropped,
 }

@@ -4,10 +4,10 @@ use std::ops::ControlFlow;
 
 use pvh_kvm::{Vcpu, VcpuError, VmEntry, VmExit};
 
-use super::vcpu::{Handled, XenVcpu};
+use crate::vcpu::{Handled, XenVcpu};
 
 /// What the embedder does about the exits that are not the platform's: its devices.
-pub(crate) trait ExitHandler {
+pub trait ExitHandler {
     /// What the embedder is told when it ends a vCPU itself.
     type End;
 
@@ -21,14 +21,18 @@ pub(crate) trait ExitHandler {
     /// Answers an exit that is not the platform's: port and memory accesses, halts, KVM's errors.
     ///
     /// Called on the vCPU's thread, without a lock. It may wait, but not beyond the end of the machine
-    /// ([`Host::is_stopping`](super::Host::is_stopping)). `Break` ends the loop: the vCPU cannot go on, or the machine is over.
+    /// ([`Host::is_stopping`](crate::Host::is_stopping)). `Break` ends the loop: the vCPU cannot go on, or the machine is over.
     fn answer(&mut self, vcpu: &mut Vcpu, exit: VmExit) -> ControlFlow<Self::End, VmEntry<'_>>;
 }
 
 /// Why the run loop of a vCPU is over.
 #[derive(Debug)]
-pub(crate) enum VcpuEnd<E> {
-    /// The domain is over ([`Host::end`](super::Host::end) was told why), or the machine is stopping.
+#[expect(
+    clippy::exhaustive_enums,
+    reason = "an embedder answers each way to end"
+)]
+pub enum VcpuEnd<E> {
+    /// The domain is over ([`Host::end`](crate::Host::end) was told why), or the machine is stopping.
     Over,
     /// The embedder's [`ExitHandler`] ended it.
     Handler(E),
@@ -39,8 +43,8 @@ pub(crate) enum VcpuEnd<E> {
 impl XenVcpu {
     /// Runs the vCPU on this thread until the domain is over, the machine is stopping, or `handler` ends it.
     ///
-    /// The thread is not blocked in KVM for ever: [`XenPlatform::stop`](super::XenPlatform::stop) makes it leave.
-    pub(crate) fn run_until_end<H: ExitHandler>(
+    /// The thread is not blocked in KVM for ever: [`XenPlatform::stop`](crate::XenPlatform::stop) makes it leave.
+    pub fn run_until_end<H: ExitHandler>(
         mut self,
         vcpu: &mut Vcpu,
         handler: &mut H,

@@ -1,0 +1,19 @@
+#![doc = include_str!("../README.md")]
+#![forbid(unsafe_code)]
+
+mod calls;
+mod clock;
+mod cpu;
+mod desk;
+mod effects;
+mod host;
+mod life;
+mod platform;
+mod run;
+mod timer;
+mod vcpu;
+
+pub use host::{EndReason, Host, Notice};
+pub use platform::{Parts, PlatformError, XenPlatform, vm_config};
+pub use run::{ExitHandler, VcpuEnd};
+pub use vcpu::XenVcpu;
