@@ -17,13 +17,7 @@ use linux_loader::loader::{Elf, KernelLoader};
 use pvh_abi::{Gpa, start_info::MemmapKind};
 use pvh_bench::kernel::vmlinux;
 use pvh_kvm::GuestRam;
-use pvh_loader::{
-    Image,
-    commit::{Method, commit_by},
-    image::Limits,
-    inspect::inspect_bytes,
-    plan::{Boot, plan},
-};
+use pvh_loader::{Image, commit::Method, image::Limits, inspect::inspect_bytes, plan::Boot};
 use pvh_memory::{FileRange, GuestMemory};
 use pvh_start_info::MemmapRange;
 use vm_memory::{GuestAddress, GuestMemoryMmap};
@@ -68,7 +62,7 @@ fn stages(c: &mut Criterion) {
     let image = Image::open(&path).expect("an image");
     let boot = boot();
     group.bench_function("plan", |b| {
-        b.iter(|| plan(&image, black_box(&boot)).expect("a plan"))
+        b.iter(|| image.plan(black_box(&boot)).expect("a plan"))
     });
     group.finish();
 }
@@ -86,8 +80,8 @@ fn load(c: &mut Criterion) {
             b.iter_batched(
                 fresh,
                 |memory| {
-                    let plan = plan(&image, &boot).expect("a plan");
-                    commit_by(method, &plan, &image, &boot, &memory).expect("a guest");
+                    let plan = image.plan(&boot).expect("a plan");
+                    plan.commit(method, &memory).expect("a guest");
                     memory
                 },
                 BatchSize::PerIteration,
@@ -96,11 +90,11 @@ fn load(c: &mut Criterion) {
     }
     group.bench_function("commit alone, map", |b| {
         let boot = boot();
-        let plan = plan(&image, &boot).expect("a plan");
+        let plan = image.plan(&boot).expect("a plan");
         b.iter_batched(
             fresh,
             |memory| {
-                commit_by(Method::Map, &plan, &image, &boot, &memory).expect("a guest");
+                plan.commit(Method::Map, &memory).expect("a guest");
                 memory
             },
             BatchSize::PerIteration,

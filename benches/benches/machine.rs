@@ -17,12 +17,7 @@ use pvh_bench::{
     peers::{Variant, variants},
 };
 use pvh_kvm::{GuestRam, InterruptControllers, Kvm, Vcpu, Vm, VmConfig, VmEntry, VmExit};
-use pvh_loader::{
-    Image,
-    commit::{Method, commit_by},
-    module::ModuleSource,
-    plan::{Boot, plan},
-};
+use pvh_loader::{Image, commit::Method, module::ModuleSource, plan::Boot};
 use pvh_start_info::MemmapRange;
 use support::trips::{self, Caller};
 
@@ -42,9 +37,9 @@ fn load_to_entry(kernel: &PathBuf, initrd: Option<&PathBuf>, method: Method) -> 
         memmap: vec![ram],
         ..Boot::default()
     };
-    let plan = plan(&image, &boot).expect("a plan");
+    let plan = image.plan(&boot).expect("a plan");
     let ram = Arc::new(GuestRam::new(RAM_BYTES).expect("address space"));
-    let loaded = commit_by(method, &plan, &image, &boot, &*ram).expect("a guest");
+    let loaded = plan.commit(method, &*ram).expect("a guest");
     let kvm = Kvm::open().expect("/dev/kvm");
     let mut config = VmConfig::new(1);
     config.interrupt_controllers = InterruptControllers::LocalApics;

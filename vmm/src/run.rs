@@ -75,8 +75,10 @@ fn run_on(
     if choice.platform == Platform::Plain {
         check_plain(config, choice.reason)?;
     }
-    let draw = || Blueprint::draw(config, &kernel, choice.platform, kvm);
-    let blueprint = timings::step("plan", draw)?;
+    let (kernel, boot) = (&kernel, &mut None);
+    let blueprint = timings::step("plan", move || {
+        Blueprint::draw(config, kernel, choice.platform, kvm, boot)
+    })?;
     let record = config.record.as_deref().map(Record::begin).transpose()?;
     outlets.recorder = record.as_ref().map(Record::recorder);
     let machines = Machines {

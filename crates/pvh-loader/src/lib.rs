@@ -1,13 +1,15 @@
 #![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
 
-pub mod image;
-
 pub mod commit;
+pub mod image;
 pub mod inspect;
 pub mod layout;
 pub mod module;
 pub mod plan;
 pub mod stubs;
 
+pub use commit::Method;
 pub use image::{Image, ImageError};
+pub use module::ModuleSource;
+pub use plan::{Boot, Plan};

@@ -1,56 +1,99 @@
 //! Decides where everything goes, before anything is written.
 //!
-//! [`plan`] is a pure function: it sees an image's headers and a description of the boot, and never the
-//! guest's memory. Its core, [`place`], works on plain numbers, so that it can be tested and fuzzed
-//! without a file.
+//! [`Image::plan`] sees an image's headers and a description of the boot, and never the guest's memory. Its core, [`place`],
+//! is a pure function of plain numbers, so that it can be tested and fuzzed without a file.
 
 mod boot;
 mod demand;
 mod error;
 mod kernel;
-mod load_plan;
 mod memory;
 mod patch;
 mod pieces;
+mod placement;
 
 pub use boot::{Boot, MemmapRule};
 pub use demand::{Demand, Relocation, Segment};
 pub use error::{Fix, Obstacle, PlanError};
-pub use load_plan::{LoadPlan, Patch, Write, WriteKind};
-pub(crate) use patch::is_in;
+pub use placement::{Patch, Placement, Write, WriteKind};
 use pvh_abi::Gpa;
 
 use crate::{
-    Image,
+    image::Image,
     layout::{GuestRange, Span, pages},
     module::ModuleSource,
 };
 use memory::Memory;
 
-/// Plans the boot of `image` as `boot` describes it.
+/// A planned boot: the image, the boot and where everything goes.
 ///
-/// # Errors
+/// It borrows the image and the boot it was made from, so that
+/// [`commit`](Self::commit) cannot be given others.
 ///
-/// [`PlanError`] says what does not fit, where, and what would help.
-pub fn plan(image: &Image, boot: &Boot) -> Result<LoadPlan, PlanError> {
-    boot.check()?;
-    let segments: Vec<Segment> = image.segments().iter().map(Segment::from).collect();
-    let module_sizes: Vec<u64> = boot.modules.iter().map(ModuleSource::len_bytes).collect();
-    let (ram, taken) = boot.memory();
-    let mut plan = place(&Demand {
-        segments: &segments,
-        file_len_bytes: image.len_bytes(),
-        entry: image.entry(),
-        relocation: image.relocation().map(Relocation::from),
-        module_sizes: &module_sizes,
-        start_info_bytes: boot.start_info_bytes()?,
-        ram: &ram,
-        taken: &taken,
-    })?;
-    if let Some(patch) = &boot.patch {
-        plan.patches = patch::patches(patch, image.segments(), &plan)?;
+/// ```compile_fail,E0506
+/// # fn change(image: &pvh_loader::Image, mut boot: pvh_loader::Boot, memory: &pvh_memory::VecMemory) {
+/// let plan = image.plan(&boot).unwrap();
+/// boot.cmdline = b"quiet".to_vec(); // does not compile: the plan borrows the boot
+/// plan.commit(pvh_loader::Method::Copy, memory).unwrap();
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct Plan<'a> {
+    image: &'a Image,
+    boot: &'a Boot,
+    placement: Placement,
+}
+
+impl Image {
+    /// Plans the boot of this image as `boot` describes it. Nothing is written.
+    ///
+    /// # Errors
+    ///
+    /// [`PlanError`] says what does not fit, where, and what would help.
+    pub fn plan<'a>(&'a self, boot: &'a Boot) -> Result<Plan<'a>, PlanError> {
+        boot.check()?;
+        let segments: Vec<Segment> = self.segments().iter().map(Segment::from).collect();
+        let module_sizes: Vec<u64> = boot.modules.iter().map(ModuleSource::len_bytes).collect();
+        let (ram, taken) = boot.memory();
+        let mut placement = place(&Demand {
+            segments: &segments,
+            file_len_bytes: self.len_bytes(),
+            entry: self.entry(),
+            relocation: self.relocation().map(Relocation::from),
+            module_sizes: &module_sizes,
+            start_info_bytes: boot.start_info_bytes()?,
+            ram: &ram,
+            taken: &taken,
+        })?;
+        if let Some(patch) = &boot.patch {
+            placement.patches = patch::patches(patch, self.segments(), &placement)?;
+        }
+        Ok(Plan {
+            image: self,
+            boot,
+            placement,
+        })
     }
-    Ok(plan)
+}
+
+impl<'a> Plan<'a> {
+    /// Returns where everything goes.
+    #[must_use]
+    pub const fn placement(&self) -> &Placement {
+        &self.placement
+    }
+
+    /// Returns the image that is planned.
+    #[must_use]
+    pub const fn image(&self) -> &'a Image {
+        self.image
+    }
+
+    /// Returns the boot that is planned.
+    #[must_use]
+    pub const fn boot(&self) -> &'a Boot {
+        self.boot
+    }
 }
 
 /// Finds a place for everything in `demand`, or says why there is none.
@@ -63,7 +106,7 @@ pub fn plan(image: &Image, boot: &Boot) -> Result<LoadPlan, PlanError> {
 /// # Errors
 ///
 /// [`PlanError`] says what does not fit, where, and what would help.
-pub fn place(demand: &Demand<'_>) -> Result<LoadPlan, PlanError> {
+pub fn place(demand: &Demand<'_>) -> Result<Placement, PlanError> {
     let memory = Memory::new(demand);
     if memory.ram.end().is_none() {
         return Err(PlanError::NoRam);
@@ -79,7 +122,7 @@ pub fn place(demand: &Demand<'_>) -> Result<LoadPlan, PlanError> {
         kind,
         range: pieces.start_info.range(),
     });
-    Ok(LoadPlan {
+    Ok(Placement {
         entry: kernel.entry,
         start_info: Gpa(pieces.start_info.start),
         kernel: kernel.extent.range(),

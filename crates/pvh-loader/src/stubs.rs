@@ -13,7 +13,7 @@ pub use shape::CallInstruction;
 use pvh_abi::Gpa;
 use pvh_elfnote::{PF_X, ProgramHeader};
 
-use crate::{Image, ImageError};
+use crate::image::{Image, ImageError};
 use shape::{STUB_ALIGN, WINDOW_BYTES, pair_at, stub_at};
 
 /// The hypercall stubs of an image: one of each instruction, next to each other.

@@ -18,9 +18,9 @@ use proptest::prelude::*;
 use pvh_abi::{Gpa, start_info::MemmapKind};
 use pvh_loader::{
     Image,
-    commit::{CommitError, commit},
+    commit::{CommitError, Method},
     layout::GuestRange,
-    plan::{Boot, LoadPlan, PlanError, plan},
+    plan::{Boot, PlanError},
     stubs::{CallInstruction, HypercallPatch, Stub, StubError, StubPair},
 };
 use pvh_start_info::MemmapRange;
@@ -205,9 +205,9 @@ fn code_past_the_end_of_the_address_space_is_refused() {
 fn the_instructions_become_out_to_the_port_and_nop() {
     let image = image([Segment::load(2 * MIB, code(4096, &[(0x40, PAIR)]))]);
     let boot = boot(&image);
-    let plan = plan(&image, &boot).unwrap();
+    let plan = image.plan(&boot).unwrap();
     let memory = memory();
-    commit(&plan, &image, &boot, &memory).unwrap();
+    plan.commit(Method::Copy, &memory).unwrap();
     let found = memory.bytes(Gpa(0x20_0040), 20);
     let mut wanted = PAIR.to_vec();
     wanted[..3].copy_from_slice(&[0xE7, 0xE4, 0x90]); // out %eax, $0xe4; nop
@@ -222,11 +222,11 @@ fn without_a_patch_the_instructions_stay() {
         patch: None,
         ..boot(&image)
     };
-    let plan = plan(&image, &boot).unwrap();
-    assert!(plan.patches.is_empty());
+    let plan = image.plan(&boot).unwrap();
+    assert!(plan.placement().patches.is_empty());
     let memory = memory();
-    commit(&plan, &image, &boot, &memory).unwrap();
-    assert_eq!(memory.written(), planned(&plan));
+    plan.commit(Method::Copy, &memory).unwrap();
+    assert_eq!(memory.written(), planned(plan.placement()));
     assert_eq!(memory.bytes(Gpa(0x20_0040), 20), PAIR);
 }
 
@@ -245,13 +245,13 @@ fn the_patches_move_with_the_image() {
         reserved,
         ..boot(&image)
     };
-    let plan = plan(&image, &boot).unwrap();
-    assert!(plan.moved_by > 0);
+    let plan = image.plan(&boot).unwrap();
+    assert!(plan.placement().moved_by > 0);
     let memory = memory();
-    commit(&plan, &image, &boot, &memory).unwrap();
-    let at = plan.kernel.start.0 + 0x40;
-    assert_eq!(plan.patches[0].at, Gpa(at));
-    let text = plan.patches[0].to_string();
+    plan.commit(Method::Copy, &memory).unwrap();
+    let at = plan.placement().kernel.start.0 + 0x40;
+    assert_eq!(plan.placement().patches[0].at, Gpa(at));
+    let text = plan.placement().patches[0].to_string();
     assert!(text.ends_with(&format!(" at {}", Gpa(at))), "{text}");
     assert_eq!(memory.bytes(Gpa(at), 3), [0xE7, 0xE4, 0x90]);
     assert_eq!(memory.bytes(Gpa(at + 16), 3), [0xE7, 0xE4, 0x90]);
@@ -266,7 +266,7 @@ fn stubs_of_another_image_are_refused_by_the_plan() {
     let data = image([Segment::load(2 * MIB, code(4096, &[(0x40, PAIR)])).flags(6)]);
     let none = image([]);
     for other in [elsewhere, short, data, none] {
-        let refused = plan(&other, &boot);
+        let refused = other.plan(&boot);
         assert!(matches!(
             refused,
             Err(PlanError::StubOutside {
@@ -284,8 +284,9 @@ fn stubs_that_share_a_byte_are_refused_by_the_plan() {
     let patch = boot.patch.as_mut().unwrap();
     patch.stubs.vmcall.at = Gpa(patch.stubs.vmmcall.at.0 + 2);
     patch.stubs.vmcall.file_offset = patch.stubs.vmmcall.file_offset + 2;
-    let refused = plan(&image, &boot);
-    assert_eq!(refused, Err(PlanError::StubsOverlap { at: Gpa(0x20_0042) }));
+    let refused = image.plan(&boot);
+    let overlap = PlanError::StubsOverlap { at: Gpa(0x20_0042) };
+    assert_eq!(refused.unwrap_err(), overlap);
 }
 
 #[test]
@@ -295,53 +296,10 @@ fn stubs_at_the_ends_of_the_address_space_are_refused_by_the_plan() {
         let mut boot = boot(&image);
         boot.patch.as_mut().unwrap().stubs.vmcall.at = Gpa(at);
         assert!(matches!(
-            plan(&image, &boot),
+            image.plan(&boot),
             Err(PlanError::StubOutside { .. })
         ));
     }
-}
-
-/// What a commit of a changed plan says; nothing must have been written.
-fn refused(image: &Image, boot: &Boot, change: impl FnOnce(&mut LoadPlan)) -> CommitError {
-    let mut plan = plan(image, boot).unwrap();
-    change(&mut plan);
-    let memory = memory();
-    let error = commit(&plan, image, boot, &memory).unwrap_err();
-    assert!(
-        error.memory_untouched() && memory.writes().is_empty(),
-        "{error}"
-    );
-    error
-}
-
-#[test]
-fn a_changed_patch_is_refused_before_the_first_write() {
-    let image = image([Segment::load(2 * MIB, code(4096, &[(0x40, PAIR)]))]);
-    let boot = boot(&image);
-    let changes: [fn(&mut LoadPlan); 6] = [
-        |plan| plan.patches[0].at = Gpa(0x20_0050),
-        |plan| plan.patches[0].at = Gpa(ENTRY.into()),
-        |plan| plan.patches[0].file_offset += 1,
-        |plan| plan.patches[1].segment = 0,
-        |plan| plan.patches[1].port = 0x80,
-        |plan| plan.patches.swap(0, 1),
-    ];
-    for change in changes {
-        let error = refused(&image, &boot, change);
-        assert!(
-            matches!(error, CommitError::PatchMismatch { .. }),
-            "{error}"
-        );
-    }
-    let error = refused(&image, &boot, |plan| plan.patches.truncate(1));
-    assert!(matches!(error, CommitError::Incomplete));
-    let patches = plan(&image, &boot).unwrap().patches;
-    let unasked = Boot {
-        patch: None,
-        ..boot
-    };
-    let error = refused(&image, &unasked, |plan| plan.patches = patches);
-    assert!(matches!(error, CommitError::PatchMismatch { .. }));
 }
 
 #[test]
@@ -355,7 +313,10 @@ fn a_file_that_has_changed_where_the_stubs_were_is_refused() {
     let offset = boot.patch.unwrap().stubs.vmcall.file_offset;
     file.seek(SeekFrom::Start(offset)).unwrap();
     file.write_all(b"\x0f\x01\xd9").unwrap();
-    let error = refused(&image, &boot, |_| ());
+    let plan = image.plan(&boot).unwrap();
+    let memory = memory();
+    let error = plan.commit(Method::Copy, &memory).unwrap_err();
+    assert!(error.memory_untouched() && memory.writes().is_empty());
     assert_eq!(
         error.to_string(),
         "the image has changed: no VMCALL at 0x200050, but the bytes [0f, 01, d9]"
@@ -369,8 +330,8 @@ fn the_file_is_never_written() {
     file.write_all(&bytes).unwrap();
     let image = Image::open(file.path()).unwrap();
     let boot = boot(&image);
-    let plan = plan(&image, &boot).unwrap();
-    commit(&plan, &image, &boot, &memory()).unwrap();
+    let plan = image.plan(&boot).unwrap();
+    plan.commit(Method::Copy, &memory()).unwrap();
     assert_eq!(fs::read(file.path()).unwrap(), bytes);
 }
 
@@ -378,12 +339,12 @@ fn the_file_is_never_written() {
 fn a_guest_memory_that_refuses_the_patch_is_an_error_that_says_so() {
     let image = image([Segment::load(2 * MIB, code(4096, &[(0x40, PAIR)]))]);
     let boot = boot(&image);
-    let plan = plan(&image, &boot).unwrap();
+    let plan = image.plan(&boot).unwrap();
     let whole = memory();
-    commit(&plan, &image, &boot, &whole).unwrap();
+    plan.commit(Method::Copy, &whole).unwrap();
     let mut failing = memory();
     failing.fails_at = Some(whole.writes().len() - 1);
-    let error = commit(&plan, &image, &boot, &failing).unwrap_err();
+    let error = plan.commit(Method::Copy, &failing).unwrap_err();
     assert!(matches!(error, CommitError::MemoryPatch { .. }) && !error.memory_untouched());
 }
 
@@ -423,8 +384,10 @@ proptest! {
         let patched = boot(&image);
         let plain = Boot { patch: None, ..boot(&image) };
         let (before, after) = (memory(), memory());
-        commit(&plan(&image, &plain).unwrap(), &image, &plain, &before).unwrap();
-        commit(&plan(&image, &patched).unwrap(), &image, &patched, &after).unwrap();
+        for (boot, memory) in [(&plain, &before), (&patched, &after)] {
+            let plan = image.plan(boot).unwrap();
+            plan.commit(Method::Copy, memory).unwrap();
+        }
         let (old, new) = (before.bytes(Gpa(0), 8 * MIB), after.bytes(Gpa(0), 8 * MIB));
         let mut wanted = old;
         for stub in stubs.in_order() {
@@ -456,12 +419,16 @@ fn patched_is_right(image: &Image) {
             ..boot(image)
         };
         boot.memmap[0].len_bytes = ram.len_bytes;
-        let plan = plan(image, &boot).unwrap();
-        assert_eq!(plan.moved_by != 0, is_moved);
+        let plan = image.plan(&boot).unwrap();
+        assert_eq!(plan.placement().moved_by != 0, is_moved);
         let memory = Recorder::new(&[ram]);
-        commit(&plan, image, &boot, &memory).unwrap();
+        plan.commit(Method::Copy, &memory).unwrap();
         for stub in boot.patch.unwrap().stubs.in_order() {
-            let at = stub.at.0.checked_add_signed(plan.moved_by).unwrap();
+            let at = stub
+                .at
+                .0
+                .checked_add_signed(plan.placement().moved_by)
+                .unwrap();
             let mut in_file = [0; 16];
             image.read_at(stub.file_offset, &mut in_file).unwrap();
             assert_eq!(in_file[..3], stub.call.bytes());

@@ -13,10 +13,10 @@ use proptest::prelude::*;
 use pvh_abi::{Gpa, start_info::MemmapKind};
 use pvh_loader::{
     Image,
-    commit::{Loaded, Method, commit, commit_by},
+    commit::{Loaded, Method},
     layout::GuestRange,
     module::ModuleSource,
-    plan::{Boot, LoadPlan, plan},
+    plan::Boot,
 };
 use pvh_memory::{FileRange, GuestMemory, MapError, MemoryError, VecMemory, WordOp};
 use pvh_start_info::MemmapRange;
@@ -157,15 +157,13 @@ fn image(parts: &[Part]) -> Image {
     Image::from_file(file_of(&kernel(parts)), &Default::default()).unwrap()
 }
 
-fn load(method: Method, memory: &Mapper, loading: &(Image, Boot, LoadPlan)) -> Loaded {
-    let (image, boot, plan) = loading;
-    commit_by(method, plan, image, boot, memory).unwrap()
+fn load(method: Method, memory: &Mapper, (image, boot): &(Image, Boot)) -> Loaded {
+    let plan = image.plan(boot).unwrap();
+    plan.commit(method, memory).unwrap()
 }
 
-fn planned(parts: &[Part], modules: &[u64]) -> (Image, Boot, LoadPlan) {
-    let (image, boot) = (image(parts), boot(modules));
-    let plan = plan(&image, &boot).unwrap();
-    (image, boot, plan)
+fn loading(parts: &[Part], modules: &[u64]) -> (Image, Boot) {
+    (image(parts), boot(modules))
 }
 
 const LARGE: Part = Part {
@@ -178,7 +176,7 @@ const LARGE: Part = Part {
 #[test]
 fn whole_pages_are_mapped_and_the_rest_is_copied() {
     let memory = Mapper::poisoned();
-    let loaded = load(Method::Map, &memory, &planned(&[LARGE], &[0x1_8001]));
+    let loaded = load(Method::Map, &memory, &loading(&[LARGE], &[0x1_8001]));
     let [segment, module] = memory.maps.borrow()[..] else {
         unreachable!("two mappings")
     };
@@ -193,22 +191,19 @@ fn whole_pages_are_mapped_and_the_rest_is_copied() {
 
 #[test]
 fn copying_maps_nothing() {
-    let loading = planned(&[LARGE], &[0x1_8001]);
+    let loading = loading(&[LARGE], &[0x1_8001]);
     let memory = Mapper::poisoned();
     let loaded = load(Method::Copy, &memory, &loading);
     assert_eq!((loaded.mapped_bytes, memory.maps.borrow().len()), (0, 0));
-    let (image, boot, plan) = loading;
-    let memory = Mapper::poisoned();
-    assert_eq!(commit(&plan, &image, &boot, &memory).unwrap(), loaded);
 }
 
 #[test]
 fn an_image_in_memory_is_copied() {
     let image = Image::from_bytes(kernel(&[LARGE])).unwrap();
     let boot = boot(&[]);
-    let plan = plan(&image, &boot).unwrap();
+    let plan = image.plan(&boot).unwrap();
     let memory = Mapper::poisoned();
-    let loaded = commit_by(Method::Map, &plan, &image, &boot, &memory).unwrap();
+    let loaded = plan.commit(Method::Map, &memory).unwrap();
     assert_eq!(loaded.mapped_bytes, 0);
 }
 
@@ -219,7 +214,7 @@ fn a_file_that_lies_askew_is_copied() {
     let loaded = load(
         Method::Map,
         &memory,
-        &planned(&[Part { skew, ..LARGE }], &[]),
+        &loading(&[Part { skew, ..LARGE }], &[]),
     );
     assert_eq!(loaded.mapped_bytes, 0);
 }
@@ -227,7 +222,7 @@ fn a_file_that_lies_askew_is_copied() {
 /// A host that refuses a mapping may have taken what was there: every byte is written anew.
 #[test]
 fn what_cannot_be_mapped_is_copied_whole() {
-    let loading = planned(&[LARGE], &[0x1_8001]);
+    let loading = loading(&[LARGE], &[0x1_8001]);
     let (copied, refused) = (Mapper::poisoned(), Mapper::poisoned());
     load(Method::Copy, &copied, &loading);
     let refused = Mapper {
@@ -268,7 +263,7 @@ proptest! {
         if let Some(first) = parts.first_mut() {
             first.zeros += zeros;
         }
-        let loading = planned(&parts, &modules);
+        let loading = loading(&parts, &modules);
         let (copied, mapped) = (Mapper::poisoned(), Mapper::poisoned());
         let by_copy = load(Method::Copy, &copied, &loading);
         let by_map = load(Method::Map, &mapped, &loading);

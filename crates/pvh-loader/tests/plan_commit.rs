@@ -19,10 +19,10 @@ use pvh_abi::{
 };
 use pvh_loader::{
     Image,
-    commit::{CommitError, commit},
+    commit::{CommitError, Method},
     layout::GuestRange,
     module::ModuleSource,
-    plan::{Boot, LoadPlan, MemmapRule, PlanError, WriteKind, plan},
+    plan::{Boot, MemmapRule, PlanError, WriteKind},
 };
 use pvh_memory::{GuestMemory, VecMemory};
 use pvh_start_info::{Generation, MemmapRange, read, read_cmdline};
@@ -105,13 +105,13 @@ fn line<M: GuestMemory>(memory: &M, at: Option<Gpa>) -> Vec<u8> {
 fn the_guest_finds_everything_where_the_start_info_says() {
     let (image, boot) = (image(), boot());
     let memory = Recorder::new(&ram());
-    let plan = plan(&image, &boot).unwrap();
-    let loaded = commit(&plan, &image, &boot, &memory).unwrap();
+    let plan = image.plan(&boot).unwrap();
+    let loaded = plan.commit(Method::Copy, &memory).unwrap();
     assert_eq!(loaded.entry.rip, 0x10_0010);
-    assert_eq!(loaded.entry.rbx, plan.start_info.0);
+    assert_eq!(loaded.entry.rbx, plan.placement().start_info.0);
 
     let fetch = |at, buf: &mut [u8]| memory.read(at, buf);
-    let info = read(Generation::V1, plan.start_info, fetch).unwrap();
+    let info = read(Generation::V1, plan.placement().start_info, fetch).unwrap();
     assert_eq!(info.version, Some(1));
     assert_eq!(info.flags, StartInfoFlags::PRIVILEGED);
     assert_eq!(info.rsdp, Some(Gpa(0xFC00_0000)));
@@ -141,9 +141,9 @@ fn the_guest_finds_everything_where_the_start_info_says() {
 fn what_is_written_is_what_was_planned_and_nothing_else() {
     let (image, boot) = (image(), boot());
     let memory = Recorder::new(&ram());
-    let plan = plan(&image, &boot).unwrap();
-    let loaded = commit(&plan, &image, &boot, &memory).unwrap();
-    let planned = planned(&plan);
+    let plan = image.plan(&boot).unwrap();
+    let loaded = plan.commit(Method::Copy, &memory).unwrap();
+    let planned = planned(plan.placement());
     assert_eq!(memory.written(), planned);
     let total: u64 = planned.iter().map(|range| range.len_bytes).sum();
     assert_eq!(loaded.written_bytes, total);
@@ -153,12 +153,12 @@ fn what_is_written_is_what_was_planned_and_nothing_else() {
 fn zeros_are_written_after_a_segment_and_after_a_module() {
     let (image, boot) = (image(), boot());
     let memory = Recorder::new(&ram());
-    let plan = plan(&image, &boot).unwrap();
-    commit(&plan, &image, &boot, &memory).unwrap();
+    let plan = image.plan(&boot).unwrap();
+    plan.commit(Method::Copy, &memory).unwrap();
     assert!(memory.bytes(Gpa(MIB), 5000) == numbers(5000));
     assert!(memory.bytes(Gpa(MIB + 5000), 4000) == [0; 4000]);
     assert_eq!(memory.bytes(Gpa(MIB + 9000), 1), [common::POISON]);
-    let [initrd, _, empty] = plan.modules[..] else {
+    let [initrd, _, empty] = plan.placement().modules[..] else {
         panic!()
     };
     let end = initrd.end().unwrap();
@@ -171,9 +171,9 @@ fn zeros_are_written_after_a_segment_and_after_a_module() {
 fn nothing_undefined_is_in_the_pages_of_the_start_info() {
     let (image, boot) = (image(), boot());
     let memory = Recorder::new(&ram());
-    let plan = plan(&image, &boot).unwrap();
-    commit(&plan, &image, &boot, &memory).unwrap();
-    let page = memory.bytes(plan.start_info, 4096);
+    let plan = image.plan(&boot).unwrap();
+    plan.commit(Method::Copy, &memory).unwrap();
+    let page = memory.bytes(plan.placement().start_info, 4096);
     assert!(!page.contains(&common::POISON));
     assert_eq!(page[4000..], [0; 96]);
 }
@@ -182,8 +182,8 @@ fn nothing_undefined_is_in_the_pages_of_the_start_info() {
 fn a_file_is_read_in_pieces() {
     let (image, boot) = (image(), boot());
     let memory = Recorder::new(&ram());
-    let plan = plan(&image, &boot).unwrap();
-    commit(&plan, &image, &boot, &memory).unwrap();
+    let plan = image.plan(&boot).unwrap();
+    plan.commit(Method::Copy, &memory).unwrap();
     let longest = memory.writes().iter().map(|write| write.len_bytes).max();
     assert_eq!(longest, Some(256 << 10));
 }
@@ -193,10 +193,10 @@ fn memory_that_owns_its_bytes_holds_the_same() {
     let (image, boot) = (image(), boot());
     let recorder = Recorder::new(&ram());
     let owner = VecMemory::zeroed(&[(Gpa(0), 16 * MIB)]).unwrap();
-    let plan = plan(&image, &boot).unwrap();
-    let loaded = commit(&plan, &image, &boot, &recorder).unwrap();
-    assert_eq!(commit(&plan, &image, &boot, &owner).unwrap(), loaded);
-    for write in &plan.writes {
+    let plan = image.plan(&boot).unwrap();
+    let loaded = plan.commit(Method::Copy, &recorder).unwrap();
+    assert_eq!(plan.commit(Method::Copy, &owner).unwrap(), loaded);
+    for write in &plan.placement().writes {
         let mut bytes = vec![1; usize::try_from(write.range.len_bytes).unwrap()];
         owner.read(write.range.start, &mut bytes).unwrap();
         assert!(
@@ -211,11 +211,12 @@ fn an_image_in_memory_and_one_in_a_file_are_loaded_alike() {
     let boot = boot();
     let in_memory = Image::from_bytes(kernel()).unwrap();
     let (a, b) = (Recorder::new(&ram()), Recorder::new(&ram()));
-    let plan_a = plan(&in_memory, &boot).unwrap();
-    let plan_b = plan(&image(), &boot).unwrap();
-    assert_eq!(plan_a, plan_b);
-    commit(&plan_a, &in_memory, &boot, &a).unwrap();
-    commit(&plan_b, &image(), &boot, &b).unwrap();
+    let plan_a = in_memory.plan(&boot).unwrap();
+    let in_file = image();
+    let plan_b = in_file.plan(&boot).unwrap();
+    assert_eq!(plan_a.placement(), plan_b.placement());
+    plan_a.commit(Method::Copy, &a).unwrap();
+    plan_b.commit(Method::Copy, &b).unwrap();
     assert!(a.bytes(Gpa(0), 4 * MIB) == b.bytes(Gpa(0), 4 * MIB));
 }
 
@@ -233,10 +234,10 @@ fn every_generation_is_built() {
         };
         boot.modules[0].cmdline = None;
         let memory = Recorder::new(&ram());
-        let plan = plan(&image, &boot).unwrap();
-        commit(&plan, &image, &boot, &memory).unwrap();
+        let plan = image.plan(&boot).unwrap();
+        plan.commit(Method::Copy, &memory).unwrap();
         let fetch = |at, buf: &mut [u8]| memory.read(at, buf);
-        let info = read(generation, plan.start_info, fetch).unwrap();
+        let info = read(generation, plan.placement().start_info, fetch).unwrap();
         assert_eq!(info.version, version);
         assert_eq!(info.modules(10, fetch).unwrap().count(), 3);
         assert_eq!(info.rsdp.is_some(), generation != Generation::Draft);
@@ -253,10 +254,7 @@ fn a_draft_cannot_give_a_module_its_command_line() {
         generation: Generation::Draft,
         ..boot()
     };
-    assert!(matches!(
-        plan(&image(), &boot),
-        Err(PlanError::StartInfo(_))
-    ));
+    assert!(matches!(image().plan(&boot), Err(PlanError::StartInfo(_))));
 }
 
 #[test]
@@ -267,7 +265,7 @@ fn a_boot_that_wraps_is_refused_before_anything_else() {
         memmap: wrapping,
         ..boot()
     };
-    let error = plan(&image(), &map).unwrap_err();
+    let error = image().plan(&map).unwrap_err();
     assert!(
         matches!(
             error,
@@ -280,7 +278,7 @@ fn a_boot_that_wraps_is_refused_before_anything_else() {
     );
     let reserved = vec![GuestRange::new(Gpa(u64::MAX), 1)];
     let boot = Boot { reserved, ..boot() };
-    let error = plan(&image(), &boot).unwrap_err();
+    let error = image().plan(&boot).unwrap_err();
     assert!(
         matches!(
             error,
@@ -314,7 +312,7 @@ fn reserved_ranges_other_map_entries_and_the_rsdp_are_left_alone() {
         ..Boot::default()
     };
     assert_eq!(
-        plan(&image(), &boot).unwrap().start_info,
+        image().plan(&boot).unwrap().placement().start_info,
         Gpa(2 * MIB + 0x8000)
     );
 }
@@ -327,150 +325,48 @@ fn a_boot_that_tells_no_memory_map_still_uses_it() {
     };
     let image = image();
     let memory = Recorder::new(&ram());
-    let plan = plan(&image, &boot).unwrap();
-    commit(&plan, &image, &boot, &memory).unwrap();
+    let plan = image.plan(&boot).unwrap();
+    plan.commit(Method::Copy, &memory).unwrap();
     let fetch = |at, buf: &mut [u8]| memory.read(at, buf);
-    let info = read(Generation::V1, plan.start_info, fetch).unwrap();
+    let info = read(Generation::V1, plan.placement().start_info, fetch).unwrap();
     assert_eq!(
         (info.memmap_table.paddr, info.memmap_table.entries),
         (None, 0)
     );
 }
 
-/// A boot in which one thing has gone wrong after planning, and the error that must come of it.
-struct Broken {
-    what: &'static str,
-    spoil: fn(&mut LoadPlan, &mut Image, &mut Boot, &mut Vec<GuestRange>),
-    is: fn(&CommitError) -> bool,
-}
-
-const BROKEN: &[Broken] = &[
-    Broken {
-        what: "less memory than the map says",
-        spoil: |_, _, _, ram| ram[0].len_bytes = 2 * MIB + 50,
-        is: |e| matches!(e, CommitError::NotRam { .. }),
-    },
-    Broken {
-        what: "an image with fewer segments",
-        spoil: |_, image, _, _| *image = other_image(MIB, &numbers(5000)),
-        is: |e| matches!(e, CommitError::Mismatch { .. }),
-    },
-    Broken {
-        what: "a segment of another length",
-        spoil: |plan, _, _, _| plan.writes[0].range.len_bytes -= 1,
-        is: |e| {
-            matches!(
-                e,
-                CommitError::Mismatch {
-                    what: WriteKind::Segment { .. },
-                    ..
-                }
-            )
-        },
-    },
-    Broken {
-        what: "a module more",
-        spoil: |_, _, boot, _| boot.modules.push(ModuleSource::from_bytes(vec![1])),
-        is: |e| matches!(e, CommitError::Incomplete),
-    },
-    Broken {
-        what: "a module less",
-        spoil: |_, _, boot, _| drop(boot.modules.pop()),
-        is: |e| matches!(e, CommitError::Mismatch { .. }),
-    },
-    Broken {
-        what: "a longer module",
-        spoil: |_, _, boot, _| boot.modules[1] = ModuleSource::from_bytes(numbers(4097)),
-        is: |e| {
-            matches!(
-                e,
-                CommitError::Mismatch {
-                    what: WriteKind::Module { index: 1 },
-                    ..
-                }
-            )
-        },
-    },
-    Broken {
-        what: "two writes to one place",
-        spoil: |plan, _, _, _| plan.writes[1].range.start = Gpa(MIB + 4999),
-        is: |e| matches!(e, CommitError::Overlap { at: Gpa(at), .. } if *at == MIB + 4999),
-    },
-    Broken {
-        what: "no start info",
-        spoil: |plan, _, _, _| plan.writes.truncate(plan.writes.len() - 1),
-        is: |e| matches!(e, CommitError::Incomplete),
-    },
-    Broken {
-        what: "a start info elsewhere",
-        spoil: |plan, _, _, _| plan.start_info = Gpa(0x2_0000),
-        is: |e| {
-            matches!(
-                e,
-                CommitError::Mismatch {
-                    what: WriteKind::StartInfo,
-                    ..
-                }
-            )
-        },
-    },
-    Broken {
-        what: "a longer command line",
-        spoil: |_, _, boot, _| boot.cmdline = vec![b'x'; 5000],
-        is: |e| {
-            matches!(
-                e,
-                CommitError::Mismatch {
-                    what: WriteKind::StartInfo,
-                    ..
-                }
-            )
-        },
-    },
-    Broken {
-        what: "a command line with a NUL",
-        spoil: |_, _, boot, _| boot.cmdline[3] = 0,
-        is: |e| matches!(e, CommitError::StartInfo(_)),
-    },
-    Broken {
-        what: "a start info at 0",
-        spoil: |plan, _, _, _| {
-            plan.start_info = Gpa(0);
-            plan.writes.last_mut().unwrap().range.start = Gpa(0);
-        },
-        is: |e| matches!(e, CommitError::StartInfo(_) | CommitError::Entry(_)),
-    },
-    Broken {
-        what: "a start info above 4 GiB",
-        spoil: |plan, _, _, ram| {
-            plan.start_info = Gpa(1 << 32);
-            plan.writes.last_mut().unwrap().range.start = Gpa(1 << 32);
-            ram.push(GuestRange::new(Gpa(1 << 32), MIB));
-        },
-        is: |e| matches!(e, CommitError::StartInfo(_) | CommitError::Entry(_)),
-    },
-];
-
-fn other_image(at: u64, data: &[u8]) -> Image {
-    let entry = Note::entry(u32::try_from(at).unwrap());
-    let elf = Elf::new(Class::Elf64)
-        .segment(Segment::load(at, data))
-        .segment(Segment::notes(&[entry]));
-    Image::from_bytes(elf.build()).unwrap()
+#[test]
+fn a_failed_load_leaves_guest_memory_untouched() {
+    let (image, boot) = (image(), boot());
+    let plan = image.plan(&boot).unwrap();
+    let end = plan.placement().start_info;
+    for len_bytes in [0, MIB + 50, 2 * MIB + 50, end.0 + 4095] {
+        let memory = Recorder::new(&[GuestRange::new(Gpa(0), len_bytes)]);
+        let error = plan.commit(Method::Copy, &memory).unwrap_err();
+        assert!(matches!(error, CommitError::NotRam { .. }), "{error:?}");
+        assert!(error.memory_untouched(), "{error:?}");
+        assert_eq!(memory.writes(), [], "{error:?}");
+    }
 }
 
 #[test]
-fn a_failed_load_leaves_guest_memory_untouched() {
-    for broken in BROKEN {
-        let (mut image, mut boot, mut ram) = (image(), boot(), ram());
-        let mut plan = plan(&image, &boot).unwrap();
-        (broken.spoil)(&mut plan, &mut image, &mut boot, &mut ram);
-        let memory = Recorder::new(&ram);
-        let error = commit(&plan, &image, &boot, &memory).unwrap_err();
-        assert!((broken.is)(&error), "{}: {error:?}", broken.what);
-        assert!(error.memory_untouched(), "{}: {error:?}", broken.what);
-        assert_eq!(memory.writes(), [], "{}: {error:?}", broken.what);
-    }
+fn the_lowest_write_that_has_no_ram_is_named() {
+    let (image, boot) = (image(), boot());
+    let plan = image.plan(&boot).unwrap();
+    let memory = Recorder::new(&[GuestRange::new(Gpa(0), 2 * MIB + 50)]);
+    let error = plan.commit(Method::Copy, &memory).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "segment 1: 0x200000..0x200064 is not all RAM of this guest memory"
+    );
+}
+
+#[test]
+fn a_command_line_with_a_nul_is_refused_by_the_plan() {
+    let mut boot = boot();
+    boot.cmdline[3] = 0;
+    let image = image();
+    assert!(matches!(image.plan(&boot), Err(PlanError::StartInfo(_))));
 }
 
 #[test]
@@ -479,10 +375,10 @@ fn a_file_that_changed_its_length_is_found_before_the_first_write() {
         let (image, mut boot) = (image(), boot());
         let file = file_of(&numbers(600_001));
         boot.modules[0] = ModuleSource::from_file(file.try_clone().unwrap()).unwrap();
-        let plan = plan(&image, &boot).unwrap();
+        let plan = image.plan(&boot).unwrap();
         let memory = Recorder::new(&ram());
         file.set_len(len).unwrap();
-        let error = commit(&plan, &image, &boot, &memory).unwrap_err();
+        let error = plan.commit(Method::Copy, &memory).unwrap_err();
         assert_eq!(
             error.to_string(),
             format!("module 0 was 600001 bytes long, and is {len} bytes now")
@@ -496,14 +392,18 @@ fn an_image_that_became_shorter_is_found_before_the_first_write() {
     let file = file_of(&kernel());
     let image = Image::from_file(file.try_clone().unwrap(), &Default::default()).unwrap();
     let boot = boot();
-    let plan = plan(&image, &boot).unwrap();
-    let ends = plan.writes.iter().filter_map(|write| match write.kind {
-        WriteKind::Segment { file_offset, .. } => Some(file_offset + write.range.len_bytes),
-        _ => None,
-    });
+    let plan = image.plan(&boot).unwrap();
+    let ends = plan
+        .placement()
+        .writes
+        .iter()
+        .filter_map(|write| match write.kind {
+            WriteKind::Segment { file_offset, .. } => Some(file_offset + write.range.len_bytes),
+            _ => None,
+        });
     let memory = Recorder::new(&ram());
     file.set_len(ends.max().unwrap() - 1).unwrap();
-    let error = commit(&plan, &image, &boot, &memory).unwrap_err();
+    let error = plan.commit(Method::Copy, &memory).unwrap_err();
     assert!(matches!(error, CommitError::ImageChanged(_)), "{error:?}");
     assert!(error.memory_untouched() && memory.writes().is_empty());
 }
@@ -514,29 +414,32 @@ fn a_file_that_shrinks_while_it_is_read_is_an_error_that_says_so() {
     let (image, mut boot) = (image(), boot());
     let file = file_of(&numbers(600_001));
     boot.modules[0] = ModuleSource::from_file(file.try_clone().unwrap()).unwrap();
-    let plan = plan(&image, &boot).unwrap();
+    let plan = image.plan(&boot).unwrap();
     let mut memory = Recorder::new(&ram());
     memory.before_write = Some(Box::new(move || file.set_len(300_000).unwrap()));
-    let error = commit(&plan, &image, &boot, &memory).unwrap_err();
+    let error = plan.commit(Method::Copy, &memory).unwrap_err();
     assert!(
         matches!(error, CommitError::ReadModule { index: 0, .. }),
         "{error:?}"
     );
     assert!(!error.memory_untouched());
-    assert_eq!(memory.bytes(plan.start_info, 4), [common::POISON; 4]);
+    assert_eq!(
+        memory.bytes(plan.placement().start_info, 4),
+        [common::POISON; 4]
+    );
 }
 
 #[test]
 fn a_memory_that_fails_at_any_write_ends_the_load_there() {
     let (image, boot) = (image(), boot());
-    let plan = plan(&image, &boot).unwrap();
-    let planned = planned(&plan);
+    let plan = image.plan(&boot).unwrap();
+    let planned = planned(plan.placement());
     let whole = Recorder::new(&ram());
-    commit(&plan, &image, &boot, &whole).unwrap();
+    plan.commit(Method::Copy, &whole).unwrap();
     for number in 0..whole.writes().len() {
         let mut memory = Recorder::new(&ram());
         memory.fails_at = Some(number);
-        let error = commit(&plan, &image, &boot, &memory).unwrap_err();
+        let error = plan.commit(Method::Copy, &memory).unwrap_err();
         assert!(matches!(error, CommitError::Memory { .. }), "{error:?}");
         assert!(!error.memory_untouched());
         assert_eq!(memory.writes().len(), number);

@@ -14,10 +14,10 @@ use std::{env, fs, path::PathBuf};
 use pvh_abi::{Gpa, start_info::MemmapKind};
 use pvh_loader::{
     Image,
-    commit::commit,
+    commit::Method,
     layout::GuestRange,
     module::ModuleSource,
-    plan::{Boot, PlanError, WriteKind, plan},
+    plan::{Boot, Placement, PlanError, WriteKind},
 };
 use pvh_start_info::MemmapRange;
 
@@ -59,13 +59,13 @@ fn boot() -> Boot {
 fn every_real_kernel_is_loaded_where_it_was_linked() {
     for (path, image) in kernels() {
         let boot = boot();
-        let plan = plan(&image, &boot).unwrap();
-        assert_eq!(plan.moved_by, 0, "{}", path.display());
-        assert_eq!(plan.entry, image.entry());
+        let plan = image.plan(&boot).unwrap();
+        assert_eq!(plan.placement().moved_by, 0, "{}", path.display());
+        assert_eq!(plan.placement().entry, image.entry());
         let memory = Recorder::new(&[GuestRange::new(Gpa(0), RAM_BYTES)]);
-        commit(&plan, &image, &boot, &memory).unwrap();
-        assert_eq!(memory.written(), planned(&plan));
-        for write in &plan.writes {
+        plan.commit(Method::Copy, &memory).unwrap();
+        assert_eq!(memory.written(), planned(plan.placement()));
+        for write in &plan.placement().writes {
             let WriteKind::Segment { file_offset, .. } = write.kind else {
                 continue;
             };
@@ -84,12 +84,15 @@ fn every_real_kernel_moves_if_it_may_when_its_place_is_taken() {
     for (path, image) in kernels() {
         let first = image.segments().iter().map(|segment| segment.paddr).min();
         let reserved = vec![GuestRange::new(Gpa(first.unwrap()), 4096)];
-        let plan = plan(&image, &Boot { reserved, ..boot() });
-        match (image.relocation(), plan) {
+        let boot = Boot { reserved, ..boot() };
+        match (image.relocation(), image.plan(&boot)) {
             (Some(note), Ok(plan)) => {
-                assert_ne!(plan.moved_by, 0);
-                assert!(plan.kernel.start.0 >= note.min.into(), "{}", path.display());
-                assert!(plan.kernel.end().unwrap().0.saturating_sub(1) <= note.max.into());
+                let Placement {
+                    moved_by, kernel, ..
+                } = plan.placement();
+                assert_ne!(*moved_by, 0);
+                assert!(kernel.start.0 >= note.min.into(), "{}", path.display());
+                assert!(kernel.end().unwrap().0.saturating_sub(1) <= note.max.into());
             }
             (None, Err(PlanError::SegmentBlocked { .. })) => {}
             (note, plan) => panic!("{}: {note:?}: {plan:?}", path.display()),

@@ -8,7 +8,7 @@
 use pvh_abi::Gpa;
 use pvh_loader::{
     layout::GuestRange,
-    plan::{Demand, Fix, LoadPlan, Obstacle, PlanError, Relocation, Segment, WriteKind, place},
+    plan::{Demand, Fix, Obstacle, Placement, PlanError, Relocation, Segment, WriteKind, place},
 };
 
 const KIB: u64 = 1 << 10;
@@ -53,7 +53,7 @@ fn case() -> Case {
 }
 
 impl Case {
-    fn place(&self) -> Result<LoadPlan, PlanError> {
+    fn place(&self) -> Result<Placement, PlanError> {
         place(&Demand {
             segments: &self.segments,
             file_len_bytes: 64 * MIB,

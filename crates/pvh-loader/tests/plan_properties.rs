@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use pvh_abi::Gpa;
 use pvh_loader::{
     layout::GuestRange,
-    plan::{Demand, LoadPlan, PlanError, Relocation, Segment, WriteKind, place},
+    plan::{Demand, Placement, PlanError, Relocation, Segment, WriteKind, place},
 };
 
 #[derive(Clone, Debug)]
@@ -26,7 +26,7 @@ struct Case {
 }
 
 impl Case {
-    fn place(&self) -> Result<LoadPlan, PlanError> {
+    fn place(&self) -> Result<Placement, PlanError> {
         place(&Demand {
             segments: &self.segments,
             file_len_bytes: self.file_len_bytes,
@@ -67,7 +67,7 @@ fn apart(a: GuestRange, b: GuestRange) -> bool {
     a_start == a_end || b_start == b_end || a_end <= b_start || b_end <= a_start
 }
 
-fn check(case: &Case, plan: &LoadPlan) -> Result<(), TestCaseError> {
+fn check(case: &Case, plan: &Placement) -> Result<(), TestCaseError> {
     for (n, write) in plan.writes.iter().enumerate() {
         let range = write.range;
         prop_assert!(range.len_bytes > 0, "{:?} is empty", write);
@@ -89,7 +89,7 @@ fn check(case: &Case, plan: &LoadPlan) -> Result<(), TestCaseError> {
     check_pieces(case, plan)
 }
 
-fn check_kernel(case: &Case, plan: &LoadPlan) -> Result<(), TestCaseError> {
+fn check_kernel(case: &Case, plan: &Placement) -> Result<(), TestCaseError> {
     let mut entered = false;
     for (index, segment) in case.segments.iter().enumerate() {
         let start = segment.at.wrapping_add_signed(plan.moved_by);
@@ -126,7 +126,7 @@ fn check_kernel(case: &Case, plan: &LoadPlan) -> Result<(), TestCaseError> {
     Ok(())
 }
 
-fn check_pieces(case: &Case, plan: &LoadPlan) -> Result<(), TestCaseError> {
+fn check_pieces(case: &Case, plan: &Placement) -> Result<(), TestCaseError> {
     let sizes: Vec<u64> = plan.modules.iter().map(|module| module.len_bytes).collect();
     prop_assert_eq!(&sizes, &case.module_sizes);
     for module in &plan.modules {

@@ -312,7 +312,7 @@ mod tests {
                 rsdp: Some(XenAcpi::build(&[0, 2], place).rsdp),
                 ..Default::default()
             };
-            pvh_loader::plan::plan(&image, &boot).unwrap();
+            image.plan(&boot).unwrap();
         }
     }
 }

@@ -12,9 +12,9 @@ use pvh_hypercall::HYPERCALL_PORT;
 use pvh_kvm::{GuestRam, Kvm, LostPages, Vm, VmConfig, WriteAhead, ram_layout};
 use pvh_loader::{
     Image,
-    commit::{Method, commit_by},
+    commit::Method,
     module::ModuleSource,
-    plan::{Boot, LoadPlan, plan},
+    plan::{Boot, Plan},
     stubs::{HypercallPatch, StubError, StubPair},
 };
 use pvh_memory::GuestMemory;
@@ -135,13 +135,12 @@ pub(super) struct Blueprint<'a> {
     config: &'a RunConfig,
     kernel: &'a Kernel,
     platform: Platform,
-    boot: Boot,
-    plan: LoadPlan,
+    plan: Plan<'a>,
     layout: Layout,
 }
 
 impl<'a> Blueprint<'a> {
-    /// Decides everything; nothing is built.
+    /// Decides everything; nothing is built. The boot is kept in `boot`, from where the plan borrows it.
     ///
     /// # Errors
     ///
@@ -151,6 +150,7 @@ impl<'a> Blueprint<'a> {
         kernel: &'a Kernel,
         platform: Platform,
         kvm: &Kvm,
+        boot: &'a mut Option<Boot>,
     ) -> Result<Self, RunError> {
         let memory_bytes = config.memory_bytes;
         let ram = ram_layout(memory_bytes, kvm.capabilities().address_bits);
@@ -158,7 +158,7 @@ impl<'a> Blueprint<'a> {
         host_memory::check(memory_bytes)?;
         let layout = Layout::draw(platform, &ram, config.cpus, kernel.image.notes());
         let layout = layout.ok_or(RunError::NoRoom { memory_bytes })?;
-        let boot = Boot {
+        let boot = boot.insert(Boot {
             generation: config.generation,
             cmdline: config.cmdline.clone(),
             modules: open_modules(config)?,
@@ -166,8 +166,8 @@ impl<'a> Blueprint<'a> {
             rsdp: Some(layout.rsdp),
             patch: kernel.patch,
             ..Boot::default()
-        };
-        let plan = plan(&kernel.image, &boot).map_err(|source| {
+        });
+        let plan = kernel.image.plan(boot).map_err(|source| {
             let kernel = kernel.name.clone();
             RunError::Plan { kernel, source }
         })?;
@@ -175,7 +175,6 @@ impl<'a> Blueprint<'a> {
             config,
             kernel,
             platform,
-            boot,
             plan,
             layout,
         })
@@ -257,8 +256,7 @@ impl<'a> Blueprint<'a> {
 
     /// Puts kernel, modules, start info and ACPI tables into fresh memory.
     fn load(&self, ram: &GuestRam) -> Result<EntryState, RunError> {
-        let image = &self.kernel.image;
-        let loaded = commit_by(self.config.load, &self.plan, image, &self.boot, ram);
+        let loaded = self.plan.commit(self.config.load, ram);
         let loaded = loaded.map_err(|source| {
             let kernel = self.kernel.name.clone();
             RunError::Commit { kernel, source }
@@ -275,7 +273,7 @@ impl<'a> Blueprint<'a> {
             return None;
         }
         let kernel = (self.kernel.name.as_path(), &self.kernel.image);
-        let modules = (&self.config.modules[..], &self.boot.modules[..]);
+        let modules = (&self.config.modules[..], &self.plan.boot().modules[..]);
         changed(kernel, modules, since)
     }
 }

@@ -1,12 +1,13 @@
+//! Why a plan was not carried out.
+
 use std::io;
 
-use pvh_abi::Gpa;
 use pvh_entry::EntryError;
 use pvh_memory::MemoryError;
 use pvh_start_info::BuildError;
 
 use crate::{
-    ImageError,
+    image::ImageError,
     layout::GuestRange,
     plan::{Patch, WriteKind},
 };
@@ -18,23 +19,6 @@ use crate::{
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CommitError {
-    /// The plan was made for another image or another boot.
-    #[error("the plan is not for this image and boot: {what} ({range})")]
-    Mismatch {
-        /// The write that does not match.
-        what: WriteKind,
-        /// Where it would go.
-        range: GuestRange,
-    },
-    /// The plan has no start info, or not as many modules as the boot.
-    #[error("the plan is not for this image and boot: it is not complete")]
-    Incomplete,
-    /// A patch is none that the boot asks for, or not in the bytes that the plan has for its segment.
-    #[error("the plan is not for this image and boot: the patch of {patch}")]
-    PatchMismatch {
-        /// The patch.
-        patch: Patch,
-    },
     /// The image's file has changed where the instruction was that is to be patched.
     #[error("the image has changed: no {patch}, but the bytes {found:02x?}")]
     StubChanged {
@@ -42,16 +26,6 @@ pub enum CommitError {
         patch: Patch,
         /// What is there now.
         found: [u8; 3],
-    },
-    /// Two writes of the plan overlap.
-    #[error("the plan writes twice at {at}: {first} and {second}")]
-    Overlap {
-        /// The first byte of both.
-        at: Gpa,
-        /// The write that begins lower.
-        first: WriteKind,
-        /// The other.
-        second: WriteKind,
     },
     /// The memory map says RAM where the guest memory has none.
     #[error("{what}: {range} is not all RAM of this guest memory")]

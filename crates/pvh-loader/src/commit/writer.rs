@@ -2,12 +2,12 @@
 
 use std::os::fd::BorrowedFd;
 
-use pvh_abi::address::PAGE_SIZE;
+use pvh_abi::{Gpa, address::PAGE_SIZE};
 use pvh_memory::{FileRange, GuestMemory};
 
-use super::{CommitError, Method, mismatch};
+use super::{error::CommitError, method::Method};
 use crate::{
-    Image,
+    image::Image,
     layout::{GuestRange, Span},
     plan::{Patch, Write},
 };
@@ -132,8 +132,7 @@ impl<'a, M: GuestMemory + ?Sized> Writer<'a, M> {
         bytes: &[u8],
     ) -> Result<(), CommitError> {
         let what = write.kind;
-        let at = write.range.start.checked_add(offset);
-        let at = at.ok_or(mismatch(write))?; // a range of RAM does not wrap
+        let at = Gpa(write.range.start.0.saturating_add(offset)); // a range of RAM does not wrap
         let written = self.memory.write(at, bytes);
         written.map_err(|source| CommitError::Memory { what, source })?;
         self.written_bytes = self.written_bytes.saturating_add(bytes.len() as u64);
@@ -179,8 +178,6 @@ const MAPPED_BYTES_MIN: u64 = 64 << 10;
 
 #[cfg(test)]
 mod tests {
-    use pvh_abi::Gpa;
-
     use super::*;
 
     fn pages(start: u64, len_bytes: u64, offset: u64) -> Option<(u64, u64)> {

@@ -5,9 +5,9 @@ use pvh_abi::{Gpa, address::PAGE_SIZE};
 use super::{
     demand::{Demand, Relocation, Segment},
     error::{Fix, Obstacle, PlanError},
-    load_plan::{Write, WriteKind},
     memory::Memory,
     pieces::ram_needed,
+    placement::{Write, WriteKind},
 };
 use crate::layout::{ADDRESSABLE, Fit, GuestRange, ISA_END, LOW_PAGES, Span};
 

@@ -5,7 +5,7 @@ use pvh_elfnote::{PF_X, ProgramHeader};
 
 use super::{
     error::PlanError,
-    load_plan::{LoadPlan, Patch, WriteKind},
+    placement::{Patch, Placement, WriteKind},
 };
 use crate::{
     layout::GuestRange,
@@ -16,7 +16,7 @@ use crate::{
 pub(super) fn patches(
     patch: &HypercallPatch,
     segments: &[ProgramHeader],
-    plan: &LoadPlan,
+    plan: &Placement,
 ) -> Result<Vec<Patch>, PlanError> {
     let [first, second] = patch.stubs.in_order();
     let planned = |stub: Stub| {
@@ -46,7 +46,7 @@ pub(super) fn patches(
 }
 
 /// Tells whether the three bytes of `patch` all come from the file, by the write that is planned for them.
-pub(crate) fn is_in(patch: &Patch, plan: &LoadPlan) -> bool {
+fn is_in(patch: &Patch, plan: &Placement) -> bool {
     let inside = |range: GuestRange| {
         let (patch, whole) = (patch.range().span(), range.span());
         whole.start <= patch.start && patch.end <= whole.end && patch.len() == PATCH_BYTES

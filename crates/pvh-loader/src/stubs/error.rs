@@ -1,6 +1,6 @@
 use pvh_abi::Gpa;
 
-use crate::ImageError;
+use crate::image::ImageError;
 
 /// Why the hypercall stubs of an image cannot be told for sure.
 #[derive(Debug, thiserror::Error)]

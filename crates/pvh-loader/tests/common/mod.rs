@@ -3,7 +3,7 @@
 use std::{cell::RefCell, collections::BTreeMap};
 
 use pvh_abi::Gpa;
-use pvh_loader::{layout::GuestRange, plan::LoadPlan};
+use pvh_loader::{layout::GuestRange, plan::Placement};
 use pvh_memory::{GuestMemory, MemoryError, WordOp};
 
 const PAGE: u64 = 4096;
@@ -156,6 +156,6 @@ pub(crate) fn joined(mut ranges: Vec<GuestRange>) -> Vec<GuestRange> {
 }
 
 /// What a plan writes, sorted and joined.
-pub(crate) fn planned(plan: &LoadPlan) -> Vec<GuestRange> {
+pub(crate) fn planned(plan: &Placement) -> Vec<GuestRange> {
     joined(plan.writes.iter().map(|write| write.range).collect())
 }

@@ -18,10 +18,10 @@ use std::{fs::File, os::unix::fs::FileExt};
 use pvh_abi::{Gpa, start_info::MemmapKind};
 use pvh_loader::{
     Image, ImageError,
-    commit::{Loaded, commit},
+    commit::{Loaded, Method},
     layout::GuestRange,
     module::ModuleSource,
-    plan::{Boot, Fix, LoadPlan, MemmapRule, PlanError, plan},
+    plan::{Boot, Fix, MemmapRule, Placement, PlanError},
 };
 use pvh_memory::GuestMemory;
 use pvh_start_info::{Generation, MemmapRange, StartInfo, read, read_cmdline};
@@ -52,7 +52,7 @@ enum Refused {
 
 /// A guest that was loaded.
 struct Guest {
-    plan: LoadPlan,
+    plan: Placement,
     loaded: Loaded,
     memory: Recorder,
 }
@@ -96,7 +96,7 @@ fn boot() -> Boot {
 /// Loads `file` into poisoned memory, and checks that exactly what was planned was written.
 fn load_with(file: Vec<u8>, boot: &Boot) -> Result<Guest, Refused> {
     let image = Image::from_bytes(file).map_err(Refused::Image)?;
-    let plan = plan(&image, boot).map_err(Refused::Plan)?;
+    let plan = image.plan(boot).map_err(Refused::Plan)?;
     let rams = boot
         .memmap
         .iter()
@@ -105,10 +105,10 @@ fn load_with(file: Vec<u8>, boot: &Boot) -> Result<Guest, Refused> {
         .map(|ram| GuestRange::new(ram.start, ram.len_bytes))
         .collect();
     let memory = Recorder::new(&rams);
-    let loaded = commit(&plan, &image, boot, &memory).unwrap();
-    assert_eq!(memory.written(), planned(&plan));
+    let loaded = plan.commit(Method::Copy, &memory).unwrap();
+    assert_eq!(memory.written(), planned(plan.placement()));
     Ok(Guest {
-        plan,
+        plan: plan.placement().clone(),
         loaded,
         memory,
     })

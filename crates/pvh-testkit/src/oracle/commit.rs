@@ -4,10 +4,10 @@
 use pvh_abi::{Gpa, start_info::MemmapKind};
 use pvh_loader::{
     Image,
-    commit::{CommitError, Loaded, commit},
+    commit::{CommitError, Loaded, Method},
     image::Limits,
     module::ModuleSource,
-    plan::{Boot, LoadPlan, MemmapRule, WriteKind, plan},
+    plan::{Boot, MemmapRule, Placement, WriteKind},
 };
 use pvh_memory::GuestMemory;
 use pvh_start_info::{Generation, MemmapRange, read, read_cmdline};
@@ -45,7 +45,7 @@ pub fn elf_commit(bytes: &[u8]) {
         Ok(image) => image,
         Err(error) => return is_printable(&error),
     };
-    let plan = match plan(&image, &boot) {
+    let plan = match image.plan(&boot) {
         Ok(plan) => plan,
         Err(error) => return is_printable(&error),
     };
@@ -58,8 +58,8 @@ pub fn elf_commit(bytes: &[u8]) {
         .map(|range| (range.start.0, range.len_bytes.saturating_sub(lost)))
         .collect();
     let memory = SparseMemory::new(&ram, BEFORE);
-    match commit(&plan, &image, &boot, &memory) {
-        Ok(loaded) => check(&plan, &image, &boot, &memory, &loaded),
+    match plan.commit(Method::Copy, &memory) {
+        Ok(loaded) => check(plan.placement(), &image, &boot, &memory, &loaded),
         Err(error) => {
             is_printable(&error);
             assert!(error.memory_untouched(), "{error}");
@@ -145,7 +145,7 @@ fn boot(tape: &mut Tape<'_>) -> (Boot, u64) {
     (boot, lost)
 }
 
-fn check(plan: &LoadPlan, image: &Image, boot: &Boot, memory: &SparseMemory, loaded: &Loaded) {
+fn check(plan: &Placement, image: &Image, boot: &Boot, memory: &SparseMemory, loaded: &Loaded) {
     let entry = u64::from(image.entry()).wrapping_add_signed(plan.moved_by);
     assert_eq!(loaded.entry.rip, entry, "the entry moves with the kernel");
     assert_eq!(loaded.entry.rbx, plan.start_info.0);
@@ -187,7 +187,7 @@ fn check(plan: &LoadPlan, image: &Image, boot: &Boot, memory: &SparseMemory, loa
     assert_eq!(loaded.written_bytes, total);
 }
 
-fn check_start_info(plan: &LoadPlan, boot: &Boot, memory: &SparseMemory, len_bytes: u64) {
+fn check_start_info(plan: &Placement, boot: &Boot, memory: &SparseMemory, len_bytes: u64) {
     let within = plan.start_info.0..plan.start_info.0 + len_bytes;
     let fetch = |at: Gpa, buf: &mut [u8]| -> Result<(), ()> {
         let end = at.0.checked_add(buf.len() as u64).ok_or(())?;

@@ -4,7 +4,7 @@
 use pvh_abi::Gpa;
 use pvh_loader::{
     layout::GuestRange,
-    plan::{Demand, LoadPlan, PlanError, Relocation, Segment, WriteKind, place},
+    plan::{Demand, Placement, PlanError, Relocation, Segment, WriteKind, place},
 };
 
 use super::{Tape, bytes::is_printable};
@@ -112,7 +112,7 @@ impl Asked {
         }
     }
 
-    fn check(&self, plan: &LoadPlan) {
+    fn check(&self, plan: &Placement) {
         let mut spans: Vec<(u64, u64)> = Vec::new();
         for write in &plan.writes {
             let (start, len) = (write.range.start.0, write.range.len_bytes);
@@ -138,7 +138,7 @@ impl Asked {
         self.check_pieces(plan);
     }
 
-    fn check_kernel(&self, plan: &LoadPlan) {
+    fn check_kernel(&self, plan: &Placement) {
         let moved = plan.moved_by;
         let there = |at: u64| at.wrapping_add_signed(moved);
         let mut wanted = Vec::new();
@@ -189,7 +189,7 @@ impl Asked {
         assert_eq!(self.first_not_free(there(start), there(end)), None);
     }
 
-    fn check_pieces(&self, plan: &LoadPlan) {
+    fn check_pieces(&self, plan: &Placement) {
         let mut wanted = Vec::new();
         for (index, (&size, module)) in self.modules.iter().zip(&plan.modules).enumerate() {
             let start = module.start.0;

@@ -8,7 +8,7 @@ use crate::{layout::GuestRange, stubs::CallInstruction};
 
 /// Where everything goes.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct LoadPlan {
+pub struct Placement {
     /// The address the guest starts at.
     pub entry: u32,
     /// The address of the start info, for `ebx`.
