@@ -26,6 +26,7 @@ use pvh_loader::{
 use pvh_start_info::MemmapRange;
 use pvh_testkit::elf::{Class, Elf, Note, Segment};
 
+#[path = "common/recorder.rs"]
 mod common;
 use common::{Recorder, planned};
 

@@ -28,6 +28,7 @@ use pvh_memory::{GuestMemory, VecMemory};
 use pvh_start_info::{Generation, MemmapRange, read, read_cmdline};
 use pvh_testkit::elf::{Class, Elf, Note, Segment};
 
+#[path = "common/recorder.rs"]
 mod common;
 use common::{Recorder, planned};
 

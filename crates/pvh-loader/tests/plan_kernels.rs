@@ -21,6 +21,7 @@ use pvh_loader::{
 };
 use pvh_start_info::MemmapRange;
 
+#[path = "common/recorder.rs"]
 mod common;
 use common::{Recorder, planned};
 

@@ -1,4 +1,4 @@
-//! The mistakes other loaders have made, one test each; numbers are those of the list they were collected in.
+//! Mistakes that other loaders made with headers, machines and packing.
 
 use pvh_loader::image::{Codec, Format, Image, ImageError, UnpackError};
 use pvh_testkit::elf::{Class, Elf, Endian};
@@ -20,7 +20,7 @@ fn unpack_error(bytes: Vec<u8>) -> UnpackError {
 
 // 14, verdict of libelf: refused.
 #[test]
-fn item_14_a_program_header_table_past_the_end_is_refused() {
+fn a_program_header_table_past_the_end_is_refused() {
     for class in Class::ALL {
         let whole = Elf::bootable(class, ENTRY).build();
         let end = u64::try_from(whole.len()).unwrap();
@@ -39,7 +39,7 @@ fn item_14_a_program_header_table_past_the_end_is_refused() {
 
 // 14, verdict of libelf: refused, for the table does not fit into the file.
 #[test]
-fn item_14_a_count_of_65535_program_headers_is_refused() {
+fn a_count_of_65535_program_headers_is_refused() {
     for class in Class::ALL {
         let bytes = Elf::bootable(class, ENTRY)
             .with_header(|header| header.segment_count = Some(65535))
@@ -53,14 +53,14 @@ fn item_14_a_count_of_65535_program_headers_is_refused() {
 
 // 15, verdict of libelf: taken. XTF's 64-bit kernels are such files.
 #[test]
-fn item_15_64_bit_code_in_an_elf32_is_taken() {
+fn an_elf32_with_64_bit_code_is_taken() {
     let bytes = Elf::bootable(Class::Elf32, ENTRY).machine(62).build();
     assert_eq!(Image::from_bytes(bytes).unwrap().entry(), ENTRY);
 }
 
 // 15, libelf would read it; stricter here: no big-endian file runs on x86, and the refusal names the cause.
 #[test]
-fn item_15_a_big_endian_elf_is_refused() {
+fn a_big_endian_elf_is_refused() {
     for class in Class::ALL {
         let bytes = Elf::bootable(class, ENTRY).endian(Endian::Big).build();
         assert!(
@@ -72,7 +72,7 @@ fn item_15_a_big_endian_elf_is_refused() {
 
 // 15, libelf does not look; stricter here: such a guest would crash at its first instruction.
 #[test]
-fn item_15_another_machine_is_refused() {
+fn another_machine_is_refused() {
     for machine in [0, 40, 183, 243] {
         let bytes = Elf::bootable(Class::Elf64, ENTRY).machine(machine).build();
         let refused = refusal(bytes);
@@ -87,7 +87,7 @@ fn item_15_another_machine_is_refused() {
 
 // 15, verdict of libelf: taken, e_type is not looked at; segments and note say all that is needed.
 #[test]
-fn item_15_et_dyn_and_et_rel_are_taken() {
+fn et_dyn_and_et_rel_are_taken() {
     for kind in [3, 1] {
         let bytes = Elf::bootable(Class::Elf64, ENTRY).kind(kind).build();
         assert_eq!(
@@ -100,7 +100,7 @@ fn item_15_et_dyn_and_et_rel_are_taken() {
 
 // 17, libxenguest knows all but the stored one.
 #[test]
-fn item_17_a_bzimage_of_each_codec_is_taken() {
+fn a_bzimage_of_each_codec_is_taken() {
     for codec in CODECS {
         let image = Image::from_bytes(bzimage(&payload(codec, &elf()))).unwrap();
         assert_eq!(image.format(), Format::BzImage { codec });
@@ -110,7 +110,7 @@ fn item_17_a_bzimage_of_each_codec_is_taken() {
 
 // 17, a length too small cuts the stream, one too large finds bytes after it or the file's end.
 #[test]
-fn item_17_a_wrong_payload_length_is_refused() {
+fn a_wrong_payload_length_is_refused() {
     for codec in CODECS.into_iter().filter(|codec| *codec != Codec::Stored) {
         let packed = payload(codec, &elf());
         let len = u32::try_from(packed.len()).unwrap();
@@ -135,7 +135,7 @@ fn item_17_a_wrong_payload_length_is_refused() {
 
 // 17, verdict of libxenguest: refused.
 #[test]
-fn item_17_a_payload_that_is_no_elf_is_refused() {
+fn a_payload_that_is_no_elf_is_refused() {
     for codec in CODECS.into_iter().filter(|codec| *codec != Codec::Stored) {
         let refused = refusal(bzimage(&payload(codec, b"#!/bin/sh\n")));
         assert!(
@@ -154,7 +154,7 @@ fn item_17_a_payload_that_is_no_elf_is_refused() {
 // 17, stricter than libxenguest, which leaves most trailing bytes unread: a payload has an exact length, so what
 // follows says that the file was changed.
 #[test]
-fn item_17_bytes_after_the_stream_are_refused() {
+fn bytes_after_the_stream_are_refused() {
     for codec in CODECS.into_iter().filter(|codec| *codec != Codec::Stored) {
         let mut packed = payload(codec, &elf());
         packed.extend_from_slice(&[0xaa; 9]);
@@ -171,7 +171,7 @@ fn item_17_bytes_after_the_stream_are_refused() {
 
 // 17, the length the kernel's build appends must be that of the content.
 #[test]
-fn item_17_a_wrong_appended_length_is_refused() {
+fn a_wrong_appended_length_is_refused() {
     for codec in CODECS
         .into_iter()
         .filter(|codec| !matches!(codec, Codec::Stored | Codec::Gzip))
@@ -194,7 +194,7 @@ fn item_17_a_wrong_appended_length_is_refused() {
 
 // 17, gzip holds its own length, and a second one after it is refused.
 #[test]
-fn item_17_gzip_with_an_appended_length_is_refused() {
+fn gzip_with_an_appended_length_is_refused() {
     let mut packed = gzip(&elf());
     packed.extend_from_slice(&u32::try_from(elf().len()).unwrap().to_le_bytes());
     let refused = unpack_error(bzimage(&packed));
@@ -206,7 +206,7 @@ fn item_17_gzip_with_an_appended_length_is_refused() {
 
 // 17, verdict of libxenguest: it unpacks a file once, and a payload once.
 #[test]
-fn item_17_nested_gzip_is_refused() {
+fn nested_gzip_is_refused() {
     let twice = refusal(gzip(&gzip(&elf())));
     let inside = refusal(bzimage(&gzip(&gzip(&elf()))));
     for refused in [twice, inside] {
@@ -219,7 +219,7 @@ fn item_17_nested_gzip_is_refused() {
 
 // 17, a lie about the length costs nothing: 32 MiB of zeros behind a word that says 4 GiB.
 #[test]
-fn item_17_a_bomb_is_refused() {
+fn a_bomb_is_refused() {
     let mut packed = stream(Codec::Xz, &vec![0; 32 << 20]);
     packed.extend_from_slice(&u32::MAX.to_le_bytes());
     let limits = pvh_loader::image::Limits {

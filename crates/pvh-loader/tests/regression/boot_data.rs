@@ -1,4 +1,4 @@
-//! Items 18 to 23: memory map, modules, start info.
+//! Memory map, modules, start info.
 
 use super::*;
 
@@ -6,7 +6,7 @@ use super::*;
 /// and adds one, so that more than 127 are refused unless the caller knows its guest. A map without RAM
 /// leaves no place for anything; a start info without a map is made when that is asked for.
 #[test]
-fn item_18_a_memory_map_has_from_1_to_127_entries_unless_told_otherwise() {
+fn a_memory_map_has_from_1_to_127_entries_unless_told_otherwise() {
     let elf = Elf::bootable(Class::Elf64, ENTRY);
     let map = |len: u64| {
         let rest = (1..len).map(|n| MemmapRange {
@@ -66,7 +66,7 @@ fn item_18_a_memory_map_has_from_1_to_127_entries_unless_told_otherwise() {
 /// Xen's builders take 2 modules, and module command lines of 1023 bytes. Here any number and length, each
 /// page-aligned, with its exact size; without modules there is no table, because FreeBSD stops at one.
 #[test]
-fn item_19_modules_of_any_number_and_size_are_told_exactly() {
+fn modules_of_any_number_and_size_are_told_exactly() {
     let elf = Elf::bootable(Class::Elf64, ENTRY);
     let sizes = [1, 4095, 4096, 4097, 0, 12_345];
     for count in [0, 1, 2, 64] {
@@ -118,7 +118,7 @@ fn item_19_modules_of_any_number_and_size_are_told_exactly() {
 /// Xen's builders find room where nothing is. So here, to the last page of RAM; a reserved range and the
 /// pages from 0 on, where OSv and Xen write before they look, are never used.
 #[test]
-fn item_20_the_start_info_lies_in_free_ram_and_never_in_the_low_pages() {
+fn the_start_info_lies_in_free_ram_and_never_in_the_low_pages() {
     let kernel = |at: u32, len: usize| {
         Elf::new(Class::Elf64)
             .segment(Segment::load(at.into(), vec![0xF4; len]))
@@ -176,7 +176,7 @@ fn item_20_the_start_info_lies_in_free_ram_and_never_in_the_low_pages() {
 /// Xen places a module of 3 GiB when there is RAM below 4 GiB. So here, from a file, without reading it into
 /// our own memory. What cannot lie below 4 GiB is refused: guests pass address and size in 32 bits.
 #[test]
-fn item_23_an_initrd_of_3_gib_is_loaded_and_one_above_4_gib_refused() {
+fn an_initrd_of_3_gib_is_loaded_and_one_above_4_gib_refused() {
     let size = 3 * GIB + 1;
     let file = tempfile::tempfile().unwrap();
     file.set_len(size).unwrap();

@@ -1,4 +1,4 @@
-//! Items 11 to 17: headers, placement and packing.
+//! Headers, placement and packing.
 
 use super::*;
 
@@ -6,7 +6,7 @@ use super::*;
 /// without a look at the sum, and takes overlapping segments up to twice the image's size; both are
 /// refused here: the first is no range, the second has no meaning that a format defines.
 #[test]
-fn item_11_segments_that_cannot_be_placed_are_refused() {
+fn segments_that_cannot_be_placed_are_refused() {
     let with = |segment| {
         let note = Segment::notes(&[Note::entry(ENTRY)]);
         without_notes().segment(note).segment(segment)
@@ -70,7 +70,7 @@ fn item_11_segments_that_cannot_be_placed_are_refused() {
 /// Xen's builders allocate around the kernel. So here, wherever the kernel lies: low memory, where peers
 /// put the start info, belongs to the image if it wants it.
 #[test]
-fn item_11_no_segment_meets_start_info_command_line_or_module() {
+fn no_segment_meets_start_info_command_line_or_module() {
     for at in [
         0,
         0x1000,
@@ -116,7 +116,7 @@ fn item_11_no_segment_meets_start_info_command_line_or_module() {
 
 /// Xen counts a segment without bytes in the file as part of the image. So here: the module lies above it.
 #[test]
-fn item_12_a_module_lies_above_a_bss_that_has_no_bytes_in_the_file() {
+fn a_module_lies_above_a_bss_that_has_no_bytes_in_the_file() {
     let bss = Segment::load(4 * MIB, Vec::new()).mem_size(3 * MIB + 1);
     let boot = Boot {
         modules: vec![ModuleSource::from_bytes(vec![9; 10])],
@@ -136,7 +136,7 @@ fn item_12_a_module_lies_above_a_bss_that_has_no_bytes_in_the_file() {
 /// Stricter: it must be a byte of a segment, because in a gap or after the end there is nothing to run. An
 /// entry in the bss is one and is taken, as libelf does.
 #[test]
-fn item_13_the_entry_must_lie_in_a_segment() {
+fn the_entry_must_lie_in_a_segment() {
     let elf = |entry| {
         with_notes(&[Note::entry(entry)])
             .segment(Segment::load(2 * MIB, vec![1; 16]).mem_size(0x1000))
@@ -155,7 +155,7 @@ fn item_13_the_entry_must_lie_in_a_segment() {
 
 /// libelf refuses a table that is not in the file, and takes one that is, of any length. So here.
 #[test]
-fn item_14_a_program_header_table_is_taken_only_if_all_of_it_is_in_the_file() {
+fn a_program_header_table_is_taken_only_if_all_of_it_is_in_the_file() {
     for class in Class::ALL {
         let short = Elf::bootable(class, ENTRY).with_header(|h| h.segment_count = Some(65_535));
         let refused = entry(&short);
@@ -174,7 +174,7 @@ fn item_14_a_program_header_table_is_taken_only_if_all_of_it_is_in_the_file() {
 /// libelf looks at neither machine nor type, and reads either byte order. Stricter for the first two: no
 /// code for another machine, and no big-endian code, runs on x86. A type is only a name, and is taken.
 #[test]
-fn item_15_what_is_not_code_for_x86_is_refused() {
+fn what_is_not_code_for_x86_is_refused() {
     let xtf = Elf::bootable(Class::Elf32, ENTRY).machine(62);
     assert_eq!(entry(&xtf).unwrap(), u64::from(ENTRY));
     let bootable = || Elf::bootable(Class::Elf64, ENTRY);
@@ -195,7 +195,7 @@ fn item_15_what_is_not_code_for_x86_is_refused() {
 /// taken, the highest start that is aligned, at min or above, and ends at max or below. So here; what
 /// the note says is not judged before it is needed, as Xen does not.
 #[test]
-fn item_16_a_relocatable_image_moves_when_its_place_is_taken() {
+fn a_relocatable_image_moves_when_its_place_is_taken() {
     let elf = |words: &[u32]| {
         Elf::new(Class::Elf64)
             .segment(Segment::load(16 * MIB, vec![0xF4; 16]).align(0x40_0000))
@@ -251,7 +251,7 @@ fn item_16_a_relocatable_image_moves_when_its_place_is_taken() {
 
 /// libxenguest boots each of these. So here: a packed kernel and the same one unpacked are one guest.
 #[test]
-fn item_17_a_bzimage_of_each_codec_boots_as_its_kernel_does() {
+fn a_bzimage_of_each_codec_boots_as_its_kernel_does() {
     let plain = load_with(pack::elf(), &boot()).unwrap();
     let end = plain.plan.kernel.end().unwrap().0;
     for codec in pack::CODECS {

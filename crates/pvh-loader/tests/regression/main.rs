@@ -1,9 +1,8 @@
-//! What broke other loaders, one test for each item of the list, from the file to the written guest
-//! memory. Each says what Xen does (libelf, libxenguest or the dom0 builder) and what we do, with the reason
-//! where we are stricter; docs/decisions/0010 has the reasons together.
+//! Mistakes that other loaders made, from the file to the written guest memory. Each test says what Xen does (libelf,
+//! libxenguest or the dom0 builder) and what this loader does, with the reason where it is stricter; decision 0010 lists
+//! the reasons.
 //!
-//! The details of items 14, 15 and 17, which are about files, are in `tests/image/regression.rs`. Items 21, 22
-//! and 24 are not about loading.
+//! `tests/image/regression.rs` has the details about headers, machines and packing.
 
 #![expect(
     clippy::arithmetic_side_effects,
@@ -28,7 +27,7 @@ use pvh_start_info::{Generation, MemmapRange, StartInfo, read, read_cmdline};
 use pvh_testkit::elf::{Class, Elf, Endian, Note, Section, Segment, note_area};
 
 mod boot_data;
-#[path = "../common/mod.rs"]
+#[path = "../common/recorder.rs"]
 mod common;
 mod images;
 mod notes;

@@ -1,10 +1,10 @@
-//! Items 1 to 10: where the entry note is found, and what it says.
+//! Where the entry note is found, and what it says.
 
 use super::*;
 
 /// libelf: the last Xen entry note wins, and a segment without one changes nothing. So here.
 #[test]
-fn item_01_the_xen_note_is_found_in_any_of_two_note_segments() {
+fn the_xen_note_is_found_in_any_of_two_note_segments() {
     let xen = |entry| Segment::notes(&[Note::entry(entry)]);
     let other = || Segment::notes(&[foreign()]);
     let first = without_notes().segment(xen(0x10_0004)).segment(other());
@@ -19,7 +19,7 @@ fn item_01_the_xen_note_is_found_in_any_of_two_note_segments() {
 
 /// libelf: sections are searched when no segment has a Xen note. So here.
 #[test]
-fn item_02_a_note_in_a_section_is_found_without_a_note_segment() {
+fn a_note_in_a_section_is_found_without_a_note_segment() {
     for class in Class::ALL {
         let elf = Elf::new(class)
             .segment(Segment::load(MIB, vec![0xF4; 16]))
@@ -30,7 +30,7 @@ fn item_02_a_note_in_a_section_is_found_without_a_note_segment() {
 
 /// libelf: only notes of the name "Xen" count. So here.
 #[test]
-fn item_03_a_foreign_note_of_type_18_is_not_the_entry() {
+fn a_foreign_note_of_type_18_is_not_the_entry() {
     let foreign = Note::new("NetBSD", PHYS32_ENTRY, 0x10_0004_u32.to_le_bytes());
     let elf = with_notes(&[foreign.clone(), Note::entry(0x10_0008)]);
     assert_eq!(entry(&elf).unwrap(), 0x10_0008);
@@ -47,7 +47,7 @@ fn item_03_a_foreign_note_of_type_18_is_not_the_entry() {
 /// it finds a note elsewhere or none, and refuses. So here: one rule, Xen's, so that an image boots here when
 /// it boots there.
 #[test]
-fn item_04_notes_are_padded_to_four_bytes() {
+fn notes_are_padded_to_four_bytes() {
     let entry_of =
         |bytes: Vec<u8>| entry(&without_notes().segment(Segment::note_bytes(bytes).align(8)));
     let xen = || note_area(&[Note::entry(0x10_0004)]);
@@ -78,7 +78,7 @@ fn item_04_notes_are_padded_to_four_bytes() {
 /// libelf compares up to a NUL, wherever it lies, and so takes "Xen" of 3 bytes when a zero pads it, and
 /// nothing that goes on after it. So here, but that the NUL must lie in the name and its padding.
 #[test]
-fn item_05_a_name_without_a_nul_is_taken_only_if_its_padding_ends_it() {
+fn a_name_without_a_nul_is_taken_only_if_its_padding_ends_it() {
     let entry_of = |name: &[u8], pad_byte| {
         let mut note = Note::entry(0x10_0004).pad_byte(pad_byte);
         note.name = name.to_vec();
@@ -103,7 +103,7 @@ fn item_05_a_name_without_a_nul_is_taken_only_if_its_padding_ends_it() {
 /// libelf drops the high half and boots. Stricter: an entry above 4 GiB cannot be what was meant, and what
 /// is left of it is an accident.
 #[test]
-fn item_06_an_entry_with_a_high_half_is_refused() {
+fn an_entry_with_a_high_half_is_refused() {
     assert_eq!(
         entry(&with_notes(&[Note::entry64(0x10_0004)])).unwrap(),
         0x10_0004
@@ -120,7 +120,7 @@ fn item_06_an_entry_with_a_high_half_is_refused() {
 /// libelf reads 1, 2, 4 and 8 bytes, and takes any other size for the number 0, which its range check then
 /// refuses. So here, with the size for a reason.
 #[test]
-fn item_07_an_entry_of_1_2_4_or_8_bytes_is_read_and_no_other() {
+fn an_entry_of_1_2_4_or_8_bytes_is_read_and_no_other() {
     let elf = |len: usize| {
         let mut desc = vec![0x10; len];
         desc.iter_mut().skip(2).for_each(|byte| *byte = 0);
@@ -144,7 +144,7 @@ fn item_07_an_entry_of_1_2_4_or_8_bytes_is_read_and_no_other() {
 /// libelf stops at a record that does not fit and finds no entry. So here, without a hang, a panic or a
 /// large allocation; a sound Xen note in another segment still counts.
 #[test]
-fn item_08_a_note_cut_short_or_of_a_huge_size_ends_its_segment() {
+fn a_note_cut_short_or_of_a_huge_size_ends_its_segment() {
     let whole = note_area(&[Note::entry(0x10_0004)]);
     for len in 1..whole.len() {
         let elf = without_notes().segment(Segment::note_bytes(&whole[..len]));
@@ -173,7 +173,7 @@ fn item_08_a_note_cut_short_or_of_a_huge_size_ends_its_segment() {
 
 /// libelf skips such a segment. So here: at offset 0 there is the ELF header, and no note.
 #[test]
-fn item_09_a_note_segment_at_offset_0_is_skipped() {
+fn a_note_segment_at_offset_0_is_skipped() {
     let nowhere = Segment::notes(&[Note::entry(0x10_0008)]).offset(0);
     let elf = with_notes(&[Note::entry(0x10_0004)]).segment(nowhere.clone());
     assert_eq!(entry(&elf).unwrap(), 0x10_0004);
@@ -186,7 +186,7 @@ fn item_09_a_note_segment_at_offset_0_is_skipped() {
 
 /// libelf does not look at p_align but to relocate. So here.
 #[test]
-fn item_10_the_alignment_of_a_segment_does_not_matter() {
+fn the_alignment_of_a_segment_does_not_matter() {
     for align in [0, 1, 3, 1 << 63] {
         let elf = Elf::new(Class::Elf64)
             .segment(Segment::load(MIB + 8, vec![0xF4; 16]).align(align))
