@@ -11,7 +11,7 @@ cd "$(dirname "$0")/.." || exit
 
 crates=${1:-}
 [ $# -gt 0 ] && shift
-[ -n "$crates" ] || crates="elfnote start-info entry abi memory vcpu hypercall loader domain"
+[ -n "$crates" ] || crates="elfnote start-info entry abi memory vcpu hypercall loader xenstore domain"
 
 # Each mutant is built once and run once: what debuggers want is not worth its time. One target directory for each job.
 unset CARGO_TARGET_DIR
