@@ -5,10 +5,7 @@ use std::collections::BTreeMap;
 use pvh_abi::{DomId, Errno};
 
 use crate::{
-    node::Node,
-    permission::is_privileged,
-    store::{Caller, Store},
-    text::only_string,
+    client::Caller, node::Node, permission::is_privileged, store::Store, text::only_string,
     transaction::Transaction,
 };
 
@@ -19,16 +16,16 @@ impl Store {
             return Err(Errno::EBUSY);
         }
         let limit = self.limits.transactions;
-        let domain = self.domain(by).ok_or(Errno::ENOENT)?;
-        if !is_privileged(by.domid) && domain.transactions.len() > limit {
+        let client = self.client(by).ok_or(Errno::ENOENT)?;
+        if !is_privileged(by.domid) && client.transactions.len() > limit {
             return Err(Errno::ENOSPC);
         }
-        let mut id = domain.next_transaction;
-        while id == 0 || domain.transactions.contains_key(&id) {
+        let mut id = client.next_transaction;
+        while id == 0 || client.transactions.contains_key(&id) {
             id = id.wrapping_add(1);
         }
-        domain.next_transaction = id.wrapping_add(1);
-        domain.transactions.insert(id, Transaction::default());
+        client.next_transaction = id.wrapping_add(1);
+        client.transactions.insert(id, Transaction::default());
         Ok(id)
     }
 
@@ -40,9 +37,9 @@ impl Store {
             _ => return Err(Errno::EINVAL),
         };
         let id = by.transaction.ok_or(Errno::ENOENT)?;
-        let domain = self.domain(by).ok_or(Errno::ENOENT)?;
-        let view = domain.transactions.remove(&id).ok_or(Errno::ENOENT)?;
-        domain.bytes = domain.bytes.saturating_sub(view.bytes());
+        let client = self.client(by).ok_or(Errno::ENOENT)?;
+        let view = client.transactions.remove(&id).ok_or(Errno::ENOENT)?;
+        client.bytes = client.bytes.saturating_sub(view.bytes());
         if !is_commit {
             return Ok(());
         }
@@ -68,7 +65,7 @@ impl Store {
         }
         for (owner, change) in changes {
             let domid = u16::try_from(owner).map_or(DomId(0), DomId);
-            let owned = self.domains.get(&domid).map_or(0, |domain| domain.nodes);
+            let owned = self.clients.get(&domid).map_or(0, |client| client.nodes);
             let new = usize::try_from(change).unwrap_or(0);
             if new > 0 && !is_privileged(domid) && owned.saturating_add(new) >= self.limits.nodes {
                 return Err(Errno::ENOSPC);

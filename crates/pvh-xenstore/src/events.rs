@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use crate::{
+    client::Caller,
     node::Node,
     path,
     permission::{self, Permission, READ, is_privileged},
-    store::{Caller, Store},
+    store::Store,
     transaction::Reach,
 };
 
@@ -23,8 +24,8 @@ impl Store {
         reach: Reach,
     ) {
         if let Some(id) = by.transaction {
-            let domain = self.domains.get_mut(&by.domid);
-            if let Some(view) = domain.and_then(|domain| domain.transactions.get_mut(&id)) {
+            let client = self.clients.get_mut(&by.domid);
+            if let Some(view) = client.and_then(|client| client.transactions.get_mut(&id)) {
                 view.fire(path, reach);
             }
             return;
@@ -36,15 +37,15 @@ impl Store {
             node.map(|node| node.permissions.as_slice()),
             node.and(above).map(|node| node.permissions.as_slice()),
         ];
-        for (&domid, domain) in &mut self.domains {
+        for (&domid, client) in &mut self.clients {
             let may_read = |entries: &[Permission]| permission::allowed(entries, domid) & READ != 0;
             if !levels.into_iter().flatten().any(may_read) {
                 continue;
             }
-            let room = room(self.limits.memory_bytes, domain.bytes, is_privileged(domid));
-            let watches = domain.watches.iter();
+            let room = room(self.limits.memory_bytes, client.bytes, is_privileged(domid));
+            let watches = client.watches.iter();
             for watch in watches.filter(|watch| watch.concerns(path, reach)) {
-                domain.outbox.event(watch.told(path), &watch.token, room);
+                client.outbox.event(watch.told(path), &watch.token, room);
             }
         }
     }
@@ -54,13 +55,13 @@ impl Store {
         let Some(permissions) = self.special.get(name) else {
             return;
         };
-        for (&domid, domain) in &mut self.domains {
+        for (&domid, client) in &mut self.clients {
             if permission::allowed(permissions, domid) & READ == 0 {
                 continue;
             }
-            let room = room(self.limits.memory_bytes, domain.bytes, is_privileged(domid));
-            for watch in domain.watches.iter().filter(|watch| watch.path == name) {
-                domain.outbox.event(name, &watch.token, room);
+            let room = room(self.limits.memory_bytes, client.bytes, is_privileged(domid));
+            for watch in client.watches.iter().filter(|watch| watch.path == name) {
+                client.outbox.event(name, &watch.token, room);
             }
         }
     }
@@ -68,13 +69,13 @@ impl Store {
     /// Tells the caller of the watch it has just set.
     pub(crate) fn fire_first(&mut self, by: Caller) {
         let limit = self.limits.memory_bytes;
-        let Some(domain) = self.domains.get_mut(&by.domid) else {
+        let Some(client) = self.clients.get_mut(&by.domid) else {
             return;
         };
-        let room = room(limit, domain.bytes, is_privileged(by.domid));
-        if let Some(watch) = domain.watches.last() {
+        let room = room(limit, client.bytes, is_privileged(by.domid));
+        if let Some(watch) = client.watches.last() {
             let path = watch.told(&watch.path);
-            domain.outbox.event(path, &watch.token, room);
+            client.outbox.event(path, &watch.token, room);
         }
     }
 }

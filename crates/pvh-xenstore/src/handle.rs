@@ -3,10 +3,11 @@
 use pvh_abi::{DomId, Errno};
 
 use crate::{
+    client::Caller,
     node::Node,
     path,
     permission::{self, OWNER, Permission, READ, WRITE, is_privileged},
-    store::{Caller, Store},
+    store::Store,
     text::{atoi, first_string, only_string, strings},
     transaction::Reach,
     watch::Watch,
@@ -50,7 +51,7 @@ impl Store {
         payload: &[u8],
     ) -> Result<(), NotTaken> {
         let len_bytes = payload.len();
-        if !self.domains.contains_key(&caller) {
+        if !self.clients.contains_key(&caller) {
             return Err(NotTaken::NoSuchDomain(caller));
         }
         if len_bytes > MAX_PAYLOAD_BYTES {
@@ -72,8 +73,8 @@ impl Store {
         };
         let ids = (header.request_id.get(), header.transaction_id.get());
         let header = Header::new(kind, ids.0, ids.1, &reply);
-        if let Some(domain) = self.domains.get_mut(&caller) {
-            domain.outbox.reply(header, reply);
+        if let Some(client) = self.clients.get_mut(&caller) {
+            client.outbox.reply(header, reply);
         }
         if is_new_watch {
             self.fire_first(Caller {
@@ -100,8 +101,8 @@ impl Store {
             0 => None,
             _ if is_outside => None,
             id => {
-                let domain = self.domains.get(&domid).ok_or(Errno::ENOENT)?;
-                domain.transactions.get(&id).ok_or(Errno::ENOENT)?;
+                let client = self.clients.get(&domid).ok_or(Errno::ENOENT)?;
+                client.transactions.get(&id).ok_or(Errno::ENOENT)?;
                 Some(id)
             }
         };
@@ -144,8 +145,8 @@ impl Store {
                     MessageType::UNWATCH => self.remove_watch(by, payload)?,
                     MessageType::TRANSACTION_END => self.end_transaction(by, payload)?,
                     MessageType::RESET_WATCHES => {
-                        if let Some(domain) = self.domain(by) {
-                            domain.drop_requests();
+                        if let Some(client) = self.client(by) {
+                            client.drop_requests();
                         }
                     }
                     _ => return Err(Errno::ENOSYS),
@@ -307,46 +308,46 @@ impl Store {
             return Err(Errno::EINVAL);
         }
         let limits = self.limits;
-        let domain = self.domain(by).ok_or(Errno::ENOENT)?;
-        if domain.watches.iter().any(|watch| watch.is(&path, token)) {
+        let client = self.client(by).ok_or(Errno::ENOENT)?;
+        if client.watches.iter().any(|watch| watch.is(&path, token)) {
             return Err(Errno::EEXIST);
         }
         let is_relative = !raw.starts_with(b"/") && !path::is_special(raw);
-        let hidden = if is_relative { domain.home.len() } else { 0 };
+        let hidden = if is_relative { client.home.len() } else { 0 };
         let watch = Watch::new(path, token, hidden);
         if !is_privileged(by.domid) {
-            if domain.watches.len() > limits.watches {
+            if client.watches.len() > limits.watches {
                 return Err(Errno::E2BIG);
             }
-            if domain.memory_bytes().saturating_add(watch.bytes()) > limits.memory_bytes {
+            if client.memory_bytes().saturating_add(watch.bytes()) > limits.memory_bytes {
                 return Err(Errno::ENOMEM);
             }
         }
-        domain.bytes = domain.bytes.saturating_add(watch.bytes());
-        domain.watches.push(watch);
+        client.bytes = client.bytes.saturating_add(watch.bytes());
+        client.watches.push(watch);
         Ok(())
     }
 
     fn remove_watch(&mut self, by: Caller, payload: &[u8]) -> Result<(), Errno> {
         let (raw, token) = two_strings(payload)?;
         let path = self.absolute(by, raw);
-        let domain = self.domain(by).ok_or(Errno::ENOENT)?;
-        let mut watches = domain.watches.iter();
+        let client = self.client(by).ok_or(Errno::ENOENT)?;
+        let mut watches = client.watches.iter();
         let at = watches.position(|watch| watch.is(&path, token));
-        let watch = domain.watches.remove(at.ok_or(Errno::ENOENT)?);
-        domain.bytes = domain.bytes.saturating_sub(watch.bytes());
+        let watch = client.watches.remove(at.ok_or(Errno::ENOENT)?);
+        client.bytes = client.bytes.saturating_sub(watch.bytes());
         Ok(())
     }
 
     /// Makes a relative path of the caller absolute.
     fn absolute(&self, by: Caller, raw: &[u8]) -> Vec<u8> {
-        let home = self.domains.get(&by.domid).map(|domain| &domain.home);
+        let home = self.clients.get(&by.domid).map(|client| &client.home);
         path::canonical(home.map_or(b"/", Vec::as_slice), raw)
     }
 
     /// Whether a number is that of a connected domain.
     fn is_known(&self, domid: u32) -> bool {
-        u16::try_from(domid).is_ok_and(|id| self.domains.contains_key(&DomId(id)))
+        u16::try_from(domid).is_ok_and(|id| self.clients.contains_key(&DomId(id)))
     }
 }
 

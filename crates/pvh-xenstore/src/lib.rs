@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod boot;
+mod client;
 mod commit;
 mod events;
 mod handle;

@@ -2,7 +2,8 @@
 
 use crate::{
     Permission,
-    store::{Store, StoreError, TOOLSTACK},
+    client::TOOLSTACK,
+    store::{Store, StoreError},
     transaction::Reach,
 };
 use pvh_abi::{DomId, Errno};
@@ -33,8 +34,8 @@ impl Store {
     /// Tells whether a domain has a watch that a change of a node would fire.
     #[must_use]
     pub fn is_watched(&self, domid: DomId, path: &str) -> bool {
-        let domain = self.domains.get(&domid);
-        let mut watches = domain.into_iter().flat_map(|domain| &domain.watches);
+        let client = self.clients.get(&domid);
+        let mut watches = client.into_iter().flat_map(|client| &client.watches);
         watches.any(|watch| watch.concerns(path.as_bytes(), Reach::Upwards))
     }
 

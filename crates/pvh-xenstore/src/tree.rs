@@ -5,10 +5,11 @@ use std::sync::Arc;
 use pvh_abi::{DomId, Errno};
 
 use crate::{
+    client::{Caller, Client},
     node::Node,
     path,
     permission::{self, is_privileged},
-    store::{Caller, Domain, Store},
+    store::Store,
     transaction::{Reach, Transaction},
 };
 
@@ -19,9 +20,9 @@ impl Store {
         let Some(id) = by.transaction else {
             return Ok(node.cloned());
         };
-        let domain = self.domains.get_mut(&by.domid).ok_or(Errno::ENOENT)?;
-        let memory = domain.memory_bytes();
-        let view = domain.transactions.get_mut(&id).ok_or(Errno::ENOENT)?;
+        let client = self.clients.get_mut(&by.domid).ok_or(Errno::ENOENT)?;
+        let memory = client.memory_bytes();
+        let view = client.transactions.get_mut(&id).ok_or(Errno::ENOENT)?;
         if let Some(record) = view.record(path) {
             return Ok(record.now.clone());
         }
@@ -38,7 +39,7 @@ impl Store {
             }
         }
         view.touch(path, node.cloned());
-        domain.bytes = domain.bytes.saturating_add(cost);
+        client.bytes = client.bytes.saturating_add(cost);
         Ok(node.cloned())
     }
 
@@ -209,7 +210,7 @@ impl Store {
         if is_privileged(by.domid) {
             return Ok(());
         }
-        let mut memory = self.domain(by).map_or(0, |domain| domain.memory_bytes());
+        let mut memory = self.client(by).map_or(0, |client| client.memory_bytes());
         let mut grows = false;
         for (path, node) in nodes {
             let (held, cost) = match self.view(by) {
@@ -230,7 +231,7 @@ impl Store {
 
     /// Refuses new nodes to a caller that owns too many.
     fn check_node_count(&mut self, by: Caller, new: usize) -> Result<(), Errno> {
-        let owned = self.domain(by).map_or(0, |domain| domain.nodes);
+        let owned = self.client(by).map_or(0, |client| client.nodes);
         // In a transaction the count is that of the tree until the commit, which looks again.
         let last = match by.transaction {
             Some(_) => owned,
@@ -254,14 +255,14 @@ impl Store {
         self.generation = self.generation.wrapping_add(1);
         let generation = self.generation;
         let node = node.map(|node| Arc::new(node.at_generation(generation)));
-        let Some(domain) = self.domains.get_mut(&by.domid) else {
+        let Some(client) = self.clients.get_mut(&by.domid) else {
             return;
         };
         let id = by.transaction.unwrap_or_default();
-        if let Some(view) = domain.transactions.get_mut(&id) {
+        if let Some(view) = client.transactions.get_mut(&id) {
             let held = view.bytes();
             view.put(path, node);
-            domain.bytes = domain
+            client.bytes = client
                 .bytes
                 .saturating_sub(held)
                 .saturating_add(view.bytes());
@@ -294,16 +295,16 @@ impl Store {
     /// The caller's transaction.
     fn view(&mut self, by: Caller) -> Option<&mut Transaction> {
         let id = by.transaction?;
-        self.domain(by)?.transactions.get_mut(&id)
+        self.client(by)?.transactions.get_mut(&id)
     }
 
-    pub(crate) fn domain(&mut self, by: Caller) -> Option<&mut Domain> {
-        self.domains.get_mut(&by.domid)
+    pub(crate) fn client(&mut self, by: Caller) -> Option<&mut Client> {
+        self.clients.get_mut(&by.domid)
     }
 
-    fn owner(&mut self, node: &Node) -> Option<&mut Domain> {
+    fn owner(&mut self, node: &Node) -> Option<&mut Client> {
         let owner = u16::try_from(node.owner()).ok()?;
-        self.domains.get_mut(&DomId(owner))
+        self.clients.get_mut(&DomId(owner))
     }
 
     /// What a node of the tree counts as for a domain.
