@@ -5,8 +5,7 @@ use std::collections::BTreeMap;
 use pvh_abi::{DomId, Errno};
 
 use crate::{
-    client::Caller, node::Node, permission::is_privileged, store::Store, text::only_string,
-    transaction::Transaction,
+    client::Caller, node::Node, permission::is_privileged, store::Store, transaction::Transaction,
 };
 
 impl Store {
@@ -29,13 +28,8 @@ impl Store {
         Ok(id)
     }
 
-    /// Ends a transaction: whatever is answered but EINVAL, it is gone.
-    pub(crate) fn end_transaction(&mut self, by: Caller, payload: &[u8]) -> Result<(), Errno> {
-        let is_commit = match only_string(payload) {
-            Some(b"T") => true,
-            Some(b"F") => false,
-            _ => return Err(Errno::EINVAL),
-        };
+    /// Ends a transaction: whatever is answered, it is gone.
+    pub(crate) fn end_transaction(&mut self, by: Caller, is_commit: bool) -> Result<(), Errno> {
         let id = by.transaction.ok_or(Errno::ENOENT)?;
         let client = self.client(by).ok_or(Errno::ENOENT)?;
         let view = client.transactions.remove(&id).ok_or(Errno::ENOENT)?;

@@ -4,13 +4,10 @@ use pvh_abi::{DomId, Errno};
 
 use crate::{
     client::Caller,
-    node::Node,
     path,
-    permission::{self, OWNER, Permission, READ, WRITE, is_privileged},
+    permission::{Permission, READ, is_privileged},
     store::Store,
     text::{atoi, first_string, only_string, strings},
-    transaction::Reach,
-    watch::Watch,
     wire::{Header, MAX_PAYLOAD_BYTES, MessageType, error_payload},
 };
 
@@ -136,23 +133,42 @@ impl Store {
                 Ok(format!("{id}\0").into_bytes())
             }
             _ => {
-                match kind {
-                    MessageType::WRITE => self.write_value(by, payload)?,
-                    MessageType::MKDIR => self.mkdir(by, payload)?,
-                    MessageType::RM => self.rm(by, payload)?,
-                    MessageType::SET_PERMS => self.set_perms(by, payload)?,
-                    MessageType::WATCH => self.add_watch(by, payload)?,
-                    MessageType::UNWATCH => self.remove_watch(by, payload)?,
-                    MessageType::TRANSACTION_END => self.end_transaction(by, payload)?,
-                    MessageType::RESET_WATCHES => {
-                        if let Some(client) = self.client(by) {
-                            client.drop_requests();
-                        }
-                    }
-                    _ => return Err(Errno::ENOSYS),
-                }
+                self.change(by, kind, payload)?;
                 Ok(OK.to_vec())
             }
+        }
+    }
+
+    /// Requests that are answered by OK.
+    fn change(&mut self, by: Caller, kind: MessageType, payload: &[u8]) -> Result<(), Errno> {
+        match kind {
+            MessageType::WRITE => self.write_value(by, payload),
+            MessageType::MKDIR => self.mkdir(by, payload),
+            MessageType::RM => self.rm(by, payload),
+            MessageType::SET_PERMS => self.set_perms(by, payload),
+            MessageType::WATCH => {
+                let (raw, token) = two_strings(payload)?;
+                self.add_watch(by, raw, token)
+            }
+            MessageType::UNWATCH => {
+                let (raw, token) = two_strings(payload)?;
+                self.remove_watch(by, raw, token)
+            }
+            MessageType::TRANSACTION_END => {
+                let is_commit = match only_string(payload) {
+                    Some(b"T") => true,
+                    Some(b"F") => false,
+                    _ => return Err(Errno::EINVAL),
+                };
+                self.end_transaction(by, is_commit)
+            }
+            MessageType::RESET_WATCHES => {
+                if let Some(client) = self.client(by) {
+                    client.drop_requests();
+                }
+                Ok(())
+            }
+            _ => Err(Errno::ENOSYS),
         }
     }
 
@@ -199,50 +215,14 @@ impl Store {
         self.set_value(by, &path, value)
     }
 
-    /// Gives a node a value, and makes it if need be.
-    pub(crate) fn set_value(&mut self, by: Caller, path: &[u8], value: &[u8]) -> Result<(), Errno> {
-        match self.node(by, path, WRITE) {
-            Ok(node) => {
-                let mut node = Node::clone(&node);
-                node.value = value.to_vec();
-                self.replace(by, path, node)?;
-            }
-            Err(Errno::ENOENT) => self.create(by, path, value)?,
-            Err(errno) => return Err(errno),
-        }
-        self.fire(by, path, (None, None), Reach::Upwards);
-        Ok(())
-    }
-
     fn mkdir(&mut self, by: Caller, payload: &[u8]) -> Result<(), Errno> {
         let path = self.absolute(by, only_string(payload).ok_or(Errno::EINVAL)?);
-        match self.node(by, &path, WRITE) {
-            Ok(_) => Ok(()),
-            Err(Errno::ENOENT) => {
-                self.create(by, &path, b"")?;
-                self.fire(by, &path, (None, None), Reach::Upwards);
-                Ok(())
-            }
-            Err(errno) => Err(errno),
-        }
+        self.make(by, &path)
     }
 
     fn rm(&mut self, by: Caller, payload: &[u8]) -> Result<(), Errno> {
         let path = self.absolute(by, only_string(payload).ok_or(Errno::EINVAL)?);
         self.remove_path(by, &path)
-    }
-
-    /// Removes a node and all below; one that is not there is fine if the node above is.
-    pub(crate) fn remove_path(&mut self, by: Caller, path: &[u8]) -> Result<(), Errno> {
-        match self.node(by, path, WRITE) {
-            Ok(_) if path == b"/" => Err(Errno::EINVAL),
-            Ok(_) => self.remove_tree(by, path),
-            Err(Errno::ENOENT) => {
-                let above = self.look(by, path::parent(path))?;
-                above.map(|_| ()).ok_or(Errno::ENOENT)
-            }
-            Err(errno) => Err(errno),
-        }
     }
 
     fn set_perms(&mut self, by: Caller, payload: &[u8]) -> Result<(), Errno> {
@@ -257,97 +237,6 @@ impl Store {
         let entries = strings(payload).skip(1).map(Permission::parse);
         let entries = entries.collect::<Result<Vec<_>, _>>()?;
         self.set_entries(by, raw, entries)
-    }
-
-    /// Gives a node permissions, or a special event.
-    pub(crate) fn set_entries(
-        &mut self,
-        by: Caller,
-        raw: &[u8],
-        mut entries: Vec<Permission>,
-    ) -> Result<(), Errno> {
-        for entry in &mut entries {
-            if !self.is_known(entry.domid()) {
-                entry.make_void();
-            }
-        }
-        let owner = *entries.first().ok_or(Errno::EINVAL)?;
-        if owner.is_void() {
-            return Err(Errno::ENOENT);
-        }
-        if path::is_special(raw) {
-            let special = self.special.get_mut(raw).ok_or(Errno::EINVAL)?;
-            let needs = WRITE | OWNER;
-            if permission::allowed(special, by.domid) & needs != needs {
-                return Err(Errno::EACCES);
-            }
-            *special = entries;
-            return Ok(());
-        }
-        let path = self.absolute(by, raw);
-        let before = self.node(by, &path, WRITE | OWNER)?;
-        if !is_privileged(by.domid) && owner.domid() != before.owner() {
-            return Err(Errno::EPERM);
-        }
-        let mut node = Node::clone(&before);
-        node.permissions = entries;
-        self.replace(by, &path, node)?;
-        self.fire(by, &path, (None, Some(&before.permissions)), Reach::Upwards);
-        Ok(())
-    }
-
-    fn add_watch(&mut self, by: Caller, payload: &[u8]) -> Result<(), Errno> {
-        let (raw, token) = two_strings(payload)?;
-        let path = self.absolute(by, raw);
-        let is_allowed = if path::is_special(&path) {
-            path::is_short(&path)
-        } else {
-            path::is_valid(&path)
-        };
-        if !is_allowed {
-            return Err(Errno::EINVAL);
-        }
-        let limits = self.limits;
-        let client = self.client(by).ok_or(Errno::ENOENT)?;
-        if client.watches.iter().any(|watch| watch.is(&path, token)) {
-            return Err(Errno::EEXIST);
-        }
-        let is_relative = !raw.starts_with(b"/") && !path::is_special(raw);
-        let hidden = if is_relative { client.home.len() } else { 0 };
-        let watch = Watch::new(path, token, hidden);
-        if !is_privileged(by.domid) {
-            if client.watches.len() > limits.watches {
-                return Err(Errno::E2BIG);
-            }
-            if client.memory_bytes().saturating_add(watch.bytes()) > limits.memory_bytes {
-                return Err(Errno::ENOMEM);
-            }
-        }
-        client.bytes = client.bytes.saturating_add(watch.bytes());
-        client.watches.push(watch);
-        Ok(())
-    }
-
-    fn remove_watch(&mut self, by: Caller, payload: &[u8]) -> Result<(), Errno> {
-        let (raw, token) = two_strings(payload)?;
-        let path = self.absolute(by, raw);
-        let client = self.client(by).ok_or(Errno::ENOENT)?;
-        let mut watches = client.watches.iter();
-        let at = watches.position(|watch| watch.is(&path, token));
-        let watch = client.watches.remove(at.ok_or(Errno::ENOENT)?);
-        client.bytes = client.bytes.saturating_sub(watch.bytes());
-        Ok(())
-    }
-
-    /// Makes a relative path of the caller absolute.
-    fn absolute(&self, by: Caller, raw: &[u8]) -> Vec<u8> {
-        let home = self.clients.get(&by.domid).map(|client| &client.home);
-        path::canonical(home.map_or(b"/", Vec::as_slice), raw)
-    }
-
-    /// Whether a number is that of a connected domain.
-    fn is_known(&self, domid: u32) -> bool {
-        u16::try_from(domid).is_ok_and(|id| self.clients.contains_key(&DomId(id)))
     }
 }
 

@@ -8,6 +8,7 @@ mod events;
 mod handle;
 mod limits;
 mod node;
+mod operations;
 mod outbox;
 mod path;
 mod permission;
