@@ -5,7 +5,11 @@ use std::collections::BTreeMap;
 use pvh_abi::{DomId, Errno};
 
 use crate::{
-    client::Caller, node::Node, permission::is_privileged, store::Store, transaction::Transaction,
+    client::{Caller, ClientId},
+    node::Node,
+    permission::is_privileged,
+    store::Store,
+    transaction::Transaction,
 };
 
 impl Store {
@@ -16,7 +20,7 @@ impl Store {
         }
         let limit = self.limits.transactions;
         let client = self.client(by).ok_or(Errno::ENOENT)?;
-        if !is_privileged(by.domid) && client.transactions.len() > limit {
+        if !by.is_privileged() && client.transactions.len() > limit {
             return Err(Errno::ENOSPC);
         }
         let mut id = client.next_transaction;
@@ -59,7 +63,10 @@ impl Store {
         }
         for (owner, change) in changes {
             let domid = u16::try_from(owner).map_or(DomId(0), DomId);
-            let owned = self.clients.get(&domid).map_or(0, |client| client.nodes);
+            let owned = self
+                .clients
+                .get(&ClientId::Domain(domid))
+                .map_or(0, |client| client.nodes);
             let new = usize::try_from(change).unwrap_or(0);
             if new > 0 && !is_privileged(domid) && owned.saturating_add(new) >= self.limits.nodes {
                 return Err(Errno::ENOSPC);
@@ -85,17 +92,13 @@ impl Store {
                 None => self.take(&record.path),
             }
         }
-        let outside = Caller {
-            transaction: None,
-            ..by
-        };
         for record in view.records() {
             if let Some(reach) = record.fire {
                 let before = record
                     .before
                     .as_ref()
                     .map(|node| node.permissions.as_slice());
-                self.fire(outside, &record.path, (None, before), reach);
+                self.fire(by.outside(), &record.path, (None, before), reach);
             }
         }
     }

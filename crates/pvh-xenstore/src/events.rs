@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 
+use pvh_abi::DomId;
+
 use crate::{
-    client::Caller,
+    client::{Caller, ClientId},
     node::Node,
     path,
     permission::{self, Permission, READ, is_privileged},
@@ -24,7 +26,7 @@ impl Store {
         reach: Reach,
     ) {
         if let Some(id) = by.transaction {
-            let client = self.clients.get_mut(&by.domid);
+            let client = self.clients.get_mut(&by.client);
             if let Some(view) = client.and_then(|client| client.transactions.get_mut(&id)) {
                 view.fire(path, reach);
             }
@@ -37,15 +39,12 @@ impl Store {
             node.map(|node| node.permissions.as_slice()),
             node.and(above).map(|node| node.permissions.as_slice()),
         ];
-        for (&domid, client) in &mut self.clients {
+        for (&id, client) in &mut self.clients {
+            let domid = id.domid();
             let may_read = |entries: &[Permission]| permission::allowed(entries, domid) & READ != 0;
-            if !levels.into_iter().flatten().any(may_read) {
-                continue;
-            }
-            let room = room(self.limits.memory_bytes, client.bytes, is_privileged(domid));
-            let watches = client.watches.iter();
-            for watch in watches.filter(|watch| watch.concerns(path, reach)) {
-                client.outbox.event(watch.told(path), &watch.token, room);
+            if is_privileged(domid) || levels.into_iter().flatten().any(may_read) {
+                let room = room(self.limits.memory_bytes, client.bytes, domid);
+                client.notify(path, room, |watch| watch.concerns(path, reach));
             }
         }
     }
@@ -55,37 +54,35 @@ impl Store {
         let Some(permissions) = self.special.get(name) else {
             return;
         };
-        for (&domid, client) in &mut self.clients {
-            if permission::allowed(permissions, domid) & READ == 0 {
-                continue;
-            }
-            let room = room(self.limits.memory_bytes, client.bytes, is_privileged(domid));
-            for watch in client.watches.iter().filter(|watch| watch.path == name) {
-                client.outbox.event(name, &watch.token, room);
+        for (&id, client) in &mut self.clients {
+            if permission::allowed(permissions, id.domid()) & READ != 0 {
+                let room = room(self.limits.memory_bytes, client.bytes, id.domid());
+                client.notify(name, room, |watch| watch.path == name);
             }
         }
     }
 
-    /// Tells the caller of the watch it has just set.
-    pub(crate) fn fire_first(&mut self, by: Caller) {
+    /// Tells a client of the watch it has just set.
+    pub(crate) fn fire_first(&mut self, id: ClientId) {
         let limit = self.limits.memory_bytes;
-        let Some(client) = self.clients.get_mut(&by.domid) else {
+        let Some(client) = self.clients.get_mut(&id) else {
             return;
         };
-        let room = room(limit, client.bytes, is_privileged(by.domid));
+        let room = room(limit, client.bytes, id.domid());
         if let Some(watch) = client.watches.last() {
-            let path = watch.told(&watch.path);
-            client.outbox.event(path, &watch.token, room);
+            let (path, token) = (watch.path.clone(), watch.token.clone());
+            client.notify(&path, room, |watch| watch.is(&path, &token));
         }
     }
 }
 
-/// What a domain's messages may cost. The toolstack's nodes do not count, but what waits for it is bounded
-/// as well: guests make it grow.
-fn room(limit_bytes: usize, held_bytes: usize, is_privileged: bool) -> usize {
-    if is_privileged {
-        limit_bytes
+/// How many bytes of messages may wait for a client, and whether events beyond that are told later.
+///
+/// The toolstack's nodes do not count, but what waits for it is bounded as well: guests make it grow.
+fn room(limit_bytes: usize, held_bytes: usize, domid: DomId) -> (usize, bool) {
+    if is_privileged(domid) {
+        (limit_bytes, true)
     } else {
-        limit_bytes.saturating_sub(held_bytes)
+        (limit_bytes.saturating_sub(held_bytes), false)
     }
 }

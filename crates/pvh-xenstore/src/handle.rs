@@ -1,11 +1,11 @@
 //! Requests: the message types of xs_wire.h, answered as Xen 4.17's C xenstored does.
 
-use pvh_abi::{DomId, Errno};
+use pvh_abi::Errno;
 
 use crate::{
-    client::Caller,
+    client::{Caller, ClientId},
     path,
-    permission::{Permission, READ, is_privileged},
+    permission::{Permission, READ},
     store::Store,
     text::{atoi, first_string, only_string, strings},
     wire::{Header, MAX_PAYLOAD_BYTES, MessageType, error_payload},
@@ -15,14 +15,14 @@ use crate::{
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum NotTaken {
-    /// The domain is not connected.
-    #[error("domain {} is not connected to the store", .0.0)]
-    NoSuchDomain(DomId),
-    /// Too much waits for the domain: fetch messages first, see [`Store::is_ready`].
-    #[error("too many messages wait for domain {}", .0.0)]
-    NotReady(DomId),
-    /// The payload is longer than [`MAX_PAYLOAD_BYTES`]: the connection is to be ended.
-    #[error("a payload of {len_bytes} bytes is longer than 4096")]
+    /// The client is not connected.
+    #[error("{0} is not connected to the store")]
+    NotConnected(ClientId),
+    /// Too many messages wait for the client: take some first, see [`Store::is_ready`].
+    #[error("too many messages wait for {0}: take some first")]
+    NotReady(ClientId),
+    /// The payload is longer than [`MAX_PAYLOAD_BYTES`]: the connection has to be ended.
+    #[error("a payload of {len_bytes} bytes is longer than 4096: end the connection")]
     TooLong {
         /// Its length in bytes.
         len_bytes: usize,
@@ -43,13 +43,22 @@ impl Store {
     /// See [`NotTaken`]. A request that is refused is taken, and answered by an ERROR message.
     pub fn handle(
         &mut self,
-        caller: DomId,
+        caller: impl Into<ClientId>,
+        header: &Header,
+        payload: &[u8],
+    ) -> Result<(), NotTaken> {
+        self.take_request(caller.into(), header, payload)
+    }
+
+    fn take_request(
+        &mut self,
+        caller: ClientId,
         header: &Header,
         payload: &[u8],
     ) -> Result<(), NotTaken> {
         let len_bytes = payload.len();
         if !self.clients.contains_key(&caller) {
-            return Err(NotTaken::NoSuchDomain(caller));
+            return Err(NotTaken::NotConnected(caller));
         }
         if len_bytes > MAX_PAYLOAD_BYTES {
             return Err(NotTaken::TooLong { len_bytes });
@@ -74,23 +83,29 @@ impl Store {
             client.outbox.reply(header, reply);
         }
         if is_new_watch {
-            self.fire_first(Caller {
-                domid: caller,
-                transaction: None,
-            });
+            self.fire_first(caller);
         }
         Ok(())
     }
 
     /// The refusals that come before a request is looked at, in their order, and the reply.
-    fn answer(&mut self, domid: DomId, header: &Header, payload: &[u8]) -> Result<Vec<u8>, Errno> {
+    fn answer(
+        &mut self,
+        client: ClientId,
+        header: &Header,
+        payload: &[u8],
+    ) -> Result<Vec<u8>, Errno> {
         let kind = MessageType(header.kind.get());
+        let by = Caller {
+            client,
+            transaction: None,
+        };
         match kind {
             MessageType::WATCH_EVENT | MessageType::ERROR | MessageType::RESTRICT => {
                 return Err(Errno::ENOSYS);
             }
             _ if kind.0 > MessageType::DIRECTORY_PART.0 => return Err(Errno::ENOSYS),
-            _ if is_for_toolstack(kind) && !is_privileged(domid) => return Err(Errno::EACCES),
+            _ if is_for_toolstack(kind) && !by.is_privileged() => return Err(Errno::EACCES),
             _ => {}
         }
         let is_outside = matches!(kind, MessageType::WATCH | MessageType::UNWATCH);
@@ -98,12 +113,12 @@ impl Store {
             0 => None,
             _ if is_outside => None,
             id => {
-                let client = self.clients.get(&domid).ok_or(Errno::ENOENT)?;
+                let client = self.clients.get(&client).ok_or(Errno::ENOENT)?;
                 client.transactions.get(&id).ok_or(Errno::ENOENT)?;
                 Some(id)
             }
         };
-        self.dispatch(Caller { domid, transaction }, kind, payload)
+        self.dispatch(Caller { transaction, ..by }, kind, payload)
     }
 
     fn dispatch(
@@ -231,7 +246,7 @@ impl Store {
         if count == 0 {
             return Err(Errno::EINVAL);
         }
-        if !is_privileged(by.domid) && count > self.limits.permissions {
+        if !by.is_privileged() && count > self.limits.permissions {
             return Err(Errno::ENOSPC);
         }
         let entries = strings(payload).skip(1).map(Permission::parse);

@@ -6,6 +6,7 @@ mod client;
 mod commit;
 mod events;
 mod handle;
+mod host;
 mod limits;
 mod node;
 mod operations;
@@ -21,7 +22,9 @@ mod watch;
 mod wire;
 
 pub use boot::{ConsoleKeys, DomainKeys, RingKeys, Shutdown, pending_shutdown, request_shutdown};
+pub use client::{ClientId, HostId};
 pub use handle::NotTaken;
+pub use host::{Event, Host, TransactionId};
 pub use limits::{Limits, Usage};
 pub use permission::{Access, Permission};
 pub use store::{Store, StoreError};

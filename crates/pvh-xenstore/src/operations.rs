@@ -3,10 +3,10 @@
 use pvh_abi::{DomId, Errno};
 
 use crate::{
-    client::Caller,
+    client::{Caller, ClientId},
     node::Node,
     path,
-    permission::{self, OWNER, Permission, WRITE, is_privileged},
+    permission::{self, OWNER, Permission, WRITE},
     store::Store,
     transaction::Reach,
     watch::Watch,
@@ -73,7 +73,7 @@ impl Store {
         if path::is_special(raw) {
             let special = self.special.get_mut(raw).ok_or(Errno::EINVAL)?;
             let needs = WRITE | OWNER;
-            if permission::allowed(special, by.domid) & needs != needs {
+            if permission::allowed(special, by.domid()) & needs != needs {
                 return Err(Errno::EACCES);
             }
             *special = entries;
@@ -81,7 +81,7 @@ impl Store {
         }
         let path = self.absolute(by, raw);
         let before = self.node(by, &path, WRITE | OWNER)?;
-        if !is_privileged(by.domid) && owner.domid() != before.owner() {
+        if !by.is_privileged() && owner.domid() != before.owner() {
             return Err(Errno::EPERM);
         }
         let mut node = Node::clone(&before);
@@ -110,7 +110,7 @@ impl Store {
         let is_relative = !raw.starts_with(b"/") && !path::is_special(raw);
         let hidden = if is_relative { client.home.len() } else { 0 };
         let watch = Watch::new(path, token, hidden);
-        if !is_privileged(by.domid) {
+        if !by.is_privileged() {
             if client.watches.len() > limits.watches {
                 return Err(Errno::E2BIG);
             }
@@ -136,17 +136,18 @@ impl Store {
         let at = watches.position(|watch| watch.is(&path, token));
         let watch = client.watches.remove(at.ok_or(Errno::ENOENT)?);
         client.bytes = client.bytes.saturating_sub(watch.bytes());
+        client.behind = client.behind.saturating_sub(usize::from(watch.is_behind));
         Ok(())
     }
 
     /// Makes a relative path of the caller absolute.
     pub(crate) fn absolute(&self, by: Caller, raw: &[u8]) -> Vec<u8> {
-        let home = self.clients.get(&by.domid).map(|client| &client.home);
+        let home = self.clients.get(&by.client).map(|client| &client.home);
         path::canonical(home.map_or(b"/", Vec::as_slice), raw)
     }
 
     /// Whether a number is that of a connected domain.
     pub(crate) fn is_known(&self, domid: u32) -> bool {
-        u16::try_from(domid).is_ok_and(|id| self.clients.contains_key(&DomId(id)))
+        u16::try_from(domid).is_ok_and(|id| self.clients.contains_key(&ClientId::Domain(DomId(id))))
     }
 }

@@ -39,18 +39,19 @@ impl Outbox {
     }
 
     /// Queues a watch event unless an equal one waits, or it is too long, or the outbox would cost more
-    /// than `room_bytes`.
-    pub(crate) fn event(&mut self, path: &[u8], token: &[u8], room_bytes: usize) {
+    /// than `room_bytes`. Tells whether the event waits now.
+    pub(crate) fn event(&mut self, path: &[u8], token: &[u8], room_bytes: usize) -> bool {
         let len = path.len().saturating_add(token.len()).saturating_add(2);
         if len > MAX_PAYLOAD_BYTES || self.bytes.saturating_add(cost(len)) > room_bytes {
-            return;
+            return false;
         }
         let payload: Arc<[u8]> = [path, b"\0", token, b"\0"].concat().into();
         if !is_special(path) && !self.events.insert(Arc::clone(&payload)) {
-            return;
+            return true;
         }
         let header = Header::new(MessageType::WATCH_EVENT, 0, 0, &payload);
         self.push(header, payload);
+        true
     }
 
     /// Takes the oldest message.

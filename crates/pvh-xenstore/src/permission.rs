@@ -71,9 +71,16 @@ impl Permission {
         text.extend_from_slice(format!("{letter}{domid}\0").as_bytes());
     }
 
-    /// The domain it names.
-    pub(crate) fn domid(self) -> u32 {
+    /// Returns the number of the domain it names. A guest may write any number, also one that no domain can have.
+    #[must_use]
+    pub const fn domid(self) -> u32 {
         self.domid
+    }
+
+    /// Returns what the domain may do. The owner may do everything.
+    #[must_use]
+    pub const fn access(self) -> Access {
+        self.access
     }
 
     /// The same access for another domain.

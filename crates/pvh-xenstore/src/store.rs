@@ -7,7 +7,7 @@ use pvh_abi::{DomId, Errno};
 
 use crate::{
     Limits, Usage,
-    client::{Client, TOOLSTACK},
+    client::{Client, ClientId, HostId, TOOLSTACK},
     node::Node,
     outbox::Outbox,
     permission::{Access, Permission, is_privileged},
@@ -21,11 +21,12 @@ use crate::{
 #[derive(Debug)]
 pub struct Store {
     pub(crate) tree: HashMap<Box<[u8]>, Arc<Node>>,
-    pub(crate) clients: BTreeMap<DomId, Client>,
+    pub(crate) clients: BTreeMap<ClientId, Client>,
     /// Who gets `@introduceDomain` and `@releaseDomain`.
     pub(crate) special: BTreeMap<&'static [u8], Vec<Permission>>,
     pub(crate) generation: u64,
     pub(crate) limits: Limits,
+    next_host: u64,
 }
 
 /// Why the toolstack's wish was refused.
@@ -52,8 +53,9 @@ impl Store {
             special: special.map(|name| (name, private.clone())).into(),
             generation: 0,
             limits,
+            next_host: 1,
         };
-        store.clients.insert(DomId(0), Client::new(DomId(0)));
+        store.clients.insert(DomId(0).into(), Client::new(DomId(0)));
         store.insert(b"/", Node::new(private));
         // Nothing can refuse the toolstack a valid path.
         let _ = store.write("/tool/xenstored", b"");
@@ -64,23 +66,27 @@ impl Store {
     ///
     /// A permission entry for a domain that is not connected is void, so this comes before its keys.
     pub fn introduce(&mut self, domid: DomId) {
-        if self.clients.contains_key(&domid) {
+        let id = ClientId::Domain(domid);
+        if self.clients.contains_key(&id) {
             self.reset(domid);
             return;
         }
-        self.clients.insert(domid, Client::new(domid));
+        self.clients.insert(id, Client::new(domid));
         self.fire_special(INTRODUCE_DOMAIN);
     }
 
     /// Ends a domain: the nodes it owns go, with all below, and so do permission entries that name it.
     pub fn release(&mut self, domid: DomId) {
-        if is_privileged(domid) || !self.clients.contains_key(&domid) {
+        let client = ClientId::Domain(domid);
+        if is_privileged(domid) || !self.clients.contains_key(&client) {
             return;
         }
         self.reset(domid);
         let id = u32::from(domid.0);
         let nodes = self.tree.iter().filter(|(_, node)| node.owner() == id);
-        let owned: Vec<Box<[u8]>> = nodes.map(|(path, _)| path.clone()).collect();
+        let mut owned: Vec<Box<[u8]>> = nodes.map(|(path, _)| path.clone()).collect();
+        // Watches fire in the same order each time.
+        owned.sort_unstable();
         for path in owned {
             if &*path != b"/" && self.tree.contains_key(&path) {
                 // The toolstack is refused nothing that is there.
@@ -88,7 +94,7 @@ impl Store {
             }
         }
         self.forget(id);
-        self.clients.remove(&domid);
+        self.clients.remove(&client);
         self.fire_special(RELEASE_DOMAIN);
     }
 
@@ -108,37 +114,54 @@ impl Store {
         }
     }
 
-    /// Drops a domain's watches, transactions and waiting messages, as when its connection is made anew.
-    pub fn reset(&mut self, domid: DomId) {
-        if let Some(client) = self.clients.get_mut(&domid) {
+    /// Makes a connection of the host, with domain 0's rights and watches of its own.
+    ///
+    /// Each watch of the host makes each change of the store a little slower: a change compares its path with
+    /// the watches of all clients.
+    pub fn connect_host(&mut self) -> HostId {
+        let id = HostId(self.next_host);
+        self.next_host = self.next_host.wrapping_add(1);
+        self.clients.insert(id.into(), Client::new(DomId(0)));
+        id
+    }
+
+    /// Ends a connection of the host: its watches, transactions and waiting messages are gone.
+    pub fn disconnect_host(&mut self, id: HostId) {
+        self.clients.remove(&ClientId::Host(id));
+    }
+
+    /// Drops a client's watches, transactions and waiting messages, as when its connection is made anew.
+    pub fn reset(&mut self, id: impl Into<ClientId>) {
+        if let Some(client) = self.clients.get_mut(&id.into()) {
             client.drop_requests();
             client.outbox = Outbox::default();
         }
     }
 
-    /// Takes the oldest message that waits for a domain.
-    pub fn take_message(&mut self, domid: DomId) -> Option<Message> {
-        self.clients.get_mut(&domid)?.outbox.pop()
+    /// Takes the oldest message that waits for a client.
+    pub fn take_message(&mut self, id: impl Into<ClientId>) -> Option<Message> {
+        self.clients.get_mut(&id.into())?.next_message()
     }
 
-    /// Tells whether a request of this domain would be taken now.
+    /// Tells whether a request of this client would be taken now.
     ///
     /// It is not while [`Limits::outstanding`] replies wait, nor while messages wait and the domain is above
     /// [`Limits::memory_bytes`].
     #[must_use]
-    pub fn is_ready(&self, domid: DomId) -> bool {
-        let Some(client) = self.clients.get(&domid) else {
+    pub fn is_ready(&self, id: impl Into<ClientId>) -> bool {
+        let id = id.into();
+        let Some(client) = self.clients.get(&id) else {
             return false;
         };
         let is_full =
             client.memory_bytes() >= self.limits.memory_bytes && client.outbox.bytes() > 0;
-        client.outbox.replies() < self.limits.outstanding && (is_privileged(domid) || !is_full)
+        client.outbox.replies() < self.limits.outstanding && (is_privileged(id.domid()) || !is_full)
     }
 
-    /// Tells what a domain has, or `None` if it is not connected.
+    /// Tells what a client has, or `None` if it is not connected.
     #[must_use]
-    pub fn usage(&self, domid: DomId) -> Option<Usage> {
-        let client = self.clients.get(&domid)?;
+    pub fn usage(&self, id: impl Into<ClientId>) -> Option<Usage> {
+        let client = self.clients.get(&id.into())?;
         Some(Usage {
             nodes: client.nodes,
             watches: client.watches.len(),

@@ -2,7 +2,7 @@
 
 use crate::{
     Permission,
-    client::TOOLSTACK,
+    client::{ClientId, TOOLSTACK},
     store::{Store, StoreError},
     transaction::Reach,
 };
@@ -34,7 +34,7 @@ impl Store {
     /// Tells whether a domain has a watch that a change of a node would fire.
     #[must_use]
     pub fn is_watched(&self, domid: DomId, path: &str) -> bool {
-        let client = self.clients.get(&domid);
+        let client = self.clients.get(&ClientId::Domain(domid));
         let mut watches = client.into_iter().flat_map(|client| &client.watches);
         watches.any(|watch| watch.concerns(path.as_bytes(), Reach::Upwards))
     }

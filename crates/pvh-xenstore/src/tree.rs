@@ -5,10 +5,9 @@ use std::sync::Arc;
 use pvh_abi::{DomId, Errno};
 
 use crate::{
-    client::{Caller, Client},
+    client::{Caller, Client, ClientId},
     node::Node,
-    path,
-    permission::{self, is_privileged},
+    path, permission,
     store::Store,
     transaction::{Reach, Transaction},
 };
@@ -20,14 +19,14 @@ impl Store {
         let Some(id) = by.transaction else {
             return Ok(node.cloned());
         };
-        let client = self.clients.get_mut(&by.domid).ok_or(Errno::ENOENT)?;
+        let client = self.clients.get_mut(&by.client).ok_or(Errno::ENOENT)?;
         let memory = client.memory_bytes();
         let view = client.transactions.get_mut(&id).ok_or(Errno::ENOENT)?;
         if let Some(record) = view.record(path) {
             return Ok(record.now.clone());
         }
         let cost = Transaction::touch_bytes(path, node);
-        if !is_privileged(by.domid) {
+        if !by.is_privileged() {
             let refusal = if view.records().len() >= self.limits.transaction_nodes {
                 Some(Errno::ENOSPC)
             } else {
@@ -51,14 +50,14 @@ impl Store {
             return Err(Errno::EINVAL);
         }
         let errno = match self.look(by, path)? {
-            Some(node) if permission::allowed(&node.permissions, by.domid) & needs == needs => {
+            Some(node) if permission::allowed(&node.permissions, by.domid()) & needs == needs => {
                 return Ok(node);
             }
             Some(_) => Errno::EACCES,
             None => Errno::ENOENT,
         };
         let (_, above) = self.ancestor(by, path)?;
-        let allowed = permission::allowed(&above.permissions, by.domid);
+        let allowed = permission::allowed(&above.permissions, by.domid());
         Err(if allowed & needs == 0 {
             Errno::EACCES
         } else {
@@ -91,10 +90,10 @@ impl Store {
         let (above, ancestor) = self.ancestor(by, path)?;
         let paths: Vec<&[u8]> = [path].into_iter().chain(above).collect();
         let mut permissions = ancestor.permissions.clone();
-        if !is_privileged(by.domid)
+        if !by.is_privileged()
             && let Some(owner) = permissions.first_mut()
         {
-            *owner = owner.given_to(by.domid);
+            *owner = owner.given_to(by.domid());
         }
         let mut nodes = Vec::with_capacity(paths.len());
         let mut below: Option<&[u8]> = None;
@@ -195,7 +194,7 @@ impl Store {
 
     /// Refuses nodes that are too large, or more than the caller has room for.
     fn check_sizes(&mut self, by: Caller, nodes: &[(&[u8], Node)]) -> Result<(), Errno> {
-        if is_privileged(by.domid) {
+        if by.is_privileged() {
             return Ok(());
         }
         let limit = self.limits.node_bytes;
@@ -207,7 +206,7 @@ impl Store {
 
     /// Refuses nodes that are more than the caller has room for.
     fn check_memory(&mut self, by: Caller, nodes: &[(&[u8], Node)]) -> Result<(), Errno> {
-        if is_privileged(by.domid) {
+        if by.is_privileged() {
             return Ok(());
         }
         let mut memory = self.client(by).map_or(0, |client| client.memory_bytes());
@@ -216,8 +215,8 @@ impl Store {
             let (held, cost) = match self.view(by) {
                 Some(view) => (view.held_bytes(path), node.size_bytes()),
                 None => (
-                    self.owned_bytes(by.domid, path),
-                    owned_bytes(by.domid, path, node),
+                    self.owned_bytes(by.domid(), path),
+                    owned_bytes(by.domid(), path, node),
                 ),
             };
             grows |= cost > held;
@@ -237,7 +236,7 @@ impl Store {
             Some(_) => owned,
             None => owned.saturating_add(new).saturating_sub(1),
         };
-        if !is_privileged(by.domid) && last >= self.limits.nodes {
+        if !by.is_privileged() && last >= self.limits.nodes {
             return Err(Errno::ENOSPC);
         }
         Ok(())
@@ -255,7 +254,7 @@ impl Store {
         self.generation = self.generation.wrapping_add(1);
         let generation = self.generation;
         let node = node.map(|node| Arc::new(node.at_generation(generation)));
-        let Some(client) = self.clients.get_mut(&by.domid) else {
+        let Some(client) = self.clients.get_mut(&by.client) else {
             return;
         };
         let id = by.transaction.unwrap_or_default();
@@ -299,12 +298,12 @@ impl Store {
     }
 
     pub(crate) fn client(&mut self, by: Caller) -> Option<&mut Client> {
-        self.clients.get_mut(&by.domid)
+        self.clients.get_mut(&by.client)
     }
 
     fn owner(&mut self, node: &Node) -> Option<&mut Client> {
         let owner = u16::try_from(node.owner()).ok()?;
-        self.clients.get_mut(&DomId(owner))
+        self.clients.get_mut(&ClientId::Domain(DomId(owner)))
     }
 
     /// What a node of the tree counts as for a domain.

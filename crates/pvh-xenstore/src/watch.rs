@@ -11,6 +11,8 @@ pub(crate) struct Watch {
     pub(crate) token: Vec<u8>,
     /// How much of a path is not told: the home of a client that watches a relative path.
     hidden: usize,
+    /// An event found no room: the watch reports its own path once the messages before it are taken.
+    pub(crate) is_behind: bool,
 }
 
 impl Watch {
@@ -20,6 +22,7 @@ impl Watch {
             path,
             token: token.to_vec(),
             hidden,
+            is_behind: false,
         }
     }
 

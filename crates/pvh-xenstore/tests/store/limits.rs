@@ -172,7 +172,7 @@ fn no_request_is_taken_while_20_replies_wait() {
     }
     assert!(!client.store.is_ready(GUEST));
     let refused = client.store.handle(GUEST, &header, b"name\0");
-    assert_eq!(refused, Err(NotTaken::NotReady(GUEST)));
+    assert_eq!(refused, Err(NotTaken::NotReady(GUEST.into())));
     client.store.take_message(GUEST).unwrap();
     assert!(client.store.is_ready(GUEST));
     let long = client.store.handle(GUEST, &header, &[0; 4097]);

@@ -12,6 +12,8 @@
 mod boot;
 mod client;
 mod edges;
+mod host;
+mod host_bounds;
 mod limits;
 mod messages;
 mod model;

@@ -274,7 +274,7 @@ fn a_domain_that_ends_takes_its_nodes_and_entries_along() {
     assert_eq!(client.store.usage(GUEST).unwrap().nodes, 0);
     let header = Header::new(MessageType::READ, 0, 0, b"");
     let absent = client.store.handle(DomId(9), &header, b"");
-    assert_eq!(absent, Err(NotTaken::NoSuchDomain(DomId(9))));
+    assert_eq!(absent, Err(NotTaken::NotConnected(DomId(9).into())));
 }
 
 #[test]
