@@ -43,7 +43,7 @@ lint: ## formatting and clippy, warnings are errors
 	scripts/check-unsafe.sh
 
 deps: ## compare the dependency edges with the list in docs/architecture.md
-	$(CARGO) run --quiet -p pvh-testkit --bin check-deps
+	$(CARGO) run --quiet -p pvh-checks --bin check-deps
 
 deny: ## licences, bans and sources of every dependency
 	@scripts/need.sh cargo-deny "cargo install --locked cargo-deny"
@@ -78,7 +78,7 @@ soak: ## a thousand boots of a guest that takes its vCPUs up and down (BOOTS=, S
 	SOAK_BOOTS=$${BOOTS:-1000} SOAK_SEED=$(SEED) $(CARGO) test --release -p pvh-vmm --test soak -- --ignored --nocapture
 
 corpus: ## write the seeds of the fuzz targets (KERNELS= names stock kernels whose notes are taken too)
-	$(CARGO) run --quiet -p pvh-testkit --features oracles --bin corpus -- $(KERNELS)
+	$(CARGO) run --quiet -p pvh-oracles --bin corpus -- $(KERNELS)
 
 fuzz: ## run one fuzz target: make fuzz T=notes S=60 (without T: list them)
 	@$(if $(T),fuzz/run.sh fuzz $(T) $(or $(S),60),fuzz/run.sh list)

@@ -20,11 +20,11 @@ cov=$(tool llvm-cov) profdata=$(tool llvm-profdata)
 export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-fuzz/target}/coverage
 export RUSTFLAGS="-Cinstrument-coverage"
 mkdir -p "$CARGO_TARGET_DIR"
-program=$(LLVM_PROFILE_FILE=/dev/null cargo test --quiet -p pvh-testkit --test replay --no-run --message-format=json |
+program=$(LLVM_PROFILE_FILE=/dev/null cargo test --quiet -p pvh-oracles --test replay --no-run --message-format=json |
 	sed -n 's/.*"name":"replay".*"executable":"\([^"]*\)".*/\1/p' | tail -1)
 raw=$(mktemp -d)
 trap 'rm -rf "$raw"' EXIT
-(cd crates/pvh-testkit && LLVM_PROFILE_FILE="$raw/%p.profraw" "$program" --quiet --skip next_to_nothing >/dev/null)
+(cd crates/pvh-oracles && LLVM_PROFILE_FILE="$raw/%p.profraw" "$program" --quiet --skip next_to_nothing >/dev/null)
 "$profdata" merge -sparse "$raw"/*.profraw -o "$raw/all.profdata"
 
 if [ $# -gt 0 ]; then

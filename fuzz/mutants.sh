@@ -23,7 +23,7 @@ export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$home/target}
 # No sanitizer: the faults are ones of logic, and the oracles see them.
 export FUZZ_TOOLCHAIN=${FUZZ_TOOLCHAIN:-stable} FUZZ_SANITIZER=none
 # Little optimisation of our own crates: they are built anew for each fault.
-for crate in abi domain elfnote entry hypercall loader memory start-info testkit vcpu xenstore; do
+for crate in abi domain elfnote entry hypercall loader memory oracles start-info testkit vcpu xenstore; do
 	FUZZ_CARGO_ARGS+=" --config profile.release.package.pvh-$crate.opt-level=1"
 done
 export FUZZ_CARGO_ARGS

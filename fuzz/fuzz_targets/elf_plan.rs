@@ -1,3 +1,3 @@
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| pvh_testkit::oracle::elf_plan(bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| pvh_oracles::elf_plan(bytes));

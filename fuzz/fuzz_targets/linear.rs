@@ -1,3 +1,3 @@
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| pvh_testkit::oracle::linear(bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| pvh_oracles::linear(bytes));

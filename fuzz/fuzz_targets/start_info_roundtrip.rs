@@ -1,3 +1,3 @@
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| pvh_testkit::oracle::start_info_roundtrip(bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| pvh_oracles::start_info_roundtrip(bytes));

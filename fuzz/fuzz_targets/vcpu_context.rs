@@ -1,3 +1,3 @@
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| pvh_testkit::oracle::vcpu_context(bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| pvh_oracles::vcpu_context(bytes));

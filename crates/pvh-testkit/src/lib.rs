@@ -2,7 +2,3 @@
 #![forbid(unsafe_code)]
 
 pub mod elf;
-#[cfg(feature = "oracles")]
-pub mod oracle;
-#[cfg(feature = "oracles")]
-pub mod seeds;

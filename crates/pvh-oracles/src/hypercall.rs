@@ -1,0 +1,279 @@
+//! A whole domain, and several vCPUs that call it in any order.
+
+use pvh_domain::{Shutdown, trace::Recorder};
+use pvh_hypercall::Width;
+
+use self::world::{ARG, COUNT, SHARED_INFO, World};
+use crate::{Tape, vcpu::template};
+
+mod calls;
+mod ports;
+mod world;
+
+/// Runs a history of hypercalls and of all else that happens to a domain.
+///
+/// # Panics
+///
+/// If an answer is no answer, a high half of a 32-bit caller's gets through, an effect tells of what is not so,
+/// the end comes twice, a vCPU is not where its effects have put it, ports are given twice or forgotten, an event is
+/// lost, time or memory do not add up, or what is due stays due.
+pub fn hypercall(bytes: &[u8]) {
+    history(Tape::new(bytes), 48, None);
+}
+
+/// Runs some steps of a history, and has them recorded.
+pub(crate) fn history(mut tape: Tape<'_>, steps: usize, recorder: Option<Recorder>) {
+    let Some(mut world) = World::new(tape.byte(), recorder) else {
+        return;
+    };
+    for _ in 0..steps {
+        if tape.is_empty() || world.is_over() {
+            break;
+        }
+        step(&mut world, &mut tape);
+        world.check();
+    }
+    world.finish();
+}
+
+fn step(world: &mut World, tape: &mut Tape<'_>) {
+    let (what, vcpu) = (tape.below(32), u32::from(tape.below(4)));
+    match what {
+        0 => world.pass(u64::from(tape.word() & 0xff_ffff)),
+        1 => world.tick(),
+        2 => world.enter(vcpu),
+        3 => world.orders(vcpu),
+        4 => world.interrupt(vcpu, tape.flag().then(|| tape.byte())),
+        5 => world.find_running(vcpu),
+        6 => world.halt(vcpu),
+        7 => {
+            let len = usize::from(tape.byte());
+            world.type_in(tape.bytes(len));
+        }
+        8 => world.ask_to_stop(match tape.flag() {
+            true => Shutdown::Reboot,
+            false => Shutdown::PowerOff,
+        }),
+        9 => world.debug(tape.byte()),
+        10 => world.latch(match tape.flag() {
+            true => Width::Compat,
+            false => Width::Native,
+        }),
+        11 => {
+            let at = address(tape);
+            let len = usize::from(tape.byte());
+            world.poke(at, tape.bytes(len));
+        }
+        12..=18 => event(world, tape, vcpu),
+        19 | 20 => lifecycle(world, tape, vcpu),
+        21 => timer(world, tape, vcpu),
+        22 => sched(world, tape, vcpu),
+        23 | 24 => memory(world, tape, vcpu),
+        25 => param(world, tape, vcpu),
+        26 => multicall(world, tape, vcpu),
+        _ => anything(world, tape, vcpu),
+    }
+}
+
+/// Pages that calls name: below 0x40, some beyond RAM.
+fn address(tape: &mut Tape<'_>) -> u64 {
+    match tape.byte() {
+        page @ 0..=0x7f => u64::from(page & 0x3f) << 12 | u64::from(tape.byte()) << 3,
+        page @ 0x80..=0xdf => ARG + u64::from(page & 0x1f),
+        0xe0..=0xef => (0xf_eff8 + u64::from(tape.byte() & 7)) << 12,
+        _ => tape.address(),
+    }
+}
+
+fn event(world: &mut World, tape: &mut Tape<'_>, vcpu: u32) {
+    let port = u32::from(tape.byte() & 0x0f);
+    match tape.below(8) {
+        0 => world.alloc_unbound(vcpu),
+        1 => world.bind_interdomain(vcpu, port),
+        2 => world.bind_virq(vcpu, u32::from(tape.byte() & 3), u32::from(tape.byte() & 3)),
+        3 => world.bind_ipi(vcpu, u32::from(tape.byte() & 3)),
+        4 => world.close(vcpu, port),
+        5 => world.send(vcpu, port),
+        6 => world.reset(vcpu),
+        _ => world.plain_event(vcpu, [9, 8, 11, 12, 13][usize::from(tape.below(5))], port),
+    }
+}
+
+fn lifecycle(world: &mut World, tape: &mut Tape<'_>, vcpu: u32) {
+    let of = u64::from(tape.byte() & 3);
+    match tape.below(6) {
+        0 | 1 => {
+            let context = template(tape.below(8));
+            world.poke(ARG, &context);
+            world.call(vcpu, 24, [0, of, ARG, 0, 0]);
+        }
+        2 | 3 => world.call(vcpu, 24, [1, of, 0, 0, 0]),
+        4 => world.call(vcpu, 24, [2, of, 0, 0, 0]),
+        _ => world.call(vcpu, 24, [3, of, 0, 0, 0]),
+    }
+}
+
+fn timer(world: &mut World, tape: &mut Tape<'_>, vcpu: u32) {
+    let at = world.now_ns() + u64::from(tape.word() & 0x1ff_ffff);
+    world.poke(ARG, &at.to_le_bytes());
+    world.poke(ARG + 8, &u64::from(tape.byte() & 1).to_le_bytes());
+    match tape.below(5) {
+        0 => world.call(vcpu, 15, [at, at >> 32, 0, 0, 0]),
+        1 => world.call(vcpu, 24, [8, u64::from(vcpu), ARG, 0, 0]),
+        2 => world.call(vcpu, 24, [9, u64::from(vcpu), 0, 0, 0]),
+        3 => {
+            let period = 1_000_000 + u64::from(tape.half()) * 100;
+            world.poke(ARG, &period.to_le_bytes());
+            world.call(vcpu, 24, [6, u64::from(vcpu), ARG, 0, 0]);
+        }
+        _ => world.call(vcpu, 24, [7, u64::from(vcpu), 0, 0, 0]),
+    }
+}
+
+fn sched(world: &mut World, tape: &mut Tape<'_>, vcpu: u32) {
+    let what = tape.below(12);
+    let value = tape.byte();
+    match what {
+        0..=2 => world.call(vcpu, 29, [1, 0, 0, 0, 0]),
+        3 => {
+            let reason = u32::from(value & 7);
+            world.poke(ARG, &reason.to_le_bytes());
+            if reason == SOFT_RESET {
+                world.forget(); // it closes every port
+            }
+            world.call(vcpu, 29, [if value & 8 == 0 { 5 } else { 2 }, ARG, 0, 0, 0]);
+        }
+        4..=7 => {
+            // poll: one or two ports, a timeout that may be none
+            let ports = [u32::from(value & 15), u32::from(value >> 4)];
+            world.poke(ARG + 64, &ports[0].to_le_bytes());
+            world.poke(ARG + 68, &ports[1].to_le_bytes());
+            let until = match tape.byte() {
+                0..=127 => 0,
+                more => world.now_ns() + u64::from(more) * 1000,
+            };
+            world.poll(vcpu, ARG + 64, 1 + u32::from(value & 1), until);
+        }
+        8 => {
+            world.poke(ARG, &u32::from(value & 3).to_le_bytes());
+            world.poke(ARG + 4, &u32::from(value >> 4).to_le_bytes());
+            world.call(vcpu, 29, [6, ARG, 0, 0, 0]);
+        }
+        _ => world.call(vcpu, 29, [0, 0, 0, 0, 0]),
+    }
+}
+
+fn memory(world: &mut World, tape: &mut Tape<'_>, vcpu: u32) {
+    let (gfn, index) = (u64::from(tape.byte()) & 0x5f, u64::from(tape.byte()));
+    let domain = 0x7ff0_u64;
+    match tape.below(5) {
+        // add_to_physmap: domid and size, space, idx, gpfn
+        0 => {
+            world.forget_shared_info();
+            let space = if index & 1 == 0 { 0 } else { 1_u64 };
+            world.poke_longs(vcpu, &[domain | space << 32, index >> 1, gfn]);
+            world.call(vcpu, 12, [7, ARG, 0, 0, 0]);
+        }
+        1 => {
+            world.forget_shared_info();
+            world.poke(ARG, &[domain.to_le_bytes(), gfn.to_le_bytes()].concat());
+            world.call(vcpu, 12, [15, ARG, 0, 0, 0]);
+        }
+        2 | 3 => {
+            // an extent list of up to four frames: decrease, populate
+            let frames = (0..4).map(|step| gfn + step);
+            let size = world.long_size(vcpu);
+            for (frame, at) in frames.zip((ARG + 128..).step_by(size)) {
+                world.poke(at, &frame.to_le_bytes()[..size]);
+            }
+            let op = if index & 16 == 0 { 1 } else { 6 };
+            world.forget_shared_info();
+            world.reservation(vcpu, op, (index & 3) + 1, index >> 5 & 1);
+        }
+        _ => {
+            world.poke(ARG, &domain.to_le_bytes());
+            world.call(vcpu, 12, [3, ARG, 0, 0, 0]);
+        }
+    }
+}
+
+fn param(world: &mut World, tape: &mut Tape<'_>, vcpu: u32) {
+    let (index, shape) = (u64::from(tape.byte() & 63), tape.byte());
+    let value = match shape & 3 {
+        0 => 2 << 56 | 0xf3,
+        1 => 1 << 56,
+        2 => u64::from(tape.half()),
+        _ => tape.long(),
+    };
+    match shape >> 2 & 3 {
+        0 | 1 => {
+            let index = if shape & 16 == 0 { index } else { 0 };
+            world.poke(ARG, &(0x7ff0_u64 | index << 32).to_le_bytes());
+            world.poke(ARG + 8, &value.to_le_bytes());
+            let op = u64::from(shape >> 5 & 1);
+            world.call(vcpu, 34, [op, ARG, 0, 0, 0]);
+        }
+        _ => {
+            let vector = u64::from(shape >> 4) << 4 | 3;
+            let of = index % u64::from(COUNT);
+            world.poke(ARG, &(of | vector << 32).to_le_bytes());
+            world.call(vcpu, 34, [23, ARG, 0, 0, 0]);
+        }
+    }
+}
+
+fn multicall(world: &mut World, tape: &mut Tape<'_>, vcpu: u32) {
+    let count = u64::from(tape.byte() & 63);
+    let size = world.long_size(vcpu);
+    let entry = size * 8;
+    for index in 0..count.min(8) {
+        let words = [29_u64, 0, 0, 0, 0, 0, 0, 0];
+        let words = match tape.byte() {
+            0..=99 => words,
+            100..=199 => [17, 0, u64::from(tape.byte() & 7), ARG + 0x800, 0, 0, 0, 0],
+            number => [
+                u64::from(number & 63),
+                0,
+                u64::from(tape.byte()),
+                ARG,
+                0,
+                0,
+                0,
+                0,
+            ],
+        };
+        for (word, at) in words.into_iter().zip((0_u64..).step_by(size)) {
+            let at = ARG + 0x200 + index * entry as u64 + at;
+            world.poke(at, &word.to_le_bytes()[..size]);
+        }
+    }
+    world.forget();
+    world.call(vcpu, 13, [ARG + 0x200, count, 0, 0, 0]);
+}
+
+/// Any number, any arguments, an argument block of any bytes.
+fn anything(world: &mut World, tape: &mut Tape<'_>, vcpu: u32) {
+    const NUMBERS: [u64; 16] = [
+        12, 13, 15, 17, 18, 20, 20, 21, 24, 29, 32, 34, 34, 33, 26, 2,
+    ];
+    let number = match tape.byte() {
+        index @ 0..=0xef => NUMBERS[usize::from(index & 15)],
+        _ => tape.long(),
+    };
+    let len = usize::from(tape.byte());
+    world.poke(ARG, tape.bytes(len));
+    let shape = tape.byte();
+    let arg = |how: u8, tape: &mut Tape<'_>| match how & 3 {
+        0 => u64::from(tape.byte()),
+        1 => ARG,
+        2 => address(tape),
+        _ => tape.long(),
+    };
+    let args = [shape, shape >> 2, shape >> 4, shape >> 6, 0].map(|how| arg(how, tape));
+    world.forget();
+    world.call(vcpu, number, args);
+}
+
+const SOFT_RESET: u32 = 5;
+
+const _: () = assert!(SHARED_INFO < ARG);

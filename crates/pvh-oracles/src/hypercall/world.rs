@@ -1,0 +1,297 @@
+//! A domain with its memory, and what has to be so after each call.
+
+use std::{collections::BTreeMap, num::NonZeroU64, ops::Range};
+
+use pvh_abi::{DomId, Gpa};
+use pvh_domain::{
+    Shutdown,
+    domain::{Config, Effect, Now},
+    memory,
+    trace::{Recorder, TracedDomain},
+};
+use pvh_hypercall::Width;
+use pvh_memory::GuestMemory;
+use pvh_vcpu::{CpuPolicy, Orders, State};
+
+use super::ports::Port;
+use crate::{SparseMemory, bytes};
+
+pub(super) const COUNT: u32 = 3;
+pub(super) const SHARED_INFO: u64 = 0x1000;
+pub(super) const ARG: u64 = 0x8000;
+
+const RAM_PAGES: u64 = 64;
+const MAX_PAGES: u64 = 80;
+const SPARE_FRAMES: u64 = 40;
+const START_NS: u64 = 1 << 32;
+const VCPUS: Range<u32> = 0..COUNT;
+
+pub(super) struct World {
+    pub(super) domain: TracedDomain,
+    pub(super) memory: SparseMemory,
+    pub(super) now: Now,
+    pub(super) effects: Vec<Effect>,
+    /// Which vCPUs run 32-bit code; bit 3: high halves are dirty.
+    pub(super) narrow: u8,
+    pub(super) up: [bool; COUNT as usize],
+    pub(super) asleep: [bool; COUNT as usize],
+    pub(super) is_over: bool,
+    /// The guest's own ports, while they are known.
+    pub(super) ports: Option<BTreeMap<u32, Port>>,
+    /// Shared info is where it was mapped at first, and the two-level ABI in use.
+    pub(super) has_shared_info: bool,
+}
+
+impl World {
+    pub(super) fn new(narrow: u8, recorder: Option<Recorder>) -> Option<Self> {
+        let memory = SparseMemory::new(&[(0, RAM_PAGES << 12)], 0).with_spare_frames(SPARE_FRAMES);
+        let now = Now {
+            system_ns: START_NS,
+            tsc: START_NS,
+            wall_ns: 1 << 60,
+        };
+        let config = Config {
+            domid: DomId(7),
+            uuid: [0x11; 16],
+            name: "fuzzed".to_owned(),
+            vcpus: COUNT,
+            cpu: CpuPolicy {
+                cr4_bits: 0x7ff,
+                efer_bits: 0x901,
+                physical_address_bits: 39,
+            },
+            tsc_hz: NonZeroU64::new(1_000_000_000)?,
+            is_tsc_stable: true,
+            memory_kib: RAM_PAGES * 4,
+            memory: memory::Config {
+                pages: RAM_PAGES + 8,
+                max_pages: MAX_PAGES,
+                max_gfn: 0xf_efff,
+                host_pages: 1 << 20,
+                memory_map: Vec::new(),
+            },
+            may_log: narrow & 16 != 0,
+        };
+        let domain = TracedDomain::new(config, &memory, now, recorder);
+        let domain = domain.expect("it is a sound configuration");
+        let mut world = Self {
+            domain,
+            memory,
+            now,
+            effects: Vec::new(),
+            narrow,
+            up: [true, false, false],
+            asleep: [false; COUNT as usize],
+            is_over: false,
+            ports: Some(BTreeMap::new()),
+            has_shared_info: true,
+        };
+        world.enter(0);
+        world.poke_longs(0, &[0x7ff0, 0, SHARED_INFO >> 12]);
+        assert_eq!(world.ask(0, 12, [7, ARG, 0, 0, 0]), Some(0));
+        // a vector for upcalls
+        world.poke(ARG, &0x7ff0_u64.to_le_bytes());
+        world.poke(ARG + 8, &(2_u64 << 56 | 0xf3).to_le_bytes());
+        assert_eq!(world.ask(0, 34, [0, ARG, 0, 0, 0]), Some(0));
+        world.check();
+        Some(world)
+    }
+
+    pub(super) const fn is_over(&self) -> bool {
+        self.is_over
+    }
+
+    pub(super) const fn now_ns(&self) -> u64 {
+        self.now.system_ns
+    }
+
+    pub(super) fn pass(&mut self, ns: u64) {
+        self.now.system_ns += ns;
+        self.now.tsc += ns;
+        self.now.wall_ns += ns;
+    }
+
+    pub(super) fn tick(&mut self) {
+        let now = self.now;
+        self.domain.tick(&self.memory, now, &mut self.effects);
+        self.check();
+        // What is due is done, or said to be due at once.
+        let due = || self.domain.next_deadline_ns();
+        let is_done = due().is_none_or(|due| due > now.system_ns || due == 0);
+        assert!(is_done, "due at {:?}, now {}", due(), now.system_ns);
+    }
+
+    pub(super) fn enter(&mut self, vcpu: u32) {
+        let now = self.now;
+        self.domain
+            .entered(&self.memory, vcpu, now, &mut self.effects);
+        if let Some(asleep) = self.asleep.get_mut(vcpu as usize) {
+            *asleep = false;
+        }
+    }
+
+    pub(super) fn orders(&mut self, vcpu: u32) {
+        let orders = self.domain.orders(vcpu);
+        let is_up = self.up.get(vcpu as usize).copied();
+        match orders {
+            Orders::End => assert!(self.is_over || is_up.is_none()),
+            Orders::Run(_) => assert_eq!(is_up, Some(true)),
+            Orders::Park => assert_eq!(is_up, Some(false)),
+        }
+    }
+
+    /// INIT, or the start-up interrupt with a vector.
+    pub(super) fn interrupt(&mut self, vcpu: u32, vector: Option<u8>) {
+        let (memory, now) = (&self.memory, self.now);
+        match vector {
+            Some(vector) => self
+                .domain
+                .sipi(memory, vcpu, vector, now, &mut self.effects),
+            None => {
+                self.domain.init(memory, vcpu, now, &mut self.effects);
+                if let Some(asleep) = self.asleep.get_mut(vcpu as usize) {
+                    *asleep = false;
+                }
+            }
+        }
+    }
+
+    pub(super) fn find_running(&mut self, vcpu: u32) {
+        let was_reset = self.domain.lifecycle(vcpu) == Some(State::Reset);
+        self.domain.found_running(&self.memory, vcpu, self.now);
+        if let Some(up) = self.up.get_mut(vcpu as usize) {
+            *up |= was_reset;
+        }
+    }
+
+    pub(super) fn halt(&mut self, vcpu: u32) {
+        let now = self.now;
+        self.domain
+            .halted(&self.memory, vcpu, now, &mut self.effects);
+    }
+
+    pub(super) fn type_in(&mut self, text: &[u8]) {
+        let now = self.now;
+        let taken = self
+            .domain
+            .console_input(&self.memory, now, text, &mut self.effects);
+        assert!(taken <= text.len());
+    }
+
+    pub(super) fn ask_to_stop(&mut self, how: Shutdown) {
+        let now = self.now;
+        self.domain
+            .request_shutdown(&self.memory, now, how, &mut self.effects);
+    }
+
+    pub(super) fn debug(&mut self, byte: u8) {
+        self.domain.debug_port(byte, &mut self.effects);
+    }
+
+    pub(super) fn latch(&mut self, width: Width) {
+        self.domain
+            .hypercall_page_written(&self.memory, width, self.now);
+    }
+
+    /// Ports and areas are not known any more.
+    pub(super) fn forget(&mut self) {
+        self.ports = None;
+        self.has_shared_info = false;
+    }
+
+    pub(super) fn forget_shared_info(&mut self) {
+        self.has_shared_info = false;
+    }
+
+    /// What holds after everything that happens.
+    pub(super) fn check(&mut self) {
+        for effect in std::mem::take(&mut self.effects) {
+            self.check_effect(&effect);
+        }
+        assert_eq!(self.domain.is_over(), self.is_over);
+        for vcpu in VCPUS {
+            let state = self.domain.lifecycle(vcpu);
+            let is_up = state == Some(State::Up);
+            // The last one to go down ends the domain, and is not told.
+            assert!(
+                self.is_over || is_up == self.up[vcpu as usize],
+                "vCPU {vcpu}: {state:?}"
+            );
+        }
+        assert!(self.memory.added() <= SPARE_FRAMES);
+    }
+
+    fn check_effect(&mut self, effect: &Effect) {
+        match *effect {
+            Effect::GlobalVector { vcpu, vector } => {
+                assert!(vcpu < COUNT && vector >= 0x10, "{effect:?}");
+            }
+            Effect::VcpuVector { vcpu, vector } => {
+                assert!(vcpu < COUNT && vector >= 0x10, "{effect:?}");
+            }
+            Effect::Wake(vcpu) => {
+                let asleep = &mut self.asleep[vcpu as usize];
+                // One that would sleep may be woken in the same call.
+                *asleep = false;
+            }
+            Effect::Start(vcpu) | Effect::Resume(vcpu) => {
+                let was_up = std::mem::replace(&mut self.up[vcpu as usize], true);
+                assert!(!was_up, "vCPU {vcpu} was up");
+            }
+            Effect::Stop(vcpu) => {
+                let was_up = std::mem::replace(&mut self.up[vcpu as usize], false);
+                assert!(was_up, "vCPU {vcpu} was down");
+            }
+            Effect::Nmi(vcpu) => assert!(vcpu < COUNT),
+            Effect::Output(ref text) | Effect::Log(ref text) => assert!(text.len() <= 4096),
+            Effect::Shutdown(_) => {
+                assert!(!self.is_over, "the end was told twice");
+                self.is_over = true;
+            }
+            _ => {}
+        }
+    }
+
+    /// What adds up at the end.
+    pub(super) fn finish(mut self) {
+        let Some(vcpu) = VCPUS.into_iter().find(|&vcpu| self.up[vcpu as usize]) else {
+            return;
+        };
+        if self.is_over || !self.memory.is_ram(Gpa(ARG), 0x1000) {
+            return;
+        }
+        self.check_ports(vcpu);
+        self.check_pages(vcpu);
+        self.check_runstates(vcpu);
+        self.check();
+    }
+
+    fn check_pages(&mut self, vcpu: u32) {
+        self.poke(ARG, &0x7ff0_u64.to_le_bytes());
+        let pages = self
+            .ask(vcpu, 12, [3, ARG, 0, 0, 0])
+            .and_then(|pages| u64::try_from(pages).ok());
+        let pages = pages.expect("a domain may ask for its own");
+        assert!(pages <= MAX_PAGES, "{pages} pages");
+        // Shared info and grant frames do not count.
+        let there = self.memory.pages();
+        assert!(there <= pages + 65, "{there} pages of {pages}");
+    }
+
+    fn check_runstates(&mut self, vcpu: u32) {
+        let size = if self.is_narrow(vcpu) { 12 } else { 16 };
+        for of in VCPUS {
+            let answer = self.ask(vcpu, 24, [4, u64::from(of), ARG, 0, 0]);
+            assert_eq!(answer, Some(0));
+            let bytes = self.memory.peek(ARG, size + 32);
+            let long = |at: usize| bytes::field(&bytes, at as u64, 8).unwrap_or(0);
+            let total: u64 = (0..4).map(|state| long(size + 8 * state)).sum();
+            assert_eq!(
+                total,
+                self.now.system_ns - START_NS,
+                "vCPU {of} has lost time"
+            );
+            assert!(long(size - 8) <= self.now.system_ns);
+        }
+    }
+}

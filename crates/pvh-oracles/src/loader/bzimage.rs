@@ -1,0 +1,140 @@
+//! Packed kernels: whatever a stream says, what comes out is bounded and is what the header names.
+
+use pvh_loader::{
+    Image,
+    image::{Codec, Format, Limits},
+    inspect::{Verdict, inspect_bytes},
+};
+
+use crate::{
+    Tape,
+    bytes::{field, is_printable, slice},
+    seeds::{self, SetupHeader},
+};
+
+const LIMITS: Limits = Limits {
+    max_unpacked_bytes: 16 << 10,
+    max_file_bytes: 256 << 10,
+    max_window_bytes: 1 << 20,
+};
+
+/// What a payload begins with that is to be put into a sound bzImage; no kind of file begins so.
+pub const PAYLOAD_MARK: u8 = 0xbc;
+
+/// What the five bytes of a setup header begin with, and behind them a payload, or nothing for a stored kernel; no kind
+/// of file begins so.
+pub const HEADER_MARK: u8 = 0xbd;
+
+/// Opens a file of any kind, or a bzImage around what follows [`PAYLOAD_MARK`] or [`HEADER_MARK`].
+///
+/// # Panics
+///
+/// If more comes out than the limit, if a payload is taken from where the header does not say, if a length that
+/// contradicts the content is taken, if a header that is right around a stored kernel is refused, or if `inspect` and
+/// `Image` disagree.
+pub fn bzimage(input: &[u8]) {
+    let wrapped = match input.split_first() {
+        Some((&PAYLOAD_MARK, payload)) => (seeds::bzimage(payload), false),
+        Some((&HEADER_MARK, rest)) => headed(Tape::new(rest)),
+        _ => (input.to_vec(), false),
+    };
+    let (file, is_sound) = (&wrapped.0[..], wrapped.1);
+    let opened = Image::from_bytes_within(file.to_vec(), &LIMITS);
+    let report = inspect_bytes(file.to_vec(), &LIMITS);
+    let is_bootable = matches!(report.verdict, Verdict::Bootable);
+    let image = match opened {
+        Ok(image) => image,
+        Err(error) => {
+            is_printable(&error);
+            assert!(!is_sound, "a sound header: {error}");
+            assert!(!is_bootable, "inspect says it boots: {error}");
+            return;
+        }
+    };
+    assert_eq!(report.format, Some(image.format()));
+    let elf = image.bytes().expect("it was given bytes");
+    assert_eq!(elf.len() as u64, image.len_bytes());
+    assert!(elf.starts_with(b"\x7fELF"));
+    match image.format() {
+        Format::Elf => assert_eq!(elf, file),
+        Format::GzippedElf => {
+            let stated = field(file, file.len() as u64 - 4, 4);
+            assert_eq!(stated, Some(image.len_bytes()));
+            assert!(image.len_bytes() <= LIMITS.max_unpacked_bytes);
+        }
+        Format::BzImage { codec } => {
+            assert!(image.len_bytes() <= LIMITS.max_unpacked_bytes);
+            check_payload(file, elf, codec);
+            let payload = report.payload.expect("a bzImage has one");
+            let (at, packed) = where_it_is(file);
+            assert_eq!((payload.offset, payload.packed_bytes), (at, packed));
+        }
+        _ => assert!(image.len_bytes() <= LIMITS.max_unpacked_bytes),
+    }
+}
+
+/// Up to 7 setup sectors, any boot protocol, an offset, a payload that is said to be longer or shorter. Tells besides
+/// whether it has to be taken: a payload of its true length that is known to be good, and a protocol that knows payloads.
+fn headed(mut tape: Tape<'_>) -> (Vec<u8>, bool) {
+    let header = SetupHeader {
+        setup_sectors: tape.byte() & 7,
+        version: [tape.byte() & 31, tape.byte() & 3],
+        payload_offset: tape.byte(),
+        payload_excess: tape.byte().cast_signed(),
+    };
+    let [minor, major] = header.version;
+    match tape.rest() {
+        [] => {
+            let is_known = (major, minor) >= (2, 8);
+            let is_sound = is_known && header.payload_excess == 0;
+            (seeds::headed(&header, &seeds::kernel()), is_sound)
+        }
+        payload => (seeds::headed(&header, payload), false),
+    }
+}
+
+/// Where the boot protocol says that the payload is.
+fn where_it_is(file: &[u8]) -> (u64, u64) {
+    let read = |at, size| field(file, at, size).expect("the header is there");
+    let sectors = match read(0x1f1, 1) {
+        0 => 4,
+        sectors => sectors,
+    };
+    let at = (sectors + 1) * 512 + read(0x248, 4);
+    (at, read(0x24c, 4))
+}
+
+fn check_payload(file: &[u8], elf: &[u8], codec: Codec) {
+    assert!(field(file, 0x206, 2) >= Some(0x208), "an old protocol");
+    let (at, len) = where_it_is(file);
+    let packed = slice(file, at, len).expect("the payload lies in the file");
+    assert_eq!(Codec::detect(packed), Some(codec));
+    match codec {
+        Codec::Stored => assert_eq!(packed, elf),
+        Codec::Gzip => {
+            let stated = field(packed, len - 4, 4);
+            assert_eq!(stated, Some(elf.len() as u64));
+        }
+        // With the length appended by the kernel's build, or nothing: then the stream is an end by itself, and
+        // the last bytes are anything.
+        Codec::Lz4 => {
+            let stated = field(packed, len - 4, 4);
+            let blocks = lz4_blocks_end(packed);
+            let is_stated = blocks == Some(len - 4) && stated == Some(elf.len() as u64);
+            assert!(blocks == Some(len) || is_stated, "bytes after the blocks");
+        }
+        _ => {}
+    }
+}
+
+/// Where the last block of an LZ4 legacy frame ends, if it ends where the frame does or four bytes before.
+fn lz4_blocks_end(packed: &[u8]) -> Option<u64> {
+    let len = packed.len() as u64;
+    let mut at = 4;
+    loop {
+        if at == len || at + 4 == len {
+            return Some(at);
+        }
+        at += 4 + field(packed, at, 4)?;
+    }
+}
