@@ -42,9 +42,9 @@ pub(crate) enum Command {
 
 #[derive(Args, Debug)]
 pub(crate) struct RunArguments {
-    /// Kernel file: ELF, gzipped ELF or bzImage, with a PVH entry point
+    /// Kernel file: ELF, gzipped ELF or bzImage, with a PVH entry point; '-' is standard input
     pub(crate) kernel: Option<PathBuf>,
-    /// Initial RAM disk; the guest gets it as its first module
+    /// Initial RAM disk, a file or pipe; the guest gets it as its first module
     #[arg(long, value_name = "FILE")]
     pub(crate) initrd: Option<PathBuf>,
     /// Module file and its command line, after the first '=' (so the file name cannot contain '='); may be repeated
@@ -103,7 +103,7 @@ pub(crate) struct RunArguments {
 
 #[derive(Args, Debug)]
 pub(crate) struct InspectArguments {
-    /// Kernel file
+    /// Kernel file; '-' is standard input
     pub(crate) file: PathBuf,
     /// Print one JSON object
     #[arg(long)]

@@ -1,6 +1,10 @@
 //! What is to be run, as plain data: the arguments once they are understood.
 
-use std::{ffi::OsString, os::unix::ffi::OsStringExt, path::PathBuf};
+use std::{
+    ffi::OsString,
+    os::unix::ffi::OsStringExt,
+    path::{Path, PathBuf},
+};
 
 use pvh_loader::commit::Method;
 use pvh_start_info::Generation;
@@ -76,6 +80,25 @@ pub(crate) enum OnReboot {
     End,
 }
 
+impl RunConfig {
+    /// Tells whether a kernel or module is read from standard input.
+    pub(crate) fn reads_standard_input(&self) -> bool {
+        let modules = self.modules.iter().map(|module| &module.path);
+        let mut paths = self.kernel.iter().chain(modules);
+        paths.any(|path| path == Path::new(STANDARD_INPUT))
+    }
+}
+
+/// The file that a path of the command line names: `-` is standard input.
+pub(crate) fn input_file(path: PathBuf) -> PathBuf {
+    match path.as_os_str() == "-" {
+        true => STANDARD_INPUT.into(),
+        false => path,
+    }
+}
+
+const STANDARD_INPUT: &str = "/dev/stdin";
+
 impl From<RunArguments> for RunConfig {
     fn from(arguments: RunArguments) -> Self {
         let initrd = arguments.initrd.into_iter().map(|path| ModuleConfig {
@@ -87,7 +110,7 @@ impl From<RunArguments> for RunConfig {
             cmdline: module.cmdline.map(OsString::into_vec),
         });
         Self {
-            kernel: arguments.kernel,
+            kernel: arguments.kernel.map(input_file),
             modules: initrd.chain(modules).collect(),
             cmdline: arguments.cmdline.into_vec(),
             memory_bytes: arguments.memory.bytes(),

@@ -36,17 +36,17 @@ pub(crate) struct User {
 }
 
 impl User {
-    /// Takes the signals and the terminal.
+    /// Takes the signals and the terminal; without `has_input` the guest gets nothing from standard input.
     ///
     /// # Errors
     ///
     /// When the host refuses either.
-    pub(crate) fn take() -> io::Result<Self> {
+    pub(crate) fn take(has_input: bool) -> io::Result<Self> {
         let signals = Signals::block()?;
         let stdin = File::from(io::stdin().as_fd().try_clone_to_owned()?);
         let is_terminal = stdin.is_terminal();
         Ok(Self {
-            stdin: Some(stdin),
+            stdin: has_input.then_some(stdin),
             input: Input::new(is_terminal),
             terminal: RawTerminal::enter()?,
             signals,

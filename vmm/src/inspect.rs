@@ -12,13 +12,15 @@ use pvh_loader::{
 
 use crate::{
     args::InspectArguments,
+    config::input_file,
     exit::{HOST, Printable, REFUSED, SUCCESS, complain, sentence},
 };
 
 /// Prints the report of a file and returns the exit code.
 pub(crate) fn run(arguments: &InspectArguments) -> u8 {
-    let name = Printable(&arguments.file.display().to_string()).to_string();
-    let report = match inspect(&arguments.file) {
+    let file = input_file(arguments.file.clone());
+    let name = Printable(&file.display().to_string()).to_string();
+    let report = match inspect(&file) {
         Ok(report) => report,
         Err(error) => return unreadable(&name, &error, arguments.json),
     };

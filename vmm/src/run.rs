@@ -4,6 +4,7 @@ mod advice;
 mod blueprint;
 mod error;
 mod layout;
+mod modules;
 mod outcome;
 mod outputs;
 mod record;
@@ -112,7 +113,10 @@ impl Machines<'_> {
             kvm,
             outlets,
         } = self;
-        let mut visit = Visit::First(writing);
+        let mut visit = Visit::First {
+            writing,
+            has_input: !config.reads_standard_input(),
+        };
         loop {
             let started = SystemTime::now();
             let machine = timings::step("build", || blueprint.build(kvm, outlets));

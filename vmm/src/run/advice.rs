@@ -27,6 +27,7 @@ impl RunError {
             Self::Ram(RamError::Empty | RamError::NotWholePages { .. }) => ARGUMENTS,
             Self::Image { .. }
             | Self::Module { .. }
+            | Self::LongModule { .. }
             | Self::Plan { .. }
             | Self::Commit { .. }
             | Self::Stubs { .. }
@@ -76,7 +77,7 @@ impl RunError {
             Self::LostMemory => {
                 "do not change the files while the guest runs, or use --load copy".to_owned()
             }
-            Self::NoRoom { .. } => "choose a larger --memory".to_owned(),
+            Self::NoRoom { .. } | Self::LongModule { .. } => "choose a larger --memory".to_owned(),
             _ => return None,
         })
     }

@@ -13,7 +13,6 @@ use pvh_kvm::{GuestRam, Kvm, LostPages, Vm, VmConfig, WriteAhead, ram_layout};
 use pvh_loader::{
     Image,
     commit::Method,
-    module::ModuleSource,
     plan::{Boot, Plan},
     stubs::{HypercallPatch, StubError, StubPair},
 };
@@ -26,6 +25,7 @@ use super::{
     error::{RunError, host},
     layout::Layout,
     uuid::new_uuid,
+    modules,
 };
 use crate::{
     args::BackingArgument,
@@ -161,7 +161,7 @@ impl<'a> Blueprint<'a> {
         let boot = boot.insert(Boot {
             generation: config.generation,
             cmdline: config.cmdline.clone(),
-            modules: open_modules(config)?,
+            modules: modules::open(config)?,
             memmap: layout.memmap.clone(),
             rsdp: Some(layout.rsdp),
             patch: kernel.patch,
@@ -293,17 +293,4 @@ fn patch(image: &Image) -> Result<HypercallPatch, StubError> {
         stubs: StubPair::find(image)?,
         port: HYPERCALL_PORT,
     })
-}
-
-fn open_modules(config: &RunConfig) -> Result<Vec<ModuleSource>, RunError> {
-    let open = |module: &crate::config::ModuleConfig| {
-        let source = ModuleSource::open(&module.path);
-        let mut source = source.map_err(|source| {
-            let path = module.path.clone();
-            RunError::Module { path, source }
-        })?;
-        source.cmdline.clone_from(&module.cmdline);
-        Ok(source)
-    };
-    config.modules.iter().map(open).collect()
 }

@@ -40,6 +40,14 @@ pub(crate) enum RunError {
         #[source]
         source: ModuleError,
     },
+    /// A module from a pipe has more bytes than guest RAM.
+    #[error("{}: more than {} came through the pipe, all of the guest's memory", path.display(), Rounded(*limit_bytes))]
+    LongModule {
+        /// The pipe.
+        path: PathBuf,
+        /// Size of guest RAM.
+        limit_bytes: u64,
+    },
     /// Kernel and modules do not fit this machine.
     #[error("{}", kernel.display())]
     Plan {

@@ -91,7 +91,12 @@ pub(super) struct Session {
 /// The session of the machine before, or what the first one begins with.
 pub(super) enum Visit<'scope> {
     /// None yet.
-    First(Writing<'scope>),
+    First {
+        /// The writers.
+        writing: Writing<'scope>,
+        /// The guest gets what comes from standard input.
+        has_input: bool,
+    },
     /// That of the machine before.
     Again(Box<Session>),
 }
@@ -101,7 +106,7 @@ impl<'scope> Visit<'scope> {
     /// what the user answers at the other.
     fn begin(self) -> io::Result<(User, Writing<'scope>)> {
         Ok(match self {
-            Self::First(writing) => (User::take()?, writing),
+            Self::First { writing, has_input } => (User::take(has_input)?, writing),
             Self::Again(session) => (session.user, Writing::Begun(session.writers)),
         })
     }

@@ -1,0 +1,107 @@
+//! Kernels and modules that come through a pipe or from standard input.
+
+#[cfg(test)]
+mod guest;
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        fs::{self, File},
+        io::Write,
+        process::{Command, Output, Stdio},
+    };
+
+    use assert_cmd::cargo::{CommandCargoExt, cargo_bin};
+
+    use super::guest::obedient;
+
+    /// Runs the binary with `input` through a pipe on standard input.
+    fn with_input(arguments: &[&str], input: &[u8]) -> Output {
+        let mut command = Command::cargo_bin("pvh-vmm").unwrap();
+        let mut child = command
+            .args(arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        // Who refuses the input does not read it to its end.
+        let _ = child.stdin.take().unwrap().write_all(input);
+        child.wait_with_output().unwrap()
+    }
+
+    fn text(bytes: &[u8]) -> String {
+        String::from_utf8_lossy(bytes).into_owned()
+    }
+
+    #[test]
+    fn inspect_reads_a_kernel_from_standard_input() {
+        let output = with_input(&["inspect", "-"], pvh_conformance::demo_image());
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+        assert!(text(&output.stdout).starts_with("/dev/stdin: ELF"));
+    }
+
+    #[test]
+    #[ignore = "needs /dev/kvm"]
+    fn a_kernel_comes_through_a_pipe() {
+        let output = with_input(
+            &["run", "-", "--platform", "none"],
+            pvh_conformance::demo_image(),
+        );
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+        assert!(text(&output.stdout).contains("PVH demo: ok"));
+    }
+
+    /// The guest gives back what it reads: it must not be typed its own image.
+    #[test]
+    #[ignore = "needs /dev/kvm"]
+    fn a_kernel_file_on_standard_input_is_not_typed_to_the_guest() {
+        let (_dir, kernel) = obedient();
+        let output = Command::new("timeout")
+            .args(["--signal=TERM", "3"])
+            .arg(cargo_bin("pvh-vmm"))
+            .args(["run", "-", "--memory", "4M", "--platform", "none"])
+            .stdin(File::open(&kernel).unwrap())
+            .output()
+            .unwrap();
+        assert_eq!(text(&output.stdout), "B", "{output:?}");
+    }
+
+    #[test]
+    #[ignore = "needs /dev/kvm"]
+    fn an_initrd_comes_through_a_pipe_and_fits_into_memory() {
+        let options = ["run", "--platform", "none", "--initrd", "/dev/stdin"];
+        let output = with_input(&options, b"12345");
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+        let page = text(&output.stdout);
+        assert!(page.contains("size=0x0000000000000005"), "{page}");
+
+        let options = [&options[..], &["--memory", "4M"]].concat();
+        let output = with_input(&options, &vec![0; 5 << 20]);
+        assert_eq!(output.status.code(), Some(3), "{output:?}");
+        let told = text(&output.stderr);
+        assert_eq!(told.lines().count(), 1, "{told}");
+        assert!(
+            told.contains("more than 4 MiB came through the pipe"),
+            "{told}"
+        );
+    }
+
+    #[test]
+    #[ignore = "needs /dev/kvm"]
+    fn an_initrd_comes_from_another_command_of_the_shell() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("initrd");
+        fs::write(&file, b"1234567").unwrap();
+        let line = r#""$0" run --platform none --initrd <(cat "$1")"#;
+        let output = Command::new("bash")
+            .args(["-c", line])
+            .arg(cargo_bin("pvh-vmm"))
+            .arg(&file)
+            .stdin(Stdio::null())
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+        assert!(text(&output.stdout).contains("size=0x0000000000000007"));
+    }
+}
