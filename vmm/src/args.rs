@@ -93,6 +93,12 @@ pub(crate) struct RunArguments {
     /// Write the duration of these steps to FILE, for Perfetto (ui.perfetto.dev) or chrome://tracing
     #[arg(long, value_name = "FILE")]
     pub(crate) trace: Option<PathBuf>,
+    /// What the guest writes to its hypervisor (port 0xE9 of the Xen platform) goes to standard error, or nowhere
+    #[arg(long, value_name = "WHERE", value_enum, default_value_t = LogArgument::On)]
+    pub(crate) log: LogArgument,
+    /// Print only what the guest prints on its console, and errors: no log of the guest, no platform line, no hints
+    #[arg(long, short)]
+    pub(crate) quiet: bool,
     /// KVM device
     #[arg(long, value_name = "PATH", default_value = "/dev/kvm")]
     pub(crate) kvm_device: PathBuf,
@@ -167,6 +173,14 @@ pub(crate) enum LoadArgument {
     Map,
     /// Read the files completely; later changes to them do not matter
     Copy,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub(crate) enum LogArgument {
+    /// Each line as "pvh-vmm: guest: LINE"
+    On,
+    /// Not at all
+    Off,
 }
 
 /// `FILE` or `FILE=CMDLINE`.

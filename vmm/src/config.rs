@@ -10,7 +10,10 @@ use pvh_loader::commit::Method;
 use pvh_start_info::Generation;
 
 use crate::{
-    args::{BackingArgument, LoadArgument, PlatformArgument, RunArguments, StartInfoArgument},
+    args::{
+        BackingArgument, LoadArgument, LogArgument, PlatformArgument, RunArguments,
+        StartInfoArgument,
+    },
     timings,
 };
 
@@ -45,6 +48,10 @@ pub(crate) struct RunConfig {
     pub(crate) patch_hypercalls: bool,
     /// Where the calls of the Xen platform are recorded.
     pub(crate) record: Option<PathBuf>,
+    /// Whether lines that the guest logs are printed.
+    pub(crate) has_guest_log: bool,
+    /// Whether nothing but console output and errors is printed.
+    pub(crate) is_quiet: bool,
     /// What happens when the guest asks to reboot.
     pub(crate) on_reboot: OnReboot,
     /// The KVM device, /dev/kvm as a rule.
@@ -135,6 +142,8 @@ impl From<RunArguments> for RunConfig {
             platform: arguments.platform,
             patch_hypercalls: arguments.patch_hypercalls,
             record: arguments.record,
+            has_guest_log: arguments.log == LogArgument::On && !arguments.quiet,
+            is_quiet: arguments.quiet,
             kvm_device: arguments.kvm_device,
             on_reboot: if arguments.no_reboot {
                 OnReboot::End

@@ -19,6 +19,7 @@ use crate::{
     console::{Command, HELP, Input},
     devices::Request,
     machine::{Board, End},
+    outlets::Outlets,
     platform::GuestLog,
     signals::{Signals, stop_self},
     terminal::{self, RawTerminal},
@@ -79,14 +80,16 @@ pub(crate) fn run(
     user: User,
     board: &Arc<Board>,
     platform: Option<&Arc<XenPlatform>>,
-    log: &GuestLog,
+    outlets: &Outlets,
 ) -> Result<(End, User), Error> {
     let mut manager = EventManager::new()?;
     let subscriber = Loop {
         user,
         board: Arc::clone(board),
         platform: platform.cloned(),
-        log: log.clone(),
+        log: outlets.log.clone(),
+        hint: outlets.hint,
+        silence: None,
         watch: Watch::None,
         leaving: None,
         end: None,
@@ -123,6 +126,10 @@ struct Loop {
     board: Arc<Board>,
     platform: Option<Arc<XenPlatform>>,
     log: GuestLog,
+    /// What a user at a terminal is told if the guest prints nothing.
+    hint: Option<&'static str>,
+    /// When that is; dropping it ends the watch.
+    silence: Option<TimerFd>,
     watch: Watch,
     /// The guest has been asked to power off.
     leaving: Option<Leaving>,
@@ -150,6 +157,7 @@ impl MutEventSubscriber for Loop {
         let lost = lost.map(|lost| Events::with_data(lost, LOST, EventSet::IN));
         let mut added = added.into_iter().chain(lost);
         self.failed = added.find_map(|events| ops.add(events).err());
+        self.watch_silence(ops);
         // What was typed to a machine before this one, and not taken.
         self.deliver();
         self.follow_input(ops);
@@ -171,6 +179,7 @@ impl MutEventSubscriber for Loop {
                 let signal = self.leaving.as_ref().map(|leaving| leaving.signal);
                 self.end = self.end.take().or(signal.map(End::Signal));
             }
+            SILENCE => self.end_silence(),
             STDIN => {
                 self.read_input(ops);
                 self.follow_input(ops);
@@ -247,6 +256,27 @@ impl Loop {
         self.deliver();
     }
 
+    /// Starts the time after which a user at a terminal is told what to do about a guest that prints nothing.
+    fn watch_silence(&mut self, ops: &mut EventOps) {
+        if self.hint.is_none() || !self.user.is_terminal || !io::stderr().is_terminal() {
+            return;
+        }
+        // Without the timer there is no hint, which no guest needs.
+        let timer = start_timer(SILENCE_TIME).ok();
+        self.silence = timer.filter(|timer| {
+            ops.add(Events::with_data(timer, SILENCE, EventSet::IN))
+                .is_ok()
+        });
+    }
+
+    fn end_silence(&mut self) {
+        self.silence = None;
+        let is_silent = !self.board.output().has_received() && !self.log.output().has_received();
+        if let Some(hint) = self.hint.take().filter(|_| is_silent) {
+            self.log.say(hint);
+        }
+    }
+
     fn deliver(&mut self) {
         let (board, platform) = (&self.board, &self.platform);
         self.user.input.deliver(|bytes| match platform {
@@ -293,7 +323,7 @@ impl Loop {
         if self.leaving.is_some() || self.end.is_some() {
             return false;
         }
-        let Ok(grace) = start_timer() else {
+        let Ok(grace) = start_timer(GRACE_TIME) else {
             return false;
         };
         if ops
@@ -305,7 +335,7 @@ impl Loop {
         }
         // Not straight to standard error: a guest whose log nobody reads would hold up the next signal.
         self.log.say(&format!(
-            "the guest has been asked to power off; {signal} again, or {} seconds, end it",
+            "asked the guest to power off; {signal} again, or {} seconds, end it",
             GRACE_TIME.as_secs()
         ));
         self.leaving = Some(Leaving {
@@ -324,10 +354,10 @@ impl Loop {
     }
 }
 
-/// Starts the time that a guest has to power off.
-fn start_timer() -> io::Result<TimerFd> {
+/// Starts a timer that fires once.
+fn start_timer(after: Duration) -> io::Result<TimerFd> {
     let mut timer = TimerFd::new()?;
-    timer.reset(GRACE_TIME, None)?;
+    timer.reset(after, None)?;
     Ok(timer)
 }
 
@@ -345,5 +375,8 @@ const SIGNALS: u32 = 2;
 const STDIN: u32 = 3;
 const GRACE: u32 = 4;
 const LOST: u32 = 5;
+const SILENCE: u32 = 6;
+/// How long a guest may print nothing until its user is told what to do.
+const SILENCE_TIME: Duration = Duration::from_secs(10);
 /// How long a guest that was asked to power off is waited for.
 const GRACE_TIME: Duration = Duration::from_secs(30);

@@ -6,6 +6,8 @@ use std::{
     io::{self, Write},
 };
 
+use crate::console::SCREEN;
+
 /// The guest powered off, or the file can be booted.
 pub(crate) const SUCCESS: u8 = 0;
 /// A check came out otherwise than on Xen, and nobody knows why.
@@ -42,7 +44,7 @@ pub(crate) fn complain(line: &str) {
 /// Tells the user something that has lines of its own.
 pub(crate) fn complain_at_length(text: &dyn fmt::Display) {
     // Nobody is left to be told that standard error is gone.
-    let _ = writeln!(io::stderr(), "pvh-vmm: {text}");
+    let _ = writeln!(io::stderr(), "{}pvh-vmm: {text}", SCREEN.before_line());
 }
 
 /// A text in which no control character is left: a file's name may hold any.

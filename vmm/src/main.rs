@@ -15,6 +15,7 @@ mod inspect;
 mod linux_cmdline;
 mod machine;
 mod mapped;
+mod outlets;
 mod platform;
 mod run;
 mod signals;
@@ -38,6 +39,7 @@ use nix::{
 
 use args::{Arguments, Command, error_line};
 use config::RunConfig;
+use console::SCREEN;
 use exit::{ARGUMENTS, HOST, SUCCESS, complain, complain_at_length};
 use run::{Outcome, RunError, check_outputs, open_trace, run, shutdown_line};
 
@@ -105,6 +107,7 @@ fn say_at_end(text: &str) {
         signals::unblock();
     }
     // Nobody is left to be told that standard error is gone.
+    let text = format!("{}{text}", SCREEN.before_line());
     let _ = stderr.lock().write_all(text.as_bytes());
 }
 
@@ -116,6 +119,7 @@ fn end(config: &RunConfig, run: Result<Outcome, RunError>) -> u8 {
                     complain_at_length(&format_args!("the guest crashed: {crash}"));
                 }
                 Outcome::Shutdown(reason) => complain(&shutdown_line(*reason)),
+                Outcome::Quit if !config.is_quiet => complain("Ctrl-A X ended the guest"),
                 _ => {}
             }
             outcome.exit_code()

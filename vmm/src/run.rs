@@ -21,11 +21,13 @@ use crate::{
     console::Output,
     devices::Request,
     exit::{Printable, complain},
+    linux_cmdline::{Console, last_console},
     machine::End,
+    outlets::Outlets,
     platform::{self, Choice, Guest, GuestLog, Platform, Reason},
     timings,
 };
-use blueprint::{Blueprint, Kernel, Outlets, check_cpus};
+use blueprint::{Blueprint, Kernel, check_cpus};
 use record::Record;
 use session::{Visit, Writing, run_machine};
 
@@ -53,13 +55,14 @@ pub(crate) fn run(config: &RunConfig) -> Result<Outcome, RunError> {
         }
     };
     let console = Output::default();
-    let log = GuestLog::new(Output::default());
+    let log = GuestLog::new(Output::default(), config.has_guest_log);
     thread::scope(|scope| {
         let writing = Writing::begin_beside(scope, &kvm, &console, &log);
         let outlets = Outlets {
             console: console.clone(),
             log: log.clone(),
             recorder: None,
+            hint: None,
         };
         run_on(config, &kvm, outlets, writing)
     })
@@ -76,6 +79,7 @@ fn run_on(
     if choice.platform == Platform::Plain {
         check_plain(config, choice.reason)?;
     }
+    outlets.hint = (!config.is_quiet).then(|| silence_hint(choice.platform, &config.cmdline));
     let (kernel, boot) = (&kernel, &mut None);
     let blueprint = timings::step("plan", move || {
         Blueprint::draw(config, kernel, choice.platform, kvm, boot)
@@ -127,7 +131,7 @@ impl Machines<'_> {
                     return Err(error);
                 }
             };
-            if let Some(reason) = reason.take() {
+            if let Some(reason) = reason.take().filter(|_| !config.is_quiet) {
                 complain(&reason.to_string());
             }
             let (end, mut session) = run_machine(machine, visit, outlets)?;
@@ -164,6 +168,19 @@ fn check_plain(config: &RunConfig, reason: Option<Reason>) -> Result<(), RunErro
     match asked.into_iter().find(|(is_asked, _)| *is_asked) {
         Some((_, option)) => Err(RunError::NeedsXen { option, reason }),
         None => Ok(()),
+    }
+}
+
+/// What to try with a guest that prints nothing.
+fn silence_hint(platform: Platform, cmdline: &[u8]) -> &'static str {
+    match (platform, last_console(cmdline)) {
+        (Platform::Xen(_), _) => "no output yet; Ctrl-A X ends, try --platform none",
+        (Platform::Plain, Some(Console::Serial)) => {
+            "no output yet; Ctrl-A X ends, try --platform xen"
+        }
+        (Platform::Plain, _) => {
+            "no output yet; Ctrl-A X ends, try --cmdline console=ttyS0 or --platform xen"
+        }
     }
 }
 

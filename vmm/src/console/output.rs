@@ -18,6 +18,7 @@ use nix::{
 };
 use vmm_sys_util::signal::{Killable, SIGRTMIN, register_signal_handler, unblock_signal};
 
+use super::screen::{SCREEN, Stream};
 use crate::timings::{self, Moment};
 
 /// The queue; clones are the same queue.
@@ -33,6 +34,8 @@ struct Shared {
 #[derive(Debug, Default)]
 struct State {
     queue: VecDeque<u8>,
+    /// Something was queued since the program began.
+    has_received: bool,
     /// How many threads wait for a change: to notify nobody is a system call all the same.
     waiting: u32,
     /// The writer holds bytes it has not written yet.
@@ -95,6 +98,11 @@ impl Output {
         state.queue.len() < QUEUE_LIMIT || state.released
     }
 
+    /// Tells whether anything was queued since the program began.
+    pub(crate) fn has_received(&self) -> bool {
+        self.lock().has_received
+    }
+
     fn push_below(&self, limit: usize, bytes: &[u8]) -> bool {
         let has_room = self.lock().queue.len() < limit;
         if has_room {
@@ -105,14 +113,16 @@ impl Output {
 
     fn push(&self, bytes: &[u8]) {
         self.change(|state| {
+            state.has_received = true;
             if !state.abandoned {
                 state.queue.extend(bytes);
             }
         });
     }
 
-    /// Waits for bytes; returns none when there will be no more. `last` is when some were written last.
-    fn next_chunk(&self, last: Option<Instant>) -> Vec<u8> {
+    /// Waits for bytes; returns none when there will be no more. `last` is when some were written last. Of lines it takes whole
+    /// ones.
+    fn next_chunk(&self, last: Option<Instant>, stream: Option<Stream>) -> Vec<u8> {
         let idle = |state: &State| state.queue.is_empty() && !state.closing && !state.abandoned;
         self.change(|state| state.writing = false);
         let mut state = self.lock();
@@ -129,7 +139,15 @@ impl Output {
         if state.abandoned {
             return Vec::new();
         }
-        let count = state.queue.len().min(CHUNK);
+        let mut count = state.queue.len().min(CHUNK);
+        if stream == Some(Stream::Lines) {
+            let end = state
+                .queue
+                .iter()
+                .take(count)
+                .rposition(|&byte| byte == b'\n');
+            count = end.map_or(count, |end| end.saturating_add(1));
+        }
         state.writing = count > 0;
         let chunk = state.queue.drain(..count).collect();
         self.notify(state);
@@ -207,7 +225,7 @@ pub(crate) struct Writer {
 }
 
 impl Writer {
-    /// Starts writing to `sink`.
+    /// Starts writing to `sink`; `stream` says which it is if it is a terminal that both streams share.
     ///
     /// # Errors
     ///
@@ -215,6 +233,7 @@ impl Writer {
     pub(crate) fn start<S: Write + AsFd + Send + 'static>(
         output: Output,
         sink: S,
+        stream: Option<Stream>,
     ) -> io::Result<Self> {
         // The handler does nothing: the signal only ends a write that blocks.
         register_signal_handler(nudge_signal(), ignore)?;
@@ -223,7 +242,7 @@ impl Writer {
             move || {
                 // Whoever started us may have blocked it; without it only the sink itself ends a write.
                 let _ = unblock_signal(nudge_signal());
-                write_all(&output, sink);
+                write_all(&output, sink, stream);
                 output.change(|state| state.ended = true);
             }
         })?;
@@ -261,14 +280,23 @@ impl Drop for Writer {
 }
 
 /// The life of the writer thread.
-fn write_all<S: Write + AsFd>(output: &Output, mut sink: S) {
+fn write_all<S: Write + AsFd>(output: &Output, mut sink: S, stream: Option<Stream>) {
     let mut last = None;
     loop {
-        let chunk = output.next_chunk(last);
+        let chunk = output.next_chunk(last, stream);
         if chunk.is_empty() {
             return;
         }
-        if let Err(error) = write_chunk(output, &mut sink, &chunk) {
+        let mut write = |bytes: &[u8]| write_chunk(output, &mut sink, bytes);
+        let written = match stream {
+            None => write(&chunk),
+            Some(Stream::Console) => SCREEN.console(&chunk, || write(&chunk)),
+            Some(Stream::Lines) => SCREEN.lines(|before| {
+                write(before.as_bytes())?;
+                write(&chunk)
+            }),
+        };
+        if let Err(error) = written {
             // The guest runs on, as it would with its serial line unplugged.
             let _ = writeln!(
                 io::stderr(),
@@ -344,7 +372,7 @@ mod tests {
     fn what_is_queued_arrives_in_order_and_whole() {
         let (mut reader, sink) = pipe();
         let mut output = Output::default();
-        let writer = Writer::start(output.clone(), sink).unwrap();
+        let writer = Writer::start(output.clone(), sink, None).unwrap();
         output.write_all(b"hello ").unwrap();
         output.write_all(b"world").unwrap();
         writer.drain(|| false);
@@ -359,7 +387,7 @@ mod tests {
         let (reader, sink) = pipe();
         drop(reader);
         let mut output = Output::default();
-        let writer = Writer::start(output.clone(), sink).unwrap();
+        let writer = Writer::start(output.clone(), sink, None).unwrap();
         for _ in 0..100 {
             output.write_all(&[b'x'; 4096]).unwrap();
             output.wait_for_room();
@@ -371,7 +399,7 @@ mod tests {
     fn a_reader_that_never_reads_does_not_hold_the_end_up() {
         let (_reader, sink) = pipe();
         let mut output = Output::default();
-        let writer = Writer::start(output.clone(), sink).unwrap();
+        let writer = Writer::start(output.clone(), sink, None).unwrap();
         output.write_all(&[b'x'; 1 << 20]).unwrap();
         let mut asked = 0;
         writer.drain(|| {
@@ -403,7 +431,7 @@ mod tests {
         let (mut reader, sink) = pipe();
         fcntl(&sink, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).unwrap();
         let mut output = Output::default();
-        let writer = Writer::start(output.clone(), sink).unwrap();
+        let writer = Writer::start(output.clone(), sink, None).unwrap();
         output.write_all(&[b'x'; 200_000]).unwrap();
         let reading = thread::spawn(move || {
             let mut bytes = Vec::new();

@@ -15,14 +15,16 @@ use crate::console::Output;
 #[derive(Clone, Debug)]
 pub(crate) struct GuestLog {
     output: Output,
+    has_lines: bool,
     budget: Arc<Mutex<Budget>>,
 }
 
 impl GuestLog {
-    /// Lines go to `output`.
-    pub(crate) fn new(output: Output) -> Self {
+    /// Lines go to `output`; without `has_lines`, those of the guest go nowhere.
+    pub(crate) fn new(output: Output, has_lines: bool) -> Self {
         Self {
             output,
+            has_lines,
             budget: Arc::new(Mutex::new(Budget::new(Instant::now()))),
         }
     }
@@ -41,6 +43,9 @@ impl GuestLog {
 
     /// Takes a line without its end. It never waits: what has no room is dropped.
     pub(crate) fn line(&self, line: &[u8]) {
+        if !self.has_lines {
+            return;
+        }
         let mut budget = self.budget.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(dropped) = budget.take(Instant::now()) else {
             return;
@@ -104,7 +109,7 @@ mod tests {
     #[test]
     fn a_guest_that_floods_its_log_is_cut_short_and_told_of() {
         let output = Output::default();
-        let log = GuestLog::new(output.clone());
+        let log = GuestLog::new(output.clone(), true);
         for _ in 0..10_000 {
             log.line(b"again");
         }
@@ -134,7 +139,7 @@ mod tests {
     #[test]
     fn a_guest_that_reboots_gets_no_more_lines() {
         let output = Output::default();
-        let log = GuestLog::new(output.clone());
+        let log = GuestLog::new(output.clone(), true);
         for _ in 0..10 {
             let machine = log.clone();
             (0..1000).for_each(|_| machine.line(b"again"));
@@ -147,7 +152,7 @@ mod tests {
     #[test]
     fn a_line_stays_one_line() {
         let output = Output::default();
-        GuestLog::new(output.clone()).line(b"a\x1b[31m");
+        GuestLog::new(output.clone(), true).line(b"a\x1b[31m");
         assert_eq!(output.take(usize::MAX), b"pvh-vmm: guest: a\\x1b[31m\n");
     }
 }

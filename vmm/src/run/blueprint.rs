@@ -6,7 +6,6 @@ use std::{
     time::SystemTime,
 };
 
-use pvh_domain::trace::Recorder;
 use pvh_entry::EntryState;
 use pvh_hypercall::HYPERCALL_PORT;
 use pvh_kvm::{GuestRam, Kvm, LostPages, Vm, VmConfig, WriteAhead, ram_layout};
@@ -24,19 +23,19 @@ use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 use super::{
     error::{RunError, host},
     layout::Layout,
-    uuid::new_uuid,
     modules,
+    uuid::new_uuid,
 };
 use crate::{
     args::BackingArgument,
     cache::{self, Keeping, Opened},
     config::RunConfig,
-    console::Output,
     devices::COM1_GSI,
     host_memory,
     machine::{Board, MachineHost, VcpuPlace},
     mapped::{Changed, changed},
-    platform::{GuestKind, GuestLog, Platform},
+    outlets::Outlets,
+    platform::{GuestKind, Platform},
     timings,
 };
 
@@ -118,16 +117,6 @@ impl Kernel {
             None => GuestKind::of(&self.image),
         }
     }
-}
-
-/// Where what comes out of a machine goes; it stays when the machine is built anew.
-pub(super) struct Outlets {
-    /// What the guest prints.
-    pub(super) console: Output,
-    /// What it says to its hypervisor.
-    pub(super) log: GuestLog,
-    /// Every call of its domain, if that is wanted.
-    pub(super) recorder: Option<Recorder>,
 }
 
 /// Everything about a machine that does not change when it is built anew.

@@ -13,13 +13,14 @@ use nix::sys::signal::{SigSet, SigmaskHow};
 use pvh_kvm::Kvm;
 
 use super::{
-    blueprint::{Machine, Outlets},
+    blueprint::Machine,
     error::{RunError, host},
 };
 use crate::{
-    console::{Output, Writer},
+    console::{Output, Stream, Writer, is_shared},
     events::{self, User},
     machine::{Ahead, BootVcpu, End, Stopper, Threads},
+    outlets::Outlets,
     platform::GuestLog,
     timings,
 };
@@ -30,9 +31,14 @@ type Writers = [Writer; 2];
 fn start_writers(console: &Output, log: &GuestLog) -> io::Result<Writers> {
     let stdout = io::stdout().as_fd().try_clone_to_owned()?;
     let stderr = io::stderr().as_fd().try_clone_to_owned()?;
+    let stream = |stream| is_shared().then_some(stream);
     Ok([
-        Writer::start(console.clone(), File::from(stdout))?,
-        Writer::start(log.output().clone(), File::from(stderr))?,
+        Writer::start(console.clone(), File::from(stdout), stream(Stream::Console))?,
+        Writer::start(
+            log.output().clone(),
+            File::from(stderr),
+            stream(Stream::Lines),
+        )?,
     ])
 }
 
@@ -169,7 +175,7 @@ pub(super) fn run_machine(
                 // Without it the guest does the same, more slowly.
                 let _ = threads.copy_ahead(ahead);
             }
-            let ended = events::run(session.user, &board, platform.as_ref(), &outlets.log);
+            let ended = events::run(session.user, &board, platform.as_ref(), outlets);
             drop(threads);
             let (end, user) = ended.map_err(RunError::Events)?;
             session.user = user;
