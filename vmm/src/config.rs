@@ -1,4 +1,4 @@
-//! What is to be run, as plain data: the arguments once they are understood.
+//! The configuration of a run: the arguments as plain data.
 
 use std::{
     ffi::OsString,
@@ -17,12 +17,12 @@ use crate::{
     timings,
 };
 
-/// One machine.
+/// One machine, and how pvh-vmm runs it.
 #[derive(Clone, Debug)]
 pub(crate) struct RunConfig {
-    /// The kernel image; the built-in demo guest without one.
+    /// The kernel image; without it, the built-in demo guest.
     pub(crate) kernel: Option<PathBuf>,
-    /// The modules in order; an initial RAM disk is the first.
+    /// The modules, in order; an initial RAM disk is the first.
     pub(crate) modules: Vec<ModuleConfig>,
     /// The kernel's command line.
     pub(crate) cmdline: Vec<u8>,
@@ -30,23 +30,23 @@ pub(crate) struct RunConfig {
     pub(crate) memory_bytes: u64,
     /// Number of vCPUs.
     pub(crate) cpus: u32,
-    /// Which start-of-day structure the guest gets.
+    /// The version of the start-of-day structure.
     pub(crate) generation: Generation,
-    /// Which pages guest RAM is made of.
+    /// The size of the host pages that guest RAM is made of.
     pub(crate) memory_backing: BackingArgument,
-    /// How kernel and modules get into memory.
+    /// How kernel and modules get into guest memory.
     pub(crate) load: Method,
-    /// How the steps of the start are told, if they are.
+    /// The format of the report on the steps of the start, if one is wanted.
     pub(crate) timings: Option<timings::Style>,
-    /// Where a trace of them is written.
+    /// The file for a trace of these steps.
     pub(crate) trace: Option<PathBuf>,
-    /// Where unpacked kernels are kept.
+    /// The cache of unpacked kernels.
     pub(crate) cache: CacheConfig,
-    /// What the guest is to find around its CPUs.
+    /// The platform that was asked for.
     pub(crate) platform: PlatformArgument,
-    /// Whether the kernel's hypercall stubs are patched.
+    /// Whether to patch the kernel's hypercall stubs.
     pub(crate) patch_hypercalls: bool,
-    /// Where the calls of the Xen platform are recorded.
+    /// The file for a record of the Xen platform's calls.
     pub(crate) record: Option<PathBuf>,
     /// Whether lines that the guest logs are printed.
     pub(crate) has_guest_log: bool,
@@ -54,7 +54,7 @@ pub(crate) struct RunConfig {
     pub(crate) is_quiet: bool,
     /// What happens when the guest asks to reboot.
     pub(crate) on_reboot: OnReboot,
-    /// The KVM device, /dev/kvm as a rule.
+    /// The KVM device, usually /dev/kvm.
     pub(crate) kvm_device: PathBuf,
 }
 
@@ -63,25 +63,25 @@ pub(crate) struct RunConfig {
 pub(crate) struct ModuleConfig {
     /// The file.
     pub(crate) path: PathBuf,
-    /// What the guest gets with it.
+    /// The module's command line.
     pub(crate) cmdline: Option<Vec<u8>>,
 }
 
-/// Where unpacked kernels are kept.
+/// The cache of unpacked kernels.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) enum CacheConfig {
-    /// In the user's cache folder, if there is one.
+    /// In the user's cache folder, if the user has one.
     OfUser,
     /// In this folder.
     At(PathBuf),
-    /// Nowhere.
+    /// No cache.
     None,
 }
 
 /// What happens when the guest asks to reboot.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum OnReboot {
-    /// The machine is built anew.
+    /// A new machine is built.
     Rebuild,
     /// The run ends.
     End,

@@ -1,6 +1,6 @@
-//! `pvh-vmm conform`: runs the conformance guest, and says what does not come out here as on Xen.
+//! `pvh-vmm conform`: runs the conformance guest and reports differences from real Xen.
 //!
-//! The guest runs in a process of its own, which is this program again: what it prints is then read like anybody's output.
+//! The guest runs in a second process of this program, which reads that process's output.
 
 mod guest;
 
@@ -23,7 +23,7 @@ use crate::{
 };
 use guest::{Boot, boot};
 
-/// Runs the guest, prints what came of it and returns the exit code.
+/// Runs the guest, prints the differences and returns the exit code.
 pub(crate) fn run(arguments: &ConformArguments) -> u8 {
     let cmdline = arguments.cmdline.to_string_lossy();
     let selection = match Selection::parse(&cmdline) {
@@ -42,7 +42,7 @@ pub(crate) fn run(arguments: &ConformArguments) -> u8 {
         }
     };
     if code != SUCCESS && output.is_empty() {
-        // The other process has said why.
+        // The second process has printed why.
         return code;
     }
     let reports = Tap::parse(report_of_xen()).and_then(|xen| Ok((xen, Tap::parse(&output)?)));
@@ -70,18 +70,18 @@ pub(crate) fn run(arguments: &ConformArguments) -> u8 {
     }
 }
 
-/// What there is to say.
+/// The result of a run.
 #[derive(Debug)]
 struct Summary {
     sums: Sums,
     is_complete: bool,
     bail_out: Option<String>,
-    /// What did not come out as on Xen.
+    /// All differences from Xen.
     judged: Vec<Judged>,
 }
 
 impl Summary {
-    /// What was not chosen is not missed.
+    /// Compares two reports. Checks that were not selected do not count as missing.
     fn of(xen: &Tap, ours: Tap, selection: &Selection<'_>) -> Self {
         let mut judged = judge(xen, &ours);
         judged.retain(|judged| {
@@ -95,7 +95,7 @@ impl Summary {
         }
     }
 
-    /// What differs and nobody knows why.
+    /// The differences without a known reason.
     fn unexplained(&self) -> impl Iterator<Item = &Judged> {
         self.judged.iter().filter(|judged| judged.why.is_none())
     }
@@ -146,13 +146,13 @@ impl Display for Summary {
             "against {REFERENCE}: {} unexplained differences, {explained} explained",
             self.unexplained().count()
         )?;
-        for judged in self.unexplained().take(SHOWN) {
+        for judged in self.unexplained().take(SHOWN_DIFFERENCES) {
             writeln!(f, "  {}", judged.difference)?;
         }
         if let Some(more) = self
             .unexplained()
             .count()
-            .checked_sub(SHOWN)
+            .checked_sub(SHOWN_DIFFERENCES)
             .filter(|more| *more > 0)
         {
             writeln!(f, "  and {more} more; --json lists all")?;
@@ -162,7 +162,7 @@ impl Display for Summary {
             second.is_some_and(|check| check.outcome == Outcome::Failed) && judged.why.is_some()
         };
         let mut rest = explained;
-        // Each reason once, with how many it explains.
+        // Each reason once, with the number of checks that it explains.
         let mut reasons: Vec<(&str, &str, u32)> = Vec::new();
         for judged in self.judged.iter().filter(failed) {
             let why = judged.why.as_deref().unwrap_or_default();
@@ -202,8 +202,8 @@ fn difference(judged: &Judged) -> Value {
 }
 
 const REFERENCE: &str = "Xen 4.17.5";
-/// How many differences a person reads.
-const SHOWN: usize = 40;
+/// The most unexplained differences in the text.
+const SHOWN_DIFFERENCES: usize = 40;
 
 #[cfg(test)]
 mod tests {
@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn of_a_part_what_was_left_out_is_not_missed() {
+    fn checks_that_were_not_selected_are_not_missing() {
         let xen = "ok 1 - 32 sched: yield\nok 2 - 32 fifo: up\n1..2\n";
         let ours = "ok 1 - 32 sched: yield\n1..1\n";
         let code = |cmdline| of(xen, ours, cmdline).exit_code();
@@ -228,12 +228,12 @@ mod tests {
         assert_eq!(
             code("only=sched,fifo"),
             1,
-            "a section that did not run is missed"
+            "a selected section that did not run is missing"
         );
     }
 
     #[test]
-    fn a_report_like_xen_s_is_a_success() {
+    fn a_report_equal_to_xen_s_is_a_success() {
         let lines = "ok 1 - 32 sched: yield\n1..1\n";
         let summary = summary(lines, lines);
         assert_eq!(summary.exit_code(), 0);
@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn a_difference_without_a_reason_is_told_and_fails() {
+    fn a_difference_without_a_reason_is_reported_and_fails() {
         let ours = "not ok 1 - 32 sched: yield # got 1 want 0\n1..1\n";
         let summary = summary("ok 1 - 32 sched: yield\n1..1\n", ours);
         assert_eq!(summary.exit_code(), 1);
@@ -259,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn a_known_difference_is_told_with_its_reason() {
+    fn a_known_difference_is_reported_with_its_reason() {
         let ours = "not ok 1 - 64 grants: map of it # got 0 want -1\n1..1\n";
         let summary = summary("ok 1 - 64 grants: map of it\n1..1\n", ours);
         assert_eq!(summary.exit_code(), 0);
@@ -271,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reason_for_many_differences_is_told_once() {
+    fn a_reason_for_many_differences_is_printed_once() {
         let report = |end: &str, word: &str| {
             let checks = (1..=3).map(|n| format!("{word} {n} - 64 grants: map {n}{end}\n"));
             checks.chain(["1..3\n".to_owned()]).collect::<String>()
@@ -286,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn a_report_that_breaks_off_is_a_crash() {
+    fn an_incomplete_report_is_a_crash() {
         let summary = summary("ok 1 - 32 sched: yield\n1..1\n", "ok 1 - 32 sched: yield\n");
         assert_eq!(summary.exit_code(), 5);
         assert!(summary.to_string().contains("the report is incomplete"));

@@ -1,4 +1,4 @@
-//! The console: what the guest writes goes to standard output, what the user types goes to the guest.
+//! The console: guest output goes to standard output, typed keys go to the guest.
 
 mod escape;
 mod input;

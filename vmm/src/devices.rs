@@ -1,6 +1,6 @@
-//! The devices of the machine, and the port and memory space they answer in.
+//! The machine's devices, and their I/O ports.
 //!
-//! Everything here is plain data with methods; nothing knows of KVM or of threads.
+//! Plain data with methods: no KVM, no threads.
 
 mod power;
 mod serial;
@@ -12,7 +12,7 @@ pub(crate) use serial::{InputWanted, IrqLine, SerialPort};
 
 /// First port of the first serial port.
 pub(crate) const COM1: u16 = 0x3F8;
-/// The interrupt line of the first serial port, as ISA has it.
+/// Interrupt line of the first serial port, as on ISA.
 pub(crate) const COM1_GSI: u32 = 4;
 /// Command port of the keyboard controller.
 pub(crate) const I8042_COMMAND: u16 = 0x64;
@@ -23,19 +23,19 @@ pub(crate) const PM1A_EVENT: u16 = 0x600;
 /// ACPI PM1a control register, 2 bytes.
 pub(crate) const PM1A_CONTROL: u16 = 0x604;
 
-/// What the guest asked the machine to do.
+/// A request of the guest to the machine.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Request {
-    /// Switch off.
+    /// Power off.
     PowerOff,
-    /// Start anew.
+    /// Reboot.
     Reboot,
 }
 
 /// The I/O ports of the machine.
 ///
-/// A wider access is made of byte accesses at consecutive ports, as on an 8-bit bus. Ports nobody claims
-/// read all ones, and writes to them are dropped, which is what a PVH guest sees under Xen.
+/// A wide access is a sequence of byte accesses at consecutive ports, as on an 8-bit bus. Ports
+/// without a device read as all ones and ignore writes, as for a PVH guest on Xen.
 #[derive(Debug)]
 pub(crate) struct Ports {
     serial: SerialPort,
@@ -44,7 +44,7 @@ pub(crate) struct Ports {
 }
 
 impl Ports {
-    /// Puts the devices at their ports.
+    /// Devices after reset.
     pub(crate) fn new(serial: SerialPort) -> Self {
         Self {
             serial,
@@ -53,7 +53,7 @@ impl Ports {
         }
     }
 
-    /// Fills `data` with what the guest reads at `port`.
+    /// Reads `data` at `port`.
     pub(crate) fn read(&mut self, port: u16, data: &mut [u8]) {
         for (step, byte) in (0..).zip(data) {
             *byte = match port.checked_add(step) {
@@ -63,7 +63,7 @@ impl Ports {
         }
     }
 
-    /// Takes what the guest writes at `port`; the last request of the bytes wins.
+    /// Writes `data` at `port`; returns the last request among its bytes.
     pub(crate) fn write(&mut self, port: u16, data: &[u8]) -> Option<Request> {
         let ports = (0..).map_while(|step| port.checked_add(step));
         let requests = ports
@@ -72,7 +72,7 @@ impl Ports {
         requests.last()
     }
 
-    /// Hands console input to the serial port; returns how many bytes it took.
+    /// Offers console input to the serial port; returns how many bytes it took.
     pub(crate) fn enqueue_input(&mut self, bytes: &[u8]) -> usize {
         self.serial.enqueue(bytes)
     }
@@ -101,21 +101,21 @@ impl Ports {
     }
 }
 
-/// Fills `data` with what the guest reads in guest-physical memory that nobody claims: all ones.
+/// Reads guest-physical memory without RAM or device: all ones.
 ///
-/// Writes there are dropped. No device of this machine answers in memory but the interrupt
-/// controllers, which are in the kernel.
+/// Writes there are ignored. The only memory-mapped devices are the interrupt controllers, which
+/// KVM serves itself.
 pub(crate) fn read_unclaimed(data: &mut [u8]) {
     data.fill(ALL_ONES);
 }
 
-/// Distance of a port from the first of its device; both come from one match arm, so it is below 8.
+/// Offset of a port in its device; callers match the range first, so it is below 8.
 fn offset(port: u16, first: u16) -> u8 {
     u8::try_from(port.saturating_sub(first)).unwrap_or(ALL_ONES)
 }
 
-/// The timer's ports, which KVM serves where there is one. Elsewhere they read 0: Linux takes all ones for a counter that runs,
-/// and measures its processor against it a hundred thousand reads long.
+/// Ports of the PIT, which KVM serves where the machine has one. Elsewhere they read 0: from all
+/// ones Linux would conclude that the counter runs, and calibrate its TSC with 100,000 reads.
 const PIT_FIRST: u16 = 0x40;
 const PIT_LAST: u16 = 0x43;
 const COM1_LAST: u16 = 0x3FF;

@@ -10,44 +10,44 @@ use crate::console::SCREEN;
 
 /// The guest powered off, or the file can be booted.
 pub(crate) const SUCCESS: u8 = 0;
-/// A check came out otherwise than on Xen, and nobody knows why.
+/// The conformance guest found a difference from Xen that nothing explains.
 pub(crate) const DIFFERS: u8 = 1;
 /// The arguments are wrong.
 pub(crate) const ARGUMENTS: u8 = 2;
-/// A file is refused.
+/// A file was refused.
 pub(crate) const REFUSED: u8 = 3;
-/// The host cannot, or could not keep what was to be written.
+/// The host lacks something, or could not write the output, record or trace.
 pub(crate) const HOST: u8 = 4;
 /// The guest crashed.
 pub(crate) const CRASHED: u8 = 5;
-/// The guest asked to reboot, and was not to.
+/// The guest asked to reboot, with `--no-reboot`.
 pub(crate) const REBOOT: u8 = 6;
-/// The user ended the guest at the terminal: what an interrupt from there means.
+/// The user ended the guest at the terminal: the code of SIGINT.
 pub(crate) const QUIT: u8 = 130;
 
-/// The code of an end by a signal.
+/// The exit code for an end by signal `number`.
 pub(crate) fn signalled(number: i32) -> u8 {
     u8::try_from(number).unwrap_or(u8::MAX).saturating_add(128)
 }
 
-/// An error with what caused it, and the way out.
+/// An error, its causes and what to do, in one line.
 pub(crate) fn sentence(error: &dyn Error, fix: Option<impl fmt::Display>) -> String {
     let fix = fix.map(|fix| format!("; {fix}")).unwrap_or_default();
     format!("{}{fix}", Chain(error))
 }
 
-/// Tells the user something in one line.
+/// Prints one line to standard error.
 pub(crate) fn complain(line: &str) {
     complain_at_length(&Printable(line));
 }
 
-/// Tells the user something that has lines of its own.
+/// Prints text of one or more lines to standard error.
 pub(crate) fn complain_at_length(text: &dyn fmt::Display) {
-    // Nobody is left to be told that standard error is gone.
+    // If standard error is closed, there is nobody to tell.
     let _ = writeln!(io::stderr(), "{}pvh-vmm: {text}", SCREEN.before_line());
 }
 
-/// A text in which no control character is left: a file's name may hold any.
+/// Text with escaped control characters, which file names may contain.
 pub(crate) struct Printable<'a>(pub(crate) &'a str);
 
 impl fmt::Display for Printable<'_> {
@@ -62,7 +62,7 @@ impl fmt::Display for Printable<'_> {
     }
 }
 
-/// An error and what caused it, in one line.
+/// An error and its causes, in one line.
 pub(crate) struct Chain<'a>(pub(crate) &'a dyn Error);
 
 impl fmt::Display for Chain<'_> {

@@ -1,4 +1,4 @@
-//! `pvh-vmm inspect FILE`: what a file is, where it would be entered, and why not.
+//! `pvh-vmm inspect FILE`: describes a kernel file and, if it cannot boot, says why.
 
 mod json;
 mod text;
@@ -50,7 +50,7 @@ fn unreadable(name: &str, error: &ImageError, as_json: bool) -> u8 {
     REFUSED
 }
 
-/// The reason of a refusal and the way out, in one line.
+/// The reason why the file cannot boot and what to do, in one line.
 fn why(report: &Report) -> String {
     let Some(why) = report.verdict.why() else {
         return String::new();
@@ -58,7 +58,7 @@ fn why(report: &Report) -> String {
     sentence(&why, report.verdict.fix())
 }
 
-/// Prints to standard output and returns `code`; a reader that has gone is none of our business, output that is lost is.
+/// Prints to standard output and returns `code`. A closed pipe is no error, other lost output is.
 fn print(page: &str, code: u8) -> u8 {
     match writeln!(io::stdout(), "{}", page.trim_end()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {

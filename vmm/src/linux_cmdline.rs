@@ -8,7 +8,7 @@ struct Parameter<'a> {
     value: Option<&'a [u8]>,
 }
 
-/// The device that a `console=` parameter names.
+/// The kind of device that a `console=` parameter names.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Console {
     /// A serial port: `ttyS0`, `0`, `uart,io,0x3f8` or `uart8250,io,0x3f8`.
@@ -19,9 +19,10 @@ pub(crate) enum Console {
     Other,
 }
 
-/// Returns the console that Linux opens as /dev/console: of the devices that some platform has, the one named last.
+/// Returns the console that Linux opens as /dev/console: the last one that some platform has.
 ///
-/// `earlycon=` and `earlyprintk=` name no such console: Linux stops using what they name once it has another.
+/// `earlycon=` and `earlyprintk=` do not count: Linux stops using an early console once it has
+/// another console.
 pub(crate) fn last_console(cmdline: &[u8]) -> Option<Console> {
     let consoles = parameters(cmdline).filter(|parameter| parameter.name == b"console");
     let devices = consoles.map(|parameter| device(parameter.value.unwrap_or_default()));

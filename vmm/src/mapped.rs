@@ -1,4 +1,4 @@
-//! The files that guest memory is mapped from, and whether they are what they were.
+//! Finds files that were changed while guest memory was mapped from them.
 
 use std::{
     fmt,
@@ -56,7 +56,7 @@ pub(crate) fn changed(
         modules.map(|(config, source)| (config.path.as_path(), source.file(), source.len_bytes()));
     let mut files = [kernel].into_iter().chain(modules);
     files.find_map(|(path, file, was_bytes)| {
-        // What cannot be looked at now is not known to have changed.
+        // A file that cannot be examined now is not reported as changed.
         let (is_bytes, modified) = look(file?).ok()?;
         let is_changed = is_bytes != was_bytes || modified > since;
         is_changed.then(|| Changed {
@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn files_that_are_left_alone_or_replaced_are_not_blamed() {
+    fn unchanged_and_replaced_files_are_not_reported() {
         assert_eq!(change(later(), |_| ()), None);
         let replace = |dir: &Path| {
             std::fs::write(dir.join("new"), b"new").unwrap();

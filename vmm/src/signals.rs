@@ -13,8 +13,8 @@ use vmm_sys_util::signal::register_signal_handler;
 
 /// The signals that end or stop the VMM, blocked for this thread and those it starts.
 ///
-/// A signal that was ignored when the VMM was started (`nohup`) stays ignored. Dropping it restores the
-/// mask; what arrives after that acts as it always does.
+/// A signal that the VMM was started to ignore (`nohup`) stays ignored. Dropping this restores the
+/// mask; later signals act as usual.
 #[derive(Debug)]
 pub(crate) struct Signals {
     fd: SignalFd,
@@ -36,7 +36,7 @@ impl Signals {
         Ok(Self { fd, before })
     }
 
-    /// Takes the next signal that has arrived.
+    /// Takes the next pending signal.
     pub(crate) fn next(&self) -> Option<Signal> {
         let info = self.fd.read_signal().ok().flatten()?;
         i32::try_from(info.ssi_signo)
@@ -44,7 +44,7 @@ impl Signals {
             .and_then(|number| Signal::try_from(number).ok())
     }
 
-    /// Takes the number of a signal that has arrived and asks to end; stops the process when one asks for that.
+    /// Takes the number of a pending signal that ends the process; stops the process on SIGTSTP.
     pub(crate) fn next_ending(&self) -> Option<i32> {
         let arrived = std::iter::from_fn(|| self.next());
         arrived
@@ -57,12 +57,13 @@ impl Signals {
             .map(|signal| signal as i32)
     }
 
-    /// Leaves the signals blocked: the process is about to end, and what it has to tell is not to be lost to one more of them.
+    /// Leaves the signals blocked: the process is about to end, and another signal must not cut off
+    /// its last messages.
     pub(crate) fn leave_blocked(self) {
         mem::forget(self);
     }
 
-    /// The descriptor that becomes readable.
+    /// Becomes readable when a signal arrives.
     pub(crate) fn fd(&self) -> &SignalFd {
         &self.fd
     }
@@ -70,33 +71,33 @@ impl Signals {
 
 impl Drop for Signals {
     fn drop(&mut self) {
-        // A mask that was in force before is one that can be set.
+        // This mask was in force before, so the kernel accepts it.
         let _ = self.before.thread_set_mask();
     }
 }
 
-/// Has the signals act on this thread as they always do, also after [`Signals::leave_blocked`].
+/// Lets the signals act on this thread as usual, even after [`Signals::leave_blocked`].
 pub(crate) fn unblock() {
-    // The host refuses no mask.
+    // The kernel accepts any mask.
     let _ = SigSet::from_iter(HANDLED).thread_unblock();
 }
 
-/// Stops the whole process until someone continues it.
+/// Stops the process until SIGCONT.
 pub(crate) fn stop_self() {
-    // It cannot be blocked or refused.
+    // SIGSTOP cannot be blocked.
     let _ = raise(Signal::SIGSTOP);
 }
 
-/// Has a file that grows beyond what the user may write be an error of the write, and not the end of the process.
+/// Makes a write beyond the user's file size limit an error instead of the end of the process.
 pub(crate) fn survive_file_size_limits() {
-    // The host refuses no handler of a signal that there is.
+    // The kernel accepts a handler for any valid signal but SIGKILL and SIGSTOP.
     let _ = register_signal_handler(Signal::SIGXFSZ as i32, do_nothing);
 }
 
-/// That there is a handler is enough: the write fails.
+/// A handler is enough to make the write fail.
 extern "C" fn do_nothing(_: libc::c_int, _: *mut libc::siginfo_t, _: *mut libc::c_void) {}
 
-/// The signals the process was started to ignore, bit n-1 for signal n; none if it cannot be told.
+/// The signals that the process was started to ignore, bit n-1 for signal n; 0 if unknown.
 fn ignored_signals() -> u64 {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     parse_ignored(&status).unwrap_or(0)
@@ -114,7 +115,7 @@ fn is_in(mask: u64, signal: Signal) -> bool {
     mask.checked_shr(bit).is_some_and(|rest| rest & 1 != 0)
 }
 
-/// What is read from the descriptor: stop, continue, and those that would end the process without a word.
+/// The signals that the VMM reads: stop, continue, and those that would end it without a message.
 const HANDLED: [Signal; 10] = [
     Signal::SIGINT,
     Signal::SIGTERM,

@@ -1,4 +1,4 @@
-//! Sizes as a user writes them: `4096`, `64K`, `512M`, `4G`, `1T`.
+//! Sizes as a user writes them: `64K`, `512M`, `4G`, `1T`, or a number of bytes.
 
 use std::{fmt, str::FromStr};
 
@@ -7,7 +7,7 @@ use std::{fmt, str::FromStr};
 pub(crate) struct Size(u64);
 
 impl Size {
-    /// So many bytes.
+    /// A size of `bytes` bytes.
     pub(crate) const fn of(bytes: u64) -> Self {
         Self(bytes)
     }
@@ -16,7 +16,8 @@ impl Size {
     ///
     /// # Errors
     ///
-    /// [`SizeError`]; a number without a unit that is smaller than any guest was probably meant in MiB.
+    /// [`SizeError`]: no size, or a number without a unit that is too small for any guest, which the
+    /// user probably meant in MiB.
     pub(crate) fn of_memory(text: &str) -> Result<Self, SizeError> {
         let size: Self = text.parse()?;
         let has_unit = !text.bytes().all(|byte| byte.is_ascii_digit());
@@ -67,7 +68,7 @@ fn split_unit(text: &str) -> (&str, u32) {
         Some(b'm') => 20,
         Some(b'g') => 30,
         Some(b't') => 40,
-        // "5B" and "5iB" are no sizes of ours: leave the letters, so that they are refused
+        // "5B" and "5iB" are not accepted: the letters stay, so that the number is refused.
         _ => return (text, 0),
     };
     let digits = bare.len().saturating_sub(1);
@@ -87,10 +88,10 @@ impl fmt::Display for Size {
     }
 }
 
-/// Guests are loaded at 1 MiB: less memory holds none.
+/// Guests are loaded at 1 MiB, so no guest fits in less.
 const SMALLEST_GUEST_BYTES: u64 = 1 << 20;
 
-/// A number of bytes for people: in the largest unit that is not more than it, with one digit after the point if it needs one.
+/// A number of bytes for people: in its largest unit, with at most one digit after the point.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Rounded(pub(crate) u64);
 

@@ -1,7 +1,7 @@
-//! The user's terminal in raw mode, and as it was on every way out.
+//! Puts the user's terminal in raw mode, and restores it however the process ends.
 //!
-//! What was found is kept in a static, so that the panic hook can put it back as well, before it prints: a
-//! panic of another thread runs no destructor of this one.
+//! The original settings are in a static, so that the panic hook can restore them before it
+//! prints: a panic of another thread runs no destructor of this one.
 
 use std::{
     io, panic,
@@ -13,19 +13,19 @@ use nix::{
     unistd::{getpgrp, tcgetpgrp},
 };
 
-/// Raw mode for as long as it lives; dropping it puts back what was found.
+/// A terminal in raw mode; dropping it restores the original settings.
 #[derive(Debug)]
 pub(crate) struct RawTerminal(());
 
 impl RawTerminal {
     /// Puts the terminal at standard input in raw mode: every key goes to the guest, Ctrl-C too.
     ///
-    /// Returns `None` when standard input is not a terminal, or is one that another job is using:
-    /// changing it would disturb that job.
+    /// Returns `None` if standard input is no terminal, or if another job uses the terminal now:
+    /// a change would disturb that job.
     ///
     /// # Errors
     ///
-    /// When the terminal refuses.
+    /// The terminal refuses the settings.
     pub(crate) fn enter() -> io::Result<Option<Self>> {
         let stdin = io::stdin();
         if !is_ours() {
@@ -49,13 +49,13 @@ impl Drop for RawTerminal {
     }
 }
 
-/// Tells whether standard input is a terminal whose foreground job we are.
+/// Tells whether standard input is a terminal and this process its foreground job.
 pub(crate) fn is_ours() -> bool {
     tcgetpgrp(io::stdin()).is_ok_and(|foreground| foreground == getpgrp())
 }
 
-/// Every key as it is typed, no echo, no signals; but the output side as it was, so that a line feed
-/// still returns the carriage.
+/// Settings that pass every key at once, without echo and signals. The output side stays as it
+/// was, so that a line feed still returns the carriage.
 fn raw(mut termios: Termios) -> Termios {
     let output = termios.output_flags;
     cfmakeraw(&mut termios);
@@ -63,13 +63,13 @@ fn raw(mut termios: Termios) -> Termios {
     termios
 }
 
-/// Has a panic of any thread put the terminal back before it prints.
+/// Makes a panic of any thread restore the terminal before it prints.
 fn restore_on_panic() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         let print = panic::take_hook();
         panic::set_hook(Box::new(move |info| {
-            // Not held for long by anyone; whoever panics holding it has not changed the terminal.
+            // A thread that panics while it holds the lock has not changed the terminal.
             if let Some(found) = FOUND.try_lock().ok().and_then(|mut found| found.take()) {
                 put_back(&found);
             }
@@ -79,14 +79,14 @@ fn restore_on_panic() {
 }
 
 fn put_back(found: &Termios) {
-    // A terminal that another job uses now has been set up by that job.
+    // Another job that uses the terminal now has set it up for itself.
     if is_ours() {
-        // A terminal that is gone needs nothing.
+        // A terminal that is gone needs no restoring.
         let _ = tcsetattr(io::stdin(), SetArg::TCSANOW, found);
     }
 }
 
-/// What the terminal was before [`RawTerminal::enter`].
+/// The settings before [`RawTerminal::enter`].
 static FOUND: Mutex<Option<Termios>> = Mutex::new(None);
 
 #[cfg(test)]

@@ -1,7 +1,6 @@
-//! How long each step to the first instruction took, and to the first output.
+//! Records how long each step to the guest's first instruction and first output takes.
 //!
-//! Off, a step costs one look at a flag. There is one recorder for the process: the steps of a run follow each other, and
-//! what happens first happens once.
+//! The process has one recorder. When it is off, a step costs one look at a flag.
 
 mod report;
 
@@ -14,7 +13,7 @@ use std::{
 
 pub(crate) use report::{Style, report, trace};
 
-/// A step that was taken.
+/// A finished step.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct Step {
     name: &'static str,
@@ -23,14 +22,14 @@ pub(crate) struct Step {
     length: Duration,
 }
 
-/// Something that happens once.
+/// An event that is recorded when it happens first.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Moment {
     /// A vCPU is about to run its first instruction.
     Entry,
-    /// It came out of the guest for the first time.
+    /// A vCPU left the guest for the first time, other than by pvh-vmm's own request.
     Exit,
-    /// The first bytes of the guest's are written out.
+    /// The guest's first bytes of output were written.
     Output,
 }
 
@@ -46,11 +45,11 @@ impl Moment {
     }
 }
 
-/// What was recorded.
+/// All that was recorded.
 #[derive(Debug)]
 pub(crate) struct Recorded {
     steps: Vec<Step>,
-    /// The moments that came, in order of time.
+    /// The moments that happened, in order of time.
     moments: Vec<(Moment, Duration)>,
     process: u32,
 }
@@ -71,7 +70,7 @@ pub(crate) fn begin(zero: Instant) {
         steps: Mutex::default(),
         moments: [const { OnceLock::new() }; 3],
     };
-    // One that is there already goes on.
+    // A recorder that runs already goes on.
     let _ = RECORDER.set(recorder);
 }
 
@@ -97,7 +96,7 @@ pub(crate) fn step<T>(name: &'static str, step: impl FnOnce() -> T) -> T {
     result
 }
 
-/// Records a moment, the first time it comes.
+/// Records a moment, the first time it happens.
 pub(crate) fn mark(moment: Moment) {
     let Some(recorder) = RECORDER.get() else {
         return;
@@ -105,12 +104,12 @@ pub(crate) fn mark(moment: Moment) {
     if let Some(place) = recorder.moments.get(moment as usize)
         && place.get().is_none()
     {
-        // Of two threads the first one counts.
+        // If two threads get here, the first one counts.
         let _ = place.set(recorder.zero.elapsed());
     }
 }
 
-/// Returns what was recorded, if anything was to be.
+/// Returns what was recorded, or `None` if recording is off.
 pub(crate) fn recorded() -> Option<Recorded> {
     let recorder = RECORDER.get()?;
     let steps = recorder

@@ -1,8 +1,8 @@
-//! clap's errors in the form of all others: one line that says what is wrong and what to do.
+//! Turns clap's errors into one line that says what is wrong and what to do.
 
 use clap::error::ErrorKind;
 
-/// Puts an error of clap's into one line, without "pvh-vmm:" before it.
+/// Turns an error of clap into one line, without the leading "pvh-vmm:".
 pub(crate) fn line(error: &clap::Error) -> String {
     if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
         return "a command is missing: run, inspect or conform; see pvh-vmm --help".to_owned();
@@ -11,7 +11,7 @@ pub(crate) fn line(error: &clap::Error) -> String {
     let mut paragraphs = text.split("\n\n");
     let what = paragraphs.next().unwrap_or_default();
     let what = what.strip_prefix("error: ").unwrap_or(what);
-    // A "tip" to pass an unknown option as a value helps nobody: no value of ours looks like one.
+    // clap's other tip, to pass an unknown option as a value, is wrong here: no value looks like one.
     let tip = paragraphs
         .map(str::trim)
         .find(|part| part.starts_with("tip: a "));

@@ -1,8 +1,8 @@
-//! What `--help` says below the options.
+//! The text of `--help` below the options.
 
 use pvh_conformance::selection::sections;
 
-/// Of the program.
+/// For the program.
 pub(super) const EXIT_CODES: &str = "\
 Exit codes:
   0      the guest powered off; inspect: the file can be booted; conform: as on Xen, or explained
@@ -14,7 +14,7 @@ Exit codes:
   6      the guest asked to reboot (with --no-reboot)
   128+N  ended by signal N";
 
-/// Of `run`.
+/// For `run`.
 pub(super) const RUN: &str = "\
 Exit codes: 0 powered off, 2 wrong arguments, 3 a file was refused, 4 the host lacks something (or could
 not write the record or trace), 5 the guest crashed, 6 the guest asked to reboot (with --no-reboot),
@@ -27,7 +27,7 @@ Examples:
   pvh-vmm run /boot/vmlinuz-$(uname -r) --initrd initrd.gz --cpus 2 --cmdline console=ttyS0
   pvh-vmm run unikernel.elf --memory 64M --module config.json=config";
 
-/// Of `conform`: the sections of the guest.
+/// For `conform`: the sections of the guest.
 pub(super) fn conform() -> String {
     let names = sections().join(", ");
     format!(

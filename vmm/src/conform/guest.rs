@@ -1,4 +1,4 @@
-//! The process that runs the guest: read to its end, and ended with this one.
+//! Runs the conformance guest in a second process, which ends with this one.
 
 use std::{
     env,
@@ -17,25 +17,25 @@ use pvh_conformance::conformance_image;
 
 use crate::{args::ConformArguments, exit::CRASHED, signals::Signals};
 
-/// What came of the guest.
+/// The result of the guest's run.
 #[derive(Debug)]
 pub(super) enum Boot {
-    /// What it printed, and the exit code of its process.
+    /// The guest's output, and the exit code of its process.
     Ran(String, u8),
-    /// A signal with this number has ended it and is to end this process.
+    /// A signal with this number has ended the guest and must end this process too.
     Signal(i32),
 }
 
-/// Boots the guest in another process, and waits for its end.
+/// Boots the guest in another process and waits for its end.
 ///
 /// # Errors
 ///
-/// When the host gives no process, no memory or no descriptor.
+/// The host refuses a process, memory or a descriptor.
 pub(super) fn boot(arguments: &ConformArguments) -> io::Result<Boot> {
     let mut image = File::from(memfd_create(c"conformance", MFdFlags::MFD_CLOEXEC)?);
     image.write_all(conformance_image())?;
     let path = format!("/proc/{}/fd/{}", process::id(), image.as_raw_fd());
-    // Before there is a process that a signal would leave behind.
+    // Before the second process starts: a signal must not leave it behind.
     let signals = Signals::block()?;
     let mut child = Command::new(env::current_exe()?)
         .args(["run", &path])
@@ -76,15 +76,15 @@ pub(super) fn boot(arguments: &ConformArguments) -> io::Result<Boot> {
 
 /// How reading ended.
 enum Report {
-    /// There is no more of it.
+    /// The whole report.
     Whole(Vec<u8>),
-    /// It is longer than any.
+    /// More than [`REPORT_LIMIT_BYTES`]: no report is that long.
     Endless(Vec<u8>),
     /// A signal with this number asked to end.
     Signal(i32),
 }
 
-/// Reads to the end, or until a signal asks to end.
+/// Reads to the end, or until a signal that ends the process.
 fn read(mut stdout: ChildStdout, signals: &Signals) -> io::Result<Report> {
     let mut output = Vec::new();
     let mut chunk = vec![0; CHUNK_BYTES];
@@ -113,14 +113,14 @@ fn read(mut stdout: ChildStdout, signals: &Signals) -> io::Result<Report> {
     Ok(Report::Endless(output))
 }
 
-/// Ends a process of ours that has nothing to save, and waits until it is gone.
+/// Kills the second process, which has nothing to save, and waits until it is gone.
 fn end(child: &mut Child) {
-    // One that has ended by itself is waited for all the same.
+    // If it has ended already, the kill fails and the wait still collects it.
     let _ = child.kill();
     let _ = child.wait();
 }
 
-/// The machine that the guest is made for.
+/// The options of the machine that the guest is built for.
 const MACHINE: [&str; 10] = [
     "--platform",
     "xen",
@@ -134,5 +134,5 @@ const MACHINE: [&str; 10] = [
     "none",
 ];
 const CHUNK_BYTES: usize = 64 << 10;
-/// The report is some 150 KiB.
+/// A real report has about 150 KiB.
 const REPORT_LIMIT_BYTES: usize = 8 << 20;

@@ -1,36 +1,36 @@
-//! The keys that speak to the VMM instead of the guest: Ctrl-A and one more, as in QEMU.
+//! Keys for the VMM instead of the guest: Ctrl-A and a second key, as in QEMU.
 
 /// What a typed byte means.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Key {
     /// The guest gets this byte.
     Send(u8),
-    /// Nobody gets anything: the first half of a sequence, or one that means nothing.
+    /// No effect: the first key of a sequence, or an unknown sequence.
     Nothing,
-    /// The user wants to leave.
+    /// End the guest.
     Quit,
-    /// The user wants to know the keys.
+    /// List the keys.
     Help,
 }
 
-/// Where in an escape sequence the typing is.
+/// The state of a sequence: whether Ctrl-A was typed.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Escape {
-    armed: bool,
+    has_ctrl_a: bool,
 }
 
 impl Escape {
     /// Takes the next typed byte.
     pub(crate) fn feed(&mut self, byte: u8) -> Key {
-        if !self.armed {
-            self.armed = byte == CTRL_A;
-            return if self.armed {
+        if !self.has_ctrl_a {
+            self.has_ctrl_a = byte == CTRL_A;
+            return if self.has_ctrl_a {
                 Key::Nothing
             } else {
                 Key::Send(byte)
             };
         }
-        self.armed = false;
+        self.has_ctrl_a = false;
         match byte {
             b'x' | b'X' => Key::Quit,
             b'h' | b'H' | b'?' => Key::Help,
@@ -40,7 +40,7 @@ impl Escape {
     }
 }
 
-/// What Ctrl-A H prints.
+/// The text that Ctrl-A H prints.
 pub(crate) const HELP: &str = "\r\n\
     Ctrl-A H  this help\r\n\
     Ctrl-A X  end the virtual machine\r\n\
@@ -81,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_sequence_is_swallowed_and_typing_goes_on() {
+    fn an_unknown_sequence_is_dropped_and_later_keys_are_sent() {
         assert_eq!(
             typed(b"\x01qx"),
             [Key::Nothing, Key::Nothing, Key::Send(b'x')]

@@ -4,20 +4,21 @@ use std::collections::VecDeque;
 
 use super::escape::{Escape, Key};
 
-/// What the user asked of the VMM.
+/// A command of the user to the VMM.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Command {
-    /// Leave.
+    /// End the guest.
     Quit,
-    /// Show the keys.
+    /// List the keys.
     Help,
 }
 
-/// Bytes that were read and that the guest has not taken.
+/// Bytes read from standard input that the guest has not taken yet.
 ///
-/// From a terminal, escape sequences are taken out; typing must be looked at even while the guest takes
-/// nothing, so what is too much is dropped, as a real line drops it. From a file or a pipe every byte
-/// goes to the guest, and what is too much stays unread: [`Input::wants_more`].
+/// From a terminal, the VMM takes out its own keys. It must look at every key even while the guest
+/// takes none, so keys beyond the limit are dropped, as a serial line drops them. From a file or a
+/// pipe every byte goes to the guest, and bytes beyond the limit stay unread:
+/// [`Input::wants_more`].
 #[derive(Debug)]
 pub(crate) struct Input {
     escape: Option<Escape>,
@@ -25,7 +26,7 @@ pub(crate) struct Input {
 }
 
 impl Input {
-    /// Input of either kind.
+    /// Input from a terminal, or from a file or pipe.
     pub(crate) fn new(from_terminal: bool) -> Self {
         Self {
             escape: from_terminal.then(Escape::default),
@@ -33,12 +34,12 @@ impl Input {
         }
     }
 
-    /// Tells whether more may be read now.
+    /// Tells whether to read more now.
     pub(crate) fn wants_more(&self) -> bool {
         self.escape.is_some() || self.backlog.is_empty()
     }
 
-    /// Takes what was read; returns the first command among it, what follows a `Quit` is dropped.
+    /// Takes bytes that were read; returns a command among them. Bytes after a `Quit` are dropped.
     pub(crate) fn receive(&mut self, bytes: &[u8]) -> Option<Command> {
         let mut command = None;
         for &byte in bytes {
@@ -47,7 +48,7 @@ impl Input {
                 .as_mut()
                 .map_or(Key::Send(byte), |escape| escape.feed(byte))
             {
-                Key::Send(byte) if self.backlog.len() < BACKLOG_LIMIT => {
+                Key::Send(byte) if self.backlog.len() < BACKLOG_LIMIT_BYTES => {
                     self.backlog.push_back(byte)
                 }
                 Key::Send(_) | Key::Nothing => {}
@@ -58,15 +59,15 @@ impl Input {
         command
     }
 
-    /// Offers the backlog to `take`, which returns how many bytes it took.
+    /// Offers all waiting bytes to `take`, which returns how many it took.
     pub(crate) fn deliver(&mut self, mut take: impl FnMut(&[u8]) -> usize) {
         let taken = take(self.backlog.make_contiguous());
         self.backlog.drain(..taken.min(self.backlog.len()));
     }
 }
 
-/// How many bytes are kept for a guest that does not read; a pipe is read 4 KiB at a time.
-const BACKLOG_LIMIT: usize = 64 * 1024;
+/// The most bytes kept for a guest that does not read; a pipe is read 4 KiB at a time.
+const BACKLOG_LIMIT_BYTES: usize = 64 * 1024;
 
 #[cfg(test)]
 mod tests {

@@ -1,7 +1,8 @@
-//! The guest's output on its way to standard output.
+//! A queue for the guest's output, and the thread that writes it out.
 //!
-//! A reader that is slow, stopped or gone must block neither the event loop nor a vCPU thread that holds
-//! a lock. So output goes into a queue; one thread empties it, and vCPUs wait for room outside all locks.
+//! A slow, stopped or missing reader must block neither the event loop nor a vCPU thread that holds
+//! a lock. So output goes into a queue. One thread empties it, and vCPUs wait for room in it while
+//! they hold no lock.
 
 use std::{
     collections::VecDeque,
@@ -21,7 +22,7 @@ use vmm_sys_util::signal::{Killable, SIGRTMIN, register_signal_handler, unblock_
 use super::screen::{SCREEN, Stream};
 use crate::timings::{self, Moment};
 
-/// The queue; clones are the same queue.
+/// The queue; clones share it.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Output(Arc<Shared>);
 
@@ -36,15 +37,15 @@ struct State {
     queue: VecDeque<u8>,
     /// Something was queued since the program began.
     has_received: bool,
-    /// How many threads wait for a change: to notify nobody is a system call all the same.
+    /// Number of threads that wait for a change. A notification costs a system call even if none waits.
     waiting: u32,
-    /// The writer holds bytes it has not written yet.
+    /// The writer has taken bytes that it has not written yet.
     writing: bool,
-    /// Nothing is awaited any more: vCPUs are not held back.
+    /// vCPUs no longer wait for room: the machine is stopping.
     released: bool,
     /// The writer ends when the queue is empty.
     closing: bool,
-    /// The writer ends at once; what is queued is lost.
+    /// The writer ends at once; queued bytes are lost.
     abandoned: bool,
     /// The writer has ended.
     ended: bool,
@@ -59,16 +60,16 @@ impl State {
 impl Output {
     /// Waits until the queue has room, or until [`Output::release`].
     pub(crate) fn wait_for_room(&self) {
-        let full = |state: &State| state.queue.len() >= QUEUE_LIMIT && !state.released;
+        let full = |state: &State| state.queue.len() >= QUEUE_LIMIT_BYTES && !state.released;
         drop(self.wait_while(self.lock(), full));
     }
 
-    /// Lets everyone go who waits for room, now and later: the machine is stopping.
+    /// Ends all waiting for room, now and later: the machine is stopping.
     pub(crate) fn release(&self) {
         self.change(|state| state.released = true);
     }
 
-    /// Holds vCPUs back again, those of a machine built anew.
+    /// Makes vCPUs wait for room again, after a reboot.
     pub(crate) fn hold(&self) {
         self.change(|state| state.released = false);
     }
@@ -81,21 +82,21 @@ impl Output {
         state.queue.drain(..count).collect()
     }
 
-    /// Takes bytes if there is room, and tells whether there was.
+    /// Queues bytes if there is room; returns whether there was.
     pub(crate) fn offer(&self, bytes: &[u8]) -> bool {
-        self.push_below(QUEUE_LIMIT, bytes)
+        self.push_below(QUEUE_LIMIT_BYTES, bytes)
     }
 
-    /// Takes bytes of a guest whose vCPUs wait for room later; tells whether it did. What is refused is that of one which goes
-    /// on without ever waiting.
+    /// Queues bytes of a guest whose vCPUs wait for room later; returns whether it did. Only a guest
+    /// that never waits for room reaches this limit.
     pub(crate) fn accept(&self, bytes: &[u8]) -> bool {
-        self.push_below(ACCEPT_LIMIT, bytes)
+        self.push_below(ACCEPT_LIMIT_BYTES, bytes)
     }
 
-    /// Tells whether a vCPU would go on that waits for room.
+    /// Tells whether [`Output::wait_for_room`] would return at once.
     pub(crate) fn has_room(&self) -> bool {
         let state = self.lock();
-        state.queue.len() < QUEUE_LIMIT || state.released
+        state.queue.len() < QUEUE_LIMIT_BYTES || state.released
     }
 
     /// Tells whether anything was queued since the program began.
@@ -120,17 +121,17 @@ impl Output {
         });
     }
 
-    /// Waits for bytes; returns none when there will be no more. `last` is when some were written last. Of lines it takes whole
-    /// ones.
+    /// Waits for bytes; returns none when no more will come. `last` is the time of the last write.
+    /// From [`Stream::Lines`] it takes whole lines.
     fn next_chunk(&self, last: Option<Instant>, stream: Option<Stream>) -> Vec<u8> {
         let idle = |state: &State| state.queue.is_empty() && !state.closing && !state.abandoned;
         self.change(|state| state.writing = false);
         let mut state = self.lock();
         if idle(&state) {
             state = self.wait_while(state, idle);
-            // Guests write byte by byte, and to wake us for each would cost them more than this. After silence the first
-            // one goes out at once.
-            if let Some(rest) = last.and_then(|last| GATHER.checked_sub(last.elapsed())) {
+            // Guests write byte by byte, and each wake-up of this thread costs the guest time. So it
+            // gathers bytes for a moment; only the first one after a pause goes out at once.
+            if let Some(rest) = last.and_then(|last| GATHER_TIME.checked_sub(last.elapsed())) {
                 drop(state);
                 thread::sleep(rest);
                 state = self.lock();
@@ -139,7 +140,7 @@ impl Output {
         if state.abandoned {
             return Vec::new();
         }
-        let mut count = state.queue.len().min(CHUNK);
+        let mut count = state.queue.len().min(CHUNK_BYTES);
         if stream == Some(Stream::Lines) {
             let end = state
                 .queue
@@ -160,7 +161,7 @@ impl Output {
         self.notify(state);
     }
 
-    /// Wakes whoever waits, after letting go of the lock they want.
+    /// Wakes all waiting threads, after it releases the lock that they need.
     fn notify(&self, state: MutexGuard<'_, State>) {
         let is_awaited = state.waiting > 0;
         drop(state);
@@ -190,7 +191,7 @@ impl Output {
         self.lock().abandoned
     }
 
-    /// Waits until it has come to this, at most so long; tells whether it has.
+    /// Waits until `is_so` holds, at most `limit`; returns whether it does.
     fn wait_until(&self, limit: Duration, is_so: impl Fn(&State) -> bool) -> bool {
         let mut state = self.lock();
         state.waiting = state.waiting.saturating_add(1);
@@ -217,7 +218,7 @@ impl Write for Output {
     }
 }
 
-/// The thread that empties the queue; dropping it ends the thread, whatever it is doing.
+/// The thread that empties the queue; dropping this ends the thread, even in a blocked write.
 #[derive(Debug)]
 pub(crate) struct Writer {
     output: Output,
@@ -225,22 +226,22 @@ pub(crate) struct Writer {
 }
 
 impl Writer {
-    /// Starts writing to `sink`; `stream` says which it is if it is a terminal that both streams share.
+    /// Starts to write to `sink`; `stream` is set if standard output and standard error share it.
     ///
     /// # Errors
     ///
-    /// When the host gives no thread or no signal handler.
+    /// The host refuses a thread or a signal handler.
     pub(crate) fn start<S: Write + AsFd + Send + 'static>(
         output: Output,
         sink: S,
         stream: Option<Stream>,
     ) -> io::Result<Self> {
-        // The handler does nothing: the signal only ends a write that blocks.
+        // The handler does nothing: the signal only interrupts a blocked write.
         register_signal_handler(nudge_signal(), ignore)?;
         let thread = thread::Builder::new().name("console".into()).spawn({
             let output = output.clone();
             move || {
-                // Whoever started us may have blocked it; without it only the sink itself ends a write.
+                // The parent process may have blocked it. If unblocking fails, blocked writes stay blocked.
                 let _ = unblock_signal(nudge_signal());
                 write_all(&output, sink, stream);
                 output.change(|state| state.ended = true);
@@ -250,9 +251,13 @@ impl Writer {
         Ok(Self { output, thread })
     }
 
-    /// Waits until all output is written or `give_up` says so, which is asked from time to time.
+    /// Waits until all output is written, or until `give_up`, which is called again and again, is true.
     pub(crate) fn drain(&self, mut give_up: impl FnMut() -> bool) {
-        while !self.output.wait_until(PATIENCE, State::is_drained) && !give_up() {}
+        while !self
+            .output
+            .wait_until(DRAIN_POLL_INTERVAL, State::is_drained)
+            && !give_up()
+        {}
     }
 }
 
@@ -267,11 +272,13 @@ impl Drop for Writer {
             return;
         };
         let started = Instant::now();
-        while !self.output.wait_until(NUDGE_AFTER, |state| state.ended) && !thread.is_finished() {
-            // A write that blocks ends by a signal, which is repeated as it may come just before it.
+        while !self.output.wait_until(NUDGE_INTERVAL, |state| state.ended) && !thread.is_finished()
+        {
+            // The signal interrupts a blocked write. It is repeated because it may come just before
+            // the write.
             let _ = thread.kill(nudge_signal());
-            if started.elapsed() > LEAVE_AFTER {
-                // It ends with the process.
+            if started.elapsed() > WRITER_END_TIMEOUT {
+                // The thread ends with the process.
                 return;
             }
         }
@@ -279,7 +286,7 @@ impl Drop for Writer {
     }
 }
 
-/// The life of the writer thread.
+/// The writer thread: writes until the queue is closed or the sink fails.
 fn write_all<S: Write + AsFd>(output: &Output, mut sink: S, stream: Option<Stream>) {
     let mut last = None;
     loop {
@@ -297,7 +304,7 @@ fn write_all<S: Write + AsFd>(output: &Output, mut sink: S, stream: Option<Strea
             }),
         };
         if let Err(error) = written {
-            // The guest runs on, as it would with its serial line unplugged.
+            // The guest runs on, as with an unplugged serial line.
             let _ = writeln!(
                 io::stderr(),
                 "pvh-vmm: cannot write console output, dropping it from now on: {error}"
@@ -328,34 +335,34 @@ fn write_chunk<S: Write + AsFd>(output: &Output, sink: &mut S, mut chunk: &[u8])
     sink.flush()
 }
 
-/// Waits until a descriptor that someone made non-blocking takes bytes again, for a while.
+/// Waits, at most 50 ms, until a non-blocking descriptor accepts bytes again.
 fn wait_writable<S: AsFd>(sink: &S) {
     let mut fds = [PollFd::new(sink.as_fd(), PollFlags::POLLOUT)];
-    // Whatever it returns, the next write tells more.
+    // The next write reports any error.
     let _ = poll(&mut fds, PollTimeout::from(50_u8));
 }
 
-/// A signal of our own, beside the one that stops vCPUs.
+/// The signal that interrupts a blocked write; pvh-kvm uses another one to stop vCPUs.
 fn nudge_signal() -> libc::c_int {
     SIGRTMIN().saturating_add(3)
 }
 
 extern "C" fn ignore(_: libc::c_int, _: *mut libc::siginfo_t, _: *mut libc::c_void) {}
 
-/// Output waits in the queue up to this many bytes before vCPUs are held back.
-const QUEUE_LIMIT: usize = 64 * 1024;
-/// And up to this many where nobody can be held back: far more than what all vCPUs have on their way.
-const ACCEPT_LIMIT: usize = 2 << 20;
-/// Bytes of one write.
-const CHUNK: usize = 4096;
-/// How long bytes wait for more after some were written: six characters of a line with 115200 baud.
-const GATHER: Duration = Duration::from_micros(500);
-/// How often the user is asked while output drains.
-const PATIENCE: Duration = Duration::from_millis(50);
-/// How long a writer that is told to end may need before it is disturbed, and each time again.
-const NUDGE_AFTER: Duration = Duration::from_millis(5);
-/// How long it is waited for at all.
-const LEAVE_AFTER: Duration = Duration::from_secs(2);
+/// Bytes in the queue beyond which vCPUs wait.
+const QUEUE_LIMIT_BYTES: usize = 64 * 1024;
+/// Bytes in the queue beyond which output is refused: far more than all vCPUs can have in flight.
+const ACCEPT_LIMIT_BYTES: usize = 2 << 20;
+/// The most bytes of one write.
+const CHUNK_BYTES: usize = 4096;
+/// How long the writer gathers bytes after a write: the time of six characters at 115200 baud.
+const GATHER_TIME: Duration = Duration::from_micros(500);
+/// Interval between calls of `give_up` while output drains.
+const DRAIN_POLL_INTERVAL: Duration = Duration::from_millis(50);
+/// Interval between signals to a writer that should end.
+const NUDGE_INTERVAL: Duration = Duration::from_millis(5);
+/// After this time the process ends without waiting for the writer.
+const WRITER_END_TIMEOUT: Duration = Duration::from_secs(2);
 
 #[cfg(test)]
 mod tests {
@@ -383,7 +390,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reader_that_is_gone_stops_nobody() {
+    fn a_missing_reader_does_not_block_the_guest() {
         let (reader, sink) = pipe();
         drop(reader);
         let mut output = Output::default();
@@ -396,7 +403,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reader_that_never_reads_does_not_hold_the_end_up() {
+    fn a_reader_that_never_reads_does_not_delay_the_end() {
         let (_reader, sink) = pipe();
         let mut output = Output::default();
         let writer = Writer::start(output.clone(), sink, None).unwrap();
@@ -412,9 +419,9 @@ mod tests {
     }
 
     #[test]
-    fn a_full_queue_holds_back_until_the_machine_stops() {
+    fn vcpus_wait_for_a_full_queue_until_the_machine_stops() {
         let mut output = Output::default();
-        output.write_all(&[b'x'; QUEUE_LIMIT]).unwrap();
+        output.write_all(&[b'x'; QUEUE_LIMIT_BYTES]).unwrap();
         let waiting = thread::spawn({
             let output = output.clone();
             move || output.wait_for_room()
@@ -426,7 +433,7 @@ mod tests {
     }
 
     #[test]
-    fn a_non_blocking_descriptor_is_waited_for() {
+    fn the_writer_waits_for_a_non_blocking_descriptor() {
         use nix::fcntl::{FcntlArg, OFlag, fcntl};
         let (mut reader, sink) = pipe();
         fcntl(&sink, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).unwrap();

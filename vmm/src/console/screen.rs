@@ -1,4 +1,4 @@
-//! The terminal that standard output and standard error share: lines of pvh-vmm start at the left.
+//! Keeps console output and lines of pvh-vmm apart on a terminal that both share.
 
 use std::{
     io,
@@ -10,19 +10,19 @@ use std::{
 
 use nix::{sys::stat::fstat, unistd::isatty};
 
-/// What the guest has left on the terminal.
+/// The terminal of this process.
 pub(crate) static SCREEN: Screen = Screen::new();
 
-/// Which of its two streams a writer writes to a terminal that both share.
+/// The streams that share the terminal.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Stream {
-    /// What the guest prints on its console.
+    /// The guest's console output.
     Console,
-    /// Whole lines: what the guest logs, and what pvh-vmm says.
+    /// Whole lines: the guest's log and messages of pvh-vmm.
     Lines,
 }
 
-/// A terminal with a line that the guest has begun, or without.
+/// A terminal, and whether the guest has begun a line on it.
 #[derive(Debug)]
 pub(crate) struct Screen {
     has_open_line: Mutex<bool>,
@@ -35,7 +35,7 @@ impl Screen {
         }
     }
 
-    /// Writes console output by `write`.
+    /// Calls `write`, which writes console output.
     pub(super) fn console<T>(&self, bytes: &[u8], write: impl FnOnce() -> T) -> T {
         let mut is_open = self
             .has_open_line
@@ -49,8 +49,8 @@ impl Screen {
         result
     }
 
-    /// Writes whole lines by `write`, which gets what must stand before them. A line that the guest has begun has a moment to
-    /// end.
+    /// Calls `write`, which writes whole lines after the text it gets: a line feed if the guest's
+    /// line is still open after 100 ms.
     pub(super) fn lines<T>(&self, write: impl FnOnce(&'static str) -> T) -> T {
         let started = Instant::now();
         loop {
@@ -66,7 +66,7 @@ impl Screen {
         }
     }
 
-    /// Returns what must stand before a line that is written now; never waits for a writer that is stuck.
+    /// Returns the text to write before a line of pvh-vmm. It never waits for a blocked writer.
     pub(crate) fn before_line(&self) -> &'static str {
         match self.has_open_line.try_lock() {
             Ok(mut is_open) => end_line(&mut is_open),
@@ -91,7 +91,7 @@ pub(crate) fn is_shared() -> bool {
     are_terminals && device(stdout.as_fd()) == device(stderr.as_fd())
 }
 
-/// How long a line of pvh-vmm waits for a line of the guest to end, and how often it looks.
+/// How long a line of pvh-vmm waits for the guest's line to end, and the interval of its looks.
 const OPEN_LINE_TIMEOUT: Duration = Duration::from_millis(100);
 const OPEN_LINE_POLL: Duration = Duration::from_millis(5);
 

@@ -1,4 +1,4 @@
-//! ACPI power registers, and a latch for a line that is pulled once.
+//! ACPI's power registers, and a latch that remembers an interrupt.
 
 use std::{cell::Cell, convert::Infallible};
 
@@ -6,12 +6,12 @@ use vm_superio::Trigger;
 
 use super::Request;
 
-/// Remembers that a device pulled its line, until it is taken.
+/// Remembers that a device triggered its interrupt, until [`Latch::take`].
 #[derive(Debug, Default)]
 pub(crate) struct Latch(Cell<bool>);
 
 impl Latch {
-    /// Tells whether the line was pulled since the last call.
+    /// Tells whether the interrupt was triggered since the last call.
     pub(crate) fn take(&self) -> bool {
         self.0.take()
     }
@@ -26,10 +26,10 @@ impl Trigger for Latch {
     }
 }
 
-/// ACPI's PM1a event and control blocks (ACPI 6.5, 4.8.3.1 and 4.8.3.2), 6 bytes on end.
+/// ACPI's PM1a event and control blocks (ACPI 6.5, 4.8.3.1 and 4.8.3.2), 6 contiguous bytes.
 ///
-/// No event ever happens, so status is 0. What is enabled can be read back: an OS takes hardware that
-/// forgets it for broken. ACPI mode is always on.
+/// No event ever happens, so the status is 0. The enable bits read back as written: an OS would
+/// treat other hardware as broken. ACPI mode is always on.
 #[derive(Debug, Default)]
 pub(crate) struct Pm1 {
     enable: [u8; 2],
@@ -47,7 +47,7 @@ impl Pm1 {
         }
     }
 
-    /// Takes the byte at `offset`; sleep enable means power off, since no other sleep state is declared.
+    /// Writes the byte at `offset`; sleep enable powers off, the only sleep state that is declared.
     pub(crate) fn write(&mut self, offset: u8, byte: u8) -> Option<Request> {
         let [low, high] = &mut self.enable;
         match offset {
@@ -62,5 +62,5 @@ impl Pm1 {
 
 /// `SCI_EN`, bit 0 of PM1 control: ACPI mode.
 const SCI_ENABLE: u8 = 1;
-/// `SLP_EN`, bit 13 of PM1 control, here of its upper byte; the sleep type below it is not looked at.
+/// `SLP_EN`: bit 13 of PM1 control, bit 5 of its upper byte; the sleep type is ignored.
 const SLEEP_ENABLE: u8 = 1 << 5;

@@ -1,4 +1,4 @@
-//! The first serial port, COM1: a 16550 between the guest and the console.
+//! The first serial port, COM1: a 16550 connected to the console.
 
 use std::io;
 
@@ -7,7 +7,7 @@ use vmm_sys_util::eventfd::EventFd;
 
 use crate::console::Output;
 
-/// An interrupt line: an event descriptor that KVM turns into an edge.
+/// An edge-triggered interrupt line: an event descriptor that KVM watches.
 #[derive(Debug)]
 pub(crate) struct IrqLine(pub(crate) EventFd);
 
@@ -25,7 +25,7 @@ pub(crate) struct InputWanted(pub(crate) EventFd);
 
 impl InputWanted {
     fn signal(&self) {
-        // The only failure is a counter that is full: then the event loop has been told already.
+        // It fails only if the counter is full: then the event loop has been told already.
         let _ = self.0.write(1);
     }
 }
@@ -56,11 +56,10 @@ impl SerialPort {
 
     /// Writes a register.
     pub(crate) fn write(&mut self, offset: u8, byte: u8) {
-        // Writing to the queue cannot fail, and an interrupt that is not delivered because its counter
-        // is full is pending already.
+        // Queueing output cannot fail, and an interrupt whose counter is full is pending already.
         let _ = self.0.write(offset, byte);
         if offset == MODEM_CONTROL {
-            // Input is refused in loopback mode, and nothing else tells when that ends.
+            // The port refuses input in loopback mode, and nothing else reports the end of that mode.
             self.0.events().signal();
         }
     }
@@ -69,8 +68,8 @@ impl SerialPort {
     pub(crate) fn enqueue(&mut self, bytes: &[u8]) -> usize {
         let room = self.0.fifo_capacity().min(bytes.len());
         let offered = bytes.get(..room).unwrap_or_default();
-        // A full FIFO was excluded; see `write` for the interrupt. Bytes whose interrupt failed are in
-        // the FIFO all the same.
+        // The FIFO has room; see `write` for the interrupt. Bytes are in the FIFO even if the
+        // interrupt failed.
         self.0.enqueue_raw_bytes(offered).unwrap_or(room)
     }
 }

@@ -1,4 +1,4 @@
-//! The report as programs read it: one object, numbers as numbers.
+//! The report for programs: one JSON object, with numbers as numbers.
 
 use pvh_elfnote::{Class, Origin, ProgramHeader};
 use pvh_loader::{
@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::text::{Kind, SHOWN, note_name};
 use crate::exit::Chain;
 
-/// The object for a file that could be read.
+/// The object for a readable file.
 pub(super) fn report(name: &str, report: &Report) -> Value {
     json!({
         "file": name,
@@ -32,7 +32,7 @@ pub(super) fn report(name: &str, report: &Report) -> Value {
     })
 }
 
-/// The object for a file that could not even be read.
+/// The object for an unreadable file.
 pub(super) fn unreadable(name: &str, error: &ImageError) -> Value {
     json!({
         "file": name,
@@ -117,7 +117,7 @@ fn note(note: &NoteReport) -> Value {
     })
 }
 
-/// Where the Xen notes were found, if there are any.
+/// Where the Xen notes are, if there are any.
 fn notes_from(elf: &ElfReport) -> Option<&'static str> {
     let origin = match elf.origin {
         Origin::Segments => "segments",

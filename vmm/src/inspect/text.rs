@@ -1,4 +1,4 @@
-//! The report as people read it.
+//! The report for people.
 
 use std::fmt;
 
@@ -92,7 +92,7 @@ fn elf_lines(f: &mut fmt::Formatter<'_>, elf: &ElfReport) -> fmt::Result {
     Ok(())
 }
 
-/// The hypercall stubs, or why they cannot be told; nothing for a kernel that has none.
+/// The hypercall stubs, or why they cannot be identified; nothing for a kernel without stubs.
 fn stubs_line(f: &mut fmt::Formatter<'_>, report: &Report) -> fmt::Result {
     match &report.stubs {
         Some(Ok(pair)) => {
@@ -110,7 +110,7 @@ fn stubs_line(f: &mut fmt::Formatter<'_>, report: &Report) -> fmt::Result {
     }
 }
 
-/// What a file is, in a few words.
+/// The file's format, in a few words.
 pub(super) struct Kind<'a>(pub(super) &'a Report);
 
 impl fmt::Display for Kind<'_> {
@@ -178,7 +178,7 @@ impl fmt::Display for NoteLine<'_> {
     }
 }
 
-/// The name of a note's type, or its number.
+/// The name of a note type, or its number.
 pub(super) fn note_name(kind: XenNoteType) -> String {
     kind.name()
         .map_or_else(|| format!("type {}", kind.0), str::to_owned)
@@ -192,7 +192,7 @@ fn machine_name(machine: u16) -> &'static str {
     }
 }
 
-/// What `e_type` says.
+/// The name of an `e_type`.
 fn type_name(kind: u16) -> &'static str {
     match kind {
         0 => "none",
@@ -204,5 +204,5 @@ fn type_name(kind: u16) -> &'static str {
     }
 }
 
-/// The kinds of segments that matter to a boot.
+/// The segment types that matter for a boot.
 pub(super) const SHOWN: [u32; 2] = [PT_LOAD, PT_NOTE];

@@ -1,4 +1,4 @@
-//! What a failed run means: its exit code, and the line that tells the user the way out.
+//! The exit code of a failed run, and the line that says what is wrong and what to do.
 
 use std::error::Error;
 
@@ -13,7 +13,7 @@ use crate::{
 };
 
 impl RunError {
-    /// Which code this failure has.
+    /// The exit code.
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
             Self::CpuCount { .. }
@@ -37,7 +37,7 @@ impl RunError {
         }
     }
 
-    /// What the user can do about it.
+    /// What the user can do.
     fn fix(&self) -> Option<String> {
         Some(match self {
             Self::Image { source, .. } => source.fix()?.to_owned(),
@@ -82,7 +82,7 @@ impl RunError {
         })
     }
 
-    /// The module that is in the way, if it is one.
+    /// The number of the module at fault, if it is a module.
     fn module(&self) -> Option<usize> {
         match self {
             Self::Plan {
@@ -100,14 +100,14 @@ impl RunError {
         }
     }
 
-    /// What to tell the user: what is wrong, with which file, and the way out, in one line.
+    /// One line for the user: what is wrong, with which file, and what to do.
     pub(crate) fn line(&self, config: &RunConfig) -> String {
         let module = self.module();
         let file = module.and_then(|index| config.modules.get(index));
         let (Some(index), Some(file), Some(cause)) = (module, file, self.source()) else {
             return sentence(self, self.fix());
         };
-        // It is about the module's file, and neither about the kernel nor about a number.
+        // The line names the module's file, not the kernel and not the module's number.
         let number = format!("module {index}");
         let what = sentence(cause, self.fix());
         let what = what.strip_prefix(&number).unwrap_or(&what);
@@ -121,7 +121,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn wrong_in_themselves_are_no_cpus_and_no_memory() {
+    fn zero_cpus_and_zero_memory_are_wrong_arguments() {
         assert_eq!(RunError::CpuCount { cpus: 0 }.exit_code(), 2);
         assert_eq!(RunError::Ram(RamError::Empty).exit_code(), 2);
         let too_large = RamError::TooLarge {

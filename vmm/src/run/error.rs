@@ -19,10 +19,10 @@ use crate::{
     size::{Rounded, Size},
 };
 
-/// Why a machine could not be built or not be run.
+/// Why a machine cannot be built or run.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum RunError {
-    /// The kernel is not one.
+    /// The kernel file cannot be used.
     #[error("{}", kernel.display())]
     Image {
         /// The file.
@@ -57,7 +57,7 @@ pub(crate) enum RunError {
         #[source]
         source: PlanError,
     },
-    /// Kernel and modules could not be put into memory.
+    /// Kernel and modules could not be loaded into memory.
     #[error("{}", kernel.display())]
     Commit {
         /// The kernel.
@@ -66,13 +66,13 @@ pub(crate) enum RunError {
         #[source]
         source: CommitError,
     },
-    /// More vCPUs, or fewer, than a machine can have.
+    /// The number of vCPUs is out of range.
     #[error("--cpus {cpus} is out of range: a machine has 1 to {MAX_CPUS} CPUs")]
     CpuCount {
         /// How many were asked for.
         cpus: u32,
     },
-    /// The Xen platform was asked for and cannot be had.
+    /// The Xen platform was requested and is not available.
     #[error("{}: the Xen platform is not available", kernel.display())]
     Obstacle {
         /// The kernel.
@@ -81,15 +81,15 @@ pub(crate) enum RunError {
         #[source]
         source: Obstacle,
     },
-    /// What the user asked for is the Xen platform's, and this machine has none.
+    /// An option needs the Xen platform, which this machine does not have.
     #[error("{option} needs the Xen platform: {}", PlainReason(*.reason))]
     NeedsXen {
         /// The option.
         option: &'static str,
-        /// Why it has none; nothing if that was asked for.
+        /// Why it does not have it; `None` if the user asked for `--platform none`.
         reason: Option<Reason>,
     },
-    /// A file would be written over that the run reads, or writes for another option.
+    /// An output file is also read, or written for another option.
     #[error("{option} {}: this run reads or writes that file for another option", path.display())]
     Overwrites {
         /// The option.
@@ -97,15 +97,15 @@ pub(crate) enum RunError {
         /// The file.
         path: PathBuf,
     },
-    /// What would be written goes into something that is no file.
+    /// An output path names no regular file.
     #[error("{option} {}: {NO_FILE}", path.display())]
     NoFile {
         /// The option.
         option: &'static str,
-        /// What it is.
+        /// The path.
         path: PathBuf,
     },
-    /// The kernel's hypercall stubs cannot be told.
+    /// The kernel's hypercall stubs cannot be patched.
     #[error("{}: cannot patch its hypercalls", kernel.display())]
     Stubs {
         /// The kernel.
@@ -114,7 +114,7 @@ pub(crate) enum RunError {
         #[source]
         source: StubError,
     },
-    /// The record cannot be begun.
+    /// The record's file cannot be opened.
     #[error("{}: cannot write the record", path.display())]
     Record {
         /// The file.
@@ -123,7 +123,7 @@ pub(crate) enum RunError {
         #[source]
         source: RecordError,
     },
-    /// The trace cannot be begun.
+    /// The trace's file cannot be opened.
     #[error("{}: cannot write the trace", path.display())]
     Trace {
         /// The file.
@@ -135,13 +135,13 @@ pub(crate) enum RunError {
     /// The Xen platform cannot be built.
     #[error(transparent)]
     Platform(#[from] PlatformError),
-    /// There is no memory of that size.
+    /// Guest RAM of this size is not possible.
     #[error("{}", RamLine(.0))]
     Ram(RamError),
-    /// So much memory that KVM's tables do not fit into the host.
+    /// KVM's tables for this much memory do not fit in the host.
     #[error(transparent)]
     HostMemory(#[from] host_memory::TooLarge),
-    /// So little memory that nothing is left beside the ACPI tables.
+    /// Guest RAM is too small for the ACPI tables.
     #[error("--memory {}: too small for the ACPI tables", Size::of(*memory_bytes))]
     NoRoom {
         /// Size of guest RAM.
@@ -150,7 +150,7 @@ pub(crate) enum RunError {
     /// The tables could not be written.
     #[error("cannot write the ACPI tables")]
     Acpi(#[source] MemoryError),
-    /// There is no usable KVM.
+    /// KVM is not usable.
     #[error(transparent)]
     Kvm(KvmError),
     /// KVM cannot build the machine.
@@ -171,15 +171,15 @@ pub(crate) enum RunError {
     /// The event loop failed.
     #[error("the event loop failed")]
     Events(#[source] event_manager::Error),
-    /// A thread of this program panicked, which it said when it did.
+    /// A thread of this program panicked; the panic's message was printed.
     #[error("a vCPU thread panicked: this is a bug in pvh-vmm")]
     Panicked,
-    /// A file that guest memory is mapped from has become shorter.
+    /// A file that guest memory is mapped from was cut short.
     #[error("guest memory was lost: a file that is mapped into it was cut short")]
     LostMemory,
 }
 
-/// Why there is no such memory, and what caused it, with sizes that people read.
+/// A RAM error with its causes, and with sizes as the user writes them.
 struct RamLine<'a>(&'a RamError);
 
 impl fmt::Display for RamLine<'_> {
@@ -206,7 +206,7 @@ impl fmt::Display for RamLine<'_> {
     }
 }
 
-/// Why a machine has no Xen platform.
+/// Why a machine does not have the Xen platform.
 struct PlainReason(Option<Reason>);
 
 impl fmt::Display for PlainReason {
@@ -218,7 +218,7 @@ impl fmt::Display for PlainReason {
     }
 }
 
-/// Says what the host refuses.
+/// Makes an error of what the host refused.
 pub(super) fn host(what: &'static str) -> impl FnOnce(io::Error) -> RunError {
     move |source| RunError::Host { what, source }
 }

@@ -1,4 +1,4 @@
-//! Opens the modules of a run; one that comes through a pipe is read to its end first.
+//! Opens the modules of a run; a module from a pipe is read into memory first.
 
 use std::{
     fs::{self, File},
@@ -27,7 +27,7 @@ pub(super) fn open(config: &RunConfig) -> Result<Vec<ModuleSource>, RunError> {
     modules.collect()
 }
 
-/// Opens a module; from a pipe it takes at most `limit_bytes`, which is all that the guest could hold.
+/// Opens a module; from a pipe it reads at most `limit_bytes`, the size of guest RAM.
 fn open_one(path: &Path, limit_bytes: u64) -> Result<ModuleSource, RunError> {
     let refused = |source| {
         let path = path.to_owned();

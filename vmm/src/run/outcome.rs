@@ -9,27 +9,27 @@ use crate::{
     machine::{Crash, End},
 };
 
-/// How a run ended that could begin.
+/// How a run ended whose guest could start.
 #[derive(Debug)]
 pub(crate) enum Outcome {
-    /// The guest switched off.
+    /// The guest powered off.
     PoweredOff,
-    /// The guest asked to reboot, and the machine was not to be built anew.
+    /// The guest asked to reboot, with `--no-reboot`.
     RebootRequested,
     /// The guest cannot go on.
     Crashed(Box<Crash>),
-    /// The guest's domain was shut down, for a reason that is neither to switch off nor to start anew.
+    /// The domain was shut down for a reason other than power-off or reboot.
     Shutdown(ShutdownReason),
-    /// The user ended it at the terminal.
+    /// The user ended the guest at the terminal.
     Quit,
-    /// The guest switched off, but what was to be recorded of it is not whole.
+    /// The guest powered off, but its record is incomplete.
     RecordLost,
-    /// A signal with this number ended it.
+    /// A signal with this number ended the guest.
     Signal(i32),
 }
 
 impl Outcome {
-    /// Which code this end has.
+    /// The exit code.
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
             Self::PoweredOff => SUCCESS,
@@ -41,7 +41,7 @@ impl Outcome {
         }
     }
 
-    /// Says what came of a machine whose run is over.
+    /// The outcome of a machine that ended in this way.
     ///
     /// # Errors
     ///
@@ -60,7 +60,7 @@ impl Outcome {
     }
 }
 
-/// What to tell the user of a domain that was shut down without being switched off or started anew.
+/// The message for a domain that was shut down for another reason than power-off or reboot.
 pub(crate) fn shutdown_line(reason: ShutdownReason) -> String {
     match reason {
         ShutdownReason::CRASH => {

@@ -1,4 +1,4 @@
-//! Files that a run writes: new ones, or old ones that it does not read.
+//! The files that a run writes: it never overwrites a file that it reads.
 
 use std::{
     fs::{self, File, Metadata},
@@ -12,7 +12,7 @@ use nix::libc;
 use super::error::RunError;
 use crate::config::RunConfig;
 
-/// Refuses to write over the kernel, a module or another file that is written, and into what is no file.
+/// Refuses an output file that is the kernel, a module or another output, or no regular file.
 ///
 /// # Errors
 ///
@@ -34,7 +34,7 @@ pub(crate) fn check_outputs(config: &RunConfig) -> Result<(), RunError> {
             let path = path.to_owned();
             return Err(RunError::Overwrites { option, path });
         }
-        if fs::metadata(path).is_ok_and(|metadata| !holds_what_is_written(&metadata)) {
+        if fs::metadata(path).is_ok_and(|metadata| !is_file_or_null(&metadata)) {
             let path = path.to_owned();
             return Err(RunError::NoFile { option, path });
         }
@@ -43,7 +43,7 @@ pub(crate) fn check_outputs(config: &RunConfig) -> Result<(), RunError> {
     Ok(())
 }
 
-/// Opens the file for the trace, if there is to be one.
+/// Opens the file for the trace, if one is wanted.
 ///
 /// # Errors
 ///
@@ -58,11 +58,11 @@ pub(crate) fn open_trace(config: &RunConfig) -> Result<Option<File>, RunError> {
     opened.transpose()
 }
 
-/// Opens a file to be written from its start; never waits for somebody to read it.
+/// Creates or truncates a file; never waits for a reader.
 ///
 /// # Errors
 ///
-/// The host's, and [`io::ErrorKind::InvalidInput`] for what is no file.
+/// The host's, and [`io::ErrorKind::InvalidInput`] if it is no regular file.
 pub(super) fn create(path: &Path) -> io::Result<File> {
     let file = File::options()
         .write(true)
@@ -70,21 +70,21 @@ pub(super) fn create(path: &Path) -> io::Result<File> {
         .truncate(true)
         .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
         .open(path)?;
-    // It may have been exchanged since it was checked.
-    if holds_what_is_written(&file.metadata()?) {
+    // The path may name something else than when it was checked.
+    if is_file_or_null(&file.metadata()?) {
         Ok(file)
     } else {
         Err(io::Error::new(io::ErrorKind::InvalidInput, NO_FILE))
     }
 }
 
-/// Whether it is a file, or swallows what is written: nothing else takes all of it without waiting for somebody.
-fn holds_what_is_written(metadata: &Metadata) -> bool {
+/// Whether it is a regular file or /dev/null: anything else may block a write.
+fn is_file_or_null(metadata: &Metadata) -> bool {
     let kind = metadata.file_type();
     kind.is_file() || kind.is_char_device() && metadata.rdev() == DEV_NULL
 }
 
-/// Whether two names are one file. `/dev/null` may be written to twice.
+/// Whether two paths name one file. /dev/null may be used twice.
 fn are_one_file(first: &Path, second: &Path) -> bool {
     match (fs::metadata(first), fs::metadata(second)) {
         (Ok(a), Ok(b)) => a.is_file() && (a.dev(), a.ino()) == (b.dev(), b.ino()),
@@ -93,7 +93,7 @@ fn are_one_file(first: &Path, second: &Path) -> bool {
     }
 }
 
-/// What a path is that leads to a pipe, a device or a directory.
+/// The error for a pipe, a device or a directory.
 pub(super) const NO_FILE: &str = "not a regular file";
 /// The number of `/dev/null`: major 1, minor 3.
 const DEV_NULL: u64 = 0x103;
@@ -105,20 +105,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_pipe_that_nobody_reads_is_refused_and_not_waited_for() {
+    fn a_pipe_without_a_reader_is_refused_without_waiting() {
         let dir = tempfile::tempdir().unwrap();
         let pipe = dir.path().join("pipe");
         mkfifo(&pipe, Mode::S_IRWXU).unwrap();
-        assert!(!holds_what_is_written(&fs::metadata(&pipe).unwrap()));
+        assert!(!is_file_or_null(&fs::metadata(&pipe).unwrap()));
         assert!(create(&pipe).is_err());
-        // With a reader it can be opened, and is refused all the same.
+        // With a reader it can be opened, and is refused too.
         let _reader = File::options().read(true).write(true).open(&pipe).unwrap();
         let refused = create(&pipe).unwrap_err();
         assert_eq!(refused.to_string(), NO_FILE);
     }
 
     #[test]
-    fn files_and_the_null_device_are_written() {
+    fn files_and_dev_null_are_accepted() {
         let dir = tempfile::tempdir().unwrap();
         assert!(create(&dir.path().join("new")).is_ok());
         assert!(create(Path::new("/dev/null")).is_ok());

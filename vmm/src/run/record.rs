@@ -1,4 +1,4 @@
-//! The record of what happened to a domain.
+//! The record of a domain's calls and events, which can be replayed.
 
 use std::{
     io::BufWriter,
@@ -10,14 +10,14 @@ use pvh_domain::trace::{RecordError, Recorder};
 use super::{error::RunError, outputs::create};
 use crate::exit::{complain, sentence};
 
-/// A record that is being written.
+/// A record in progress.
 pub(super) struct Record {
     path: PathBuf,
     recorder: Recorder,
 }
 
 impl Record {
-    /// Begins a record in a new file, or in place of an old one.
+    /// Starts a record in a new or truncated file.
     ///
     /// # Errors
     ///
@@ -39,7 +39,7 @@ impl Record {
         self.recorder.clone()
     }
 
-    /// Writes what is left; tells the user if the record is not whole, and returns whether it is.
+    /// Writes the rest; returns whether the record is complete, and reports it if not.
     pub(super) fn finish(&self) -> bool {
         let finished = self.recorder.finish();
         if let Err(error) = &finished {
@@ -53,5 +53,5 @@ impl Record {
 
 const BUFFER_BYTES: usize = 256 << 10;
 
-/// A guest makes as many calls as it likes.
+/// A guest can make any number of calls, so the record has a limit.
 const LIMIT_BYTES: u64 = 1 << 30;

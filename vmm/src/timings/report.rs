@@ -1,4 +1,4 @@
-//! What was recorded, for people and for programs.
+//! Prints the recorded steps for people and for programs.
 
 use std::{cmp::Reverse, fmt::Write, time::Duration};
 
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::{Recorded, Step};
 
-/// How the report is written.
+/// The format of the report.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
 pub(crate) enum Style {
     /// A line for each step
@@ -16,7 +16,7 @@ pub(crate) enum Style {
     Json,
 }
 
-/// Tells each step and moment, in order of time, with a newline at the end.
+/// Lists all steps and moments in order of time, with a newline at the end.
 pub(crate) fn report(recorded: &Recorded, style: Style) -> String {
     match style {
         Style::Text => text(recorded),
@@ -30,18 +30,19 @@ fn text(recorded: &Recorded) -> String {
     let moments = recorded.moments.iter();
     let moments = moments.map(|(moment, at)| (*at, None, moment.name().to_owned()));
     let mut lines: Vec<_> = steps.chain(moments).collect();
-    // Of two that begin together the longer one holds the other.
+    // Of two that start together, the longer one contains the other.
     lines.sort_by_key(|(at, length, _)| (*at, Reverse(*length)));
     let mut text = String::from("     at ms    took ms  step (indented: part of the step above)\n");
     for (at, length, name) in lines {
         let length = length.map_or(String::new(), |length| format!("{:.3}", millis(length)));
-        // Writing to a string does not fail.
+        // Writing to a string cannot fail.
         let _ = writeln!(text, "{:>10.3} {length:>10}  {name}", millis(at));
     }
     text
 }
 
-/// The step's name, set in as deep as it lies within others of its thread, and which thread that is if it is not the first.
+/// The step's name, indented once per step of its thread that contains it, and its thread if that is
+/// not the main one.
 fn label(step: &Step, steps: &[Step]) -> String {
     let holds = |other: &&Step| {
         let is_longer = other.length > step.length;
@@ -71,7 +72,7 @@ fn as_json(recorded: &Recorded) -> Value {
     json!({ "steps": steps.collect::<Vec<_>>(), "moments": moments.collect::<Vec<_>>() })
 }
 
-/// A trace in the form of the Trace Event Format, which Perfetto and chrome://tracing open.
+/// A trace in the Trace Event Format, for Perfetto and chrome://tracing.
 pub(crate) fn trace(recorded: &Recorded) -> String {
     let process = recorded.process;
     let mut threads: Vec<&str> = Vec::new();
@@ -108,7 +109,7 @@ fn millis(duration: Duration) -> f64 {
     duration.as_secs_f64() * 1e3
 }
 
-/// With one digit after the point, which is more than the clock is good for.
+/// Microseconds, with one digit after the point: more than the clock's precision.
 fn micros(duration: Duration) -> f64 {
     (duration.as_secs_f64() * 1e7).round() / 10.0
 }
@@ -147,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn a_step_within_another_is_set_in_and_one_beside_says_so() {
+    fn a_step_within_another_is_indented_and_a_parallel_one_names_its_thread() {
         let mut recorded = recorded();
         let beside = |name, start, length, thread: &str| Step {
             name,
@@ -179,7 +180,7 @@ mod tests {
         );
     }
 
-    /// The fields that the Trace Event Format asks for.
+    /// The fields that the Trace Event Format requires.
     #[test]
     fn a_trace_has_complete_events_instants_and_names() {
         let found: Value = serde_json::from_str(&trace(&recorded())).unwrap();
