@@ -2,7 +2,6 @@
 
 mod ahead;
 mod board;
-mod crash;
 mod host;
 mod memory_map;
 mod threads;
@@ -10,8 +9,6 @@ mod vcpu;
 
 pub(crate) use ahead::Ahead;
 pub(crate) use board::{Board, End};
-pub(crate) use crash::{Crash, Failure};
 pub(crate) use host::MachineHost;
 pub(crate) use memory_map::{draw, draw_xen};
 pub(crate) use threads::{BootVcpu, Stopper, Threads};
-pub(crate) use vcpu::VcpuPlace;

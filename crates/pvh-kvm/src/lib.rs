@@ -13,8 +13,8 @@ pub use kvm::{Capabilities, Kvm, KvmError};
 pub use layout::{LOWMEM_END, RamError, RamRange, ram_layout};
 pub use memory::{GuestRam, LostPages, MAX_ADDED_FRAMES, Progress, WriteAhead};
 pub use vcpu::{
-    Activity, Caller, ExitData, GuestClock, HypercallTransport, InternalError, KickError, Kicker,
-    Registers, SystemEventKind, Vcpu, VcpuError, VmEntry, VmExit, kick_signal,
+    Activity, Caller, Crash, ExitData, Failure, GuestClock, HypercallTransport, InternalError,
+    KickError, Kicker, Registers, SystemEventKind, Vcpu, VcpuError, VmEntry, VmExit, kick_signal,
 };
 pub use vm::{
     IDENTITY_MAP_AT, InterruptControllers, KVM_PRIVATE_BYTES, TSS_AT, Vm, VmConfig, VmError,

@@ -22,6 +22,7 @@ use pending::{Answer, Pending};
 use run_page::RunPage;
 
 mod clock;
+mod crash;
 mod decode;
 mod events;
 mod exit;
@@ -33,6 +34,7 @@ mod run_page;
 mod setup;
 
 pub use clock::GuestClock;
+pub use crash::{Crash, Failure};
 pub use events::Activity;
 pub use exit::{ExitData, InternalError, SystemEventKind, VmEntry, VmExit};
 pub use hypercall::{Caller, HypercallTransport};

@@ -8,10 +8,9 @@ use std::{
     },
 };
 
-use pvh_kvm::LostPages;
+use pvh_kvm::{Crash, LostPages};
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
-use super::Crash;
 use crate::{
     console::Output,
     devices::{InputWanted, IrqLine, Ports, Request, SerialPort},

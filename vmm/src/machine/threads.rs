@@ -11,10 +11,10 @@ use std::{
     thread::{self, JoinHandle},
 };
 
-use pvh_kvm::Kicker;
+use pvh_kvm::{Kicker, Vcpu};
 use pvh_xen::{XenPlatform, XenVcpu};
 
-use super::{Ahead, Board, End, VcpuPlace, vcpu};
+use super::{Ahead, Board, End, vcpu};
 
 /// Stops all vCPUs of a machine and its platform, from any thread.
 #[derive(Debug)]
@@ -28,10 +28,10 @@ impl Stopper {
     /// Stops these vCPUs.
     pub(crate) fn new(
         board: &Arc<Board>,
-        vcpus: &[VcpuPlace],
+        vcpus: &[Vcpu],
         platform: Option<&Arc<XenPlatform>>,
     ) -> Self {
-        let kickers = vcpus.iter().map(|place| place.vcpu.kicker());
+        let kickers = vcpus.iter().map(Vcpu::kicker);
         Self {
             board: Arc::clone(board),
             platform: platform.cloned(),
@@ -54,7 +54,7 @@ impl Stopper {
 /// The first vCPU of a machine, which lives on the thread that has it.
 #[derive(Debug)]
 pub(crate) struct BootVcpu {
-    place: VcpuPlace,
+    vcpu: Vcpu,
     board: Arc<Board>,
     xen: Option<XenVcpu>,
     ahead: Option<Arc<Ahead>>,
@@ -62,15 +62,11 @@ pub(crate) struct BootVcpu {
 
 impl BootVcpu {
     /// Makes it ready to live.
-    pub(crate) fn new(
-        place: VcpuPlace,
-        board: &Arc<Board>,
-        platform: Option<&Arc<XenPlatform>>,
-    ) -> Self {
-        let xen = platform.map(|platform| XenVcpu::new(Arc::clone(platform), place.index));
+    pub(crate) fn new(vcpu: Vcpu, board: &Arc<Board>, platform: Option<&Arc<XenPlatform>>) -> Self {
+        let xen = platform.map(|platform| XenVcpu::new(Arc::clone(platform), vcpu.index()));
         let board = Arc::clone(board);
         Self {
-            place,
+            vcpu,
             board,
             xen,
             ahead: None,
@@ -86,14 +82,14 @@ impl BootVcpu {
     /// Runs it until the machine stops.
     pub(crate) fn live(self) {
         let Self {
-            place,
+            vcpu,
             board,
             xen,
             ahead,
         } = self;
         // A panic has been printed and has ended the machine; nothing of the vCPU is left then.
         let _ = catch_unwind(AssertUnwindSafe(|| {
-            live(place, &board, xen, ahead.as_deref());
+            live(vcpu, &board, xen, ahead.as_deref());
         }));
     }
 }
@@ -115,7 +111,7 @@ impl Threads {
     /// When the host gives no more threads; the machine is stopped then, as by dropping it.
     pub(crate) fn start(
         stopper: Stopper,
-        vcpus: impl IntoIterator<Item = VcpuPlace>,
+        vcpus: impl IntoIterator<Item = Vcpu>,
     ) -> io::Result<Self> {
         let mut threads = Self {
             stopper,
@@ -130,12 +126,12 @@ impl Threads {
                 guard.armed = false;
             })?;
         }
-        for place in vcpus {
+        for vcpu in vcpus {
             let board = Arc::clone(&threads.stopper.board);
             let platform = threads.stopper.platform.clone();
-            let xen = platform.map(|platform| XenVcpu::new(platform, place.index));
-            let name = format!("vcpu{}", place.index);
-            threads.spawn(name, move || live(place, &board, xen, None))?;
+            let xen = platform.map(|platform| XenVcpu::new(platform, vcpu.index()));
+            let name = format!("vcpu{}", vcpu.index());
+            threads.spawn(name, move || live(vcpu, &board, xen, None))?;
         }
         Ok(threads)
     }
@@ -174,9 +170,9 @@ impl Drop for Threads {
 }
 
 /// The life of a vCPU.
-fn live(mut place: VcpuPlace, board: &Board, xen: Option<XenVcpu>, ahead: Option<&Ahead>) {
+fn live(mut vcpu: Vcpu, board: &Board, xen: Option<XenVcpu>, ahead: Option<&Ahead>) {
     let mut guard = EndOnPanic::new(board);
-    if let Some(end) = vcpu::run(&mut place, board, xen, ahead) {
+    if let Some(end) = vcpu::run(&mut vcpu, board, xen, ahead) {
         board.end(end);
     }
     guard.armed = false;

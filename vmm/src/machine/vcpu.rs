@@ -2,33 +2,23 @@
 
 use std::ops::ControlFlow;
 
-use pvh_kvm::{Registers, SystemEventKind, Vcpu, VmEntry, VmExit};
+use pvh_kvm::{Failure, SystemEventKind, Vcpu, VmEntry, VmExit};
 use pvh_xen::{ExitHandler, VcpuEnd, XenVcpu};
 
-use super::{Ahead, Board, Crash, End, Failure};
+use super::{Ahead, Board, End};
 use crate::{
     devices::{Request, read_unclaimed},
     timings::{self, Moment},
 };
 
-/// A vCPU and its number.
-#[derive(Debug)]
-pub(crate) struct VcpuPlace {
-    /// Its number, from 0.
-    pub(crate) index: u32,
-    /// The vCPU, ready to run.
-    pub(crate) vcpu: Vcpu,
-}
-
 /// Runs until the machine ends; says why, if it is this vCPU that ends it.
 pub(super) fn run(
-    place: &mut VcpuPlace,
+    vcpu: &mut Vcpu,
     board: &Board,
     xen: Option<XenVcpu>,
     ahead: Option<&Ahead>,
 ) -> Option<End> {
     let mut devices = Devices {
-        index: place.index,
         board,
         ahead,
         answer: Vec::new(),
@@ -36,13 +26,12 @@ pub(super) fn run(
     // Each machine prints before it waits: one that reboots again and again would fill the queue without end.
     board.output().wait_for_room();
     timings::mark(Moment::Entry);
-    let vcpu = &mut place.vcpu;
     match xen {
         None => run_plain(vcpu, &mut devices),
         Some(xen) => match xen.run_until_end(vcpu, &mut devices) {
             VcpuEnd::Over => None,
             VcpuEnd::Handler(end) => Some(end),
-            VcpuEnd::Kvm(error) => Some(devices.crash(vcpu, Failure::Host(error))),
+            VcpuEnd::Kvm(error) => Some(End::Crash(Box::new(vcpu.crash(Failure::Host(error))))),
         },
     }
 }
@@ -55,7 +44,7 @@ fn run_plain(vcpu: &mut Vcpu, devices: &mut Devices<'_>) -> Option<End> {
         let exit = vcpu.run(entry);
         devices.left_guest(matches!(exit, Ok(VmExit::Interrupted)));
         entry = match exit {
-            Err(error) => return Some(devices.crash(vcpu, Failure::Host(error))),
+            Err(error) => return Some(End::Crash(Box::new(vcpu.crash(Failure::Host(error))))),
             Ok(VmExit::Interrupted) => VmEntry::Resume,
             Ok(exit) => match devices.answer(vcpu, exit) {
                 ControlFlow::Continue(entry) => entry,
@@ -69,7 +58,6 @@ fn run_plain(vcpu: &mut Vcpu, devices: &mut Devices<'_>) -> Option<End> {
 /// The devices as a vCPU's thread reaches them.
 #[derive(Debug)]
 struct Devices<'a> {
-    index: u32,
     board: &'a Board,
     ahead: Option<&'a Ahead>,
     /// What the guest last read.
@@ -136,28 +124,9 @@ impl Devices<'_> {
             } => {
                 return End::Request(Request::Reboot);
             }
-            VmExit::Shutdown => Failure::TripleFault,
-            VmExit::FailEntry {
-                hardware_reason, ..
-            } => Failure::EntryRefused { hardware_reason },
-            VmExit::InternalError(error) => Failure::Internal(error),
-            other => Failure::Exit(Box::new(other)),
+            other => Failure::from(other),
         };
-        self.crash(vcpu, failure)
-    }
-
-    fn crash(&self, vcpu: &Vcpu, failure: Failure) -> End {
-        let registers = vcpu.registers().ok();
-        // An AMD host has only those of a processor after INIT, which would lead astray.
-        let is_lost = |registers: &Registers| {
-            matches!(failure, Failure::TripleFault) && registers.are_after_init()
-        };
-        let registers = registers.filter(|registers| !is_lost(registers));
-        End::Crash(Box::new(Crash {
-            vcpu: self.index,
-            failure,
-            registers,
-        }))
+        End::Crash(Box::new(vcpu.crash(failure)))
     }
 }
 
@@ -216,13 +185,10 @@ mod tests {
         let com1 = EventFd::new(EFD_NONBLOCK).unwrap();
         vm.register_irqfd(&com1, 4).unwrap();
         let board = Arc::new(Board::new(Output::default(), com1).unwrap());
-        let vcpus = (0..cpus).map(|index| VcpuPlace {
-            index,
-            vcpu: vm.create_vcpu(index).unwrap(),
-        });
+        let vcpus = (0..cpus).map(|index| vm.create_vcpu(index).unwrap());
         let mut vcpus: Vec<_> = vcpus.collect();
         let entry = EntryState::pvh(0x10_0000, Gpa(0x9000)).unwrap();
-        vcpus[0].vcpu.set_entry(&entry).unwrap();
+        vcpus[0].set_entry(&entry).unwrap();
         let stopper = Stopper::new(&board, &vcpus, None);
         let mut vcpus = vcpus.into_iter();
         let boot = BootVcpu::new(vcpus.next().unwrap(), &board, None);

@@ -8,7 +8,7 @@ use std::{
 
 use pvh_entry::EntryState;
 use pvh_hypercall::HYPERCALL_PORT;
-use pvh_kvm::{GuestRam, Kvm, LostPages, Vm, VmConfig, WriteAhead, ram_layout};
+use pvh_kvm::{GuestRam, Kvm, LostPages, Vcpu, Vm, VmConfig, WriteAhead, ram_layout};
 use pvh_loader::{
     Image,
     commit::Method,
@@ -32,7 +32,7 @@ use crate::{
     config::RunConfig,
     devices::COM1_GSI,
     host_memory,
-    machine::{Board, MachineHost, VcpuPlace},
+    machine::{Board, MachineHost},
     mapped::{Changed, changed},
     outlets::Outlets,
     platform::{GuestKind, Platform},
@@ -225,11 +225,9 @@ impl<'a> Blueprint<'a> {
             let set = timings::step("entry state", || boot.set_entry(&entry));
             set.map_err(RunError::Vcpu)?;
         }
-        let places = (0..).zip(vcpus);
-        let places = places.map(|(index, vcpu)| VcpuPlace { index, vcpu });
         Ok(Machine {
             board,
-            vcpus: places.collect(),
+            vcpus,
             platform,
             ahead,
         })
@@ -270,7 +268,7 @@ impl<'a> Blueprint<'a> {
 /// A machine that is ready to run.
 pub(super) struct Machine {
     pub(super) board: Arc<Board>,
-    pub(super) vcpus: Vec<VcpuPlace>,
+    pub(super) vcpus: Vec<Vcpu>,
     pub(super) platform: Option<Arc<XenPlatform>>,
     /// Copies pages ahead of the guest, if its image is mapped and large.
     pub(super) ahead: Option<WriteAhead>,

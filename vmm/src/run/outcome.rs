@@ -1,12 +1,13 @@
 //! How a run ends, and its exit code.
 
 use pvh_abi::sched::ShutdownReason;
+use pvh_kvm::Crash;
 
 use super::error::RunError;
 use crate::{
     devices::Request,
     exit::{CRASHED, HOST, QUIT, REBOOT, SUCCESS, signalled},
-    machine::{Crash, End},
+    machine::End,
 };
 
 /// How a run ended whose guest could start.

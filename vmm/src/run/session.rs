@@ -159,7 +159,7 @@ pub(super) fn run_machine(
     let mut vcpus = machine.vcpus.into_iter();
     let (board, platform) = (machine.board, machine.platform);
     let boot = vcpus.next();
-    let boot = boot.map(|place| BootVcpu::new(place, &board, platform.as_ref()));
+    let boot = boot.map(|vcpu| BootVcpu::new(vcpu, &board, platform.as_ref()));
     let ahead = machine.ahead.map(|pages| Arc::new(Ahead::new(pages)));
     let boot = boot.map(|boot| boot.copying(ahead.as_ref()));
     thread::scope(|scope| {

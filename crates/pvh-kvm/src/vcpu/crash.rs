@@ -1,37 +1,73 @@
-//! What is said of a guest that cannot go on.
+//! Explains why a vCPU cannot go on: what happened, where, and the likely cause.
 
 use std::fmt;
 
 use pvh_entry::EntryState;
-use pvh_kvm::{InternalError, Registers, VcpuError, VmExit};
 
-/// Why one vCPU cannot go on, with its registers.
+use super::{InternalError, Registers, Vcpu, VcpuError, VmExit};
+
+/// A vCPU that cannot go on. `Display` gives several lines: what happened where, the likely cause, the
+/// registers.
 #[derive(Debug)]
-pub(crate) struct Crash {
-    /// Which vCPU.
-    pub(crate) vcpu: u32,
+#[non_exhaustive]
+pub struct Crash {
+    /// The index of the vCPU.
+    pub vcpu: u32,
     /// What happened.
-    pub(crate) failure: Failure,
-    /// Its registers, where the host still has them.
-    pub(crate) registers: Option<Registers>,
+    pub failure: Failure,
+    /// Its registers. `None` if KVM cannot read them, or after a triple fault on an AMD host, where the
+    /// processor has lost them.
+    pub registers: Option<Registers>,
 }
 
 /// What happened to a vCPU.
 #[derive(Debug)]
-pub(crate) enum Failure {
+#[non_exhaustive]
+pub enum Failure {
     /// An exception could not be delivered, nor the double fault after it.
     TripleFault,
-    /// The processor refused the guest's state.
+    /// The processor refused to run the guest's state.
     EntryRefused {
         /// The processor's reason, as hardware encodes it.
         hardware_reason: u64,
     },
-    /// KVM gave up.
+    /// KVM had an internal error.
     Internal(InternalError),
-    /// An exit that means nothing on this machine.
+    /// An exit that the VMM has no use for.
     Exit(Box<VmExit>),
     /// KVM refused to run the vCPU.
     Host(VcpuError),
+}
+
+impl Vcpu {
+    /// Describes why this vCPU cannot go on, with its registers as far as the host has them.
+    #[must_use]
+    pub fn crash(&self, failure: Failure) -> Crash {
+        let registers = self.registers().ok();
+        // After a triple fault, an AMD host has only the registers of a processor after INIT.
+        let is_lost = |registers: &Registers| {
+            matches!(failure, Failure::TripleFault) && registers.are_after_init()
+        };
+        Crash {
+            vcpu: self.index,
+            registers: registers.filter(|registers| !is_lost(registers)),
+            failure,
+        }
+    }
+}
+
+impl From<VmExit> for Failure {
+    /// What an exit means that the VMM does not handle.
+    fn from(exit: VmExit) -> Self {
+        match exit {
+            VmExit::Shutdown => Self::TripleFault,
+            VmExit::FailEntry {
+                hardware_reason, ..
+            } => Self::EntryRefused { hardware_reason },
+            VmExit::InternalError(error) => Self::Internal(error),
+            other => Self::Exit(Box::new(other)),
+        }
+    }
 }
 
 impl fmt::Display for Failure {
@@ -59,7 +95,6 @@ impl fmt::Display for Failure {
     }
 }
 
-/// Several lines: what happened where, the likely cause, the registers.
 impl fmt::Display for Crash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "vCPU {}: {}", self.vcpu, self.failure)?;
@@ -77,7 +112,7 @@ impl fmt::Display for Crash {
     }
 }
 
-/// Names the likely cause, where the registers tell.
+/// The likely cause, as far as the registers show it.
 fn likely_cause(failure: &Failure, state: &EntryState) -> Option<Cause> {
     match failure {
         Failure::TripleFault if state.idtr.limit == 0 => Some(Cause::NoInterruptTable),
@@ -102,7 +137,7 @@ fn likely_cause(failure: &Failure, state: &EntryState) -> Option<Cause> {
     }
 }
 
-/// Memory nobody claims reads all ones, and RAM nobody wrote reads zeros.
+/// Memory without a device reads as all ones, and unwritten RAM as zeros.
 fn looks_like_memory_not_there(instruction: &[u8]) -> bool {
     let all = |value| instruction.iter().all(|&byte| byte == value);
     !instruction.is_empty() && (all(0xFF) || all(0))
@@ -150,7 +185,7 @@ impl fmt::Display for Cause {
     }
 }
 
-/// Names the mode the vCPU was in.
+/// The mode that the vCPU was in.
 fn mode(state: &EntryState) -> &'static str {
     let paging = state.cr0 & CR0_PG != 0;
     let wide = state.cs.attributes.is_big();
@@ -167,7 +202,7 @@ fn mode(state: &EntryState) -> &'static str {
 const CR0_PE: u64 = 1;
 const CR0_PG: u64 = 1 << 31;
 const EFER_LMA: u64 = 1 << 10;
-/// KVM's number for an instruction it could not emulate.
+/// KVM's suberror for an instruction that it could not emulate.
 const KVM_INTERNAL_ERROR_EMULATION: u32 = 1;
 
 #[cfg(test)]
@@ -182,10 +217,11 @@ mod tests {
     }
 
     fn internal(instruction: &[u8]) -> Failure {
-        let mut error = InternalError::default();
-        error.suberror = 1;
-        error.instruction = instruction.to_vec();
-        Failure::Internal(error)
+        Failure::Internal(InternalError {
+            suberror: 1,
+            instruction: instruction.to_vec(),
+            ..InternalError::default()
+        })
     }
 
     #[test]
