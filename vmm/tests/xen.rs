@@ -382,6 +382,10 @@ mod tests {
         let (_dir, kernel) = image(&code.concat(), &[]);
         let run = signalled(&kernel);
         assert_eq!((run.code, run.output.as_str()), (Some(143), ""));
-        assert!(run.errors.contains("asked to power off"), "{}", run.errors);
+        assert!(
+            run.errors.contains("asked the guest to power off"),
+            "{}",
+            run.errors
+        );
     }
 }
