@@ -1,4 +1,4 @@
-//! Guest-physical addresses.
+//! Guest-physical addresses, and ranges of them.
 
 use core::fmt;
 
@@ -59,9 +59,59 @@ impl fmt::LowerHex for Gpa {
     }
 }
 
+/// A range of guest-physical addresses.
+///
+/// It holds what its owner says: it may be empty, and it may run past 2^64 - 1, where `end` is `None`.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct GuestRange {
+    /// The first address.
+    pub start: Gpa,
+    /// Length in bytes; an empty range holds nothing.
+    pub len_bytes: u64,
+}
+
+impl GuestRange {
+    /// Returns the range of `len_bytes` at `start`.
+    #[must_use]
+    pub const fn new(start: Gpa, len_bytes: u64) -> Self {
+        Self { start, len_bytes }
+    }
+
+    /// Returns the address after the last byte, or `None` past 2^64 - 1.
+    #[must_use]
+    pub const fn end(self) -> Option<Gpa> {
+        self.start.checked_add(self.len_bytes)
+    }
+
+    /// Tells whether some byte lies in both ranges.
+    #[must_use]
+    pub const fn overlaps(self, other: Self) -> bool {
+        let (a, b) = (self.start.0, other.start.0);
+        let (a_end, b_end) = (
+            a.saturating_add(self.len_bytes),
+            b.saturating_add(other.len_bytes),
+        );
+        a < a_end && b < b_end && a < b_end && b < a_end
+    }
+
+    /// Tells whether the byte at `at` lies in the range.
+    #[must_use]
+    pub const fn contains(self, at: Gpa) -> bool {
+        self.overlaps(Self::new(at, 1))
+    }
+}
+
+impl fmt::Display for GuestRange {
+    /// Writes the range as `start..end`, end exclusive.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let end = u128::from(self.start.0).saturating_add(u128::from(self.len_bytes));
+        write!(f, "{}..{end:#x}", self.start)
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::Gpa;
+    use super::{Gpa, GuestRange};
 
     #[test]
     fn an_addition_past_the_end_is_none() {
@@ -90,5 +140,35 @@ mod tests {
         assert_eq!(Gpa(5).checked_offset_from(Gpa(3)), Some(2));
         assert_eq!(Gpa(3).checked_offset_from(Gpa(5)), None);
         assert!(Gpa(0x2000).is_aligned(0x1000) && !Gpa(1).is_aligned(0));
+    }
+
+    #[test]
+    fn ranges_at_the_end_of_the_address_space_do_not_wrap() {
+        extern crate std;
+        let last = GuestRange::new(Gpa(u64::MAX - 1), 100);
+        assert_eq!(last.end(), None);
+        assert!(last.contains(Gpa(u64::MAX - 1)) && !last.contains(Gpa(0)));
+        assert!(!last.overlaps(GuestRange::new(Gpa(0), 100)));
+        assert_eq!(
+            std::format!("{last}"),
+            "0xfffffffffffffffe..0x10000000000000062"
+        );
+    }
+
+    #[test]
+    fn ranges_that_touch_do_not_overlap() {
+        let (low, high) = (GuestRange::new(Gpa(0), 10), GuestRange::new(Gpa(10), 10));
+        assert!(!low.overlaps(high) && !high.overlaps(low));
+        let across = GuestRange::new(Gpa(9), 2);
+        for range in [low, high] {
+            assert!(across.overlaps(range) && range.overlaps(across));
+        }
+    }
+
+    #[test]
+    fn an_empty_range_overlaps_nothing() {
+        let empty = GuestRange::new(Gpa(5), 0);
+        assert!(!empty.overlaps(GuestRange::new(Gpa(0), 10)) && !empty.contains(Gpa(5)));
+        assert!(!GuestRange::new(Gpa(0), 10).overlaps(empty));
     }
 }

@@ -20,6 +20,6 @@ pub mod vcpu;
 pub mod version;
 mod wire;
 
-pub use address::Gpa;
+pub use address::{Gpa, GuestRange};
 pub use domain::DomId;
 pub use errno::Errno;
