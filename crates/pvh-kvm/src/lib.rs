@@ -3,15 +3,13 @@
 mod cpuid;
 mod host_cpu;
 mod kvm;
-mod layout;
 mod memory;
 mod vcpu;
 mod vm;
 
 pub use cpuid::{ApicIds, CpuidLeaf, CpuidPolicy, HypervisorLeaves, cpuid_for_vcpu};
 pub use kvm::{Capabilities, Kvm, KvmError};
-pub use layout::{LOWMEM_END, RamError, RamRange, ram_layout};
-pub use memory::{GuestRam, LostPages, MAX_ADDED_FRAMES, Progress, WriteAhead};
+pub use memory::{GuestRam, LostPages, MAX_ADDED_FRAMES, Progress, RamError, WriteAhead};
 pub use vcpu::{
     Activity, Caller, Crash, ExitData, Failure, GuestClock, HypercallTransport, InternalError,
     KickError, Kicker, Registers, SystemEventKind, Vcpu, VcpuError, VmEntry, VmExit, kick_signal,

@@ -4,10 +4,12 @@ mod frames;
 mod lost_page;
 mod map_file;
 mod ram;
+mod ranges;
 pub(crate) mod slots;
 mod write_ahead;
 
 pub use frames::MAX_ADDED_FRAMES;
 pub use lost_page::LostPages;
 pub use ram::GuestRam;
+pub use ranges::RamError;
 pub use write_ahead::{Progress, WriteAhead};

@@ -9,12 +9,11 @@ use kvm_bindings::{
     KVM_CAP_SPLIT_IRQCHIP, KVM_PIT_SPEAKER_DUMMY, kvm_enable_cap, kvm_msi, kvm_pit_config,
 };
 use kvm_ioctls::Cap;
-use pvh_abi::Gpa;
+use pvh_abi::{Gpa, GuestRange};
 use vmm_sys_util::eventfd::EventFd;
 
 use crate::{
-    ApicIds, CpuidPolicy, GuestRam, HypercallTransport, HypervisorLeaves, Kvm, RamRange, Vcpu,
-    VcpuError,
+    ApicIds, CpuidPolicy, GuestRam, HypercallTransport, HypervisorLeaves, Kvm, Vcpu, VcpuError,
     kvm::Host,
     memory::slots::{self, VmWithRam},
     vcpu::{hypercall, kick},
@@ -313,7 +312,7 @@ fn check_limits(kvm: &Kvm, config: &VmConfig, ram: &GuestRam) -> Result<(), VmEr
 }
 
 /// Refuses RAM beyond `2^address_bits`.
-fn check_address_bits(ranges: &[RamRange], address_bits: u8) -> Result<(), VmError> {
+fn check_address_bits(ranges: &[GuestRange], address_bits: u8) -> Result<(), VmError> {
     match end_beyond(ranges, address_bits) {
         Some(end) => Err(VmError::RamTooHigh { end, address_bits }),
         None => Ok(()),
@@ -321,7 +320,7 @@ fn check_address_bits(ranges: &[RamRange], address_bits: u8) -> Result<(), VmErr
 }
 
 /// Returns the end of RAM if addresses of so many bits do not reach it.
-pub(crate) fn end_beyond(ranges: &[RamRange], address_bits: u8) -> Option<Gpa> {
+pub(crate) fn end_beyond(ranges: &[GuestRange], address_bits: u8) -> Option<Gpa> {
     let space = 1_u64.checked_shl(address_bits.into()).unwrap_or(u64::MAX);
     let last = ranges.last()?;
     let end = last.start.checked_add(last.len_bytes)?;
@@ -401,7 +400,6 @@ const BROADCAST: u32 = 0xFF;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ram_layout;
 
     #[test]
     fn vcpus_are_limited_by_their_number_and_by_their_apic_ids() {
@@ -417,7 +415,10 @@ mod tests {
 
     #[test]
     fn ram_beyond_what_kvm_lets_a_guest_address_is_refused() {
-        let ranges = ram_layout(0x1_0000_0000, 46).unwrap();
+        let ranges = [
+            GuestRange::new(Gpa(0), 0xFC00_0000),
+            GuestRange::new(Gpa(0x1_0000_0000), 0x400_0000),
+        ];
         assert!(check_address_bits(&ranges, 46).is_ok());
         assert!(check_address_bits(&ranges, 64).is_ok());
         let error = check_address_bits(&ranges, 32).unwrap_err();

@@ -6,9 +6,9 @@ mod support;
 mod kvm {
     use std::{sync::Arc, thread};
 
-    use pvh_abi::Gpa;
+    use pvh_abi::{Gpa, GuestRange};
     use pvh_entry::EntryState;
-    use pvh_kvm::{GuestRam, Kvm, MAX_ADDED_FRAMES, RamRange, Vcpu, Vm, VmConfig, VmExit};
+    use pvh_kvm::{GuestRam, Kvm, MAX_ADDED_FRAMES, Vcpu, Vm, VmConfig, VmExit};
     use pvh_memory::{FrameError, Frames, GuestMemory};
 
     use crate::support::{CODE, START_INFO, answer, guest, kick_after_a_minute, out, resume};
@@ -140,13 +140,11 @@ mod kvm {
 
     /// A machine whose RAM has pages at 0xFEFF_8000 and a frame added before it was built.
     fn machine_with_pages(code: &[u8]) -> (Vm, Vcpu) {
-        let pages = RamRange {
-            start: Gpa(0xFEFF_8000),
-            len_bytes: 0x8000,
-        };
+        let ram = GuestRange::new(Gpa(0), 16 << 20);
+        let pages = GuestRange::new(Gpa(0xFEFF_8000), 0x8000);
         let kvm = Kvm::open().unwrap();
         let bits = kvm.capabilities().address_bits;
-        let ram = Arc::new(GuestRam::with_pages(16 << 20, bits, &[pages]).unwrap());
+        let ram = Arc::new(GuestRam::with_ranges(&[ram], &[pages], bits).unwrap());
         ram.add_frame(HOLE).unwrap();
         ram.write(Gpa(0xF000_0010), &[0x66]).unwrap();
         ram.write(Gpa(CODE.into()), code).unwrap();

@@ -6,11 +6,11 @@ mod support;
 mod kvm {
     use std::{fs::File, io::Write, os::fd::AsFd, sync::Arc, thread};
 
-    use pvh_abi::Gpa;
+    use pvh_abi::{Gpa, GuestRange};
     use pvh_entry::{DescriptorTable, EntryState, Segment, SegmentAttributes};
     use pvh_kvm::{
-        ApicIds, GuestRam, InterruptControllers, Kvm, RamRange, Vcpu, VcpuError, Vm, VmConfig,
-        VmError, VmExit,
+        ApicIds, GuestRam, InterruptControllers, Kvm, Vcpu, VcpuError, Vm, VmConfig, VmError,
+        VmExit,
     };
     use pvh_memory::{FileRange, GuestMemory};
     use vmm_sys_util::eventfd::EventFd;
@@ -53,10 +53,7 @@ mod kvm {
     #[ignore = "needs /dev/kvm"]
     fn a_guest_uses_ram_above_4_gib() {
         let (vm, mut vcpu) = machine(&VmConfig::new(1), 0xFC00_0000 + 0x20_0000, TOUCH_4_GIB);
-        let high = RamRange {
-            start: Gpa(0x1_0000_0000),
-            len_bytes: 0x20_0000,
-        };
+        let high = GuestRange::new(Gpa(0x1_0000_0000), 0x20_0000);
         assert_eq!(vm.ram().ram_ranges()[1], high);
         vm.ram().write(high.start, &[0x42; 16]).unwrap();
         enter_64_bit_mode(&vm, &mut vcpu);

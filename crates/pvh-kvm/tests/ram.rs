@@ -24,8 +24,8 @@ mod trait_promises {
 }
 
 mod frames_that_change {
-    use pvh_abi::Gpa;
-    use pvh_kvm::{GuestRam, MAX_ADDED_FRAMES, RamRange};
+    use pvh_abi::{Gpa, GuestRange};
+    use pvh_kvm::{GuestRam, MAX_ADDED_FRAMES};
     use pvh_memory::{FrameError, Frames, GuestMemory, WordOp};
 
     fn with(test: &dyn Fn(&dyn Frames)) {
@@ -84,7 +84,8 @@ mod frames_that_change {
             assert_eq!(ram.add_frame(gfn), Err(FrameError::OutOfReach { gfn }));
         }
         ram.add_frame(0xFFFC0).unwrap();
-        let small = GuestRam::with_address_bits(0x4000, 36).unwrap();
+        let ram = [GuestRange::new(Gpa(0), 0x4000)];
+        let small = GuestRam::with_ranges(&ram, &[], 36).unwrap();
         let gfn = 1 << 24;
         assert_eq!(small.add_frame(gfn), Err(FrameError::OutOfReach { gfn }));
         small.add_frame(gfn - 1).unwrap();
@@ -92,12 +93,10 @@ mod frames_that_change {
 
     #[test]
     fn pages_beside_ram_are_memory_and_no_ram_range() {
-        let pages =
-            [(0xFC00_0000, 0x2000), (0xFEFF_8000, 0x8000)].map(|(start, len_bytes)| RamRange {
-                start: Gpa(start),
-                len_bytes,
-            });
-        let ram = GuestRam::with_pages(0x1_0000_0000, 46, &pages).unwrap();
+        let range = |(start, len_bytes)| GuestRange::new(Gpa(start), len_bytes);
+        let ram = [(0, 0xFC00_0000), (0x1_0000_0000, 0x400_0000)].map(range);
+        let pages = [(0xFC00_0000, 0x2000), (0xFEFF_8000, 0x8000)].map(range);
+        let ram = GuestRam::with_ranges(&ram, &pages, 46).unwrap();
         assert_eq!(ram.size_bytes(), 0x1_0000_0000);
         assert_eq!(ram.ram_ranges().len(), 2);
         // RAM ends where the first of them begins.
@@ -109,31 +108,6 @@ mod frames_that_change {
         let mut back = [9; 4];
         ram.read(Gpa(0xFBFF_FFFE), &mut back).unwrap();
         assert_eq!(back, [0; 4]);
-    }
-
-    #[test]
-    fn pages_outside_the_hole_or_not_whole_are_refused() {
-        let refused = |start, len_bytes| {
-            let pages = [RamRange {
-                start: Gpa(start),
-                len_bytes,
-            }];
-            GuestRam::with_pages(0x4000, 46, &pages)
-                .map(|_| ())
-                .unwrap_err()
-                .to_string()
-        };
-        for (start, len_bytes) in [
-            (0x4000, 0x1000),
-            (0xFBFF_F000, 0x2000),
-            (0xFFFF_F000, 0x2000),
-            (0x1_0000_0000, 0x1000),
-            (0xFC00_0800, 0x1000),
-            (0xFC00_0000, 0x800),
-            (0xFC00_0000, 0),
-        ] {
-            assert!(refused(start, len_bytes).starts_with("there can be no pages at 0x"));
-        }
     }
 
     #[test]
@@ -159,7 +133,7 @@ mod frames_that_change {
 mod mapped_files {
     use std::{fs::File, io::Write, os::fd::AsFd};
 
-    use pvh_abi::Gpa;
+    use pvh_abi::{Gpa, GuestRange};
     use pvh_kvm::GuestRam;
     use pvh_memory::{FileRange, GuestMemory, MapError};
 
@@ -222,7 +196,8 @@ mod mapped_files {
 
     #[test]
     fn a_file_can_be_mapped_above_4_gib() {
-        let ram = GuestRam::new(0xFC00_2000).unwrap();
+        let ranges = [0, 0x1_0000_0000].map(|start| GuestRange::new(Gpa(start), 0x2000));
+        let ram = GuestRam::with_ranges(&ranges, &[], 46).unwrap();
         ram.map_file(Gpa(0x1_0000_1000), range(&file(), 0, 0x1000))
             .unwrap();
         assert_eq!(byte(&ram, 0x1_0000_0FFF), 0);
@@ -360,7 +335,7 @@ mod lost_pages {
 }
 
 mod cost {
-    use pvh_abi::Gpa;
+    use pvh_abi::{Gpa, GuestRange};
     use pvh_kvm::{GuestRam, RamError};
     use pvh_memory::GuestMemory;
 
@@ -374,7 +349,11 @@ mod cost {
     #[test]
     fn memory_beyond_the_hosts_costs_only_what_is_touched() {
         let before = resident_kib();
-        let ram = GuestRam::with_address_bits(1 << 40, 46).unwrap();
+        let ranges = [
+            GuestRange::new(Gpa(0), 0xFC00_0000),
+            GuestRange::new(Gpa(0x1_0000_0000), (1 << 40) - 0xFC00_0000),
+        ];
+        let ram = GuestRam::with_ranges(&ranges, &[], 46).unwrap();
         assert_eq!(ram.size_bytes(), 1 << 40);
         for range in ram.ram_ranges() {
             let last = Gpa(range.start.0 + range.len_bytes - 1);
@@ -438,7 +417,8 @@ mod cost {
     #[test]
     fn what_the_host_has_no_addresses_for_is_refused() {
         // 2^51 bytes are more than any process can map.
-        let error = GuestRam::with_address_bits(1 << 51, 52).unwrap_err();
+        let high = GuestRange::new(Gpa(0x1_0000_0000), 1 << 51);
+        let error = GuestRam::with_ranges(&[high], &[], 52).unwrap_err();
         assert!(matches!(error, RamError::Host { .. }), "{error}");
     }
 
@@ -446,6 +426,6 @@ mod cost {
     fn the_hosts_own_width_is_the_limit() {
         // No x86 has more than 52 physical address bits.
         let error = GuestRam::new(1 << 53).unwrap_err();
-        assert!(matches!(error, RamError::TooLarge { .. }), "{error}");
+        assert!(matches!(error, RamError::TooHigh { .. }), "{error}");
     }
 }

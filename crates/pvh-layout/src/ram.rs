@@ -1,30 +1,17 @@
 //! Where RAM lies in guest-physical space, as a pure function of its size.
 
-use std::io;
+use alloc::vec::Vec;
 
-use pvh_abi::{Gpa, address::PAGE_SIZE};
+use pvh_abi::{Gpa, GuestRange, address::PAGE_SIZE};
 
 /// Where RAM below 4 GiB ends at the latest: the hole above it holds ACPI tables, the interrupt
 /// controllers and the special pages of the Xen platform.
 pub const LOWMEM_END: Gpa = Gpa(0xFC00_0000);
 
-/// One contiguous range of RAM.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-#[expect(
-    clippy::exhaustive_structs,
-    reason = "a range has a start and a length"
-)]
-pub struct RamRange {
-    /// Its first byte.
-    pub start: Gpa,
-    /// Its length in bytes, a multiple of the page size and never 0.
-    pub len_bytes: u64,
-}
-
 /// Why there is no RAM of the size asked for.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 #[non_exhaustive]
-pub enum RamError {
+pub enum RamSizeError {
     /// A guest without memory cannot run.
     #[error("a guest needs memory: 0 bytes were asked for")]
     Empty,
@@ -47,23 +34,6 @@ pub enum RamError {
         /// Width of a guest-physical address on this host (CPUID 0x8000_0008).
         address_bits: u8,
     },
-    /// Pages beside RAM are not whole pages in the hole below 4 GiB, one range after the other.
-    #[error(
-        "there can be no pages at {at}: not whole, not between {LOWMEM_END} and 4 GiB, or not in order"
-    )]
-    Pages {
-        /// Start of the range.
-        at: Gpa,
-    },
-    /// The host does not give the address space, even though no page is touched.
-    #[error("the host refuses {len_bytes} bytes of address space for guest memory")]
-    Host {
-        /// Length of the range that was refused, in bytes.
-        len_bytes: u64,
-        /// The host's reason.
-        #[source]
-        source: io::Error,
-    },
 }
 
 /// Returns the RAM ranges of a guest with `size_bytes` of memory: from 0 up to at most
@@ -74,18 +44,18 @@ pub enum RamError {
 ///
 /// # Errors
 ///
-/// [`RamError::Empty`], [`RamError::NotWholePages`], and [`RamError::TooLarge`] when the last byte would
+/// [`RamSizeError::Empty`], [`RamSizeError::NotWholePages`], and [`RamSizeError::TooLarge`] when the last byte would
 /// lie beyond the guest-physical space.
-pub fn ram_layout(size_bytes: u64, address_bits: u8) -> Result<Vec<RamRange>, RamError> {
+pub fn ram_layout(size_bytes: u64, address_bits: u8) -> Result<Vec<GuestRange>, RamSizeError> {
     if size_bytes == 0 {
-        return Err(RamError::Empty);
+        return Err(RamSizeError::Empty);
     }
     if !size_bytes.is_multiple_of(PAGE_SIZE) {
-        return Err(RamError::NotWholePages { size_bytes });
+        return Err(RamSizeError::NotWholePages { size_bytes });
     }
     let limit_bytes = largest_ram(address_bits);
     if size_bytes > limit_bytes {
-        return Err(RamError::TooLarge {
+        return Err(RamSizeError::TooLarge {
             size_bytes,
             limit_bytes,
             address_bits,
@@ -93,14 +63,8 @@ pub fn ram_layout(size_bytes: u64, address_bits: u8) -> Result<Vec<RamRange>, Ra
     }
     let low_bytes = size_bytes.min(LOWMEM_END.0);
     let high_bytes = size_bytes.saturating_sub(low_bytes);
-    let low = RamRange {
-        start: Gpa(0),
-        len_bytes: low_bytes,
-    };
-    let high = RamRange {
-        start: HIGHMEM_START,
-        len_bytes: high_bytes,
-    };
+    let low = GuestRange::new(Gpa(0), low_bytes);
+    let high = GuestRange::new(HIGHMEM_START, high_bytes);
     Ok([low, high]
         .into_iter()
         .filter(|range| range.len_bytes > 0)
@@ -122,6 +86,10 @@ const MAX_ADDRESS_BITS: u8 = 52;
 #[cfg(test)]
 #[expect(clippy::arithmetic_side_effects, reason = "a test may panic")]
 mod tests {
+    extern crate std;
+
+    use std::string::ToString;
+
     use proptest::prelude::*;
 
     use super::*;
@@ -149,7 +117,7 @@ mod tests {
 
     #[test]
     fn a_guest_without_memory_is_refused() {
-        assert!(matches!(ram_layout(0, 46), Err(RamError::Empty)));
+        assert!(matches!(ram_layout(0, 46), Err(RamSizeError::Empty)));
     }
 
     #[test]
@@ -177,7 +145,7 @@ mod tests {
         );
         assert!(matches!(
             ram_layout(!0xFFF, 64),
-            Err(RamError::TooLarge { .. })
+            Err(RamSizeError::TooLarge { .. })
         ));
     }
 

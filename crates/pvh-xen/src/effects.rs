@@ -134,10 +134,10 @@ mod tests {
         time::Duration,
     };
 
-    use pvh_abi::Gpa;
+    use pvh_abi::{Gpa, GuestRange};
     use pvh_domain::{domain::Origin, memory};
     use pvh_hypercall::{Call, Width};
-    use pvh_kvm::{GuestRam, HypercallTransport, Kvm, RamRange, Vm};
+    use pvh_kvm::{GuestRam, HypercallTransport, Kvm, Vm};
     use pvh_memory::{GuestMemory, LinearMemory, PagingState};
 
     use super::*;
@@ -182,11 +182,9 @@ mod tests {
     /// A domain with one vCPU, which nobody runs.
     fn platform(host: Arc<FullConsole>) -> XenPlatform {
         let transport = HypercallTransport::Port { port: 0xE4 };
-        let special = RamRange {
-            start: Gpa(0xFEFF_8000),
-            len_bytes: 0x8000,
-        };
-        let ram = GuestRam::with_pages(16 << 20, 48, &[special]).unwrap();
+        let ram = GuestRange::new(Gpa(0), 16 << 20);
+        let special = GuestRange::new(Gpa(0xFEFF_8000), 0x8000);
+        let ram = GuestRam::with_ranges(&[ram], &[special], 48).unwrap();
         let memory = memory::Config {
             pages: 0x1008,
             max_pages: 0x1100,

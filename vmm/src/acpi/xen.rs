@@ -10,9 +10,8 @@ use acpi_tables::{
     madt::{EnabledStatus, ProcessorLocalApic},
     sdt::Sdt,
 };
-use pvh_abi::{Gpa, address::PAGE_SIZE};
+use pvh_abi::{Gpa, GuestRange, address::PAGE_SIZE};
 use pvh_elfnote::{Features, XenNotes};
-use pvh_kvm::RamRange;
 
 use super::{LAPIC, NO_CMOS_RTC, NO_VGA, PCAT_COMPAT, SCI, Tables, dsdt_of, encode, soft_off};
 use crate::devices::{I8042_COMMAND, PM1A_CONTROL, PM1A_EVENT, RESET_CPU};
@@ -89,13 +88,13 @@ impl XenAcpi {
     }
 
     /// The pages of these in the hole below 4 GiB.
-    pub(crate) fn pages(&self) -> RamRange {
+    pub(crate) fn pages(&self) -> GuestRange {
         let tables_end = TABLES.0.saturating_add(self.tables.len() as u64);
         let end = match self.rsdp {
             LOW_RSDP => tables_end,
             _ => tables_end.saturating_add(PAGE_SIZE),
         };
-        RamRange {
+        GuestRange {
             start: INFO,
             len_bytes: end.saturating_sub(INFO.0),
         }

@@ -1,8 +1,8 @@
 //! What the guest is told about its memory.
 
-use pvh_abi::{Gpa, address::PAGE_SIZE, memory::E820Entry, start_info::MemmapKind};
+use pvh_abi::{Gpa, GuestRange, address::PAGE_SIZE, memory::E820Entry, start_info::MemmapKind};
 use pvh_domain::memory;
-use pvh_kvm::{LOWMEM_END, RamRange};
+use pvh_layout::LOWMEM_END;
 use pvh_start_info::MemmapRange;
 
 use crate::acpi::XenAcpi;
@@ -22,7 +22,7 @@ pub(crate) struct MemoryMap {
 /// Xen has its tables in the hole, in pages of their own. Here they are at the end of low RAM: that needs
 /// no second memory slot, costs a guest two pages, and leaves everything below 1 MiB to guests that take
 /// it for granted.
-pub(crate) fn draw(ram: &[RamRange], acpi_bytes: u64) -> Option<MemoryMap> {
+pub(crate) fn draw(ram: &[GuestRange], acpi_bytes: u64) -> Option<MemoryMap> {
     let (low, high) = ram.split_first()?;
     let acpi_bytes = acpi_bytes.checked_next_multiple_of(PAGE_SIZE)?;
     let left = low
@@ -61,7 +61,7 @@ pub(crate) struct XenMap {
     /// What start info says, and `XENMEM_memory_map`: in the order of Xen's toolstack, which is not that of addresses.
     pub(crate) ranges: Vec<MemmapRange>,
     /// The pages in the hole below 4 GiB: ACPI tables and special pages.
-    pub(crate) pages: Vec<RamRange>,
+    pub(crate) pages: Vec<GuestRange>,
     /// What the domain begins with.
     pub(crate) domain: memory::Config,
 }
@@ -70,7 +70,7 @@ pub(crate) struct XenMap {
 /// when there is no RAM for an RSDP below 1 MiB.
 ///
 /// Xen lists the page of such an RSDP inside low RAM. Here it is cut out of it, so that nothing is loaded there.
-pub(crate) fn draw_xen(ram: &[RamRange], acpi: &XenAcpi) -> Option<XenMap> {
+pub(crate) fn draw_xen(ram: &[GuestRange], acpi: &XenAcpi) -> Option<XenMap> {
     let (low, high) = ram.split_first()?;
     let tables = acpi.ranges();
     let low_rsdp = tables.into_iter().find(|(at, _)| at.0 < LOWMEM_END.0);
@@ -99,7 +99,7 @@ pub(crate) fn draw_xen(ram: &[RamRange], acpi: &XenAcpi) -> Option<XenMap> {
         high.iter()
             .map(|high| range(high.start, high.len_bytes, MemmapKind::RAM)),
     );
-    let special = RamRange {
+    let special = GuestRange {
         start: SPECIAL,
         len_bytes: SPECIAL_BYTES,
     };
@@ -113,8 +113,8 @@ pub(crate) fn draw_xen(ram: &[RamRange], acpi: &XenAcpi) -> Option<XenMap> {
 }
 
 /// What the domain begins with: its pages, room for a little more, and the map.
-fn domain_memory(ram: &[RamRange], pages: &[RamRange], map: &[MemmapRange]) -> memory::Config {
-    let count = |ranges: &[RamRange]| {
+fn domain_memory(ram: &[GuestRange], pages: &[GuestRange], map: &[MemmapRange]) -> memory::Config {
+    let count = |ranges: &[GuestRange]| {
         let lengths = ranges.iter().map(|range| range.len_bytes / PAGE_SIZE);
         lengths.fold(0, u64::saturating_add)
     };
@@ -158,7 +158,8 @@ const HOLE_BYTES: u64 = (1 << 32) - HOLE.0;
 
 #[cfg(test)]
 mod tests {
-    use pvh_kvm::{GuestRam, IDENTITY_MAP_AT, TSS_AT, ram_layout};
+    use pvh_kvm::{GuestRam, IDENTITY_MAP_AT, TSS_AT};
+    use pvh_layout::ram_layout;
     use pvh_memory::GuestMemory;
 
     use super::*;
@@ -283,7 +284,8 @@ mod tests {
         for place in [RsdpPlace::AfterTables, RsdpPlace::Below1Mib] {
             let acpi = XenAcpi::build(&[0, 2], place);
             let map = xen(16 << 20, place).unwrap();
-            let ram = GuestRam::with_pages(16 << 20, 48, &map.pages).unwrap();
+            let ram = ram_layout(16 << 20, 48).unwrap();
+            let ram = GuestRam::with_ranges(&ram, &map.pages, 48).unwrap();
             for (at, bytes) in acpi.pieces() {
                 ram.write(at, bytes).unwrap();
             }

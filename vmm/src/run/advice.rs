@@ -2,7 +2,8 @@
 
 use std::error::Error;
 
-use pvh_kvm::{RamError, VmError};
+use pvh_kvm::VmError;
+use pvh_layout::RamSizeError;
 use pvh_loader::{commit::CommitError, plan::PlanError};
 
 use super::error::RunError;
@@ -24,7 +25,7 @@ impl RunError {
                 source: Obstacle::Cpus { .. },
                 ..
             } => ARGUMENTS,
-            Self::Ram(RamError::Empty | RamError::NotWholePages { .. }) => ARGUMENTS,
+            Self::Ram(RamSizeError::Empty | RamSizeError::NotWholePages { .. }) => ARGUMENTS,
             Self::Image { .. }
             | Self::Module { .. }
             | Self::LongModule { .. }
@@ -68,7 +69,7 @@ impl RunError {
             } => format!("use {MAX_XEN_CPUS} --cpus or fewer, or --platform none"),
             Self::Obstacle { .. } => "use --platform none".to_owned(),
             Self::Vm(VmError::VcpuCount { .. }) => "choose another --cpus".to_owned(),
-            Self::Ram(RamError::TooLarge { .. }) | Self::HostMemory(_) => {
+            Self::Ram(RamSizeError::TooLarge { .. }) | Self::MapRam(_) | Self::HostMemory(_) => {
                 "choose a smaller --memory".to_owned()
             }
             Self::Commit { .. } if self.module().is_some() => {
@@ -123,8 +124,8 @@ mod tests {
     #[test]
     fn zero_cpus_and_zero_memory_are_wrong_arguments() {
         assert_eq!(RunError::CpuCount { cpus: 0 }.exit_code(), 2);
-        assert_eq!(RunError::Ram(RamError::Empty).exit_code(), 2);
-        let too_large = RamError::TooLarge {
+        assert_eq!(RunError::Ram(RamSizeError::Empty).exit_code(), 2);
+        let too_large = RamSizeError::TooLarge {
             size_bytes: 1 << 60,
             limit_bytes: 1 << 48,
             address_bits: 48,

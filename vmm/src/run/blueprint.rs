@@ -8,7 +8,8 @@ use std::{
 
 use pvh_entry::EntryState;
 use pvh_hypercall::HYPERCALL_PORT;
-use pvh_kvm::{GuestRam, Kvm, LostPages, Vcpu, Vm, VmConfig, WriteAhead, ram_layout};
+use pvh_kvm::{GuestRam, Kvm, LostPages, Vcpu, Vm, VmConfig, WriteAhead};
+use pvh_layout::ram_layout;
 use pvh_loader::{
     Image,
     commit::Method,
@@ -176,11 +177,11 @@ impl<'a> Blueprint<'a> {
     /// [`RunError`]: the host refuses, or a file has changed.
     pub(super) fn build(&self, kvm: &Kvm, outlets: &Outlets) -> Result<Machine, RunError> {
         let bits = kvm.capabilities().address_bits;
-        let memory_bytes = self.config.memory_bytes;
+        let layout = &self.layout;
         let ram = timings::step("guest RAM", || {
-            GuestRam::with_pages(memory_bytes, bits, &self.layout.pages)
+            GuestRam::with_ranges(&layout.ram, &layout.pages, bits)
         });
-        let ram = Arc::new(ram.map_err(RunError::Ram)?);
+        let ram = Arc::new(ram.map_err(RunError::MapRam)?);
         if self.config.memory_backing == BackingArgument::Huge {
             let advised = ram.prefer_huge_pages();
             advised.map_err(host("this host has no huge pages"))?;

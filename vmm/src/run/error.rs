@@ -5,6 +5,7 @@ use std::{fmt, io, path::PathBuf};
 use pvh_domain::trace::RecordError;
 
 use pvh_kvm::{KvmError, RamError, VcpuError, VmError};
+use pvh_layout::RamSizeError;
 use pvh_loader::{
     ImageError, commit::CommitError, module::ModuleError, plan::PlanError, stubs::StubError,
 };
@@ -137,7 +138,10 @@ pub(crate) enum RunError {
     Platform(#[from] PlatformError),
     /// Guest RAM of this size is not possible.
     #[error("{}", RamLine(.0))]
-    Ram(RamError),
+    Ram(RamSizeError),
+    /// The host does not give the guest's memory.
+    #[error(transparent)]
+    MapRam(RamError),
     /// KVM's tables for this much memory do not fit in the host.
     #[error(transparent)]
     HostMemory(#[from] host_memory::TooLarge),
@@ -180,12 +184,12 @@ pub(crate) enum RunError {
 }
 
 /// A RAM error with its causes, and with sizes as the user writes them.
-struct RamLine<'a>(&'a RamError);
+struct RamLine<'a>(&'a RamSizeError);
 
 impl fmt::Display for RamLine<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
-            RamError::TooLarge {
+            RamSizeError::TooLarge {
                 size_bytes,
                 limit_bytes,
                 address_bits,
@@ -195,12 +199,12 @@ impl fmt::Display for RamLine<'_> {
                 Size::of(*size_bytes),
                 Rounded(*limit_bytes)
             ),
-            RamError::NotWholePages { size_bytes } => write!(
+            RamSizeError::NotWholePages { size_bytes } => write!(
                 f,
                 "--memory {} must be a multiple of 4K",
                 Size::of(*size_bytes)
             ),
-            RamError::Empty => f.write_str("--memory 0: a guest needs memory"),
+            RamSizeError::Empty => f.write_str("--memory 0: a guest needs memory"),
             other => write!(f, "{}", Chain(other)),
         }
     }

@@ -1,9 +1,8 @@
 //! What goes where in guest memory besides kernel and modules, on either platform.
 
-use pvh_abi::Gpa;
+use pvh_abi::{Gpa, GuestRange};
 use pvh_domain::memory;
 use pvh_elfnote::XenNotes;
-use pvh_kvm::RamRange;
 use pvh_start_info::MemmapRange;
 
 use crate::{
@@ -15,6 +14,8 @@ use crate::{
 /// The guest's memory as it is told to it.
 #[derive(Clone, Debug)]
 pub(super) struct Layout {
+    /// The RAM ranges.
+    pub(super) ram: Vec<GuestRange>,
     /// The memory map.
     pub(super) memmap: Vec<MemmapRange>,
     /// Where the root of the ACPI tables is.
@@ -22,7 +23,7 @@ pub(super) struct Layout {
     /// The tables, and where they go.
     pub(super) tables: Vec<(Gpa, Vec<u8>)>,
     /// Pages in the hole below 4 GiB.
-    pub(super) pages: Vec<RamRange>,
+    pub(super) pages: Vec<GuestRange>,
     /// What a domain tells its guest about memory.
     pub(super) domain: memory::Config,
 }
@@ -31,7 +32,7 @@ impl Layout {
     /// Decides for a kernel with these notes, and `cpus` vCPUs; `None` if RAM is too small for the tables.
     pub(super) fn draw(
         platform: Platform,
-        ram: &[RamRange],
+        ram: &[GuestRange],
         cpus: u32,
         notes: &XenNotes,
     ) -> Option<Self> {
@@ -45,11 +46,12 @@ impl Layout {
         }
     }
 
-    fn plain(ram: &[RamRange], apic_ids: &[u8]) -> Option<Self> {
+    fn plain(ram: &[GuestRange], apic_ids: &[u8]) -> Option<Self> {
         let acpi_bytes = Acpi::build(Gpa(0), apic_ids).bytes.len() as u64;
         let map = draw(ram, acpi_bytes)?;
         let acpi = Acpi::build(map.acpi, apic_ids);
         Some(Self {
+            ram: ram.to_vec(),
             memmap: map.ranges,
             rsdp: acpi.rsdp,
             tables: vec![(map.acpi, acpi.bytes)],
@@ -58,10 +60,11 @@ impl Layout {
         })
     }
 
-    fn xen(ram: &[RamRange], acpi: &XenAcpi) -> Option<Self> {
+    fn xen(ram: &[GuestRange], acpi: &XenAcpi) -> Option<Self> {
         let map = draw_xen(ram, acpi)?;
         let tables = acpi.pieces().map(|(at, bytes)| (at, bytes.to_vec()));
         Some(Self {
+            ram: ram.to_vec(),
             memmap: map.ranges,
             rsdp: acpi.rsdp,
             tables: tables.into(),
@@ -79,7 +82,8 @@ fn apic_ids(cpus: u32, step: usize) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
-    use pvh_kvm::{HypercallTransport, ram_layout};
+    use pvh_kvm::HypercallTransport;
+    use pvh_layout::ram_layout;
     use pvh_loader::Image;
 
     use super::*;

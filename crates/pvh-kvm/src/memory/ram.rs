@@ -2,29 +2,30 @@
 
 use std::{fmt, io, ops::Range, sync::Arc};
 
-use pvh_abi::{Gpa, address::PAGE_SIZE};
+use pvh_abi::{Gpa, GuestRange, address::PAGE_SIZE};
 use pvh_memory::{FileRange, FrameError, GuestMemory, MapError, MemoryError, VmMemory, WordOp};
 use vm_memory::{GuestAddress, GuestRegionMmap, MmapRegion, mmap::MmapRegionError};
 
 use super::{
     frames::{self, FrameTable},
     map_file::{self, FilePages},
+    ranges,
 };
-use crate::{LOWMEM_END, RamError, RamRange, host_cpu, ram_layout};
+use crate::{RamError, host_cpu};
 
 /// The RAM of a guest: anonymous memory of which only touched pages cost anything.
 ///
 /// Nothing is reserved up front, so that a guest may have more memory than the host; when the host
 /// runs out, the pages cannot be had at the time they are touched, and the kernel ends the process.
 ///
-/// Beside RAM it can have pages in the hole below 4 GiB: those it was made with, and up to
+/// Beside RAM it can have other pages: those it was made with, and up to
 /// [`MAX_ADDED_FRAMES`](crate::MAX_ADDED_FRAMES) that were added as [`Frames`](pvh_memory::Frames). They are memory like RAM to whoever reads
 /// and writes, but no RAM range.
 ///
 /// It is shared between the vCPUs, the loader and the devices as an `Arc<GuestRam>`.
 pub struct GuestRam {
-    /// RAM first, then the pages in the hole.
-    regions: Vec<(RamRange, Arc<GuestRegionMmap>)>,
+    /// RAM first, then the other pages.
+    regions: Vec<(GuestRange, Arc<GuestRegionMmap>)>,
     ram_regions: usize,
     memory: VmMemory<Arc<GuestRegionMmap>>,
     file_pages: FilePages,
@@ -32,37 +33,37 @@ pub struct GuestRam {
 }
 
 impl GuestRam {
-    /// Maps RAM of `size_bytes`, laid out by [`ram_layout`] for the width of this host's physical
-    /// addresses (CPUID 0x8000_0008).
+    /// Maps one RAM range of `size_bytes` from address 0 on.
+    ///
+    /// RAM of more than 3 GiB needs a hole for interrupt controllers: `pvh_layout` computes the ranges, and
+    /// [`GuestRam::with_ranges`] maps them.
     ///
     /// # Errors
     ///
-    /// Those of [`ram_layout`], and [`RamError::Host`] when the host gives no address space.
+    /// As [`GuestRam::with_ranges`], for the width of this host's physical addresses (CPUID 0x8000_0008).
     pub fn new(size_bytes: u64) -> Result<Self, RamError> {
-        Self::with_address_bits(size_bytes, host_cpu::address_bits())
+        let ram = GuestRange::new(Gpa(0), size_bytes);
+        Self::with_ranges(&[ram], &[], host_cpu::address_bits())
     }
 
-    /// Maps RAM of `size_bytes` for a guest whose physical addresses have `address_bits` bits.
+    /// Maps RAM ranges, and pages beside RAM, for a guest whose physical addresses have `address_bits` bits.
+    ///
+    /// Both lists are in ascending order. The guest reads and writes `pages` like RAM, but
+    /// [`GuestRam::ram_ranges`] does not list them: on the Xen platform they hold ACPI tables and rings. Widths above
+    /// the architecture's 52 count as 52.
     ///
     /// # Errors
     ///
-    /// As [`GuestRam::new`].
-    pub fn with_address_bits(size_bytes: u64, address_bits: u8) -> Result<Self, RamError> {
-        Self::with_pages(size_bytes, address_bits, &[])
-    }
-
-    /// The same, and pages in the hole between low RAM and 4 GiB beside it, by ascending address.
-    ///
-    /// # Errors
-    ///
-    /// As [`GuestRam::new`], and [`RamError::Pages`] for pages that are not whole, not in the hole or not in order.
-    pub fn with_pages(
-        size_bytes: u64,
+    /// [`RamError::Empty`] without a RAM range; [`RamError::NotWholePages`], [`RamError::Order`],
+    /// [`RamError::Reserved`] and [`RamError::TooHigh`] for a range that cannot be mapped; [`RamError::Host`] when the
+    /// host gives no address space.
+    pub fn with_ranges(
+        ram: &[GuestRange],
+        pages: &[GuestRange],
         address_bits: u8,
-        pages: &[RamRange],
     ) -> Result<Self, RamError> {
-        let mut ranges = ram_layout(size_bytes, address_bits)?;
-        check_pages(pages)?;
+        ranges::check(ram, pages, address_bits)?;
+        let mut ranges = ram.to_vec();
         let ram_regions = ranges.len();
         ranges.extend_from_slice(pages);
         let regions = ranges
@@ -79,9 +80,9 @@ impl GuestRam {
         })
     }
 
-    /// Returns the RAM ranges in ascending order: one, or two where RAM goes on above 4 GiB.
+    /// Returns the RAM ranges in ascending order.
     #[must_use]
-    pub fn ram_ranges(&self) -> Vec<RamRange> {
+    pub fn ram_ranges(&self) -> Vec<GuestRange> {
         let regions = self.regions.iter().take(self.ram_regions);
         regions.map(|(range, _)| *range).collect()
     }
@@ -100,7 +101,7 @@ impl GuestRam {
     }
 
     /// Returns each range, of RAM and of pages in the hole, with the address it is mapped at in this process.
-    pub(crate) fn host_ranges(&self) -> impl Iterator<Item = (RamRange, u64)> {
+    pub(crate) fn host_ranges(&self) -> impl Iterator<Item = (GuestRange, u64)> {
         self.regions
             .iter()
             .map(|(range, region)| (*range, region.as_ptr().addr() as u64))
@@ -216,22 +217,8 @@ impl GuestRam {
     }
 }
 
-/// Refuses pages that RAM could be in the way of, or that are in each other's.
-fn check_pages(pages: &[RamRange]) -> Result<(), RamError> {
-    let mut free_from = LOWMEM_END;
-    for range in pages {
-        let end = range.start.checked_add(range.len_bytes);
-        let is_whole = range.start.is_aligned(PAGE_SIZE)
-            && range.len_bytes.is_multiple_of(PAGE_SIZE)
-            && range.len_bytes > 0;
-        let end = end.filter(|end| is_whole && range.start >= free_from && end.0 <= 1 << 32);
-        free_from = end.ok_or(RamError::Pages { at: range.start })?;
-    }
-    Ok(())
-}
-
 /// Maps one range; the mapping reserves neither memory nor swap.
-pub(crate) fn map_range(range: RamRange) -> Result<GuestRegionMmap, RamError> {
+pub(crate) fn map_range(range: GuestRange) -> Result<GuestRegionMmap, RamError> {
     let refused = |source| RamError::Host {
         len_bytes: range.len_bytes,
         source,

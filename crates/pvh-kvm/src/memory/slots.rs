@@ -7,10 +7,10 @@ use std::{io, sync::Arc};
 
 use kvm_bindings::kvm_userspace_memory_region;
 use kvm_ioctls::VmFd;
-use pvh_abi::address::PAGE_SIZE;
+use pvh_abi::{GuestRange, address::PAGE_SIZE};
 
 use super::frames::Pool;
-use crate::{GuestRam, RamRange};
+use crate::GuestRam;
 
 /// A VM descriptor and the RAM its guest uses: whoever holds the one holds the other.
 #[derive(Debug)]
@@ -92,7 +92,7 @@ pub(crate) fn slot_count(ram: &GuestRam) -> usize {
 
 /// Cuts RAM ranges, each with its address in this process, into ranges that fit a memory slot.
 fn memory_slots(
-    ranges: impl Iterator<Item = (RamRange, u64)>,
+    ranges: impl Iterator<Item = (GuestRange, u64)>,
 ) -> impl Iterator<Item = kvm_userspace_memory_region> {
     ranges.flat_map(|(range, host_start)| {
         let starts = (0..range.len_bytes).step_by(SLOT_MAX_BYTES);
@@ -117,13 +117,15 @@ const _: () = assert!((SLOT_MAX_BYTES as u64) / PAGE_SIZE < 1 << 31);
 #[cfg(test)]
 #[expect(clippy::arithmetic_side_effects, reason = "a test may panic")]
 mod tests {
-    use crate::ram_layout;
+    use pvh_abi::Gpa;
 
     use super::*;
 
-    fn slots(size_bytes: u64) -> Vec<(u64, u64, u64)> {
-        let layout = ram_layout(size_bytes, 52).unwrap();
-        let ranges = layout
+    /// The slots of RAM from 0 on, and from 4 GiB on.
+    fn slots(low_bytes: u64, high_bytes: u64) -> Vec<(u64, u64, u64)> {
+        let ranges = [(0, low_bytes), (1 << 32, high_bytes)]
+            .map(|(start, len_bytes)| GuestRange::new(Gpa(start), len_bytes));
+        let ranges = ranges
             .into_iter()
             .map(|range| (range, range.start.0 + (1 << 60)));
         let slots = memory_slots(ranges).map(|slot| {
@@ -135,9 +137,9 @@ mod tests {
 
     #[test]
     fn a_range_is_one_slot() {
-        assert_eq!(slots(0x1000), [(0, 0, 0x1000)]);
+        assert_eq!(slots(0x1000, 0), [(0, 0, 0x1000)]);
         assert_eq!(
-            slots(0xFC00_1000),
+            slots(0xFC00_0000, 0x1000),
             [(0, 0, 0xFC00_0000), (0x1_0000_0000, 0x1_0000_0000, 0x1000)]
         );
     }
@@ -145,7 +147,7 @@ mod tests {
     #[test]
     fn a_range_longer_than_kvm_takes_is_cut() {
         // 9 TiB above 4 GiB: two slots of 4 TiB and one of 1 TiB.
-        let high = slots(0xFC00_0000 + (9 << 40))[1..].to_vec();
+        let high = slots(0xFC00_0000, 9 << 40)[1..].to_vec();
         let start = 0x1_0000_0000;
         assert_eq!(
             high,

@@ -3,7 +3,7 @@
 
 use std::{sync::Arc, thread, time::Duration};
 
-use pvh_abi::Gpa;
+use pvh_abi::{Gpa, GuestRange};
 use pvh_entry::EntryState;
 use pvh_kvm::{GuestRam, Kvm, Vcpu, Vm, VmConfig, VmEntry, VmExit};
 use pvh_memory::GuestMemory;
@@ -22,7 +22,7 @@ pub(crate) fn guest(code: &[u8]) -> (Vm, Vcpu) {
 /// The same as `config` says; vCPU 0 is returned, ready to run.
 pub(crate) fn machine(config: &VmConfig, ram_bytes: u64, code: &[u8]) -> (Vm, Vcpu) {
     let kvm = Kvm::open().unwrap();
-    let ram = Arc::new(GuestRam::new(ram_bytes).unwrap());
+    let ram = Arc::new(ram(ram_bytes));
     ram.write(Gpa(CODE.into()), code).unwrap();
     let vm = Vm::new(&kvm, config, ram).unwrap();
     let mut vcpu = vm.create_vcpu(0).unwrap();
@@ -30,6 +30,19 @@ pub(crate) fn machine(config: &VmConfig, ram_bytes: u64, code: &[u8]) -> (Vm, Vc
         .unwrap();
     kick_after_a_minute(&vcpu);
     (vm, vcpu)
+}
+
+/// RAM with the hole below 4 GiB that a PVH domain has.
+pub(crate) fn ram(size_bytes: u64) -> GuestRam {
+    let low_bytes = size_bytes.min(0xFC00_0000);
+    let high_bytes = size_bytes.saturating_sub(low_bytes);
+    let ranges = [(0, low_bytes), (0x1_0000_0000, high_bytes)];
+    let ranges = ranges.map(|(start, len_bytes)| GuestRange::new(Gpa(start), len_bytes));
+    let ranges: Vec<_> = ranges
+        .into_iter()
+        .filter(|range| range.len_bytes > 0)
+        .collect();
+    GuestRam::with_ranges(&ranges, &[], 46).unwrap()
 }
 
 /// Runs on; a guest that hangs fails its test with `Interrupted`.

@@ -1,11 +1,11 @@
 use std::{io, sync::Arc};
 
-use pvh_abi::{Gpa, address::PAGE_SIZE};
+use pvh_abi::{Gpa, GuestRange, address::PAGE_SIZE};
 use pvh_memory::VmMemory;
 use vm_memory::GuestRegionMmap;
 
 use crate::{
-    RamError, RamRange,
+    RamError,
     memory::{map_file, ram},
 };
 
@@ -18,10 +18,9 @@ pub(crate) struct Pool {
 
 impl Pool {
     pub(super) fn new(pages: u32) -> Result<Self, RamError> {
-        let region = Arc::new(ram::map_range(RamRange {
-            start: Gpa(0),
-            len_bytes: u64::from(pages).saturating_mul(PAGE_SIZE),
-        })?);
+        let len_bytes = u64::from(pages).saturating_mul(PAGE_SIZE);
+        let region = ram::map_range(GuestRange::new(Gpa(0), len_bytes))?;
+        let region = Arc::new(region);
         Ok(Self {
             pages,
             memory: VmMemory::new([Arc::clone(&region)]),
