@@ -11,7 +11,7 @@ use std::{
 use kvm_bindings::{KVM_API_VERSION, KVM_MAX_CPUID_ENTRIES, KVM_XEN_HVM_CONFIG_INTERCEPT_HCALL};
 use kvm_ioctls::{Cap, Error as Errno, Kvm as KvmFd};
 
-use crate::{CpuidLeaf, HypercallTransport, host_cpu, vcpu::hypercall::SYNC_FIELDS};
+use crate::{CpuidLeaf, HypercallTransport, host_cpu, vcpu::sync_registers::SYNC_FIELDS};
 
 /// KVM, opened and checked.
 #[derive(Debug)]

@@ -9,11 +9,12 @@ mod vm;
 
 pub use cpuid::{ApicIds, CpuidLeaf, CpuidPolicy, HypervisorLeaves, cpuid_for_vcpu};
 pub use kvm::{Capabilities, Kvm, KvmError};
-pub use memory::{GuestRam, LostPages, MAX_ADDED_FRAMES, Progress, RamError, WriteAhead};
+pub use memory::{
+    GuestRam, IDENTITY_MAP_AT, KVM_PRIVATE_BYTES, LostPages, MAX_ADDED_FRAMES, Progress, RamError,
+    TSS_AT, WriteAhead,
+};
 pub use vcpu::{
-    Activity, Caller, Crash, ExitData, Failure, GuestClock, HypercallTransport, InternalError,
-    KickError, Kicker, Registers, SystemEventKind, Vcpu, VcpuError, VmEntry, VmExit, kick_signal,
+    Activity, Caller, Crash, ExitData, Failure, GuestClock, InternalError, KickError, Kicker,
+    Registers, SystemEventKind, Vcpu, VcpuError, VmEntry, VmExit, kick_signal,
 };
-pub use vm::{
-    IDENTITY_MAP_AT, InterruptControllers, KVM_PRIVATE_BYTES, TSS_AT, Vm, VmConfig, VmError,
-};
+pub use vm::{HypercallTransport, InterruptControllers, Vm, VmConfig, VmError};

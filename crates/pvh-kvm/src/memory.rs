@@ -5,6 +5,7 @@ mod lost_page;
 mod map_file;
 mod ram;
 mod ranges;
+pub(crate) mod reserved;
 pub(crate) mod slots;
 mod write_ahead;
 
@@ -12,4 +13,5 @@ pub use frames::MAX_ADDED_FRAMES;
 pub use lost_page::LostPages;
 pub use ram::GuestRam;
 pub use ranges::RamError;
+pub use reserved::{IDENTITY_MAP_AT, KVM_PRIVATE_BYTES, TSS_AT};
 pub use write_ahead::{Progress, WriteAhead};

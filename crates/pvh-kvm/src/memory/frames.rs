@@ -17,8 +17,11 @@ use kvm_ioctls::VmFd;
 use pvh_abi::{Gpa, address::PAGE_SIZE};
 use pvh_memory::{FrameError, GuestMemory, MemoryError};
 
-use super::slots;
-use crate::{IDENTITY_MAP_AT, KVM_PRIVATE_BYTES, RamError};
+use super::{
+    reserved::{IDENTITY_MAP_AT, KVM_PRIVATE_BYTES},
+    slots,
+};
+use crate::RamError;
 pub(crate) use pool::Pool;
 
 /// How many frames outside RAM can have a page at a time, each in a memory slot of its own.

@@ -4,7 +4,7 @@ use std::io;
 
 use pvh_abi::{Gpa, GuestRange, address::PAGE_SIZE};
 
-use crate::{IDENTITY_MAP_AT, KVM_PRIVATE_BYTES};
+use super::reserved::{IDENTITY_MAP_AT, KVM_PRIVATE_BYTES};
 
 /// Why guest memory cannot be mapped.
 #[derive(Debug, thiserror::Error)]

@@ -1,6 +1,6 @@
 //! The time-stamp counter as a guest reads it, without asking KVM.
 
-use super::{Vcpu, VcpuError};
+use super::{cpu::Vcpu, error::VcpuError};
 use crate::host_cpu;
 
 /// Reads a guest's time-stamp counter on any thread, without a call to the host.

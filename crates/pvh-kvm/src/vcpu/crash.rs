@@ -4,7 +4,12 @@ use std::fmt;
 
 use pvh_entry::EntryState;
 
-use super::{InternalError, Registers, Vcpu, VcpuError, VmExit};
+use super::{
+    cpu::Vcpu,
+    error::VcpuError,
+    exit::{InternalError, VmExit},
+    registers::Registers,
+};
 
 /// A vCPU that cannot go on. `Display` gives several lines: what happened where, the likely cause, the
 /// registers.

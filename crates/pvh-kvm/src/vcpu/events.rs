@@ -5,7 +5,7 @@ use kvm_bindings::{
     kvm_vcpu_events,
 };
 
-use super::{Vcpu, VcpuError};
+use super::{cpu::Vcpu, error::VcpuError};
 
 /// What a vCPU does when it is entered.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

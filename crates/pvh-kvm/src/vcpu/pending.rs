@@ -3,10 +3,10 @@
 use kvm_bindings::KVM_SYNC_X86_REGS;
 
 use super::{
-    VcpuError,
     decode::{HYPERCALL_RESULT_AT, MMIO_DATA_AT, MSR_DATA_AT, MSR_ERROR_AT},
+    error::VcpuError,
     exit::{VmEntry, VmExit},
-    hypercall::{SYNC_DIRTY_AT, SYNC_RAX_AT},
+    sync_registers::{SYNC_DIRTY_AT, SYNC_RAX_AT},
 };
 
 /// What the last exit asked for.

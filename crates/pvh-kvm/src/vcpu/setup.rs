@@ -3,12 +3,49 @@
 use std::io;
 
 use kvm_bindings::{CpuId, Msrs, kvm_fpu, kvm_msr_entry};
-use pvh_entry::{MTRR_DEF_TYPE, MTRR_DEF_TYPE_MSR};
+use pvh_entry::{EntryState, MTRR_DEF_TYPE, MTRR_DEF_TYPE_MSR};
 
-use super::{Vcpu, VcpuError};
-use crate::{CpuidLeaf, vm::end_beyond};
+use super::{cpu::Vcpu, error::VcpuError, events::Activity, registers::Registers};
+use crate::{CpuidLeaf, vm::limits::end_beyond};
 
 impl Vcpu {
+    /// Sets the registers to `state` and makes the vCPU ready to run.
+    ///
+    /// What the state does not name stays: FPU and MTRRs as they were made, the local APIC enabled at
+    /// 0xFEE0_0000. A hypercall that was not answered ends without a result.
+    ///
+    /// # Errors
+    ///
+    /// [`VcpuError::Host`] if KVM refuses a register.
+    pub fn set_entry(&mut self, state: &EntryState) -> Result<(), VcpuError> {
+        self.prepare()?;
+        self.pending = self.pending.after_new_registers();
+        let base = self.fd.get_sregs();
+        let base = base.map_err(self.host("KVM_GET_SREGS"))?;
+        let sregs = self.fd.set_sregs(&state.to_kvm_sregs(&base));
+        sregs.map_err(self.host("KVM_SET_SREGS"))?;
+        let regs = self.fd.set_regs(&state.to_kvm_regs());
+        regs.map_err(self.host("KVM_SET_REGS"))?;
+        let debug = self.fd.set_debug_regs(&state.to_kvm_debugregs());
+        debug.map_err(self.host("KVM_SET_DEBUGREGS"))?;
+        self.set_activity(Activity::Running)
+    }
+
+    /// Returns the registers, for the report on a crash.
+    ///
+    /// # Errors
+    ///
+    /// [`VcpuError::Host`] if KVM does not tell.
+    pub fn registers(&self) -> Result<Registers, VcpuError> {
+        let regs = self.fd.get_regs();
+        let regs = regs.map_err(self.host("KVM_GET_REGS"))?;
+        let sregs = self.fd.get_sregs();
+        let sregs = sregs.map_err(self.host("KVM_GET_SREGS"))?;
+        let debug = self.fd.get_debug_regs();
+        let debug = debug.map_err(self.host("KVM_GET_DEBUGREGS"))?;
+        Ok(Registers::new(&regs, &sregs, &debug))
+    }
+
     /// Gives the vCPU what its machine has for it, once: late, so that it can be told what differs, and so that the vCPUs that
     /// the guest starts itself get it on their own threads.
     pub(super) fn prepare(&mut self) -> Result<(), VcpuError> {

@@ -1,34 +1,10 @@
-//! How hypercalls leave the guest, and who makes them.
+//! What KVM leaves in the run page at each exit: registers, and who makes a hypercall.
 
-use std::{io, mem::offset_of};
+use std::mem::offset_of;
 
-use kvm_bindings::{
-    KVM_CAP_X86_USER_SPACE_MSR, KVM_MSR_EXIT_REASON_FILTER, KVM_SYNC_X86_REGS, KVM_SYNC_X86_SREGS,
-    kvm_enable_cap, kvm_run, kvm_sync_regs,
-};
-use kvm_ioctls::{MsrFilterDefaultAction, MsrFilterRange, MsrFilterRangeFlags, VmFd};
-use pvh_abi::cpuid::XEN_HYPERCALL_MSR;
+use kvm_bindings::{KVM_SYNC_X86_REGS, KVM_SYNC_X86_SREGS, kvm_run, kvm_sync_regs};
 
 use super::exit::VmExit;
-
-/// How a guest's hypercalls become [`VmExit::Hypercall`].
-///
-/// With any but `None` the guest's reads and writes of the hypercall MSR, 0x4000_0000, become
-/// [`VmExit::MsrRead`] and [`VmExit::MsrWrite`], and KVM leaves the registers of [`Caller`] at each exit.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-#[non_exhaustive]
-pub enum HypercallTransport {
-    /// Not at all.
-    #[default]
-    None,
-    /// By OUT to a port, of any width, which is then no [`VmExit::PortOut`]; for hosts that have nothing better.
-    Port {
-        /// The port.
-        port: u16,
-    },
-    /// By VMCALL or VMMCALL, whichever the host's processor has, where KVM supports Xen guests.
-    Intercept,
-}
 
 /// The state of a vCPU at its last exit, as far as it decides what a hypercall means.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -112,24 +88,6 @@ impl SyncArea {
     fn byte(&self, at: usize) -> u8 {
         self.0.get(at).copied().unwrap_or_default()
     }
-}
-
-/// Makes KVM hand over the guest's reads and writes of the hypercall MSR.
-pub(crate) fn hand_over_msr(vm: &VmFd) -> io::Result<()> {
-    vm.enable_cap(&kvm_enable_cap {
-        cap: KVM_CAP_X86_USER_SPACE_MSR,
-        args: [KVM_MSR_EXIT_REASON_FILTER.into(), 0, 0, 0],
-        ..kvm_enable_cap::default()
-    })?;
-    let range = MsrFilterRange {
-        flags: MsrFilterRangeFlags::READ | MsrFilterRangeFlags::WRITE,
-        base: XEN_HYPERCALL_MSR,
-        msr_count: 1,
-        // One bit counts, but KVM reads a whole word.
-        bitmap: &[0; size_of::<u64>()],
-    };
-    vm.set_msr_filter(MsrFilterDefaultAction::ALLOW, &[range])?;
-    Ok(())
 }
 
 /// Which registers KVM leaves in the run page.

@@ -1,0 +1,164 @@
+//! Runs guest code until the VMM has to act, and reads the exit from the run page.
+
+use std::{io, thread, time::Duration};
+
+use pvh_memory::GuestMemory;
+
+use super::{
+    cpu::Vcpu,
+    decode::{
+        Decoded, EXIT_REASON_AT, PORT_DATA_MAX, PortAccess, RECORD_AT, RECORD_LEN, Record, decode,
+    },
+    error::VcpuError,
+    events::Activity,
+    exit::{ExitData, VmEntry, VmExit},
+    kick,
+    pending::{Answer, Pending},
+    sync_registers::{Caller, SYNC_AT, SYNC_LEN, SyncArea},
+};
+use crate::HypercallTransport;
+
+impl Vcpu {
+    /// Runs guest code on this thread until something comes up.
+    ///
+    /// After [`VmExit::PortIn`] and [`VmExit::MmioRead`] the next entry brings the bytes; MSR accesses and
+    /// hypercalls say what answers them; after any other exit it is [`VmEntry::Resume`].
+    ///
+    /// # Errors
+    ///
+    /// [`VcpuError::Answer`] or [`VcpuError::AnswerKind`] if `entry` does not fit the last exit: nothing has been
+    /// run, and the right entry can still be given. [`VcpuError::Host`] if KVM_RUN fails,
+    /// [`VcpuError::RunPage`] if KVM contradicts itself, [`VcpuError::LostRam`] if it cannot reach RAM.
+    pub fn run(&mut self, entry: VmEntry<'_>) -> Result<VmExit, VcpuError> {
+        self.answer(entry)?;
+        self.prepare()?;
+        self.unblock_kicks()?;
+        self.is_settled = false;
+        loop {
+            let running = self.kick.enter();
+            let ran = self.fd.run().map(|_| ());
+            drop(running);
+            return match ran.map_err(|error| error.errno()) {
+                Ok(()) => self.exit(),
+                Err(libc::EINTR) => {
+                    self.kick.acknowledge();
+                    self.is_settled = true;
+                    Ok(VmExit::Interrupted)
+                }
+                // A vCPU that waited for its INIT or SIPI has got it, as a rule.
+                Err(libc::EAGAIN) => {
+                    self.pause_if_waiting();
+                    continue;
+                }
+                Err(errno) => Err(self.host("KVM_RUN")(io::Error::from_raw_os_error(errno))),
+            };
+        }
+    }
+
+    /// Pauses if the vCPU has not been started yet. KVM does not let it sleep with an NMI on its way that it cannot take before
+    /// its start-up interrupt: without a pause, a guest that has halted could have its processors spin here.
+    fn pause_if_waiting(&self) {
+        // If KVM does not tell, the next run does.
+        if matches!(self.activity(), Ok(Activity::WaitingForSipi)) {
+            thread::sleep(PAUSE);
+        }
+    }
+
+    /// Puts the answer of `entry` where the last exit wants it.
+    fn answer(&mut self, entry: VmEntry<'_>) -> Result<(), VcpuError> {
+        let answer = self.pending.answer(self.index, entry)?;
+        self.pending = Pending::Nothing;
+        match answer {
+            Answer::Nothing => Ok(()),
+            Answer::Bytes(offset, bytes) => self.copy_in(offset, bytes),
+            Answer::Word(offset, word) => self.copy_in(offset, &word.to_le_bytes()),
+            Answer::TwoWords(words) => words
+                .into_iter()
+                .try_for_each(|(offset, word)| self.copy_in(offset, &word.to_le_bytes())),
+        }
+    }
+
+    /// Reads from the run page why KVM_RUN returned.
+    fn exit(&mut self) -> Result<VmExit, VcpuError> {
+        let mut reason = [0; 4];
+        let mut record: Record = [0; RECORD_LEN];
+        self.copy_out(EXIT_REASON_AT, &mut reason)?;
+        self.copy_out(RECORD_AT, &mut record)?;
+        match decode(u32::from_le_bytes(reason), &record) {
+            Decoded::Port(access) => self.port(access),
+            Decoded::Exit(exit) => {
+                self.check_ram(&exit)?;
+                self.pending = Pending::after(&exit);
+                Ok(exit)
+            }
+        }
+    }
+
+    /// Refuses an access to RAM that comes out as one to a device: KVM could not make it, and asks us.
+    fn check_ram(&self, exit: &VmExit) -> Result<(), VcpuError> {
+        let (at, len_bytes) = match exit {
+            VmExit::MmioRead { at, len_bytes } => (*at, u64::from(*len_bytes)),
+            VmExit::MmioWrite { at, data } => (*at, data.len() as u64),
+            _ => return Ok(()),
+        };
+        if self.vm.vm.ram().is_ram(at, len_bytes) {
+            let index = self.index;
+            return Err(VcpuError::LostRam { index, at });
+        }
+        Ok(())
+    }
+
+    fn port(&mut self, access: PortAccess) -> Result<VmExit, VcpuError> {
+        let (offset, len) = (access.data_offset, access.data_len);
+        if !access.is_out {
+            self.pending = Pending::Bytes { offset, len };
+            return Ok(VmExit::PortIn {
+                port: access.port,
+                size_bytes: access.size_bytes,
+                count: access.count,
+            });
+        }
+        let hypercalls = HypercallTransport::Port { port: access.port };
+        if self.vm.hypercalls == hypercalls {
+            let exit = self.sync_area()?.hypercall();
+            self.pending = Pending::Rax;
+            return Ok(exit);
+        }
+        let mut data = [0; PORT_DATA_MAX];
+        let data = data.get_mut(..len).unwrap_or_default();
+        self.copy_out(offset, data)?;
+        Ok(VmExit::PortOut {
+            port: access.port,
+            size_bytes: access.size_bytes,
+            data: ExitData::from(&*data),
+        })
+    }
+
+    fn sync_area(&mut self) -> Result<SyncArea, VcpuError> {
+        let mut area = [0; SYNC_LEN];
+        self.copy_out(SYNC_AT, &mut area)?;
+        Ok(SyncArea(area))
+    }
+
+    /// Sees to it, once a thread, that kicks can interrupt this thread.
+    fn unblock_kicks(&mut self) -> Result<(), VcpuError> {
+        let thread = thread::current().id();
+        if self.thread != Some(thread) {
+            kick::unblock().map_err(self.host("unblocking the kick signal"))?;
+            self.thread = Some(thread);
+        }
+        Ok(())
+    }
+
+    /// Returns what KVM left at the last exit of the registers that decide what a hypercall means, without a
+    /// call to the host; `None` with [`HypercallTransport::None`].
+    pub fn caller(&mut self) -> Option<Caller> {
+        if self.vm.hypercalls == HypercallTransport::None {
+            return None;
+        }
+        self.sync_area().ok().map(|area| area.caller())
+    }
+}
+
+/// Short for a start-up interrupt that has to wait for it, long for a processor that has nothing to do.
+const PAUSE: Duration = Duration::from_millis(1);
