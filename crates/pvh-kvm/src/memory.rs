@@ -3,10 +3,13 @@
 mod frames;
 mod lost_page;
 mod map_file;
+mod mapping;
+mod pool;
 mod ram;
 mod ranges;
 pub(crate) mod reserved;
-pub(crate) mod slots;
+mod slots;
+pub(crate) mod vm_with_ram;
 mod write_ahead;
 
 pub use frames::MAX_ADDED_FRAMES;

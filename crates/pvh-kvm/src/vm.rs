@@ -11,7 +11,7 @@ use crate::{
     CpuidPolicy, GuestRam, Kvm, Vcpu, VcpuError,
     memory::{
         reserved::{IDENTITY_MAP_AT, TSS_AT},
-        slots::VmWithRam,
+        vm_with_ram::VmWithRam,
     },
     vcpu::kick,
 };

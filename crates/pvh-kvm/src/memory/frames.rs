@@ -1,8 +1,5 @@
 //! Frames that a guest adds and removes: what differs from the RAM that it began with.
 
-mod access;
-mod pool;
-
 use std::{
     collections::BTreeMap,
     io,
@@ -18,11 +15,11 @@ use pvh_abi::{Gpa, address::PAGE_SIZE};
 use pvh_memory::{FrameError, GuestMemory, MemoryError};
 
 use super::{
+    pool::Pool,
+    ranges::RamError,
     reserved::{IDENTITY_MAP_AT, KVM_PRIVATE_BYTES},
     slots,
 };
-use crate::RamError;
-pub(crate) use pool::Pool;
 
 /// How many frames outside RAM can have a page at a time, each in a memory slot of its own.
 pub const MAX_ADDED_FRAMES: u32 = 256;

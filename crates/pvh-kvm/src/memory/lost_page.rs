@@ -20,7 +20,7 @@ use vmm_sys_util::{
     signal::register_signal_handler,
 };
 
-use crate::GuestRam;
+use super::ram::GuestRam;
 
 /// Survives the loss of mapped pages: while it lives, an access of this process to a page of its RAM whose file has
 /// become too short reads zeros instead of ending the process.

@@ -4,14 +4,17 @@ use std::{fmt, io, ops::Range, sync::Arc};
 
 use pvh_abi::{Gpa, GuestRange, address::PAGE_SIZE};
 use pvh_memory::{FileRange, FrameError, GuestMemory, MapError, MemoryError, VmMemory, WordOp};
-use vm_memory::{GuestAddress, GuestRegionMmap, MmapRegion, mmap::MmapRegionError};
+use vm_memory::{GuestRegionMmap, MmapRegion};
 
 use super::{
     frames::{self, FrameTable},
     map_file::{self, FilePages},
-    ranges,
+    mapping::map_range,
+    ranges::{self, RamError},
 };
-use crate::{RamError, host_cpu};
+use crate::host_cpu;
+
+mod access;
 
 /// The RAM of a guest: anonymous memory of which only touched pages cost anything.
 ///
@@ -215,27 +218,6 @@ impl GuestRam {
             Some((&***region, usize::try_from(offset).ok()?))
         })
     }
-}
-
-/// Maps one range; the mapping reserves neither memory nor swap.
-pub(crate) fn map_range(range: GuestRange) -> Result<GuestRegionMmap, RamError> {
-    let refused = |source| RamError::Host {
-        len_bytes: range.len_bytes,
-        source,
-    };
-    let invalid = || refused(io::ErrorKind::InvalidInput.into());
-    let len = usize::try_from(range.len_bytes).map_err(|_| invalid())?;
-    let mapping = MmapRegion::build(
-        None,
-        len,
-        libc::PROT_READ | libc::PROT_WRITE,
-        libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE,
-    );
-    let mapping = mapping.map_err(|error| match error {
-        MmapRegionError::Mmap(source) => refused(source),
-        _ => invalid(),
-    })?;
-    GuestRegionMmap::new(mapping, GuestAddress(range.start.0)).ok_or_else(invalid)
 }
 
 impl GuestMemory for GuestRam {

@@ -4,7 +4,7 @@ use std::{fs::File, io, ops::Range, os::unix::fs::FileExt, sync::Arc};
 
 use pvh_abi::{Gpa, address::PAGE_SIZE};
 
-use crate::GuestRam;
+use super::ram::GuestRam;
 
 /// Follows what a guest writes to pages that files are mapped over, and copies those it is about to write.
 ///

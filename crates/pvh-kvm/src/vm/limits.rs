@@ -7,7 +7,7 @@ use super::{
     config::{InterruptControllers, VmConfig},
     error::VmError,
 };
-use crate::{ApicIds, GuestRam, Kvm, memory::slots};
+use crate::{ApicIds, GuestRam, Kvm, memory::vm_with_ram};
 
 /// Refuses a machine that is beyond this host's limits.
 pub(super) fn check_limits(kvm: &Kvm, config: &VmConfig, ram: &GuestRam) -> Result<(), VmError> {
@@ -20,7 +20,7 @@ pub(super) fn check_limits(kvm: &Kvm, config: &VmConfig, ram: &GuestRam) -> Resu
         });
     }
     check_address_bits(&ram.ram_ranges(), capabilities.address_bits)?;
-    let slots = slots::slot_count(ram);
+    let slots = vm_with_ram::slot_count(ram);
     let limit = capabilities.max_memory_slots;
     if u32::try_from(slots).map_or(true, |slots| slots > limit) {
         return Err(VmError::MemorySlots { slots, limit });

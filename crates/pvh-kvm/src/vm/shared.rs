@@ -5,7 +5,9 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use crate::{CpuidPolicy, HypercallTransport, kvm::Host, memory::slots::VmWithRam, vm::hypercalls};
+use crate::{
+    CpuidPolicy, HypercallTransport, kvm::Host, memory::vm_with_ram::VmWithRam, vm::hypercalls,
+};
 
 /// What a machine and its vCPUs have in common.
 #[derive(Debug)]

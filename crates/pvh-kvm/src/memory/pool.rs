@@ -1,13 +1,12 @@
+//! Pages for frames outside RAM.
+
 use std::{io, sync::Arc};
 
 use pvh_abi::{Gpa, GuestRange, address::PAGE_SIZE};
 use pvh_memory::VmMemory;
 use vm_memory::GuestRegionMmap;
 
-use crate::{
-    RamError,
-    memory::{map_file, ram},
-};
+use super::{map_file, mapping::map_range, ranges::RamError};
 
 /// Pages for frames outside RAM; they cost nothing until they are used.
 pub(crate) struct Pool {
@@ -19,7 +18,7 @@ pub(crate) struct Pool {
 impl Pool {
     pub(super) fn new(pages: u32) -> Result<Self, RamError> {
         let len_bytes = u64::from(pages).saturating_mul(PAGE_SIZE);
-        let region = ram::map_range(GuestRange::new(Gpa(0), len_bytes))?;
+        let region = map_range(GuestRange::new(Gpa(0), len_bytes))?;
         let region = Arc::new(region);
         Ok(Self {
             pages,

@@ -4,8 +4,8 @@ use pvh_abi::{Gpa, address::PAGE_SIZE};
 use pvh_memory::{FrameError, Frames, MemoryError, VmMemory};
 use vm_memory::GuestRegionMmap;
 
-use super::{Home, State};
-use crate::GuestRam;
+use super::GuestRam;
+use crate::memory::frames::{Home, State};
 
 /// The memory that holds a piece of an access, the address there, and the bytes of the access.
 type Piece<'ram> = (&'ram Memory, Gpa, Range<usize>);
