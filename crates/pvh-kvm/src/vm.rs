@@ -76,7 +76,7 @@ impl Vm {
             policy,
             run_len,
             hypercalls: config.hypercalls,
-            is_msr_ours: Mutex::new(config.hypercalls == HypercallTransport::None),
+            is_msr_filtered: Mutex::new(config.hypercalls == HypercallTransport::None),
         };
         Ok(Self {
             shared: Arc::new(shared),

@@ -46,7 +46,7 @@ pub(crate) struct State {
 
 /// What a frame is.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Home {
+pub(crate) enum FrameState {
     /// RAM from the beginning.
     Ram,
     /// RAM once, without a page now.
@@ -93,20 +93,20 @@ impl FrameTable {
         Ok(())
     }
 
-    /// Makes pages at frames; `ram` is the memory of the beginning, and `renew` has its pages read as zeros.
+    /// Makes pages at frames; `ram` is the memory of the beginning, and `zero_frames` has its pages read as zeros.
     pub(crate) fn add(
         &self,
         gfns: Range<u64>,
         ram: &impl GuestMemory,
-        renew: impl Fn(Range<u64>) -> Result<(), FrameError>,
+        zero_frames: impl Fn(Range<u64>) -> Result<(), FrameError>,
     ) -> Result<(), FrameError> {
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
         let mut holes: usize = 0;
         for gfn in gfns.clone() {
-            match state.home(ram, gfn) {
-                Home::Removed => continue,
-                Home::Hole => self.check_reach(gfn)?,
-                Home::Ram | Home::Added(_) => return Err(FrameError::Present { gfn }),
+            match state.frame_state(ram, gfn) {
+                FrameState::Removed => continue,
+                FrameState::Hole => self.check_reach(gfn)?,
+                FrameState::Ram | FrameState::Added(_) => return Err(FrameError::Present { gfn }),
             }
             holes = holes.saturating_add(1);
             if holes > state.free.len() {
@@ -115,11 +115,11 @@ impl FrameTable {
             }
         }
         self.is_changed.store(true, SeqCst);
-        for run in state.runs(ram, gfns.clone(), Home::Removed) {
-            renew(run)?;
+        for run in state.runs(ram, gfns.clone(), FrameState::Removed) {
+            zero_frames(run)?;
         }
         for (done, gfn) in gfns.clone().enumerate() {
-            if state.home(ram, gfn) == Home::Hole
+            if state.frame_state(ram, gfn) == FrameState::Hole
                 && let Err(source) = state.show(&self.pool, gfn)
             {
                 for shown in gfns.clone().take(done) {
@@ -133,23 +133,26 @@ impl FrameTable {
         Ok(())
     }
 
-    /// Takes pages of frames away; `renew` gives those of RAM back to the host.
+    /// Takes pages of frames away; `zero_frames` gives those of RAM back to the host.
     pub(crate) fn remove(
         &self,
         gfns: Range<u64>,
         ram: &impl GuestMemory,
-        renew: impl Fn(Range<u64>) -> Result<(), FrameError>,
+        zero_frames: impl Fn(Range<u64>) -> Result<(), FrameError>,
     ) -> Result<(), FrameError> {
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
         for gfn in gfns.clone() {
-            if matches!(state.home(ram, gfn), Home::Removed | Home::Hole) {
+            if matches!(
+                state.frame_state(ram, gfn),
+                FrameState::Removed | FrameState::Hole
+            ) {
                 return Err(FrameError::Absent { gfn });
             }
         }
         self.is_changed.store(true, SeqCst);
-        for run in state.runs(ram, gfns.clone(), Home::Ram) {
+        for run in state.runs(ram, gfns.clone(), FrameState::Ram) {
             run.clone().for_each(|gfn| state.removed.set(gfn, true));
-            renew(run)?;
+            zero_frames(run)?;
         }
         for gfn in gfns {
             let hidden = state.hide(&self.pool, gfn);
@@ -171,24 +174,24 @@ impl FrameTable {
 
 impl State {
     /// What a frame is.
-    pub(crate) fn home(&self, ram: &impl GuestMemory, gfn: u64) -> Home {
+    pub(crate) fn frame_state(&self, ram: &impl GuestMemory, gfn: u64) -> FrameState {
         if self.removed.has(gfn) {
-            return Home::Removed;
+            return FrameState::Removed;
         }
         if let Some(&page) = self.added.get(&gfn) {
-            return Home::Added(page);
+            return FrameState::Added(page);
         }
         let at = gfn.checked_mul(PAGE_SIZE).map(Gpa);
         match at {
-            Some(at) if ram.is_ram(at, PAGE_SIZE) => Home::Ram,
-            _ => Home::Hole,
+            Some(at) if ram.is_ram(at, PAGE_SIZE) => FrameState::Ram,
+            _ => FrameState::Hole,
         }
     }
 
     /// The runs of frames of one kind among others.
-    fn runs(&self, ram: &impl GuestMemory, gfns: Range<u64>, kind: Home) -> Vec<Range<u64>> {
+    fn runs(&self, ram: &impl GuestMemory, gfns: Range<u64>, kind: FrameState) -> Vec<Range<u64>> {
         let mut runs: Vec<Range<u64>> = Vec::new();
-        for gfn in gfns.filter(|&gfn| self.home(ram, gfn) == kind) {
+        for gfn in gfns.filter(|&gfn| self.frame_state(ram, gfn) == kind) {
             let next = gfn.saturating_add(1);
             match runs.last_mut() {
                 Some(run) if run.end == gfn => run.end = next,
@@ -205,7 +208,7 @@ impl State {
         };
         pool.clear(page)?;
         let mut shown: Vec<(Arc<VmFd>, u32)> = Vec::new();
-        for (machine, first_slot) in self.living() {
+        for (machine, first_slot) in self.live_machines() {
             if let Err(error) = slots::show_page(&machine, pool, first_slot, page, gfn) {
                 for (machine, first_slot) in shown {
                     slots::hide_page(&machine, first_slot, page)?;
@@ -224,7 +227,7 @@ impl State {
         let Some(&page) = self.added.get(&gfn) else {
             return Ok(());
         };
-        for (machine, first_slot) in self.living() {
+        for (machine, first_slot) in self.live_machines() {
             slots::hide_page(&machine, first_slot, page)?;
         }
         self.added.remove(&gfn);
@@ -232,7 +235,7 @@ impl State {
         pool.clear(page)
     }
 
-    fn living(&self) -> Vec<(Arc<VmFd>, u32)> {
+    fn live_machines(&self) -> Vec<(Arc<VmFd>, u32)> {
         let machines = self.machines.iter();
         let living = machines.filter_map(|(fd, first_slot)| Some((fd.upgrade()?, *first_slot)));
         living.collect()

@@ -51,7 +51,7 @@ impl LostPages {
             let invalid = |_| io::Error::from(io::ErrorKind::InvalidInput);
             let start = usize::try_from(start).map_err(invalid)?;
             let len = usize::try_from(range.len_bytes).map_err(invalid)?;
-            let slot = take_slot(start, start.saturating_add(len));
+            let slot = claim_slot(start, start.saturating_add(len));
             watch.slots.push(slot.ok_or(io::ErrorKind::OutOfMemory)?);
         }
         Ok(watch)
@@ -103,7 +103,7 @@ static EVENT: OnceLock<EventFd> = OnceLock::new();
 /// The descriptor of `EVENT`, for the handler.
 static EVENT_FD: AtomicI32 = AtomicI32::new(-1);
 
-fn take_slot(start: usize, end: usize) -> Option<&'static Slot> {
+fn claim_slot(start: usize, end: usize) -> Option<&'static Slot> {
     let slot = SLOTS.iter().find(|slot| {
         slot.start
             .compare_exchange(0, start, SeqCst, SeqCst)
@@ -136,7 +136,7 @@ extern "C" fn on_sigbus(_: c_int, info: *mut siginfo_t, _: *mut c_void) {
         .iter()
         .find(|slot| slot.start.load(SeqCst) <= at && at < slot.end.load(SeqCst));
     match slot {
-        Some(slot) if info.si_code == BUS_ADRERR && renew_page(at) => {
+        Some(slot) if info.si_code == BUS_ADRERR && map_zero_page(at) => {
             slot.is_hit.store(true, SeqCst);
             notify();
         }
@@ -148,7 +148,7 @@ extern "C" fn on_sigbus(_: c_int, info: *mut siginfo_t, _: *mut c_void) {
 }
 
 /// Maps a zeroed page at the page of `at`, which is watched.
-fn renew_page(at: usize) -> bool {
+fn map_zero_page(at: usize) -> bool {
     let start = at & !(PAGE_LEN - 1);
     // SAFETY: MAP_FIXED demands that the page is ours to replace. `at` lies in a watched slot, whose RAM its
     // `LostPages` keeps mapped, and this thread was accessing it. RAM begins and ends at page borders, so the

@@ -38,7 +38,7 @@ impl FilePages {
     }
 
     /// Tells whether a file may be mapped in some page of a range.
-    pub(crate) fn meet(&self, at: Gpa, len_bytes: u64) -> bool {
+    pub(crate) fn overlap(&self, at: Gpa, len_bytes: u64) -> bool {
         let end = at.0.saturating_add(len_bytes);
         let ranges = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         ranges.iter().any(|&(from, to)| from < end && at.0 < to)
@@ -65,7 +65,11 @@ pub(crate) fn check(at: Gpa, range: FileRange<'_>) -> Result<(), MapError> {
 }
 
 /// Replaces the pages of `mapping` from `offset` on by `range`, which `check` has accepted.
-pub(crate) fn over(mapping: &MmapRegion, offset: usize, range: FileRange<'_>) -> io::Result<()> {
+pub(crate) fn map_over(
+    mapping: &MmapRegion,
+    offset: usize,
+    range: FileRange<'_>,
+) -> io::Result<()> {
     let invalid = |_| io::Error::from(io::ErrorKind::InvalidInput);
     let len = usize::try_from(range.len_bytes).map_err(invalid)?;
     let file_offset = libc::off_t::try_from(range.offset).map_err(invalid)?;
@@ -79,7 +83,7 @@ pub(crate) fn over(mapping: &MmapRegion, offset: usize, range: FileRange<'_>) ->
     // mapped during the call, and `munmap` of its whole range at its end takes these pages too. Rust
     // holds no reference into them: guest memory is only accessed through volatile slices and
     // atomics, which stay valid, because the pages are readable and writable before and after: if the
-    // file cannot be mapped, the kernel may have taken the old pages away already, and `give_back` puts fresh
+    // file cannot be mapped, the kernel may have taken the old pages away already, and `map_zero_pages` puts fresh
     // ones in their place before anyone is told.
     let mapped = unsafe {
         libc::mmap(
@@ -93,7 +97,7 @@ pub(crate) fn over(mapping: &MmapRegion, offset: usize, range: FileRange<'_>) ->
     };
     if mapped == libc::MAP_FAILED {
         let refused = io::Error::last_os_error();
-        give_back(mapping, offset, len);
+        map_zero_pages(mapping, offset, len);
         return Err(refused);
     }
     Ok(())
@@ -101,8 +105,8 @@ pub(crate) fn over(mapping: &MmapRegion, offset: usize, range: FileRange<'_>) ->
 
 /// Has the whole pages of anonymous memory from `offset` on read as zeros, without touching them.
 ///
-/// A private mapping of a file would show the file again instead: that takes [`give_back`].
-pub(crate) fn drop_pages(mapping: &MmapRegion, offset: usize, len: usize) -> io::Result<()> {
+/// A private mapping of a file would show the file again instead: that takes [`map_zero_pages`].
+pub(crate) fn discard_pages(mapping: &MmapRegion, offset: usize, len: usize) -> io::Result<()> {
     let end = offset.checked_add(len);
     if end.is_none_or(|end| end > mapping.size()) {
         return Err(io::ErrorKind::InvalidInput.into());
@@ -121,7 +125,7 @@ pub(crate) fn drop_pages(mapping: &MmapRegion, offset: usize, len: usize) -> io:
 /// Gives this process pages of its own from `offset` on, as a write to each would: those of a file are copied.
 ///
 /// Where the file has become too short for a page, it is refused, and no signal is raised.
-pub(crate) fn own_pages(mapping: &MmapRegion, offset: usize, len: usize) -> io::Result<()> {
+pub(crate) fn copy_pages(mapping: &MmapRegion, offset: usize, len: usize) -> io::Result<()> {
     let end = offset.checked_add(len);
     if end.is_none_or(|end| end > mapping.size()) {
         return Err(io::ErrorKind::InvalidInput.into());
@@ -151,9 +155,9 @@ pub(crate) fn prefer_huge_pages(mapping: &MmapRegion) -> io::Result<()> {
 /// Puts zeroed pages in place of mapped ones, or where a mapping has failed: the host may have left a hole there.
 ///
 /// It ends the process when the host refuses: guest memory with a hole must not be touched again.
-pub(crate) fn give_back(mapping: &MmapRegion, offset: usize, len: usize) {
+pub(crate) fn map_zero_pages(mapping: &MmapRegion, offset: usize, len: usize) {
     let start = mapping.as_ptr().wrapping_add(offset);
-    // SAFETY: as in `over`, whose test of `offset` and `len` holds here: the pages replaced, or the hole
+    // SAFETY: as in `map_over`, whose test of `offset` and `len` holds here: the pages replaced, or the hole
     // that is left of them, lie inside `mapping`, which is borrowed. They are readable and writable afterwards.
     let mapped = unsafe {
         libc::mmap(

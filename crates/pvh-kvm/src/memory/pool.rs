@@ -44,6 +44,6 @@ impl Pool {
     pub(super) fn clear(&self, page: u32) -> io::Result<()> {
         let page_bytes = usize::try_from(PAGE_SIZE).unwrap_or(usize::MAX);
         let offset = (page as usize).saturating_mul(page_bytes);
-        map_file::drop_pages(&self.region, offset, page_bytes)
+        map_file::discard_pages(&self.region, offset, page_bytes)
     }
 }

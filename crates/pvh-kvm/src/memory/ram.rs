@@ -126,18 +126,18 @@ impl GuestRam {
     /// Has whole pages read as zeros again, without touching them; tells whether it could.
     ///
     /// The pages must lie in one range of RAM.
-    pub(crate) fn renew(&self, at: Gpa, len_bytes: u64) -> bool {
+    fn zero_pages(&self, at: Gpa, len_bytes: u64) -> bool {
         let Some((mapping, offset)) = self.locate(at, len_bytes) else {
             return false;
         };
         let Ok(len) = usize::try_from(len_bytes) else {
             return false;
         };
-        if self.file_pages.meet(at, len_bytes) {
-            map_file::give_back(mapping, offset, len);
+        if self.file_pages.overlap(at, len_bytes) {
+            map_file::map_zero_pages(mapping, offset, len);
             return true;
         }
-        map_file::drop_pages(mapping, offset, len).is_ok()
+        map_file::discard_pages(mapping, offset, len).is_ok()
     }
 
     /// Returns the ranges that files were mapped over, address and length.
@@ -153,11 +153,11 @@ impl GuestRam {
     }
 
     /// Gives this process pages of its own in a range of RAM, as a write to each would.
-    pub(crate) fn own_pages(&self, at: Gpa, len_bytes: u64) -> io::Result<()> {
+    pub(crate) fn copy_pages(&self, at: Gpa, len_bytes: u64) -> io::Result<()> {
         let invalid = || io::Error::from(io::ErrorKind::InvalidInput);
         let (mapping, offset) = self.locate(at, len_bytes).ok_or_else(invalid)?;
         let len = usize::try_from(len_bytes).map_err(|_| invalid())?;
-        map_file::own_pages(mapping, offset, len)
+        map_file::copy_pages(mapping, offset, len)
     }
 
     /// The memory of the beginning, whatever was added or removed since.
@@ -167,7 +167,7 @@ impl GuestRam {
 
     /// Has frames of the beginning read as zeros, and gives them back to the host where that is possible: not where a
     /// file is mapped, for that could take more mappings than a process can have.
-    pub(crate) fn renew_frames(&self, gfns: Range<u64>) -> Result<(), FrameError> {
+    pub(crate) fn zero_frames(&self, gfns: Range<u64>) -> Result<(), FrameError> {
         let failed = FrameError::Backend { gfn: gfns.start };
         for (range, region) in &self.regions {
             let first = range.start.0 / PAGE_SIZE;
@@ -181,7 +181,7 @@ impl GuestRam {
             if count == 0 {
                 continue;
             }
-            if self.file_pages.meet(at, len_bytes) {
+            if self.file_pages.overlap(at, len_bytes) {
                 self.memory.zero(at, len_bytes).map_err(|_| failed)?;
                 continue;
             }
@@ -190,7 +190,7 @@ impl GuestRam {
             else {
                 return Err(failed);
             };
-            map_file::drop_pages(region, offset, len).map_err(|_| failed)?;
+            map_file::discard_pages(region, offset, len).map_err(|_| failed)?;
         }
         Ok(())
     }
@@ -282,7 +282,9 @@ impl GuestMemory for GuestRam {
             .checked_align_up(PAGE_SIZE)
             .and_then(|first| Some((first, last.checked_offset_from(first)?)));
         match pages {
-            Some((first, pages_bytes)) if pages_bytes > 0 && self.renew(first, pages_bytes) => {
+            Some((first, pages_bytes))
+                if pages_bytes > 0 && self.zero_pages(first, pages_bytes) =>
+            {
                 let before = first.checked_offset_from(at).unwrap_or(0);
                 self.write_zeros(at, before)?;
                 let after = end.checked_offset_from(last).unwrap_or(0);
@@ -307,7 +309,7 @@ impl GuestMemory for GuestRam {
             len_bytes: range.len_bytes,
         })?;
         self.file_pages.add(at, range.len_bytes);
-        map_file::over(mapping, offset, range).map_err(|source| MapError::Host { at, source })
+        map_file::map_over(mapping, offset, range).map_err(|source| MapError::Host { at, source })
     }
 }
 

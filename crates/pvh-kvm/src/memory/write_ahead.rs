@@ -59,7 +59,7 @@ impl WriteAhead {
             .filter_map(|(at, len_bytes)| {
                 let host = ram.host_address(at, len_bytes)?;
                 let blocks = usize::try_from(len_bytes / BLOCK_BYTES).ok()?;
-                (blocks >= SMALLEST).then(|| Area {
+                (blocks >= MIN_BLOCKS).then(|| Area {
                     at,
                     first_page: host / PAGE_SIZE,
                     is_copied: vec![false; blocks],
@@ -78,14 +78,14 @@ impl WriteAhead {
     ///
     /// Where the host does not tell or does not copy, it is over: the guest's own writes copy, as they would without this.
     pub fn step(&mut self) -> Progress {
-        match self.look().and_then(|()| self.copy()) {
+        match self.find_due().and_then(|()| self.copy()) {
             Ok(progress) => progress,
             Err(_) => Progress::Over,
         }
     }
 
     /// Finds what is to be copied.
-    fn look(&mut self) -> io::Result<()> {
+    fn find_due(&mut self) -> io::Result<()> {
         if self.due.is_some() {
             return Ok(());
         }
@@ -94,7 +94,7 @@ impl WriteAhead {
             None => self.pagemap.insert(Pagemap::open()?),
         };
         for (index, area) in self.areas.iter().enumerate() {
-            if let Some(blocks) = area.front(pagemap)? {
+            if let Some(blocks) = area.next_blocks(pagemap)? {
                 self.due = Some((index, blocks));
                 break;
             }
@@ -105,8 +105,8 @@ impl WriteAhead {
     /// Copies a block.
     fn copy(&mut self) -> io::Result<Progress> {
         let Some((index, mut blocks)) = self.due.take() else {
-            let is_over = |area: &Area| area.is_copied.iter().all(|is_copied| *is_copied);
-            return Ok(match self.areas.iter().all(is_over) {
+            let is_done = |area: &Area| area.is_copied.iter().all(|is_copied| *is_copied);
+            return Ok(match self.areas.iter().all(is_done) {
                 true => Progress::Over,
                 false => Progress::Nothing,
             });
@@ -120,7 +120,7 @@ impl WriteAhead {
             let offset = BLOCK_BYTES.saturating_mul(block as u64);
             let at = Gpa(area.at.0.saturating_add(offset));
             self.ram
-                .own_pages(at, BLOCK_BYTES.saturating_sub(PAGE_SIZE))?;
+                .copy_pages(at, BLOCK_BYTES.saturating_sub(PAGE_SIZE))?;
         }
         self.due = (!blocks.is_empty()).then_some((index, blocks));
         Ok(Progress::Copied)
@@ -129,10 +129,10 @@ impl WriteAhead {
 
 impl Area {
     /// Finds the blocks ahead of a guest that has written to all pages before them.
-    fn front(&self, pagemap: &Pagemap) -> io::Result<Option<Range<usize>>> {
+    fn next_blocks(&self, pagemap: &Pagemap) -> io::Result<Option<Range<usize>>> {
         let mut run = 0..0;
         for block in 0..self.is_copied.len() {
-            if pagemap.is_own(self.last_page(block))? {
+            if pagemap.is_copied_page(self.last_page(block))? {
                 run.end = block.saturating_add(1);
                 continue;
             }
@@ -156,13 +156,13 @@ impl Area {
     /// window has.
     fn full_blocks(&self, run: Range<usize>, pagemap: &Pagemap) -> io::Result<usize> {
         let mut full = 0_usize;
-        for block in run.rev().take(WINDOW) {
+        for block in run.rev().take(MAX_WINDOW_BLOCKS) {
             let is_copied = self
                 .is_copied
                 .get(block)
                 .is_some_and(|is_copied| *is_copied);
             let first = self.last_page(block).saturating_sub(BLOCK_PAGES - 1);
-            if !is_copied && pagemap.own_of_block(first)? < BLOCK_PAGES_AS_GOOD_AS_ALL {
+            if !is_copied && pagemap.count_copied_pages(first)? < FULL_BLOCK_PAGES {
                 break;
             }
             full = full.saturating_add(1);
@@ -183,36 +183,39 @@ impl Pagemap {
     }
 
     /// Tells whether a page is this process's own, and no longer the file's.
-    fn is_own(&self, page: u64) -> io::Result<bool> {
+    fn is_copied_page(&self, page: u64) -> io::Result<bool> {
         let mut entry = [0; 8];
         self.0.read_exact_at(&mut entry, page.saturating_mul(8))?;
-        Ok(is_own(entry))
+        Ok(is_copied_page(entry))
     }
 
     /// Counts the pages of a block that are.
-    fn own_of_block(&self, first: u64) -> io::Result<usize> {
+    fn count_copied_pages(&self, first: u64) -> io::Result<usize> {
         let mut entries = [[0; 8]; BLOCK_LEN];
         let bytes = entries.as_flattened_mut();
         self.0.read_exact_at(bytes, first.saturating_mul(8))?;
-        Ok(entries.into_iter().filter(|entry| is_own(*entry)).count())
+        Ok(entries
+            .into_iter()
+            .filter(|entry| is_copied_page(*entry))
+            .count())
     }
 }
 
-fn is_own(entry: [u8; 8]) -> bool {
+fn is_copied_page(entry: [u8; 8]) -> bool {
     let entry = u64::from_le_bytes(entry);
     entry & (PRESENT | SWAPPED) != 0 && entry & OF_A_FILE == 0
 }
 
 const BLOCK_LEN: usize = 64;
 const BLOCK_PAGES: u64 = BLOCK_LEN as u64;
-const BLOCK_PAGES_AS_GOOD_AS_ALL: usize = 56;
+const FULL_BLOCK_PAGES: usize = 56;
 const BLOCK_BYTES: u64 = BLOCK_PAGES * PAGE_SIZE;
 
 /// A smaller area, in blocks, is not worth a look.
-const SMALLEST: usize = 4;
+const MIN_BLOCKS: usize = 4;
 
 /// The most blocks that are copied ahead.
-const WINDOW: usize = 32;
+const MAX_WINDOW_BLOCKS: usize = 32;
 
 /// Bits of an entry of /proc/self/pagemap.
 const PRESENT: u64 = 1 << 63;
@@ -262,8 +265,8 @@ mod tests {
     fn own(ahead: &WriteAhead) -> Vec<u64> {
         let pagemap = Pagemap::open().unwrap();
         let first = ahead.areas[0].first_page;
-        let is_own = |page: &u64| pagemap.is_own(first + page).unwrap();
-        (0..2048).filter(is_own).collect()
+        let is_copied_page = |page: &u64| pagemap.is_copied_page(first + page).unwrap();
+        (0..2048).filter(is_copied_page).collect()
     }
 
     fn run(ahead: &mut WriteAhead) -> Progress {

@@ -30,7 +30,7 @@ impl Vcpu {
         let mut best: Option<(u64, u64)> = None;
         for _ in 0..MEASUREMENTS {
             let before = host_cpu::time_stamp();
-            let guest = self.msr(TIME_STAMP_COUNTER)?.unwrap_or(before);
+            let guest = self.msr(TSC_MSR)?.unwrap_or(before);
             let took = host_cpu::time_stamp().wrapping_sub(before);
             let middle = before.wrapping_add(took / 2);
             let offset = guest.wrapping_sub(middle);
@@ -49,7 +49,7 @@ impl Vcpu {
     }
 }
 
-const TIME_STAMP_COUNTER: u32 = 0x10;
+const TSC_MSR: u32 = 0x10;
 
 /// The one that took the shortest time is the one that nothing came between.
 const MEASUREMENTS: usize = 8;

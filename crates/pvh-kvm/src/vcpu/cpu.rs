@@ -64,9 +64,9 @@ impl Vcpu {
             hypervisor: None,
             thread: None,
         };
-        vcpu.keep_registers()?;
+        vcpu.request_registers()?;
         vcpu.check_address_bits()?;
-        let taken = vcpu.vm.take_msr();
+        let taken = vcpu.vm.filter_msr();
         taken.map_err(vcpu.host("handing over the hypercall MSR"))?;
         Ok(vcpu)
     }
@@ -116,7 +116,7 @@ impl Vcpu {
     }
 
     /// Makes KVM leave registers in the run page at each exit, if there are hypercalls.
-    fn keep_registers(&mut self) -> Result<(), VcpuError> {
+    fn request_registers(&mut self) -> Result<(), VcpuError> {
         if self.vm.hypercalls == HypercallTransport::None {
             return Ok(());
         }

@@ -63,7 +63,7 @@ impl Vcpu {
         let registers = registers.map_err(self.host("KVM_GET_REGS"))?;
         let events = self.fd.get_vcpu_events();
         let events = events.map_err(self.host("KVM_GET_VCPU_EVENTS"))?;
-        let Some(events) = injected(registers.rflags, &events, vector) else {
+        let Some(events) = with_interrupt(registers.rflags, &events, vector) else {
             return Ok(false);
         };
         let set = self.fd.set_vcpu_events(&events);
@@ -127,7 +127,7 @@ impl Vcpu {
 }
 
 /// Adds an interrupt to what is on its way to the guest; `None` while it cannot be taken.
-fn injected(rflags: u64, now: &kvm_vcpu_events, vector: u8) -> Option<kvm_vcpu_events> {
+fn with_interrupt(rflags: u64, now: &kvm_vcpu_events, vector: u8) -> Option<kvm_vcpu_events> {
     let is_busy = now.exception.injected != 0
         || now.exception.pending != 0
         || now.nmi.injected != 0
@@ -160,7 +160,7 @@ mod tests {
             sipi_vector: 7,
             ..kvm_vcpu_events::default()
         };
-        let events = injected(IF, &now, 0xF3).unwrap();
+        let events = with_interrupt(IF, &now, 0xF3).unwrap();
         let interrupt = events.interrupt;
         assert_eq!(
             (interrupt.injected, interrupt.nr, interrupt.soft),
@@ -171,7 +171,7 @@ mod tests {
 
     #[test]
     fn it_waits_for_the_interrupt_flag_the_shadow_and_whatever_is_on_its_way() {
-        assert!(injected(0x2, &kvm_vcpu_events::default(), 0xF3).is_none());
+        assert!(with_interrupt(0x2, &kvm_vcpu_events::default(), 0xF3).is_none());
         let busy: [fn(&mut kvm_vcpu_events); 5] = [
             |now| now.interrupt.shadow = 1,
             |now| now.interrupt.injected = 1,
@@ -182,7 +182,7 @@ mod tests {
         for set in busy {
             let mut now = kvm_vcpu_events::default();
             set(&mut now);
-            assert!(injected(IF, &now, 0xF3).is_none(), "{now:?}");
+            assert!(with_interrupt(IF, &now, 0xF3).is_none(), "{now:?}");
         }
     }
 

@@ -86,12 +86,12 @@ impl Pending {
             (Self::Result, VmEntry::Hypercall(result)) => {
                 Ok(Answer::Word(HYPERCALL_RESULT_AT, result))
             }
-            (pending, entry) => Err(pending.unanswered(index, entry)),
+            (pending, entry) => Err(pending.mismatch(index, entry)),
         }
     }
 
     /// Says what was asked for and what came.
-    const fn unanswered(self, index: u32, entry: VmEntry<'_>) -> VcpuError {
+    const fn mismatch(self, index: u32, entry: VmEntry<'_>) -> VcpuError {
         let (expected, given) = match (self, entry) {
             (Self::Nothing, VmEntry::Read(bytes)) => (0, bytes.len()),
             (Self::Bytes { len, .. }, VmEntry::Read(bytes)) => (len, bytes.len()),

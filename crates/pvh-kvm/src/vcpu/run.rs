@@ -47,7 +47,7 @@ impl Vcpu {
                 }
                 // A vCPU that waited for its INIT or SIPI has got it, as a rule.
                 Err(libc::EAGAIN) => {
-                    self.pause_if_waiting();
+                    self.pause_if_waiting_for_sipi();
                     continue;
                 }
                 Err(errno) => Err(self.host("KVM_RUN")(io::Error::from_raw_os_error(errno))),
@@ -57,10 +57,10 @@ impl Vcpu {
 
     /// Pauses if the vCPU has not been started yet. KVM does not let it sleep with an NMI on its way that it cannot take before
     /// its start-up interrupt: without a pause, a guest that has halted could have its processors spin here.
-    fn pause_if_waiting(&self) {
+    fn pause_if_waiting_for_sipi(&self) {
         // If KVM does not tell, the next run does.
         if matches!(self.activity(), Ok(Activity::WaitingForSipi)) {
-            thread::sleep(PAUSE);
+            thread::sleep(SIPI_WAIT_PAUSE);
         }
     }
 
@@ -161,4 +161,4 @@ impl Vcpu {
 }
 
 /// Short for a start-up interrupt that has to wait for it, long for a processor that has nothing to do.
-const PAUSE: Duration = Duration::from_millis(1);
+const SIPI_WAIT_PAUSE: Duration = Duration::from_millis(1);

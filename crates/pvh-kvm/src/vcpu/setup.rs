@@ -6,7 +6,7 @@ use kvm_bindings::{CpuId, Msrs, kvm_fpu, kvm_msr_entry};
 use pvh_entry::{EntryState, MTRR_DEF_TYPE, MTRR_DEF_TYPE_MSR};
 
 use super::{cpu::Vcpu, error::VcpuError, events::Activity, registers::Registers};
-use crate::{CpuidLeaf, vm::limits::end_beyond};
+use crate::{CpuidLeaf, vm::limits::ram_end_above};
 
 impl Vcpu {
     /// Sets the registers to `state` and makes the vCPU ready to run.
@@ -67,7 +67,7 @@ impl Vcpu {
         let sizes = leaves.iter().find(|leaf| leaf.function == ADDRESS_SIZES);
         let address_bits = sizes.map_or(36, |leaf| leaf.eax.to_le_bytes()[0]);
         let ranges = self.vm.vm.ram().ram_ranges();
-        match end_beyond(&ranges, address_bits) {
+        match ram_end_above(&ranges, address_bits) {
             Some(end) => Err(VcpuError::RamTooHigh {
                 index: self.index,
                 end,
@@ -80,7 +80,7 @@ impl Vcpu {
     pub(super) fn set_cpuid(&self) -> Result<(), VcpuError> {
         let entries: Vec<_> = self.cpuid().into_iter().map(CpuidLeaf::to_kvm).collect();
         let cpuid = CpuId::from_entries(&entries);
-        let cpuid = cpuid.map_err(|_| TOO_MANY);
+        let cpuid = cpuid.map_err(|_| LIST_TOO_LONG);
         let cpuid = cpuid.map_err(self.host("listing CPUID leaves"))?;
         let set = self.fd.set_cpuid2(&cpuid);
         set.map_err(self.host("KVM_SET_CPUID2"))
@@ -121,7 +121,7 @@ impl Vcpu {
             data,
             ..kvm_msr_entry::default()
         };
-        let msrs = Msrs::from_entries(&[entry]).map_err(|_| TOO_MANY);
+        let msrs = Msrs::from_entries(&[entry]).map_err(|_| LIST_TOO_LONG);
         msrs.map_err(self.host("listing MSRs"))
     }
 }
@@ -137,7 +137,7 @@ fn reset_fpu() -> kvm_fpu {
     }
 }
 
-const TOO_MANY: io::ErrorKind = io::ErrorKind::InvalidInput;
+const LIST_TOO_LONG: io::ErrorKind = io::ErrorKind::InvalidInput;
 
 /// The CPUID leaf that tells the width of addresses.
 const ADDRESS_SIZES: u32 = 0x8000_0008;

@@ -44,14 +44,14 @@ pub(super) fn check_limits(kvm: &Kvm, config: &VmConfig, ram: &GuestRam) -> Resu
 
 /// Refuses RAM beyond `2^address_bits`.
 fn check_address_bits(ranges: &[GuestRange], address_bits: u8) -> Result<(), VmError> {
-    match end_beyond(ranges, address_bits) {
+    match ram_end_above(ranges, address_bits) {
         Some(end) => Err(VmError::RamTooHigh { end, address_bits }),
         None => Ok(()),
     }
 }
 
 /// Returns the end of RAM if addresses of so many bits do not reach it.
-pub(crate) fn end_beyond(ranges: &[GuestRange], address_bits: u8) -> Option<Gpa> {
+pub(crate) fn ram_end_above(ranges: &[GuestRange], address_bits: u8) -> Option<Gpa> {
     let space = 1_u64.checked_shl(address_bits.into()).unwrap_or(u64::MAX);
     let last = ranges.last()?;
     let end = last.start.checked_add(last.len_bytes)?;

@@ -18,7 +18,7 @@ pub(crate) struct VmShared {
     pub(crate) run_len: usize,
     pub(crate) hypercalls: HypercallTransport,
     /// The guest's accesses to the hypercall MSR are handed over, or need not be.
-    pub(super) is_msr_ours: Mutex<bool>,
+    pub(super) is_msr_filtered: Mutex<bool>,
 }
 
 impl VmShared {
@@ -27,14 +27,14 @@ impl VmShared {
     /// KVM waits for a grace period of the machine then. One that begins within 25 microseconds of the end of another, such as
     /// that of a memory slot, is of the slow kind and takes 4 milliseconds and more. So it is left until the first vCPU is
     /// made, which takes long enough.
-    pub(crate) fn take_msr(&self) -> io::Result<()> {
-        let mut is_ours = self
-            .is_msr_ours
+    pub(crate) fn filter_msr(&self) -> io::Result<()> {
+        let mut is_filtered = self
+            .is_msr_filtered
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        if !*is_ours {
-            hypercalls::hand_over_msr(self.vm.fd())?;
-            *is_ours = true;
+        if !*is_filtered {
+            hypercalls::filter_hypercall_msr(self.vm.fd())?;
+            *is_filtered = true;
         }
         Ok(())
     }

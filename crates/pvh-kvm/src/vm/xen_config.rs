@@ -25,7 +25,7 @@ pub(crate) fn intercept_hypercalls(vm: &VmFd) -> io::Result<()> {
 }
 
 /// KVM takes notice of hypercalls only where it knows their MSR. The accesses themselves are handed over before
-/// KVM looks at them, see [`hand_over_msr`](super::hypercalls::hand_over_msr).
+/// KVM looks at them, see [`filter_hypercall_msr`](super::hypercalls::filter_hypercall_msr).
 const CONFIG: kvm_xen_hvm_config = kvm_xen_hvm_config {
     flags: KVM_XEN_HVM_CONFIG_INTERCEPT_HCALL,
     msr: XEN_HYPERCALL_MSR,

@@ -5,7 +5,7 @@ use pvh_memory::{FrameError, Frames, MemoryError, VmMemory};
 use vm_memory::GuestRegionMmap;
 
 use super::GuestRam;
-use crate::memory::frames::{Home, State};
+use crate::memory::frames::{FrameState, State};
 
 /// The memory that holds a piece of an access, the address there, and the bytes of the access.
 type Piece<'ram> = (&'ram Memory, Gpa, Range<usize>);
@@ -16,13 +16,13 @@ type Memory = VmMemory<Arc<GuestRegionMmap>>;
 /// gets a page again. Taking the page out of its sight would take a memory slot for each hole in RAM.
 impl Frames for GuestRam {
     fn add_frames(&self, gfns: Range<u64>) -> Result<(), FrameError> {
-        let renew = |run| self.renew_frames(run);
-        self.frames().add(gfns, self.base(), renew)
+        let zero_frames = |run| self.zero_frames(run);
+        self.frames().add(gfns, self.base(), zero_frames)
     }
 
     fn remove_frames(&self, gfns: Range<u64>) -> Result<(), FrameError> {
-        let renew = |run| self.renew_frames(run);
-        self.frames().remove(gfns, self.base(), renew)
+        let zero_frames = |run| self.zero_frames(run);
+        self.frames().remove(gfns, self.base(), zero_frames)
     }
 }
 
@@ -83,13 +83,13 @@ impl GuestRam {
 
     /// The memory that holds a frame, and its address there.
     fn frame(&self, changes: &State, gfn: u64) -> Option<(&Memory, Gpa)> {
-        match changes.home(self.base(), gfn) {
-            Home::Ram => Some((self.base(), Gpa(gfn.checked_mul(PAGE_SIZE)?))),
-            Home::Added(page) => {
+        match changes.frame_state(self.base(), gfn) {
+            FrameState::Ram => Some((self.base(), Gpa(gfn.checked_mul(PAGE_SIZE)?))),
+            FrameState::Added(page) => {
                 let offset = u64::from(page).checked_mul(PAGE_SIZE)?;
                 Some((self.frames().pool().memory(), Gpa(offset)))
             }
-            Home::Removed | Home::Hole => None,
+            FrameState::Removed | FrameState::Hole => None,
         }
     }
 }
