@@ -1,4 +1,4 @@
-//! Guest memory: RAM in this process, frames that change while the guest runs, and memory slots.
+//! Guest memory: RAM in this process, frames that the guest adds and removes, and memory slots.
 
 mod frames;
 mod lost_page;

@@ -1,4 +1,4 @@
-//! Frames that a guest adds and removes: what differs from the RAM that it began with.
+//! Frames that the guest adds and removes while it runs, kept as differences from its first RAM.
 
 use std::{
     collections::BTreeMap,
@@ -21,38 +21,40 @@ use super::{
     slots,
 };
 
-/// How many frames outside RAM can have a page at a time, each in a memory slot of its own.
+/// The largest number of frames outside RAM that can have a page at one time. Each uses one memory
+/// slot.
 pub const MAX_ADDED_FRAMES: u32 = 256;
 
-/// The frames that differ from the RAM that was mapped at the beginning.
+/// The frames that differ from the RAM that was mapped at creation.
 pub(crate) struct FrameTable {
-    /// Whether any ever did; until then nothing else is looked at.
+    /// Whether the guest has ever changed a frame. Until then no access takes the lock.
     is_changed: AtomicBool,
     state: RwLock<State>,
     pool: Pool,
-    /// First frame that the guest cannot address.
+    /// The first frame that the guest cannot address.
     end: u64,
 }
 
 #[derive(Default)]
 pub(crate) struct State {
     removed: Removed,
-    /// Frame to page of the pool.
+    /// From frame number to page of the pool.
     added: BTreeMap<u64, u32>,
     free: Vec<u32>,
-    /// The machines that have this RAM, each with its first slot for the pool.
+    /// The machines that use this RAM, each with its first memory slot for the pool.
     machines: Vec<(Weak<VmFd>, u32)>,
 }
 
-/// What a frame is.
+/// What backs a frame.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum FrameState {
-    /// RAM from the beginning.
+    /// RAM since creation.
     Ram,
-    /// RAM once, without a page now.
+    /// Former RAM that the guest has removed.
     Removed,
-    /// In a page of the pool.
+    /// This page of the pool.
     Added(u32),
+    /// No memory.
     Hole,
 }
 
@@ -74,15 +76,16 @@ impl FrameTable {
         &self.pool
     }
 
-    /// The changes, held as they are; `None` while there never was one.
+    /// Locks the changes for reading; `None` until the first change.
     pub(crate) fn changes(&self) -> Option<RwLockReadGuard<'_, State>> {
         let read = || self.state.read().unwrap_or_else(PoisonError::into_inner);
         self.is_changed.load(SeqCst).then(read)
     }
 
-    /// Shows the added frames to a machine, now and from now on; its slots from `first_slot` on are for that.
+    /// Gives a machine the frames added so far, and from now on each that is added later. It uses
+    /// the machine's memory slots from `first_slot` on.
     ///
-    /// The machine must keep this RAM for as long as it lives.
+    /// The machine must keep this RAM alive for as long as it exists.
     pub(crate) fn attach(&self, machine: &Arc<VmFd>, first_slot: u32) -> io::Result<()> {
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
         state.machines.retain(|(fd, _)| fd.strong_count() > 0);
@@ -93,7 +96,8 @@ impl FrameTable {
         Ok(())
     }
 
-    /// Makes pages at frames; `ram` is the memory of the beginning, and `zero_frames` has its pages read as zeros.
+    /// Gives pages to frames. `ram` is the memory mapped at creation; `zero_frames` makes its pages
+    /// read as zeros.
     pub(crate) fn add(
         &self,
         gfns: Range<u64>,
@@ -123,7 +127,8 @@ impl FrameTable {
                 && let Err(source) = state.show(&self.pool, gfn)
             {
                 for shown in gfns.clone().take(done) {
-                    // Nothing refuses to take away what was just put there; should it, the frame keeps its page.
+                    // KVM has just accepted this page, so it deletes the slot too. If it did not,
+                    // the frame would keep its page.
                     let _ = state.hide(&self.pool, shown);
                 }
                 return Err(FrameError::from(Refused { gfn, source }));
@@ -133,7 +138,7 @@ impl FrameTable {
         Ok(())
     }
 
-    /// Takes pages of frames away; `zero_frames` gives those of RAM back to the host.
+    /// Removes the pages of frames. `zero_frames` returns the pages of RAM to the host.
     pub(crate) fn remove(
         &self,
         gfns: Range<u64>,
@@ -161,7 +166,7 @@ impl FrameTable {
         Ok(())
     }
 
-    /// Refuses a frame that no page can be put at.
+    /// Refuses a frame that cannot have a page.
     fn check_reach(&self, gfn: u64) -> Result<(), FrameError> {
         let private = IDENTITY_MAP_AT.0 / PAGE_SIZE;
         let private_end = private.saturating_add(KVM_PRIVATE_BYTES / PAGE_SIZE);
@@ -173,7 +178,7 @@ impl FrameTable {
 }
 
 impl State {
-    /// What a frame is.
+    /// Returns what backs a frame.
     pub(crate) fn frame_state(&self, ram: &impl GuestMemory, gfn: u64) -> FrameState {
         if self.removed.has(gfn) {
             return FrameState::Removed;
@@ -188,7 +193,7 @@ impl State {
         }
     }
 
-    /// The runs of frames of one kind among others.
+    /// Returns the runs of consecutive frames of one kind.
     fn runs(&self, ram: &impl GuestMemory, gfns: Range<u64>, kind: FrameState) -> Vec<Range<u64>> {
         let mut runs: Vec<Range<u64>> = Vec::new();
         for gfn in gfns.filter(|&gfn| self.frame_state(ram, gfn) == kind) {
@@ -201,7 +206,7 @@ impl State {
         runs
     }
 
-    /// Puts a zeroed page of the pool at a frame, in every machine or in none.
+    /// Puts a zeroed page of the pool at a frame, in every machine or, on error, in none.
     fn show(&mut self, pool: &Pool, gfn: u64) -> io::Result<()> {
         let Some(&page) = self.free.last() else {
             return Err(io::ErrorKind::OutOfMemory.into());
@@ -222,7 +227,7 @@ impl State {
         Ok(())
     }
 
-    /// Takes a page of the pool away from a frame, if it has one.
+    /// Removes the page of the pool from a frame, if the frame has one.
     fn hide(&mut self, pool: &Pool, gfn: u64) -> io::Result<()> {
         let Some(&page) = self.added.get(&gfn) else {
             return Ok(());
@@ -242,7 +247,8 @@ impl State {
     }
 }
 
-/// One bit for each frame of RAM, in chunks that exist where a bit is set: at most 1/32768 of RAM.
+/// One bit for each removed frame of RAM. Chunks without a set bit are not stored, so the bits use
+/// at most 1/32768 of the size of RAM.
 #[derive(Default)]
 struct Removed(BTreeMap<u64, Box<[u64; CHUNK_WORDS]>>);
 
@@ -278,13 +284,13 @@ impl Removed {
     }
 }
 
-/// The chunk of a frame's bit, the word in it, and the bit.
+/// Returns the chunk that holds a frame's bit, the word in it, and the bit.
 fn place(gfn: u64) -> (u64, usize, u64) {
     let word = usize::try_from(gfn / 64).unwrap_or(usize::MAX) % CHUNK_WORDS;
     (gfn / CHUNK_FRAMES, word, 1 << (gfn % 64))
 }
 
-/// Turns the place of an error in the pool into the guest's.
+/// Replaces the address of an error, which is one of the pool, by the guest's address.
 pub(crate) const fn error_at(error: MemoryError, at: Gpa) -> MemoryError {
     match error {
         MemoryError::Misaligned { size_bytes, .. } => MemoryError::Misaligned { at, size_bytes },
@@ -292,7 +298,7 @@ pub(crate) const fn error_at(error: MemoryError, at: Gpa) -> MemoryError {
     }
 }
 
-/// Where the host refused, and why.
+/// The frame that the host refused, and its reason.
 struct Refused {
     gfn: u64,
     source: io::Error,
@@ -300,7 +306,7 @@ struct Refused {
 
 impl From<Refused> for FrameError {
     fn from(refused: Refused) -> Self {
-        // A slot in the way, one that KVM has made for itself.
+        // The frame lies in a memory slot that KVM has made for itself.
         if refused.source.raw_os_error() == Some(libc::EEXIST) {
             return Self::OutOfReach { gfn: refused.gfn };
         }
@@ -308,7 +314,7 @@ impl From<Refused> for FrameError {
     }
 }
 
-/// The frame where local APICs answer.
+/// The frame of the local APICs.
 const LOCAL_APIC: u64 = 0xFEE0_0000 / PAGE_SIZE;
 
 const CHUNK_WORDS: usize = 64;

@@ -1,9 +1,9 @@
-//! What happens when a mapped file is cut short: its pages are gone, and touching one raises SIGBUS.
-// UNSAFETY: a signal handler looks at the address of the fault, and maps a fresh page there so that the access can
-// go on.
+//! Handles SIGBUS when a mapped file is truncated and its lost pages are touched.
+// UNSAFETY: a signal handler reads the address of the fault and maps a new page there, so that the
+// access can continue.
 #![expect(
     unsafe_code,
-    reason = "a handler of SIGBUS, which maps a page of a mapping of ours anew"
+    reason = "a handler of SIGBUS that maps a new page over guest RAM"
 )]
 
 use std::{
@@ -22,25 +22,27 @@ use vmm_sys_util::{
 
 use super::ram::GuestRam;
 
-/// Survives the loss of mapped pages: while it lives, an access of this process to a page of its RAM whose file has
-/// become too short reads zeros instead of ending the process.
+/// Keeps the process alive when a file mapped over guest RAM is truncated.
 ///
-/// The guest's memory is not what it was then: end the machine. A guest that touches such a page by itself ends
-/// [`Vcpu::run`](crate::Vcpu::run) with an error or an internal error, and is not noticed here.
+/// While it exists, an access by this process to a lost page of its RAM reads zeros instead of
+/// ending the process. The guest's memory has changed then, so the caller should end the machine.
+/// If the guest itself touches a lost page, [`Vcpu::run`](crate::Vcpu::run) returns an error or an
+/// internal error, and `LostPages` does not record it.
 #[derive(Debug)]
 pub struct LostPages {
     slots: Vec<&'static Slot>,
-    /// As long as a slot names its addresses.
+    /// Kept mapped while a slot names its addresses.
     _ram: Arc<GuestRam>,
 }
 
 impl LostPages {
-    /// Watches over `ram`. SIGBUS belongs to this crate from then on; one that is not about watched RAM ends the
-    /// process, as it does by default.
+    /// Watches `ram`. From then on SIGBUS belongs to this crate; a SIGBUS outside watched RAM ends
+    /// the process, as it does by default.
     ///
     /// # Errors
     ///
-    /// When the host refuses the handler or the event, or the RAM of too many machines is watched at a time.
+    /// The host's error, if it refuses the handler or the event; `OutOfMemory`, if more than 16
+    /// ranges of memory would be watched at one time.
     pub fn watch(ram: &Arc<GuestRam>) -> io::Result<Self> {
         install()?;
         let mut watch = Self {
@@ -57,13 +59,13 @@ impl LostPages {
         Ok(watch)
     }
 
-    /// Tells whether a page of this RAM was lost.
+    /// Tells whether this process has touched a lost page of this RAM.
     #[must_use]
     pub fn any(&self) -> bool {
         self.slots.iter().any(|slot| slot.is_hit.load(SeqCst))
     }
 
-    /// Becomes readable when a page is lost, of any watched RAM.
+    /// Returns an event that becomes readable when a lost page of any watched RAM is touched.
     #[must_use]
     pub fn event(&self) -> Option<&EventFd> {
         EVENT.get()
@@ -80,7 +82,7 @@ impl Drop for LostPages {
     }
 }
 
-/// Addresses that are watched; free while `start` is 0.
+/// A range of watched addresses; unused while `start` is 0.
 #[derive(Debug)]
 struct Slot {
     start: AtomicUsize,
@@ -88,7 +90,7 @@ struct Slot {
     is_hit: AtomicBool,
 }
 
-/// A handler can reach nothing but statics, and can allocate nothing.
+/// Static, because a signal handler can neither be given arguments nor allocate.
 static SLOTS: [Slot; 16] = [const {
     Slot {
         start: AtomicUsize::new(0),
@@ -97,10 +99,10 @@ static SLOTS: [Slot; 16] = [const {
     }
 }; 16];
 
-/// Never closed, so that a handler which is late writes to nothing else.
+/// Never closed, so that a late handler cannot write to another descriptor.
 static EVENT: OnceLock<EventFd> = OnceLock::new();
 
-/// The descriptor of `EVENT`, for the handler.
+/// The number of `EVENT`'s descriptor, for the handler.
 static EVENT_FD: AtomicI32 = AtomicI32::new(-1);
 
 fn claim_slot(start: usize, end: usize) -> Option<&'static Slot> {
@@ -115,7 +117,7 @@ fn claim_slot(start: usize, end: usize) -> Option<&'static Slot> {
 
 fn install() -> io::Result<()> {
     if EVENT.get().is_none() {
-        // Of two threads that come here at once, one keeps its event.
+        // If two threads get here at once, one event is kept and the other closed.
         let event = EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC)?;
         let event = EVENT.get_or_init(|| event);
         EVENT_FD.store(std::os::fd::AsRawFd::as_raw_fd(event), SeqCst);
@@ -124,13 +126,13 @@ fn install() -> io::Result<()> {
         .map_err(|e| io::Error::from_raw_os_error(e.errno()))
 }
 
-/// Maps a zeroed page where a watched one is lost; otherwise the default action takes place when the access is
-/// tried again.
+/// Maps a zeroed page over a lost page of watched RAM. For any other address it restores the
+/// default action, which takes place when the access is repeated.
 extern "C" fn on_sigbus(_: c_int, info: *mut siginfo_t, _: *mut c_void) {
-    // SAFETY: the kernel passes a pointer to a valid `siginfo_t`, which lives until the handler returns; the
-    // handler was registered with SA_SIGINFO.
+    // SAFETY: the handler was registered with SA_SIGINFO, so the kernel passes a pointer to a valid
+    // `siginfo_t`, which lives until the handler returns.
     let info = unsafe { &*info };
-    // SAFETY: SIGBUS is a signal that fills the address of the fault.
+    // SAFETY: SIGBUS is a signal for which the kernel sets the address of the fault.
     let at = unsafe { info.si_addr() }.addr();
     let slot = SLOTS
         .iter()
@@ -141,19 +143,20 @@ extern "C" fn on_sigbus(_: c_int, info: *mut siginfo_t, _: *mut c_void) {
             notify();
         }
         _ => {
-            // SAFETY: SIG_DFL is a valid action for SIGBUS; `signal` may be called in a handler.
+            // SAFETY: SIG_DFL is a valid action for SIGBUS, and a handler may call `signal`.
             unsafe { libc::signal(libc::SIGBUS, libc::SIG_DFL) };
         }
     }
 }
 
-/// Maps a zeroed page at the page of `at`, which is watched.
+/// Maps a zeroed page over the page of `at`, which is watched. Returns whether the host did so.
 fn map_zero_page(at: usize) -> bool {
     let start = at & !(PAGE_LEN - 1);
-    // SAFETY: MAP_FIXED demands that the page is ours to replace. `at` lies in a watched slot, whose RAM its
-    // `LostPages` keeps mapped, and this thread was accessing it. RAM begins and ends at page borders, so the
-    // page lies inside it as a whole. Rust holds no reference into RAM: it is only accessed through volatile slices and
-    // atomics, and the page is readable and writable before and after. `mmap` is one system call, which a handler may make.
+    // SAFETY: MAP_FIXED demands that the page is ours to replace. `at` lies in a watched slot,
+    // whose RAM its `LostPages` keeps mapped, and this thread was accessing it. RAM starts and ends
+    // at page boundaries, so the whole page lies inside it. Rust holds no reference into RAM: this
+    // crate accesses it only through volatile slices and atomics, and the page is readable and
+    // writable before and after. `mmap` is one system call, which a handler may make.
     let page = unsafe {
         libc::mmap(
             ptr::without_provenance_mut(start),
@@ -167,21 +170,22 @@ fn map_zero_page(at: usize) -> bool {
     page != libc::MAP_FAILED
 }
 
-/// Makes the event readable, and leaves `errno` to the code that was interrupted.
+/// Makes the event readable, and keeps `errno` for the code that was interrupted.
 fn notify() {
     let one = 1_u64.to_ne_bytes();
-    // SAFETY: it has no demands, and returns the address of this thread's `errno`.
+    // SAFETY: the function has no demands. It returns the address of this thread's `errno`.
     let errno = unsafe { libc::__errno_location() };
     // SAFETY: the pointer is valid for as long as the thread lives.
     let before = unsafe { *errno };
-    // SAFETY: `one` is valid for reads of its length; the descriptor is never closed. `write` may be called in a
-    // handler. Full, it is readable already.
+    // SAFETY: `one` is valid for reads of its length, the descriptor is never closed, and a handler
+    // may call `write`. If the event's counter is full, the write fails, but the event is readable
+    // already.
     let _ = unsafe { libc::write(EVENT_FD.load(SeqCst), one.as_ptr().cast(), one.len()) };
-    // SAFETY: as for the read.
+    // SAFETY: as for the read above.
     unsafe { *errno = before };
 }
 
 const PAGE_LEN: usize = 4096;
 
-/// "Nonexistent physical address": what a file that is too short gives.
+/// "Nonexistent physical address": the code of SIGBUS for a page beyond the end of a file.
 const BUS_ADRERR: c_int = 2;

@@ -1,9 +1,9 @@
-//! Mapping a file range over guest RAM, and giving the pages back.
-// UNSAFETY: `mmap` with MAP_FIXED replaces pages of a mapping of ours, `madvise` drops what they hold; no safe
-// wrapper offers either.
+//! Maps file ranges over guest RAM, and replaces or discards pages of RAM.
+// UNSAFETY: `mmap` with MAP_FIXED replaces pages of a mapping that this crate owns, and `madvise`
+// discards what they hold. No safe wrapper offers either.
 #![expect(
     unsafe_code,
-    reason = "mmap with MAP_FIXED and madvise over a mapping of ours"
+    reason = "mmap with MAP_FIXED and madvise over a mapping of this crate"
 )]
 
 use std::{
@@ -22,14 +22,14 @@ use vm_memory::MmapRegion;
 pub(crate) struct FilePages(Mutex<Vec<(u64, u64)>>);
 
 impl FilePages {
-    /// Notes that a file was mapped over `len_bytes` at `at`.
+    /// Records that a file was mapped over `len_bytes` at `at`.
     pub(crate) fn add(&self, at: Gpa, len_bytes: u64) {
         let end = at.0.saturating_add(len_bytes);
         let mut ranges = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         ranges.push((at.0, end));
     }
 
-    /// Returns the ranges that files were mapped over, address and length.
+    /// Returns address and length in bytes of each range that a file was mapped over.
     pub(crate) fn ranges(&self) -> Vec<(Gpa, u64)> {
         let ranges = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let ranges = ranges.iter();
@@ -37,7 +37,7 @@ impl FilePages {
         ranges.collect()
     }
 
-    /// Tells whether a file may be mapped in some page of a range.
+    /// Tells whether a file may be mapped over some page of a range.
     pub(crate) fn overlap(&self, at: Gpa, len_bytes: u64) -> bool {
         let end = at.0.saturating_add(len_bytes);
         let ranges = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -45,7 +45,7 @@ impl FilePages {
     }
 }
 
-/// Checks what can be known of a file range before RAM is looked at.
+/// Checks a file range, without looking at RAM.
 pub(crate) fn check(at: Gpa, range: FileRange<'_>) -> Result<(), MapError> {
     let aligned = at.is_aligned(PAGE_SIZE)
         && range.offset.is_multiple_of(PAGE_SIZE)
@@ -64,7 +64,7 @@ pub(crate) fn check(at: Gpa, range: FileRange<'_>) -> Result<(), MapError> {
     Ok(())
 }
 
-/// Replaces the pages of `mapping` from `offset` on by `range`, which `check` has accepted.
+/// Replaces the pages of `mapping` from `offset` on with `range`, which `check` has accepted.
 pub(crate) fn map_over(
     mapping: &MmapRegion,
     offset: usize,
@@ -78,13 +78,13 @@ pub(crate) fn map_over(
         return Err(io::ErrorKind::InvalidInput.into());
     }
     let start = mapping.as_ptr().wrapping_add(offset);
-    // SAFETY: MAP_FIXED demands that the pages it replaces are ours to replace. `start` and the
-    // `len > 0` bytes after it lie inside `mapping`, by the test above; `mapping` is borrowed, so it stays
-    // mapped during the call, and `munmap` of its whole range at its end takes these pages too. Rust
-    // holds no reference into them: guest memory is only accessed through volatile slices and
-    // atomics, which stay valid, because the pages are readable and writable before and after: if the
-    // file cannot be mapped, the kernel may have taken the old pages away already, and `map_zero_pages` puts fresh
-    // ones in their place before anyone is told.
+    // SAFETY: MAP_FIXED demands that the pages it replaces are ours to replace. By the test above,
+    // `start` and the `len > 0` bytes after it lie inside `mapping`. `mapping` is borrowed, so it
+    // stays mapped during the call, and the `munmap` of its whole range at its end takes these
+    // pages too. Rust holds no reference into them: this crate accesses guest memory only through
+    // volatile slices and atomics. These stay valid, because the pages are readable and writable
+    // before and after: if the file cannot be mapped, the kernel may have removed the old pages
+    // already, and `map_zero_pages` puts new ones in their place before this function returns.
     let mapped = unsafe {
         libc::mmap(
             start.cast(),
@@ -103,18 +103,20 @@ pub(crate) fn map_over(
     Ok(())
 }
 
-/// Has the whole pages of anonymous memory from `offset` on read as zeros, without touching them.
+/// Makes whole pages of anonymous memory from `offset` on read as zeros, without touching them.
 ///
-/// A private mapping of a file would show the file again instead: that takes [`map_zero_pages`].
+/// It is not for a private mapping of a file, which would show the file's bytes again: see
+/// [`map_zero_pages`].
 pub(crate) fn discard_pages(mapping: &MmapRegion, offset: usize, len: usize) -> io::Result<()> {
     let end = offset.checked_add(len);
     if end.is_none_or(|end| end > mapping.size()) {
         return Err(io::ErrorKind::InvalidInput.into());
     }
     let start = mapping.as_ptr().wrapping_add(offset);
-    // SAFETY: MADV_DONTNEED demands that the pages are ours to drop: they lie inside `mapping`, by the test above,
-    // which is borrowed and so stays mapped. They stay readable and writable. Rust holds no reference into
-    // them: guest memory is only accessed through volatile slices and atomics.
+    // SAFETY: MADV_DONTNEED demands that the pages are ours to discard. By the test above, they lie
+    // inside `mapping`, which is borrowed and so stays mapped. They stay readable and writable.
+    // Rust holds no reference into them: this crate accesses guest memory only through volatile
+    // slices and atomics.
     let dropped = unsafe { libc::madvise(start.cast(), len, libc::MADV_DONTNEED) };
     if dropped != 0 {
         return Err(io::Error::last_os_error());
@@ -122,17 +124,18 @@ pub(crate) fn discard_pages(mapping: &MmapRegion, offset: usize, len: usize) -> 
     Ok(())
 }
 
-/// Gives this process pages of its own from `offset` on, as a write to each would: those of a file are copied.
+/// Copies the pages of a file that are mapped from `offset` on, as a write to each page would.
 ///
-/// Where the file has become too short for a page, it is refused, and no signal is raised.
+/// If the file has become too short for a page, it returns an error and raises no signal.
 pub(crate) fn copy_pages(mapping: &MmapRegion, offset: usize, len: usize) -> io::Result<()> {
     let end = offset.checked_add(len);
     if end.is_none_or(|end| end > mapping.size()) {
         return Err(io::ErrorKind::InvalidInput.into());
     }
     let start = mapping.as_ptr().wrapping_add(offset);
-    // SAFETY: MADV_POPULATE_WRITE changes no content and no access; it demands that the pages are mapped and writable, which
-    // those of guest RAM are: they lie inside `mapping`, by the test above, which is borrowed and so stays mapped.
+    // SAFETY: MADV_POPULATE_WRITE changes neither content nor access rights. It demands that the
+    // pages are mapped and writable, as guest RAM is: by the test above, they lie inside `mapping`,
+    // which is borrowed and so stays mapped.
     let owned = unsafe { libc::madvise(start.cast(), len, libc::MADV_POPULATE_WRITE) };
     if owned != 0 {
         return Err(io::Error::last_os_error());
@@ -140,10 +143,10 @@ pub(crate) fn copy_pages(mapping: &MmapRegion, offset: usize, len: usize) -> io:
     Ok(())
 }
 
-/// Asks the host for huge pages in `mapping`, wherever they fit and nothing is mapped from a file.
+/// Asks the host for huge pages in `mapping`, where they fit and no file is mapped.
 pub(crate) fn prefer_huge_pages(mapping: &MmapRegion) -> io::Result<()> {
-    // SAFETY: MADV_HUGEPAGE changes no content and no access; it demands that the pages are mapped, which they are
-    // as long as `mapping` is borrowed.
+    // SAFETY: MADV_HUGEPAGE changes neither content nor access rights. It demands that the pages
+    // are mapped, which they are as long as `mapping` is borrowed.
     let advised =
         unsafe { libc::madvise(mapping.as_ptr().cast(), mapping.size(), libc::MADV_HUGEPAGE) };
     if advised != 0 {
@@ -152,13 +155,14 @@ pub(crate) fn prefer_huge_pages(mapping: &MmapRegion) -> io::Result<()> {
     Ok(())
 }
 
-/// Puts zeroed pages in place of mapped ones, or where a mapping has failed: the host may have left a hole there.
+/// Replaces pages with zeroed ones; also after a mapping has failed, which may have left a hole.
 ///
-/// It ends the process when the host refuses: guest memory with a hole must not be touched again.
+/// It ends the process if the host refuses: guest memory with a hole must not be touched again.
 pub(crate) fn map_zero_pages(mapping: &MmapRegion, offset: usize, len: usize) {
     let start = mapping.as_ptr().wrapping_add(offset);
-    // SAFETY: as in `map_over`, whose test of `offset` and `len` holds here: the pages replaced, or the hole
-    // that is left of them, lie inside `mapping`, which is borrowed. They are readable and writable afterwards.
+    // SAFETY: as in `map_over`, whose test of `offset` and `len` holds here: the replaced pages, or
+    // the hole in their place, lie inside `mapping`, which is borrowed. They are readable and
+    // writable afterwards.
     let mapped = unsafe {
         libc::mmap(
             start.cast(),

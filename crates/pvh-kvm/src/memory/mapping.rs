@@ -1,4 +1,4 @@
-//! Anonymous memory of this process, as a guest's memory.
+//! Maps anonymous memory into this process for a guest.
 
 use std::io;
 
@@ -7,7 +7,7 @@ use vm_memory::{GuestAddress, GuestRegionMmap, MmapRegion, mmap::MmapRegionError
 
 use super::ranges::RamError;
 
-/// Maps one range; the mapping reserves neither memory nor swap.
+/// Maps one range. The mapping reserves neither memory nor swap.
 pub(crate) fn map_range(range: GuestRange) -> Result<GuestRegionMmap, RamError> {
     let refused = |source| RamError::Host {
         len_bytes: range.len_bytes,

@@ -1,4 +1,4 @@
-//! Pages for frames outside RAM.
+//! The pages that back frames which the guest adds outside RAM.
 
 use std::{io, sync::Arc};
 
@@ -8,7 +8,7 @@ use vm_memory::GuestRegionMmap;
 
 use super::{map_file, mapping::map_range, ranges::RamError};
 
-/// Pages for frames outside RAM; they cost nothing until they are used.
+/// Pages for frames outside RAM. A page that nobody has touched uses no host memory.
 pub(crate) struct Pool {
     pages: u32,
     region: Arc<GuestRegionMmap>,
@@ -27,12 +27,12 @@ impl Pool {
         })
     }
 
-    /// The pages, one after the other from address 0 on.
+    /// Returns the memory of all pages: page `n` starts at address `n * 4096`.
     pub(crate) const fn memory(&self) -> &VmMemory<Arc<GuestRegionMmap>> {
         &self.memory
     }
 
-    /// The address of a page in this process; `None` if there is no such page.
+    /// Returns the address of a page in this process; `None` if the pool has no such page.
     pub(crate) fn host_address(&self, page: u32) -> Option<u64> {
         let start = self.region.as_ptr().addr() as u64;
         let offset = u64::from(page).checked_mul(PAGE_SIZE)?;
@@ -40,7 +40,7 @@ impl Pool {
         (page < self.pages).then_some(address)
     }
 
-    /// Gives a page back to the host: it reads as zeros.
+    /// Returns the memory of a page to the host. The page reads as zeros afterwards.
     pub(super) fn clear(&self, page: u32) -> io::Result<()> {
         let page_bytes = usize::try_from(PAGE_SIZE).unwrap_or(usize::MAX);
         let offset = (page as usize).saturating_mul(page_bytes);

@@ -1,4 +1,4 @@
-//! Guest RAM in this process's address space.
+//! Guest RAM in the address space of this process.
 
 use std::{fmt, io, ops::Range, sync::Arc};
 
@@ -16,18 +16,18 @@ use crate::host_cpu;
 
 mod access;
 
-/// The RAM of a guest: anonymous memory of which only touched pages cost anything.
+/// The RAM of a guest: anonymous memory that uses host memory only for pages that were touched.
 ///
-/// Nothing is reserved up front, so that a guest may have more memory than the host; when the host
-/// runs out, the pages cannot be had at the time they are touched, and the kernel ends the process.
+/// No memory is reserved, so a guest may have more memory than the host. When the host runs out of
+/// memory, touching a new page fails, and the kernel ends the process.
 ///
-/// Beside RAM it can have other pages: those it was made with, and up to
-/// [`MAX_ADDED_FRAMES`](crate::MAX_ADDED_FRAMES) that were added as [`Frames`](pvh_memory::Frames). They are memory like RAM to whoever reads
-/// and writes, but no RAM range.
+/// A guest can also have pages outside RAM: those given at creation, and up to
+/// [`MAX_ADDED_FRAMES`](crate::MAX_ADDED_FRAMES) added through [`Frames`](pvh_memory::Frames). They
+/// are read and written like RAM, but are not part of a RAM range.
 ///
-/// It is shared between the vCPUs, the loader and the devices as an `Arc<GuestRam>`.
+/// The vCPUs, the loader and the devices share it as an `Arc<GuestRam>`.
 pub struct GuestRam {
-    /// RAM first, then the other pages.
+    /// First the RAM ranges, then the other pages.
     regions: Vec<(GuestRange, Arc<GuestRegionMmap>)>,
     ram_regions: usize,
     memory: VmMemory<Arc<GuestRegionMmap>>,
@@ -38,28 +38,30 @@ pub struct GuestRam {
 impl GuestRam {
     /// Maps one RAM range of `size_bytes` from address 0 on.
     ///
-    /// RAM of more than 3 GiB needs a hole for interrupt controllers: `pvh_layout` computes the ranges, and
-    /// [`GuestRam::with_ranges`] maps them.
+    /// RAM of more than 3 GiB needs a hole for interrupt controllers: `pvh_layout` computes the
+    /// ranges, and [`GuestRam::with_ranges`] maps them.
     ///
     /// # Errors
     ///
-    /// As [`GuestRam::with_ranges`], for the width of this host's physical addresses (CPUID 0x8000_0008).
+    /// As [`GuestRam::with_ranges`], for the width of this host's physical addresses (CPUID
+    /// 0x8000_0008).
     pub fn new(size_bytes: u64) -> Result<Self, RamError> {
         let ram = GuestRange::new(Gpa(0), size_bytes);
         Self::with_ranges(&[ram], &[], host_cpu::address_bits())
     }
 
-    /// Maps RAM ranges, and pages beside RAM, for a guest whose physical addresses have `address_bits` bits.
+    /// Maps RAM ranges, and pages beside RAM, for a guest whose physical addresses have
+    /// `address_bits` bits. Widths above the architecture's 52 bits count as 52.
     ///
     /// Both lists are in ascending order. The guest reads and writes `pages` like RAM, but
-    /// [`GuestRam::ram_ranges`] does not list them: on the Xen platform they hold ACPI tables and rings. Widths above
-    /// the architecture's 52 count as 52.
+    /// [`GuestRam::ram_ranges`] does not list them: on the Xen platform they hold ACPI tables and
+    /// rings.
     ///
     /// # Errors
     ///
     /// [`RamError::Empty`] without a RAM range; [`RamError::NotWholePages`], [`RamError::Order`],
-    /// [`RamError::Reserved`] and [`RamError::TooHigh`] for a range that cannot be mapped; [`RamError::Host`] when the
-    /// host gives no address space.
+    /// [`RamError::Reserved`] and [`RamError::TooHigh`] for a range that cannot be mapped;
+    /// [`RamError::Host`] if the host gives no address space.
     pub fn with_ranges(
         ram: &[GuestRange],
         pages: &[GuestRange],
@@ -98,34 +100,34 @@ impl GuestRam {
         lengths.fold(0, u64::saturating_add)
     }
 
-    /// The frames that differ from what was mapped at the beginning.
+    /// Returns the frames that differ from the memory mapped at creation.
     pub(crate) const fn frames(&self) -> &FrameTable {
         &self.frames
     }
 
-    /// Returns each range, of RAM and of pages in the hole, with the address it is mapped at in this process.
+    /// Returns each range of RAM and of other pages, with its address in this process.
     pub(crate) fn host_ranges(&self) -> impl Iterator<Item = (GuestRange, u64)> {
         self.regions
             .iter()
             .map(|(range, region)| (*range, region.as_ptr().addr() as u64))
     }
 
-    /// Asks the host to back this memory by huge pages where it can (transparent huge pages).
+    /// Asks the host to back this memory with transparent huge pages where possible.
     ///
-    /// The first touch of 2 MiB costs their zeroing, and later ones nothing: a guest that uses most of its memory gains, one that
-    /// uses little of it pays in time and memory.
+    /// The first touch in each 2 MiB zeroes all of them; later touches there cost nothing. A guest
+    /// that uses most of its memory gets faster; a guest that uses little of it loses time and
+    /// memory.
     ///
     /// # Errors
     ///
-    /// When the host's kernel has no such pages.
+    /// The error of `madvise`, if the host's kernel has no transparent huge pages.
     pub fn prefer_huge_pages(&self) -> io::Result<()> {
         let mut regions = self.regions.iter();
         regions.try_for_each(|(_, region)| map_file::prefer_huge_pages(region))
     }
 
-    /// Has whole pages read as zeros again, without touching them; tells whether it could.
-    ///
-    /// The pages must lie in one range of RAM.
+    /// Makes whole pages read as zeros without touching them. Returns whether it could; the pages
+    /// must lie in one range.
     fn zero_pages(&self, at: Gpa, len_bytes: u64) -> bool {
         let Some((mapping, offset)) = self.locate(at, len_bytes) else {
             return false;
@@ -140,19 +142,20 @@ impl GuestRam {
         map_file::discard_pages(mapping, offset, len).is_ok()
     }
 
-    /// Returns the ranges that files were mapped over, address and length.
+    /// Returns address and length in bytes of each range that a file was mapped over.
     pub(crate) fn mapped_files(&self) -> Vec<(Gpa, u64)> {
         self.file_pages.ranges()
     }
 
-    /// Returns where a range of RAM is mapped in this process.
+    /// Returns the address of a range of RAM in this process.
     pub(crate) fn host_address(&self, at: Gpa, len_bytes: u64) -> Option<u64> {
         let (mapping, offset) = self.locate(at, len_bytes)?;
         let start = mapping.as_ptr().wrapping_add(offset);
         Some(start.addr() as u64)
     }
 
-    /// Gives this process pages of its own in a range of RAM, as a write to each would.
+    /// Copies the pages of a range of RAM that a file is mapped over, as a write to each page
+    /// would.
     pub(crate) fn copy_pages(&self, at: Gpa, len_bytes: u64) -> io::Result<()> {
         let invalid = || io::Error::from(io::ErrorKind::InvalidInput);
         let (mapping, offset) = self.locate(at, len_bytes).ok_or_else(invalid)?;
@@ -160,13 +163,16 @@ impl GuestRam {
         map_file::copy_pages(mapping, offset, len)
     }
 
-    /// The memory of the beginning, whatever was added or removed since.
+    /// Returns the memory mapped at creation, without the changes made since.
     pub(crate) const fn base(&self) -> &VmMemory<Arc<GuestRegionMmap>> {
         &self.memory
     }
 
-    /// Has frames of the beginning read as zeros, and gives them back to the host where that is possible: not where a
-    /// file is mapped, for that could take more mappings than a process can have.
+    /// Makes frames of the memory mapped at creation read as zeros.
+    ///
+    /// It returns their memory to the host, except where a file is mapped over them: there it
+    /// writes zeros, because mapping zero pages instead could exceed the number of mappings of a
+    /// process.
     pub(crate) fn zero_frames(&self, gfns: Range<u64>) -> Result<(), FrameError> {
         let failed = FrameError::Backend { gfn: gfns.start };
         for (range, region) in &self.regions {
@@ -195,7 +201,7 @@ impl GuestRam {
         Ok(())
     }
 
-    /// Zeroes a range the long way, for what is no whole pages.
+    /// Writes zeros to a range that is not whole pages.
     fn write_zeros(&self, at: Gpa, len_bytes: u64) -> Result<(), MemoryError> {
         let Some(changes) = self.frames.changes() else {
             return self.memory.zero(at, len_bytes);
@@ -207,7 +213,7 @@ impl GuestRam {
         Ok(())
     }
 
-    /// Returns the mapping that holds the whole range and the offset of its first byte there.
+    /// Returns the mapping that holds the whole range, and the offset of its first byte there.
     fn locate(&self, at: Gpa, len_bytes: u64) -> Option<(&MmapRegion, usize)> {
         self.regions.iter().find_map(|(range, region)| {
             let offset = at.checked_offset_from(range.start)?;
@@ -270,7 +276,7 @@ impl GuestMemory for GuestRam {
         before.map_err(|error| frames::error_at(error, at))
     }
 
-    /// Whole pages are given back to the host: they cost nothing until they are touched.
+    /// Returns whole pages to the host: they use no memory until they are touched again.
     fn zero(&self, at: Gpa, len_bytes: u64) -> Result<(), MemoryError> {
         let not_ram = MemoryError::NotRam { at, len_bytes };
         if !self.is_ram(at, len_bytes) {
@@ -296,9 +302,9 @@ impl GuestMemory for GuestRam {
 
     /// Maps the range by `mmap(MAP_FIXED | MAP_PRIVATE)` over the RAM there.
     ///
-    /// The range must lie within a regular file, up to the end of its last page. Should the file be
-    /// cut short later, touching the lost pages raises SIGBUS: the caller maps only files it trusts not
-    /// to shrink.
+    /// The range must lie within a regular file, up to the end of its last page. If the file is
+    /// truncated later, touching the lost pages raises SIGBUS. So the caller must trust the file
+    /// not to shrink, or hold a [`LostPages`](crate::LostPages).
     fn map_file(&self, at: Gpa, range: FileRange<'_>) -> Result<(), MapError> {
         map_file::check(at, range)?;
         if range.len_bytes == 0 {

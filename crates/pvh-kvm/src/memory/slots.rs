@@ -1,6 +1,6 @@
 //! Memory slots: which host memory a guest sees at which guest-physical address.
-// UNSAFETY: KVM_SET_USER_MEMORY_REGION lets the guest write to memory of this process, and its wrapper
-// leaves the proof that it may to the caller.
+// UNSAFETY: KVM_SET_USER_MEMORY_REGION lets the guest write to memory of this process. The caller
+// of kvm-ioctls' wrapper has to prove that the guest may.
 #![expect(unsafe_code, reason = "memory handed to the guest")]
 
 use std::io;
@@ -13,7 +13,7 @@ use super::pool::Pool;
 
 /// Puts a page of the pool at a frame where the machine has no memory.
 ///
-/// The machine must be one that keeps the pool: `FrameTable::attach` says so.
+/// The machine must keep the pool alive; `FrameTable::attach` demands that of its caller.
 pub(crate) fn show_page(
     machine: &VmFd,
     pool: &Pool,
@@ -30,26 +30,27 @@ pub(crate) fn show_page(
         memory_size: PAGE_SIZE,
         userspace_addr,
     };
-    // SAFETY: as in `VmWithRam::new`, which alone makes the machines that get here: the page is one of the pool of the
-    // machine's own `GuestRam`, by the test in `host_address`, and is kept mapped by the `Arc` stored beside the
-    // descriptor. The pool's bytes are accessed through volatile slices and atomics only.
+    // SAFETY: as in `VmWithRam::new`, which creates every machine that is passed to this function.
+    // The page belongs to the pool of the machine's own `GuestRam` (`host_address` checks the
+    // number), and the `Arc` stored beside the descriptor keeps it mapped. This crate accesses the
+    // pool's bytes only through volatile slices and atomics.
     unsafe { machine.set_user_memory_region(region)? };
     Ok(())
 }
 
-/// Takes a page of the pool away from the machine.
+/// Removes a page of the pool from the machine.
 pub(crate) fn hide_page(machine: &VmFd, first_slot: u32, page: u32) -> io::Result<()> {
     let region = kvm_userspace_memory_region {
         slot: first_slot.saturating_add(page),
         ..kvm_userspace_memory_region::default()
     };
-    // SAFETY: the wrapper demands that the host range may be given to the guest: a slot of length 0 is
-    // deleted, and its guest has less memory afterwards, not more.
+    // SAFETY: the wrapper demands that the guest may use the host range. KVM deletes a slot of
+    // length 0, so this call gives the guest no memory.
     unsafe { machine.set_user_memory_region(region)? };
     Ok(())
 }
 
-/// Cuts RAM ranges, each with its address in this process, into ranges that fit a memory slot.
+/// Splits RAM ranges, each with its address in this process, into ranges that fit a memory slot.
 pub(super) fn memory_slots(
     ranges: impl Iterator<Item = (GuestRange, u64)>,
 ) -> impl Iterator<Item = kvm_userspace_memory_region> {
@@ -80,7 +81,7 @@ mod tests {
 
     use super::*;
 
-    /// The slots of RAM from 0 on, and from 4 GiB on.
+    /// Returns the slots of RAM that starts at 0 and goes on at 4 GiB.
     fn slots(low_bytes: u64, high_bytes: u64) -> Vec<(u64, u64, u64)> {
         let ranges = [(0, low_bytes), (1 << 32, high_bytes)]
             .map(|(start, len_bytes)| GuestRange::new(Gpa(start), len_bytes));
@@ -104,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn a_range_longer_than_kvm_takes_is_cut() {
+    fn a_range_longer_than_a_slot_is_split() {
         // 9 TiB above 4 GiB: two slots of 4 TiB and one of 1 TiB.
         let high = slots(0xFC00_0000, 9 << 40)[1..].to_vec();
         let start = 0x1_0000_0000;

@@ -1,6 +1,6 @@
-//! A machine and the RAM its guest uses, kept together.
-// UNSAFETY: KVM_SET_USER_MEMORY_REGION lets the guest write to memory of this process, and its wrapper
-// leaves the proof that it may to the caller.
+//! A machine together with the RAM its guest uses.
+// UNSAFETY: KVM_SET_USER_MEMORY_REGION lets the guest write to memory of this process. The caller
+// of kvm-ioctls' wrapper has to prove that the guest may.
 #![expect(unsafe_code, reason = "memory handed to the guest")]
 
 use std::{io, sync::Arc};
@@ -10,24 +10,25 @@ use kvm_ioctls::VmFd;
 
 use super::{ram::GuestRam, slots::memory_slots};
 
-/// A VM descriptor and the RAM its guest uses: whoever holds the one holds the other.
+/// A VM descriptor and the RAM its guest uses. The RAM lives at least as long as the descriptor.
 #[derive(Debug)]
 pub(crate) struct VmWithRam {
-    // Before `ram`: fields end in this order, and the descriptor has to go first.
+    // Declared before `ram`: Rust drops fields in this order, and the descriptor has to close
+    // first.
     fd: Arc<VmFd>,
     ram: Arc<GuestRam>,
 }
 
 impl VmWithRam {
-    /// Makes every range of `ram` visible to the guest of `fd`.
+    /// Gives the guest of `fd` every range of `ram`.
     pub(crate) fn new(fd: VmFd, ram: Arc<GuestRam>) -> io::Result<Self> {
         for (slot, region) in (0..).zip(memory_slots(ram.host_ranges())) {
             let region = kvm_userspace_memory_region { slot, ..region };
-            // SAFETY: the wrapper demands that the host range is mapped, and stays ours and unused by Rust
-            // references, for as long as the guest can run. It is a part of a mapping of `ram`, which is
-            // kept mapped by the `Arc` that is stored beside `fd`; the descriptor is private, so that
-            // vCPUs are only made by `Vcpu`, which holds this struct alive. `GuestRam` hands out no reference
-            // into its memory.
+            // SAFETY: the wrapper demands that the host range is mapped, stays ours, and is not
+            // used through Rust references for as long as the guest can run. The range is part of a
+            // mapping of `ram`, which the `Arc` stored beside `fd` keeps mapped. The descriptor is
+            // private, so only `Vcpu` creates vCPUs, and it keeps this struct alive. `GuestRam`
+            // hands out no reference into its memory.
             unsafe { fd.set_user_memory_region(region)? };
         }
         let fd = Arc::new(fd);
@@ -45,7 +46,7 @@ impl VmWithRam {
     }
 }
 
-/// Returns how many memory slots `ram` takes.
+/// Returns how many memory slots `ram` needs.
 pub(crate) fn slot_count(ram: &GuestRam) -> usize {
     memory_slots(ram.host_ranges()).count()
 }

@@ -1,4 +1,4 @@
-//! Copies pages of mapped files ahead of a guest that writes to one after the other.
+//! Copies pages of mapped files before a guest that writes to them in ascending order.
 
 use std::{fs::File, io, ops::Range, os::unix::fs::FileExt, sync::Arc};
 
@@ -6,51 +6,54 @@ use pvh_abi::{Gpa, address::PAGE_SIZE};
 
 use super::ram::GuestRam;
 
-/// Follows what a guest writes to pages that files are mapped over, and copies those it is about to write.
+/// Observes which file-backed pages a guest has written, and copies the pages that it will write
+/// next.
 ///
-/// The first write to such a page is a fault that copies it, which takes longer than to copy many pages at a time. A guest that
-/// writes to all pages of half a megabyte, upwards, is taken to go on: as much as it has written so is copied ahead of it, at
-/// most 8 MiB at a time. One page of each 64 is left alone, and tells how far it has come. Where a guest writes here and there,
-/// or reads, nothing is copied.
+/// The first write to a file-backed page causes a page fault in which the kernel copies it. Copying
+/// many pages in one call takes less time. If the guest has written all pages of 512 KiB in
+/// ascending order, `WriteAhead` expects it to continue: it copies as many pages ahead as the guest
+/// has written that way, at most 8 MiB. It leaves one page in 64 uncopied, to see how far the guest
+/// has come. If the guest writes elsewhere, or only reads, nothing is copied.
 ///
-/// It belongs on a thread beside the vCPUs.
+/// Call [`step`](Self::step) on a thread beside the vCPUs.
 #[derive(Debug)]
 pub struct WriteAhead {
     ram: Arc<GuestRam>,
     areas: Vec<Area>,
-    /// What is to be copied next: blocks of an area.
+    /// What to copy next: the index of an area, and its blocks.
     due: Option<(usize, Range<usize>)>,
     pagemap: Option<Pagemap>,
 }
 
-/// What has come of a step.
+/// The result of a step.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum Progress {
-    /// Pages were copied, and more may be to copy.
+    /// Pages were copied; there may be more to copy.
     Copied,
     /// There was nothing to copy.
     Nothing,
-    /// There will be nothing to copy any more.
+    /// There will never be anything to copy again.
     Over,
 }
 
-/// A range that a file is mapped over, in blocks.
+/// A range that a file is mapped over, split into blocks of 64 pages.
 #[derive(Debug)]
 struct Area {
     at: Gpa,
-    /// Number of its first page in this process.
+    /// The number of its first page in the address space of this process.
     first_page: u64,
-    /// Which blocks have been copied, but for their last page.
+    /// Which blocks have been copied, except for their last page.
     is_copied: Vec<bool>,
 }
 
-/// What the kernel tells of the pages of this process: 8 bytes for each.
+/// The kernel's table of this process's pages, `/proc/self/pagemap`: 8 bytes for each page.
 #[derive(Debug)]
 struct Pagemap(File);
 
 impl WriteAhead {
-    /// Follows a guest in `ram`, whose files are all mapped; `None` if nothing large is.
+    /// Observes a guest in `ram`, over which all files have been mapped. `None` if no mapped range
+    /// has 1 MiB.
     #[must_use]
     pub fn of(ram: &Arc<GuestRam>) -> Option<Self> {
         let areas = ram
@@ -76,7 +79,8 @@ impl WriteAhead {
 
     /// Looks at what the guest has written, and copies up to 64 pages.
     ///
-    /// Where the host does not tell or does not copy, it is over: the guest's own writes copy, as they would without this.
+    /// If the host refuses to report or to copy pages, it returns [`Progress::Over`]. The guest's
+    /// own writes copy the pages then.
     pub fn step(&mut self) -> Progress {
         match self.find_due().and_then(|()| self.copy()) {
             Ok(progress) => progress,
@@ -84,7 +88,7 @@ impl WriteAhead {
         }
     }
 
-    /// Finds what is to be copied.
+    /// Finds the blocks to copy next.
     fn find_due(&mut self) -> io::Result<()> {
         if self.due.is_some() {
             return Ok(());
@@ -102,7 +106,7 @@ impl WriteAhead {
         Ok(())
     }
 
-    /// Copies a block.
+    /// Copies one block.
     fn copy(&mut self) -> io::Result<Progress> {
         let Some((index, mut blocks)) = self.due.take() else {
             let is_done = |area: &Area| area.is_copied.iter().all(|is_copied| *is_copied);
@@ -128,7 +132,7 @@ impl WriteAhead {
 }
 
 impl Area {
-    /// Finds the blocks ahead of a guest that has written to all pages before them.
+    /// Finds the blocks to copy: those after a run of blocks that the guest has written.
     fn next_blocks(&self, pagemap: &Pagemap) -> io::Result<Option<Range<usize>>> {
         let mut run = 0..0;
         for block in 0..self.is_copied.len() {
@@ -152,8 +156,8 @@ impl Area {
         Ok(None)
     }
 
-    /// Counts the blocks at the end of a run of which nearly all pages have been written to, or were copied: as many as a
-    /// window has.
+    /// Counts the blocks at the end of a run in which nearly all pages were written, or which were
+    /// copied; at most [`MAX_WINDOW_BLOCKS`].
     fn full_blocks(&self, run: Range<usize>, pagemap: &Pagemap) -> io::Result<usize> {
         let mut full = 0_usize;
         for block in run.rev().take(MAX_WINDOW_BLOCKS) {
@@ -182,14 +186,14 @@ impl Pagemap {
         File::open("/proc/self/pagemap").map(Self)
     }
 
-    /// Tells whether a page is this process's own, and no longer the file's.
+    /// Tells whether a page has been copied, so that it no longer belongs to the file.
     fn is_copied_page(&self, page: u64) -> io::Result<bool> {
         let mut entry = [0; 8];
         self.0.read_exact_at(&mut entry, page.saturating_mul(8))?;
         Ok(is_copied_page(entry))
     }
 
-    /// Counts the pages of a block that are.
+    /// Counts the copied pages of a block.
     fn count_copied_pages(&self, first: u64) -> io::Result<usize> {
         let mut entries = [[0; 8]; BLOCK_LEN];
         let bytes = entries.as_flattened_mut();
@@ -206,15 +210,19 @@ fn is_copied_page(entry: [u8; 8]) -> bool {
     entry & (PRESENT | SWAPPED) != 0 && entry & OF_A_FILE == 0
 }
 
+/// Pages in a block.
 const BLOCK_LEN: usize = 64;
 const BLOCK_PAGES: u64 = BLOCK_LEN as u64;
+
+/// A block in which this many pages were written counts as written.
 const FULL_BLOCK_PAGES: usize = 56;
+
 const BLOCK_BYTES: u64 = BLOCK_PAGES * PAGE_SIZE;
 
-/// A smaller area, in blocks, is not worth a look.
+/// The smallest area that is observed, in blocks.
 const MIN_BLOCKS: usize = 4;
 
-/// The most blocks that are copied ahead.
+/// The largest number of blocks that are copied ahead: 8 MiB.
 const MAX_WINDOW_BLOCKS: usize = 32;
 
 /// Bits of an entry of /proc/self/pagemap.
@@ -251,7 +259,7 @@ mod tests {
         (ram, ahead)
     }
 
-    /// Writes to pages of the file, each of which holds its number afterwards as before.
+    /// Writes to pages of the file without changing what they hold.
     fn touch(ram: &GuestRam, pages: impl IntoIterator<Item = u64>) {
         for page in pages {
             let at = Gpa(4 * MIB + page * PAGE_SIZE);
@@ -261,7 +269,7 @@ mod tests {
         }
     }
 
-    /// Which pages of the file are the guest's own.
+    /// Returns the pages of the file that have been copied.
     fn own(ahead: &WriteAhead) -> Vec<u64> {
         let pagemap = Pagemap::open().unwrap();
         let first = ahead.areas[0].first_page;
@@ -279,11 +287,11 @@ mod tests {
     }
 
     #[test]
-    fn as_much_is_copied_as_was_written_and_a_page_of_64_left() {
+    fn as_many_blocks_are_copied_as_were_written_without_one_page_in_64() {
         let (ram, mut ahead) = mapped();
         touch(&ram, 256..512);
         assert_eq!(run(&mut ahead), Progress::Nothing);
-        // Four blocks were written, so four more are copied.
+        // The guest has written four blocks, so the next four are copied.
         let expected: Vec<u64> = (256..512)
             .chain((512..768).filter(|page| page % 64 != 63))
             .collect();
@@ -294,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn a_guest_that_goes_on_is_kept_ahead_of_to_the_end() {
+    fn copying_stays_ahead_of_a_guest_that_writes_to_the_end() {
         let (ram, mut ahead) = mapped();
         let mut last = Progress::Nothing;
         for block in 0..32 {
@@ -306,11 +314,15 @@ mod tests {
                 .iter()
                 .all(|is_copied| *is_copied)
         );
-        assert_eq!(last, Progress::Nothing, "the blocks of the beginning");
+        assert_eq!(
+            last,
+            Progress::Nothing,
+            "the first blocks were written, not copied"
+        );
     }
 
     #[test]
-    fn a_guest_that_writes_here_and_there_or_reads_costs_nothing() {
+    fn scattered_writes_and_reads_copy_nothing() {
         let (ram, mut ahead) = mapped();
         let here_and_there: Vec<u64> = (0..2048).filter(|page| page % 4 == 3).collect();
         touch(&ram, here_and_there.iter().copied());
@@ -321,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn small_areas_are_left_alone() {
+    fn a_guest_without_large_mapped_files_is_not_observed() {
         let ram = Arc::new(GuestRam::new(16 * MIB).unwrap());
         assert!(WriteAhead::of(&ram).is_none());
     }

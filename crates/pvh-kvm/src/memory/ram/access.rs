@@ -1,3 +1,5 @@
+//! Adds, removes and accesses frames once the guest has changed some.
+
 use std::{ops::Range, sync::Arc};
 
 use pvh_abi::{Gpa, address::PAGE_SIZE};
@@ -7,13 +9,14 @@ use vm_memory::GuestRegionMmap;
 use super::GuestRam;
 use crate::memory::frames::{FrameState, State};
 
-/// The memory that holds a piece of an access, the address there, and the bytes of the access.
+/// One part of an access: the memory that holds it, its address there, and its bytes of the access.
 type Piece<'ram> = (&'ram Memory, Gpa, Range<usize>);
 
 type Memory = VmMemory<Arc<GuestRegionMmap>>;
 
-/// A running guest keeps sight of RAM that was removed: it reads zeros there, and what it writes is gone when the frame
-/// gets a page again. Taking the page out of its sight would take a memory slot for each hole in RAM.
+/// A running guest can still access RAM that it has removed. It reads zeros there, and its writes
+/// are lost when the frame gets a page again. Hiding removed RAM would need one memory slot for
+/// each hole.
 impl Frames for GuestRam {
     fn add_frames(&self, gfns: Range<u64>) -> Result<(), FrameError> {
         let zero_frames = |run| self.zero_frames(run);
@@ -26,7 +29,7 @@ impl Frames for GuestRam {
     }
 }
 
-/// Access once frames have changed.
+/// Access to memory whose frames have changed.
 impl GuestRam {
     /// Tells whether every frame of a range has a page.
     pub(crate) fn has_pages(&self, changes: &State, at: Gpa, len_bytes: u64) -> bool {
@@ -40,7 +43,7 @@ impl GuestRam {
         gfns.all(|gfn| self.frame(changes, gfn).is_some())
     }
 
-    /// The pieces of an access, one for each frame.
+    /// Splits an access into parts, one for each frame.
     pub(crate) fn pieces<'ram>(
         &'ram self,
         changes: &'ram State,
@@ -64,7 +67,7 @@ impl GuestRam {
         }))
     }
 
-    /// The memory that holds an aligned word, and its address there.
+    /// Returns the memory that holds an aligned word, and the word's address there.
     pub(crate) fn word(
         &self,
         changes: &State,
@@ -81,7 +84,7 @@ impl GuestRam {
         Ok((memory, here))
     }
 
-    /// The memory that holds a frame, and its address there.
+    /// Returns the memory that holds a frame, and the frame's address there.
     fn frame(&self, changes: &State, gfn: u64) -> Option<(&Memory, Gpa)> {
         match changes.frame_state(self.base(), gfn) {
             FrameState::Ram => Some((self.base(), Gpa(gfn.checked_mul(PAGE_SIZE)?))),
