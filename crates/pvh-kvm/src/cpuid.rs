@@ -1,5 +1,5 @@
-//! What a guest sees of CPUID, as a pure function. Why each bit is as it is:
-//! docs/decisions/0003-cpuid-msr-tsc.md.
+//! The CPUID leaves of a guest, as a pure function. docs/decisions/0003-cpuid-msr-tsc.md gives the
+//! reason for each bit.
 
 use kvm_bindings::{KVM_CPUID_FLAG_SIGNIFCANT_INDEX, kvm_cpuid_entry2};
 
@@ -19,9 +19,9 @@ pub use policy::cpuid_for_vcpu;
     reason = "the instruction has these operands"
 )]
 pub struct CpuidLeaf {
-    /// The leaf, eax on entry.
+    /// The leaf: eax on entry.
     pub function: u32,
-    /// The subleaf, ecx on entry, for leaves that have any.
+    /// The subleaf: ecx on entry; `None` for a leaf without subleaves.
     pub index: Option<u32>,
     /// eax of the answer.
     pub eax: u32,
@@ -33,19 +33,19 @@ pub struct CpuidLeaf {
     pub edx: u32,
 }
 
-/// How APIC ids follow from vCPU indices.
+/// How a vCPU's APIC id is computed from its index.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum ApicIds {
-    /// The id is the index: what a plain KVM guest sees.
+    /// The id is the index, as a plain KVM guest expects.
     #[default]
     Index,
-    /// The id is twice the index: what a Xen guest expects.
+    /// The id is twice the index, as a Xen guest expects.
     TwiceIndex,
 }
 
 impl ApicIds {
-    /// Returns the APIC id of a vCPU; `None` past 2^32 - 1.
+    /// Returns the APIC id of a vCPU; `None` above 2^32 - 1.
     #[must_use]
     pub const fn apic_id(self, vcpu: u32) -> Option<u32> {
         match self {
@@ -54,7 +54,7 @@ impl ApicIds {
         }
     }
 
-    /// Returns how many low bits of an APIC id do not tell cores apart.
+    /// Returns how many low bits of an APIC id number the threads of a core.
     const fn thread_bits(self) -> u32 {
         match self {
             Self::Index => 0,
@@ -63,35 +63,36 @@ impl ApicIds {
     }
 }
 
-/// Which leaves a guest finds from 0x4000_0000 on.
+/// The CPUID leaves from 0x4000_0000 on.
 #[derive(Clone, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum HypervisorLeaves {
-    /// KVM's own, with those of its features that need no hypercall: kvmclock, steal time, PV EOI.
+    /// KVM's own leaves, with only the features that need no hypercall: kvmclock, steal time, PV
+    /// EOI.
     Kvm,
-    /// These and no others.
+    /// Exactly these leaves.
     Given(Vec<CpuidLeaf>),
 }
 
-/// What decides over a guest's CPUID, besides the host.
+/// What determines a guest's CPUID leaves, besides the host.
 #[derive(Clone, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub struct CpuidPolicy {
-    /// How many vCPUs the machine has; 0 counts as 1.
+    /// The number of vCPUs of the machine; 0 counts as 1.
     pub vcpus: u32,
-    /// How APIC ids follow from vCPU indices.
+    /// How a vCPU's APIC id is computed from its index.
     pub apic_ids: ApicIds,
-    /// Whether the vCPUs have a local APIC, and with it x2APIC mode.
+    /// Whether the vCPUs have local APICs, which includes x2APIC mode.
     pub has_local_apic: bool,
-    /// Whether the local APIC timer has the TSC deadline mode.
+    /// Whether the timer of the local APIC has TSC deadline mode.
     pub has_tsc_deadline: bool,
     /// The leaves from 0x4000_0000 on.
     pub hypervisor: HypervisorLeaves,
 }
 
 impl CpuidPolicy {
-    /// Returns the policy of a machine with `vcpus` vCPUs, local APICs without TSC deadline mode, and KVM's
-    /// hypervisor leaves.
+    /// Returns the policy of a machine with `vcpus` vCPUs, local APICs without TSC deadline mode,
+    /// and KVM's hypervisor leaves.
     #[must_use]
     pub const fn new(vcpus: u32) -> Self {
         Self {

@@ -1,4 +1,4 @@
-//! Opening KVM, and what it can do.
+//! Opens KVM and reads its capabilities.
 
 use std::{
     ffi::CString,
@@ -13,14 +13,14 @@ use kvm_ioctls::{Cap, Error as Errno, Kvm as KvmFd};
 
 use crate::{CpuidLeaf, HypercallTransport, host_cpu, vcpu::sync_registers::SYNC_FIELDS};
 
-/// KVM, opened and checked.
+/// KVM, opened and checked for what every machine needs.
 #[derive(Debug)]
 pub struct Kvm {
     host: Arc<Host>,
     capabilities: Capabilities,
 }
 
-/// What KVM's machines keep of it.
+/// The part of [`Kvm`] that its machines keep alive.
 #[derive(Debug)]
 pub(crate) struct Host {
     fd: KvmFd,
@@ -28,7 +28,8 @@ pub(crate) struct Host {
 }
 
 impl Host {
-    /// Returns the CPUID leaves that this host and its KVM can offer a guest; asked for the first time, KVM lists them.
+    /// Returns the CPUID leaves that this host and its KVM can offer a guest. KVM lists them on the
+    /// first call.
     pub(crate) fn cpuid(&self) -> Result<&[CpuidLeaf], Errno> {
         let listed = self.cpuid.get_or_init(|| {
             let leaves = self.fd.get_supported_cpuid(KVM_MAX_CPUID_ENTRIES)?;
@@ -38,32 +39,33 @@ impl Host {
     }
 }
 
-/// What a host's KVM can do.
+/// The capabilities of a host's KVM.
 ///
-/// The default is a host that can do nothing.
+/// The default is a host without any.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 #[non_exhaustive]
 pub struct Capabilities {
-    /// The most vCPUs a machine may have.
+    /// The largest number of vCPUs of a machine.
     pub max_vcpus: u32,
-    /// One more than the highest APIC id a vCPU may have.
+    /// The highest APIC id of a vCPU, plus one.
     pub max_apic_ids: u32,
-    /// The most memory slots a machine may have.
+    /// The largest number of memory slots of a machine.
     pub max_memory_slots: u32,
-    /// Width of this host's physical addresses in bits. Where KVM lets a guest have fewer, making a vCPU tells.
+    /// The width of this host's physical addresses in bits. KVM may allow a guest fewer bits;
+    /// [`Vm::create_vcpu`](crate::Vm::create_vcpu) checks that.
     pub address_bits: u8,
-    /// Whether the local APIC timer has the TSC deadline mode.
+    /// Whether the timer of the local APIC has TSC deadline mode.
     pub has_tsc_deadline: bool,
-    /// KVM's support for Xen guests, a set of `KVM_XEN_HVM_CONFIG_*` bits; 0 where there is none.
+    /// KVM's support for Xen guests: `KVM_XEN_HVM_CONFIG_*` bits; 0 without support.
     pub xen_features: u32,
-    /// Whether accesses to chosen MSRs can be handed to the VMM.
+    /// Whether KVM can exit to the VMM on accesses to chosen MSRs.
     pub has_msr_exits: bool,
-    /// Which registers an exit can bring along, a set of `KVM_SYNC_X86_*` bits.
+    /// Which registers KVM can copy to the VMM at each exit: `KVM_SYNC_X86_*` bits.
     pub sync_registers: u32,
 }
 
 impl Capabilities {
-    /// Returns KVM's name for what it lacks for `transport`; `None` if it can be used.
+    /// Returns KVM's name of the capability that is missing for `transport`; `None` if nothing is.
     #[must_use]
     pub const fn missing_for(&self, transport: HypercallTransport) -> Option<&'static str> {
         if matches!(transport, HypercallTransport::None) {
@@ -87,7 +89,8 @@ impl Capabilities {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum KvmError {
-    /// There is no such device: no KVM in this kernel, module not loaded, or no virtualisation in the CPU.
+    /// There is no such device: the kernel has no KVM, its module is not loaded, or the CPU has no
+    /// virtualisation.
     #[error("{} does not exist: load kvm_intel or kvm_amd, or enable virtualisation", path.display())]
     Missing {
         /// The device.
@@ -105,7 +108,7 @@ pub enum KvmError {
         #[source]
         source: io::Error,
     },
-    /// The device could not be opened for another reason.
+    /// The device cannot be opened for another reason.
     #[error("cannot open {}", path.display())]
     Open {
         /// The device.
@@ -114,28 +117,28 @@ pub enum KvmError {
         #[source]
         source: io::Error,
     },
-    /// The file does not answer as KVM does.
+    /// The file is not KVM.
     #[error("{} is not a KVM device", path.display())]
     NotKvm {
         /// The file.
         path: PathBuf,
     },
-    /// It is KVM, but not the one interface there is.
+    /// KVM has an unknown version of its API.
     #[error("{} has KVM API version {found}, not {KVM_API_VERSION}", path.display())]
     Version {
         /// The device.
         path: PathBuf,
-        /// What it answered.
+        /// The version it reported.
         found: i32,
     },
-    /// The host's KVM lacks something that every machine needs.
+    /// The host's KVM lacks a capability that every machine needs.
     #[error("this host's KVM lacks {capability}")]
     Capability {
-        /// KVM's name for it.
+        /// KVM's name of the capability.
         capability: &'static str,
     },
-    /// KVM did not say which CPUID leaves it supports.
-    #[error("KVM does not list the CPUID leaves it supports")]
+    /// KVM did not list the CPUID leaves it supports.
+    #[error("KVM cannot list the CPUID leaves it supports")]
     Cpuid {
         /// The host's reason.
         #[source]
@@ -179,7 +182,7 @@ impl Kvm {
         Ok(Self { host, capabilities })
     }
 
-    /// Returns what this KVM can do.
+    /// Returns the capabilities of this KVM.
     #[must_use]
     pub const fn capabilities(&self) -> &Capabilities {
         &self.capabilities
@@ -187,8 +190,9 @@ impl Kvm {
 
     /// Returns the CPUID leaves that this host and its KVM can offer a guest.
     ///
-    /// KVM lists them when they are asked for the first time, here or by the first vCPU of a machine. That takes long (0.4 ms
-    /// on a host that is a guest itself): whoever is in a hurry asks on another thread while the machine is built.
+    /// KVM lists them on the first call, or when the first vCPU is created, whichever comes first.
+    /// That takes 0.4 ms on a host that is a guest itself. To save this time, call this method on
+    /// another thread while the machine is built.
     ///
     /// # Errors
     ///
@@ -215,7 +219,7 @@ fn open(path: &Path) -> Result<KvmFd, KvmError> {
     opened.map_err(|source| not_opened(path, source))
 }
 
-/// Names why `path` could not be opened.
+/// Returns the error for a `path` that cannot be opened.
 fn not_opened(path: &Path, source: io::Error) -> KvmError {
     let path = path.to_owned();
     match source.raw_os_error() {
@@ -244,7 +248,7 @@ fn capabilities(fd: &KvmFd) -> Capabilities {
     }
 }
 
-/// What every machine here needs.
+/// The capabilities that every machine needs.
 const REQUIRED: [(Cap, &str); 6] = [
     (Cap::UserMemory, "KVM_CAP_USER_MEMORY"),
     (Cap::SetTssAddr, "KVM_CAP_SET_TSS_ADDR"),
@@ -254,7 +258,7 @@ const REQUIRED: [(Cap, &str); 6] = [
     (Cap::ImmediateExit, "KVM_CAP_IMMEDIATE_EXIT"),
 ];
 
-/// What api.rst says of a KVM that does not tell.
+/// The number that KVM's api.rst gives for a KVM without the capability.
 const MEMORY_SLOTS_BEFORE_THE_CAPABILITY: u32 = 32;
 
 #[cfg(test)]
@@ -277,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_names_the_device_and_the_way_out() {
+    fn an_error_names_the_device_and_what_to_do() {
         assert_eq!(
             named(libc::ENOENT).to_string(),
             "/dev/kvm does not exist: load kvm_intel or kvm_amd, or enable virtualisation"
@@ -288,7 +292,7 @@ mod tests {
         );
     }
 
-    /// A host with nothing that a hypercall transport needs.
+    /// A host without any capability that a hypercall transport needs.
     const BARE: Capabilities = Capabilities {
         max_vcpus: 1,
         max_apic_ids: 1,
@@ -301,7 +305,7 @@ mod tests {
     };
 
     #[test]
-    fn what_the_port_needs_is_told_by_kvms_name() {
+    fn a_capability_missing_for_the_port_is_named() {
         let port = HypercallTransport::Port { port: 0xE4 };
         let mut host = BARE;
         assert_eq!(host.missing_for(HypercallTransport::None), None);
@@ -319,7 +323,7 @@ mod tests {
     }
 
     #[test]
-    fn an_intercept_needs_the_same_and_bit_1_of_the_xen_features() {
+    fn the_intercept_also_needs_bit_1_of_the_xen_features() {
         let intercept = HypercallTransport::Intercept;
         let mut host = Capabilities {
             xen_features: 0x1FF,
@@ -344,13 +348,13 @@ mod tests {
     }
 
     #[test]
-    fn a_device_that_is_not_kvm_is_said_to_be_none() {
+    fn a_device_that_is_not_kvm_is_refused() {
         let error = Kvm::open_at(Path::new("/dev/null")).unwrap_err();
         assert_eq!(error.to_string(), "/dev/null is not a KVM device");
     }
 
     #[test]
-    fn a_path_with_a_nul_is_refused() {
+    fn a_path_with_a_nul_byte_is_refused() {
         let error = Kvm::open_at(Path::new("/dev/kvm\0")).unwrap_err();
         assert!(matches!(error, KvmError::Open { .. }));
     }

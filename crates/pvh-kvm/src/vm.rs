@@ -1,4 +1,4 @@
-//! A virtual machine: its memory, its interrupt controllers, its vCPUs.
+//! A virtual machine: its RAM, its interrupt controllers, its vCPUs.
 
 use std::sync::{Arc, Mutex};
 
@@ -32,22 +32,22 @@ pub use hypercalls::HypercallTransport;
 
 /// A virtual machine.
 ///
-/// It is shared by the threads that run its vCPUs and its devices; it ends with the last [`Vcpu`] and `Vm`
-/// of it.
+/// The threads that run its vCPUs and its devices share it. The machine ends when its `Vm` and the
+/// last [`Vcpu`] are dropped.
 ///
-/// It hands out no descriptor: only this crate makes ioctls on the machine, so that nobody else changes its
-/// memory slots or makes a vCPU that outlives its RAM.
+/// It hands out no descriptor: only this crate makes ioctls on the machine, so no other code can
+/// change its memory slots or create a vCPU that outlives its RAM.
 #[derive(Debug)]
 pub struct Vm {
     pub(crate) shared: Arc<VmShared>,
 }
 
 impl Vm {
-    /// Builds a machine around `ram`; its vCPUs are still to be made.
+    /// Creates a machine with `ram` and without vCPUs.
     ///
     /// # Errors
     ///
-    /// [`VmError`]: what was asked for is beyond this host's limits, or a call failed.
+    /// [`VmError`], if the configuration exceeds this host's limits or a call fails.
     pub fn new(kvm: &Kvm, config: &VmConfig, ram: Arc<GuestRam>) -> Result<Self, VmError> {
         check_limits(kvm, config, &ram)?;
         kick::install_handler().map_err(host("installing the handler of the kick signal"))?;
@@ -57,7 +57,7 @@ impl Vm {
         fd.set_tss_address(usize::try_from(TSS_AT.0).unwrap_or(usize::MAX))
             .map_err(host("KVM_SET_TSS_ADDR"))?;
         let run_len = fd.run_size();
-        // Before the interrupt controllers: after them, each slot costs a grace period of some milliseconds.
+        // Before the interrupt controllers: with them, KVM waits some milliseconds for each slot.
         let vm = VmWithRam::new(fd, ram).map_err(host("KVM_SET_USER_MEMORY_REGION"))?;
         create_interrupt_controllers(&vm, config.interrupt_controllers)?;
         if config.hypercalls == HypercallTransport::Intercept {
@@ -83,17 +83,18 @@ impl Vm {
         })
     }
 
-    /// Makes vCPU number `index`, in the state after reset. What the machine gives it besides, CPUID leaves, MTRRs as the ABI
-    /// wants them and FPU, it gets with its entry state or when it first runs.
+    /// Creates vCPU number `index`, in the state after reset. CPUID leaves, MTRRs and FPU are set
+    /// later: with its entry state, or when it first runs.
     ///
-    /// vCPU 0 waits for its entry state ([`Vcpu::set_entry`]); the others, once run, wait in the kernel until
-    /// the guest starts them by INIT and SIPI. Make all of them before the first one runs.
+    /// vCPU 0 needs an entry state ([`Vcpu::set_entry`]). Any other vCPU, once run, waits in the
+    /// kernel until the guest starts it by INIT and SIPI. Create all vCPUs before the first one
+    /// runs.
     ///
     /// # Errors
     ///
-    /// [`VcpuError::NoSuchVcpu`] beyond the machine's number of vCPUs, [`VcpuError::RamTooHigh`] if it could not address all
-    /// of RAM, [`VcpuError::Host`] if a call fails, such
-    /// as for an index that has its vCPU already.
+    /// [`VcpuError::NoSuchVcpu`] if the machine has fewer vCPUs, [`VcpuError::RamTooHigh`] if the
+    /// vCPU cannot address all of RAM, [`VcpuError::Host`] if a call fails, for example because the
+    /// vCPU exists already.
     pub fn create_vcpu(&self, index: u32) -> Result<Vcpu, VcpuError> {
         Vcpu::new(&self.shared, index)
     }
@@ -104,22 +105,24 @@ impl Vm {
         self.shared.vm.ram()
     }
 
-    /// Sets the level of an interrupt line, an input of the I/O APIC (and of the PICs below 16).
+    /// Sets the level of interrupt line `gsi`, an input of the I/O APIC and, below 16, of the PICs.
     ///
     /// # Errors
     ///
-    /// [`VmError::Host`] without in-kernel interrupt controllers or for a line that does not exist.
+    /// [`VmError::Host`] without in-kernel interrupt controllers, or for a line that does not
+    /// exist.
     pub fn set_irq_line(&self, gsi: u32, is_high: bool) -> Result<(), VmError> {
         let fd = self.shared.vm.fd();
         fd.set_irq_line(gsi, is_high).map_err(host("KVM_IRQ_LINE"))
     }
 
-    /// Sends an edge interrupt to the local APIC of vCPU `index`, from any thread. Tells whether it was taken: `false` for
-    /// an APIC that the guest has disabled.
+    /// Sends an edge-triggered interrupt to the local APIC of vCPU `index`, from any thread.
+    /// Returns whether the APIC accepted it: `false` if the guest has disabled the APIC.
     ///
     /// # Errors
     ///
-    /// [`VmError::Host`] without in-kernel local APICs; [`VmError::ApicId`] for a vCPU whose APIC id is no byte.
+    /// [`VmError::Host`] without in-kernel local APICs; [`VmError::ApicId`] for a vCPU with an APIC
+    /// id of 255 or more.
     pub fn send_interrupt(&self, index: u32, vector: u8) -> Result<bool, VmError> {
         let apic_id = self.shared.policy.apic_ids.apic_id(index);
         let apic_id = apic_id.filter(|&id| id < BROADCAST);
@@ -132,13 +135,13 @@ impl Vm {
         };
         match self.shared.vm.fd().signal_msi(msi) {
             Ok(count) => Ok(count > 0),
-            // No APIC answered: KVM's -1 reads as an error number.
+            // No APIC accepted it: KVM returns -1, which reads as EPERM.
             Err(error) if error.errno() == libc::EPERM => Ok(false),
             Err(error) => Err(host("KVM_SIGNAL_MSI")(error)),
         }
     }
 
-    /// Raises and lowers interrupt line `gsi` whenever `event` is written, without leaving the kernel.
+    /// Makes KVM raise and lower interrupt line `gsi` each time `event` is written.
     ///
     /// # Errors
     ///
@@ -179,8 +182,8 @@ fn create_interrupt_controllers(
     Ok(())
 }
 
-/// Where interrupt messages go; bits 12 to 19 are the destination.
+/// The address of interrupt messages; bits 12 to 19 hold the destination.
 const MSI_ADDRESS: u32 = 0xFEE0_0000;
 
-/// The destination that is every APIC.
+/// The destination that names every APIC.
 const BROADCAST: u32 = 0xFF;

@@ -1,15 +1,15 @@
-//! From what the host offers to what one vCPU sees.
+//! Computes the CPUID leaves of one vCPU from those of the host.
 
 use super::{
     CpuidLeaf, CpuidPolicy, HypervisorLeaves,
     topology::{Place, set},
 };
 
-/// Returns the CPUID leaves of vCPU number `vcpu`, from those `supported` by host and KVM.
+/// Returns the CPUID leaves of vCPU number `vcpu`, computed from those `supported` by host and KVM.
 ///
-/// It is pure and total: any list of leaves gives a list that is at most 7 entries longer than both
-/// the list and the policy's own hypervisor leaves. A leaf that is all zero is left out, for that is what a
-/// missing one reads as.
+/// It is a pure function and accepts any list. The result has at most 7 entries more than
+/// `supported` and the policy's hypervisor leaves together. It leaves out a leaf of zeros, because
+/// a missing leaf reads as zeros too.
 #[must_use]
 pub fn cpuid_for_vcpu(supported: &[CpuidLeaf], vcpu: u32, policy: &CpuidPolicy) -> Vec<CpuidLeaf> {
     let place = Place::new(vcpu, policy);
@@ -35,7 +35,7 @@ pub fn cpuid_for_vcpu(supported: &[CpuidLeaf], vcpu: u32, policy: &CpuidPolicy) 
     leaves
 }
 
-/// Leaves that are made anew, or that a guest does not get.
+/// Tells whether the host's leaf is replaced or hidden from the guest.
 fn is_left_out(function: u32) -> bool {
     matches!(
         function,
@@ -84,7 +84,7 @@ fn patched(mut leaf: CpuidLeaf, place: &Place, policy: &CpuidPolicy) -> CpuidLea
     leaf
 }
 
-/// Keeps the signature, and of the features those that need no hypercall.
+/// Keeps KVM's signature, and those of its features that need no hypercall.
 fn kvm_leaf(leaf: &CpuidLeaf) -> Option<CpuidLeaf> {
     let mut leaf = *leaf;
     match leaf.function {
@@ -128,6 +128,6 @@ const PERFCTR_CORE: u32 = 1 << 23;
 const PERFCTR_NB: u32 = 1 << 24;
 const PERFCTR_LLC: u32 = 1 << 28;
 
-/// Leaf 0x4000_0001 eax: clock source (0 and 3), no I/O delay (1), steal time (5), PV EOI (6), stable clock
-/// source (24).
+/// Leaf 0x4000_0001 eax: clock source (bits 0 and 3), no I/O delay (1), steal time (5), PV EOI (6),
+/// stable clock source (24).
 const KVM_FEATURES: u32 = 1 | 1 << 1 | 1 << 3 | 1 << 5 | 1 << 6 | 1 << 24;

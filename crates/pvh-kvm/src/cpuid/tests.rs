@@ -1,3 +1,5 @@
+//! Tests of the CPUID policy and topology.
+
 use proptest::prelude::*;
 
 use super::*;
@@ -16,7 +18,7 @@ fn leaf(function: u32, index: Option<u32>, registers: [u32; 4]) -> CpuidLeaf {
 
 const ALL: [u32; 4] = [u32::MAX; 4];
 
-/// A host that has everything, with every bit set.
+/// A host with every leaf, and every bit set.
 fn host() -> Vec<CpuidLeaf> {
     let plain = [1, 2, 6, 0xA, 0x15, 0x8000_0001, 0x8000_0007, 0x8000_0008];
     let gone = [0x12, 0x14, 0x23, 0x8000_000A, 0x8000_001E, 0x8000_001F];
@@ -66,14 +68,14 @@ fn leaf_1_holds_the_apic_id_and_the_number_of_ids() {
 }
 
 #[test]
-fn a_guest_knows_that_it_is_one() {
+fn the_hypervisor_bit_is_always_set() {
     let none = leaf(1, None, [0; 4]);
     let leaves = cpuid_for_vcpu(&[none], 0, &CpuidPolicy::new(1));
     assert_eq!(find(&leaves, 1, 0).ecx & 1 << 31, 1 << 31);
 }
 
 #[test]
-fn the_apic_timers_deadline_mode_is_there_when_kvm_has_it() {
+fn tsc_deadline_mode_is_offered_if_kvm_and_machine_have_it() {
     let mut policy = CpuidPolicy::new(1);
     let deadline = |policy: &CpuidPolicy| find(&guest(0, policy), 1, 0).ecx & 1 << 24;
     assert_eq!(deadline(&policy), 0);
@@ -95,7 +97,7 @@ fn x2apic_mode_comes_with_the_local_apic() {
 fn no_guest_sees_57_bit_addresses() {
     let leaves = guest(0, &CpuidPolicy::new(1));
     assert_eq!(find(&leaves, 7, 0).ecx & 1 << 16, 0, "LA57");
-    // Physical bits stay, linear bits are 48.
+    // The physical bits stay; the linear bits become 48.
     assert_eq!(find(&leaves, 0x8000_0008, 0).eax, 0xFFFF_30FF);
 }
 
@@ -123,7 +125,7 @@ fn neither_virtualisation_nor_enclaves_nor_counters_are_offered() {
 }
 
 #[test]
-fn what_the_policy_does_not_name_is_what_the_host_has() {
+fn leaves_that_the_policy_does_not_name_are_the_hosts() {
     let leaves = guest(0, &CpuidPolicy::new(2));
     for same in [2, 6, 0x15, 0x8000_0007] {
         assert_eq!(find(&leaves, same, 0), leaf(same, None, ALL));
@@ -172,7 +174,7 @@ fn leaf_0xb_is_within_the_limit() {
 }
 
 #[test]
-fn amds_leaves_tell_the_same() {
+fn amd_leaves_describe_the_same_topology() {
     let leaves = guest(5, &CpuidPolicy::new(6));
     assert_eq!(
         find(&leaves, 0x8000_0001, 0).ecx & 1 << 1,
@@ -201,7 +203,7 @@ fn twice_the_index_leaves_the_lowest_bit_of_an_apic_id_to_threads() {
 }
 
 #[test]
-fn kvms_leaves_offer_what_needs_no_hypercall() {
+fn kvm_leaves_offer_only_features_without_hypercalls() {
     let leaves = guest(0, &CpuidPolicy::new(1));
     assert_eq!(
         find(&leaves, 0x4000_0000, 0),
@@ -225,7 +227,7 @@ fn given_hypervisor_leaves_replace_kvms() {
 }
 
 #[test]
-fn a_leaf_survives_the_way_into_kvm_and_back() {
+fn a_leaf_converted_for_kvm_and_back_is_unchanged() {
     for leaf in [leaf(1, None, ALL), leaf(4, Some(3), [1, 2, 3, 4])] {
         assert_eq!(CpuidLeaf::from(&leaf.to_kvm()), leaf);
     }
@@ -259,7 +261,7 @@ proptest! {
         }
     }
 
-    /// What a guest does: from its APIC id and the levels it finds which core it is.
+    /// A guest finds its core number from its APIC id and the topology leaves.
     #[test]
     fn every_vcpu_finds_itself_in_one_package(vcpus in 1_u32..300, is_twice: bool) {
         let mut policy = CpuidPolicy::new(vcpus);

@@ -1,19 +1,19 @@
-//! The topology a guest sees: one package, one thread a core, one core a vCPU.
+//! The guest's CPU topology: one package; each vCPU is a core with one thread.
 
 use super::{ApicIds, CpuidLeaf, CpuidPolicy};
 
-/// Where one vCPU is in the machine.
+/// The position of one vCPU in the topology.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Place {
     /// Its APIC id.
     pub(super) apic_id: u32,
-    /// Its number among the cores.
+    /// The number of its core.
     core: u32,
-    /// How many cores there are.
+    /// The number of cores.
     pub(super) cores: u32,
-    /// Bits of an APIC id below those that number the cores.
+    /// The low bits of an APIC id that number the threads of a core.
     thread_bits: u32,
-    /// Bits of an APIC id below those that number the packages.
+    /// The low bits of an APIC id that number threads and cores of a package.
     package_bits: u32,
 }
 
@@ -33,12 +33,12 @@ impl Place {
         }
     }
 
-    /// How many APIC ids a package takes up.
+    /// Returns how many APIC ids belong to a package.
     fn package_ids(&self) -> u32 {
         1_u32.checked_shl(self.package_bits).unwrap_or(u32::MAX)
     }
 
-    /// Leaf 1: APIC id and the size of a package in ebx, HTT in edx.
+    /// Sets in leaf 1 the APIC id and the APIC ids of a package (ebx), and HTT (edx).
     pub(super) fn patch_features(&self, leaf: &mut CpuidLeaf) {
         let ids = self.package_ids().min(0xFF);
         let apic_id = self.apic_id & 0xFF;
@@ -46,7 +46,7 @@ impl Place {
         set(&mut leaf.edx, HTT, self.cores > 1);
     }
 
-    /// Leaf 4: how many cores there are, and which of them share the cache.
+    /// Sets in leaf 4 the number of cores, and how many of them share the cache.
     pub(super) fn patch_intel_cache(&self, leaf: &mut CpuidLeaf) {
         if leaf.eax & CACHE_TYPE == 0 {
             return;
@@ -56,7 +56,8 @@ impl Place {
         self.patch_sharing(leaf);
     }
 
-    /// Leaves 4 and 0x8000_001D: a cache of level 3 serves the package, any other one core.
+    /// Sets in leaves 4 and 0x8000_001D who shares a cache: all cores of the package share one of
+    /// level 3; any other belongs to one core.
     pub(super) fn patch_sharing(&self, leaf: &mut CpuidLeaf) {
         if leaf.eax & CACHE_TYPE == 0 {
             return;
@@ -70,13 +71,13 @@ impl Place {
         leaf.eax = (leaf.eax & !(0xFFF << 14)) | (last_id(ids, 0xFFF) << 14);
     }
 
-    /// Leaf 0x8000_0008 ecx: how many cores, and how many bits number them.
+    /// Sets in leaf 0x8000_0008 ecx the number of cores, and how many bits number them.
     pub(super) fn patch_amd_sizes(&self, leaf: &mut CpuidLeaf) {
         let cores = last_id(self.cores, 0xFF);
         leaf.ecx = (leaf.ecx & !0xF0FF) | cores | (self.package_bits.min(0xF) << 12);
     }
 
-    /// Leaf 0x8000_001E: APIC id, core number, one thread a core, one node.
+    /// Returns leaf 0x8000_001E: APIC id, core number, one thread for each core, one node.
     pub(super) fn amd_topology(&self) -> CpuidLeaf {
         CpuidLeaf {
             function: 0x8000_001E,
@@ -88,7 +89,7 @@ impl Place {
         }
     }
 
-    /// The three subleaves of leaf 0xB or 0x1F: threads, cores, end.
+    /// Returns the three subleaves of leaf 0xB or 0x1F: threads, cores, end.
     pub(super) fn levels(&self, function: u32) -> [CpuidLeaf; 3] {
         let level = |index: u32, shift: u32, count: u32, kind: u32| CpuidLeaf {
             function,
@@ -106,7 +107,7 @@ impl Place {
     }
 }
 
-/// The number of the last of `count` things, as a field of which `mask` is the largest value holds it.
+/// Returns `count - 1`, limited to `mask`, the largest value of its field.
 fn last_id(count: u32, mask: u32) -> u32 {
     count.saturating_sub(1).min(mask)
 }
@@ -120,10 +121,10 @@ pub(super) fn set(register: &mut u32, bits: u32, on: bool) {
     };
 }
 
-/// A cache leaf describes a cache unless this field is 0.
+/// The cache type in a cache leaf; 0 if the leaf describes no cache.
 const CACHE_TYPE: u32 = 0x1F;
 
-/// Leaf 1 edx: ebx bits 16 to 23 hold a number of APIC ids.
+/// Leaf 1 edx: bits 16 to 23 of ebx are valid.
 const HTT: u32 = 1 << 28;
 
 const LEVEL_END: u32 = 0;

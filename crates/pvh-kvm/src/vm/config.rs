@@ -1,17 +1,17 @@
-//! What a machine is to have.
+//! The configuration of a machine.
 
 use super::hypercalls::HypercallTransport;
 use crate::{ApicIds, HypervisorLeaves};
 
-/// What a machine is to have.
+/// The configuration of a machine.
 #[derive(Clone, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub struct VmConfig {
-    /// How many vCPUs there will be, 1 or more.
+    /// The number of vCPUs, 1 or more.
     pub vcpus: u32,
-    /// The interrupt controllers.
+    /// The interrupt controllers that KVM emulates.
     pub interrupt_controllers: InterruptControllers,
-    /// How APIC ids follow from vCPU indices.
+    /// How a vCPU's APIC id is computed from its index.
     pub apic_ids: ApicIds,
     /// The CPUID leaves from 0x4000_0000 on.
     pub hypervisor: HypervisorLeaves,
@@ -20,8 +20,8 @@ pub struct VmConfig {
 }
 
 impl VmConfig {
-    /// Returns the machine of a guest that expects plain KVM: all interrupt controllers and the timer, APIC
-    /// ids as indices, KVM's hypervisor leaves, no hypercalls.
+    /// Returns the machine of a guest that expects plain KVM: all interrupt controllers and the
+    /// timer, APIC ids equal to indices, KVM's hypervisor leaves, no hypercalls.
     #[must_use]
     pub const fn new(vcpus: u32) -> Self {
         Self {
@@ -38,12 +38,13 @@ impl VmConfig {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum InterruptControllers {
-    /// None: a halted vCPU exits, and there is no second vCPU, because none could be started.
+    /// None: a halted vCPU exits, and the machine has one vCPU, because nothing could start a
+    /// second.
     None,
-    /// Two 8259 PICs, an I/O APIC at 0xFEC0_0000, and a local APIC a vCPU.
+    /// Two 8259 PICs, an I/O APIC at 0xFEC0_0000, and one local APIC for each vCPU.
     Kernel,
-    /// The same and an 8254 timer.
+    /// Those of `Kernel`, and an 8254 timer.
     KernelWithPit,
-    /// A local APIC a vCPU and nothing else, as a Xen PVH domain has it: KVM's split irqchip.
+    /// Only one local APIC for each vCPU, as in a Xen PVH domain: KVM's split irqchip.
     LocalApics,
 }

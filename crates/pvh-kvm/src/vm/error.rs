@@ -1,4 +1,4 @@
-//! Why a machine cannot be built, or refused a request.
+//! Why a machine cannot be created, or refused a request.
 
 use std::io;
 
@@ -8,48 +8,48 @@ use pvh_abi::Gpa;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum VmError {
-    /// There are no vCPUs, more than KVM can have, or more than its APIC ids can name.
-    #[error("{vcpus} vCPUs: this host's KVM can have 1 to {limit}")]
+    /// The number of vCPUs is 0, above KVM's limit, or above what its APIC ids can name.
+    #[error("{vcpus} vCPUs are not possible: this host's KVM allows 1 to {limit}")]
     VcpuCount {
-        /// How many were asked for.
+        /// The number asked for.
         vcpus: u32,
-        /// The most this host can have.
+        /// The largest number on this host.
         limit: u32,
     },
-    /// The RAM reaches beyond what this host's KVM lets a guest address.
+    /// RAM ends above the highest address that this host's KVM lets a guest use.
     #[error(
-        "guest memory ends at {end}, beyond the {address_bits} bits of a guest-physical address"
+        "guest memory ends at {end}, above the {address_bits} bits of a guest-physical address"
     )]
     RamTooHigh {
-        /// First address after the RAM.
+        /// The first address after RAM.
         end: Gpa,
-        /// Width of a guest-physical address.
+        /// The width of a guest-physical address in bits.
         address_bits: u8,
     },
-    /// The RAM takes more memory slots than there are.
-    #[error("guest memory takes {slots} memory slots, this host's KVM has {limit}")]
+    /// RAM needs more memory slots than KVM has.
+    #[error("guest memory needs {slots} memory slots; this host's KVM has {limit}")]
     MemorySlots {
-        /// How many it takes.
+        /// The number needed.
         slots: usize,
-        /// How many there are.
+        /// The number KVM has.
         limit: u32,
     },
-    /// An interrupt cannot be sent to a vCPU: its APIC id does not fit a message.
-    #[error("vCPU {index} has an APIC id that no interrupt message can name")]
+    /// The APIC id of the vCPU does not fit into an interrupt message.
+    #[error("vCPU {index} cannot get an interrupt message: its APIC id is above 254")]
     ApicId {
         /// The vCPU.
         index: u32,
     },
-    /// The host's KVM lacks something that this machine needs.
+    /// The host's KVM lacks a capability that this machine needs.
     #[error("this host's KVM lacks {capability}")]
     Capability {
-        /// KVM's name for it.
+        /// KVM's name of the capability.
         capability: &'static str,
     },
     /// A call to the host failed.
     #[error("{step} failed")]
     Host {
-        /// Which one.
+        /// The call.
         step: &'static str,
         /// The host's reason.
         #[source]
@@ -57,7 +57,7 @@ pub enum VmError {
     },
 }
 
-/// Names the call that failed.
+/// Returns a function that turns the host's error into [`VmError::Host`], with the call's name.
 pub(super) fn host<E: Into<io::Error>>(step: &'static str) -> impl FnOnce(E) -> VmError {
     move |error| VmError::Host {
         step,

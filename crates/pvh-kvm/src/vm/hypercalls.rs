@@ -1,4 +1,4 @@
-//! How hypercalls and accesses to the hypercall MSR leave the guest.
+//! How hypercalls and accesses to the hypercall MSR become exits.
 
 use std::io;
 
@@ -6,26 +6,29 @@ use kvm_bindings::{KVM_CAP_X86_USER_SPACE_MSR, KVM_MSR_EXIT_REASON_FILTER, kvm_e
 use kvm_ioctls::{MsrFilterDefaultAction, MsrFilterRange, MsrFilterRangeFlags, VmFd};
 use pvh_abi::cpuid::XEN_HYPERCALL_MSR;
 
-/// How a guest's hypercalls become [`VmExit::Hypercall`].
+/// How a guest's hypercalls become [`VmExit::Hypercall`](crate::VmExit::Hypercall).
 ///
-/// With any but `None` the guest's reads and writes of the hypercall MSR, 0x4000_0000, become
-/// [`VmExit::MsrRead`] and [`VmExit::MsrWrite`], and KVM leaves the registers of [`Caller`] at each exit.
+/// With any transport except `None`, reads and writes of the hypercall MSR, 0x4000_0000, become
+/// [`VmExit::MsrRead`](crate::VmExit::MsrRead) and [`VmExit::MsrWrite`](crate::VmExit::MsrWrite),
+/// and KVM copies the registers of [`Caller`](crate::Caller) to the VMM at each exit.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum HypercallTransport {
-    /// Not at all.
+    /// The guest makes no hypercalls.
     #[default]
     None,
-    /// By OUT to a port, of any width, which is then no [`VmExit::PortOut`]; for hosts that have nothing better.
+    /// The guest executes OUT to a port, with any width. Such an OUT is not a
+    /// [`VmExit::PortOut`](crate::VmExit::PortOut). For hosts that cannot intercept hypercalls.
     Port {
         /// The port.
         port: u16,
     },
-    /// By VMCALL or VMMCALL, whichever the host's processor has, where KVM supports Xen guests.
+    /// The guest executes VMCALL (Intel) or VMMCALL (AMD), and KVM intercepts it. Needs KVM's
+    /// support for Xen guests.
     Intercept,
 }
 
-/// Makes KVM hand over the guest's reads and writes of the hypercall MSR.
+/// Makes KVM exit to the VMM when the guest reads or writes the hypercall MSR.
 pub(super) fn filter_hypercall_msr(vm: &VmFd) -> io::Result<()> {
     vm.enable_cap(&kvm_enable_cap {
         cap: KVM_CAP_X86_USER_SPACE_MSR,
@@ -36,7 +39,7 @@ pub(super) fn filter_hypercall_msr(vm: &VmFd) -> io::Result<()> {
         flags: MsrFilterRangeFlags::READ | MsrFilterRangeFlags::WRITE,
         base: XEN_HYPERCALL_MSR,
         msr_count: 1,
-        // One bit counts, but KVM reads a whole word.
+        // Only one bit is used, but KVM reads a whole word.
         bitmap: &[0; size_of::<u64>()],
     };
     vm.set_msr_filter(MsrFilterDefaultAction::ALLOW, &[range])?;

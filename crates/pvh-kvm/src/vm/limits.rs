@@ -1,4 +1,4 @@
-//! What this host's KVM allows a machine.
+//! Checks a configuration against the limits of this host's KVM.
 
 use kvm_ioctls::Cap;
 use pvh_abi::{Gpa, GuestRange};
@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{ApicIds, GuestRam, Kvm, memory::vm_with_ram};
 
-/// Refuses a machine that is beyond this host's limits.
+/// Refuses a machine that exceeds this host's limits.
 pub(super) fn check_limits(kvm: &Kvm, config: &VmConfig, ram: &GuestRam) -> Result<(), VmError> {
     let capabilities = kvm.capabilities();
     let limit = vcpu_limit(config, capabilities.max_vcpus, capabilities.max_apic_ids);
@@ -42,7 +42,7 @@ pub(super) fn check_limits(kvm: &Kvm, config: &VmConfig, ram: &GuestRam) -> Resu
     }
 }
 
-/// Refuses RAM beyond `2^address_bits`.
+/// Refuses RAM above `2^address_bits`.
 fn check_address_bits(ranges: &[GuestRange], address_bits: u8) -> Result<(), VmError> {
     match ram_end_above(ranges, address_bits) {
         Some(end) => Err(VmError::RamTooHigh { end, address_bits }),
@@ -50,7 +50,7 @@ fn check_address_bits(ranges: &[GuestRange], address_bits: u8) -> Result<(), VmE
     }
 }
 
-/// Returns the end of RAM if addresses of so many bits do not reach it.
+/// Returns the end of RAM if it is above `2^address_bits`.
 pub(crate) fn ram_end_above(ranges: &[GuestRange], address_bits: u8) -> Option<Gpa> {
     let space = 1_u64.checked_shl(address_bits.into()).unwrap_or(u64::MAX);
     let last = ranges.last()?;
@@ -58,7 +58,7 @@ pub(crate) fn ram_end_above(ranges: &[GuestRange], address_bits: u8) -> Option<G
     (end.0 > space).then_some(end)
 }
 
-/// Returns how many vCPUs a machine may have, by their number and by their APIC ids.
+/// Returns the largest number of vCPUs, limited by KVM's number of vCPUs and of APIC ids.
 fn vcpu_limit(config: &VmConfig, max_vcpus: u32, max_apic_ids: u32) -> u32 {
     if config.interrupt_controllers == InterruptControllers::None {
         return max_vcpus.min(1);
@@ -70,14 +70,15 @@ fn vcpu_limit(config: &VmConfig, max_vcpus: u32, max_apic_ids: u32) -> u32 {
     max_vcpus.min(by_id)
 }
 
-/// What in-kernel interrupt controllers need.
+/// What all in-kernel interrupt controllers need.
 const CHIPS: [(Cap, &str); 3] = [
     (Cap::Irqchip, "KVM_CAP_IRQCHIP"),
     (Cap::Irqfd, "KVM_CAP_IRQFD"),
     (Cap::Pit2, "KVM_CAP_PIT2"),
 ];
 
-/// What in-kernel local APICs alone need, and what tells and changes the events of a vCPU with them.
+/// What local APICs alone need: the split irqchip, interrupt messages, and reading and setting a
+/// vCPU's pending events.
 const LOCAL_APICS: [(Cap, &str); 3] = [
     (Cap::SplitIrqchip, "KVM_CAP_SPLIT_IRQCHIP"),
     (Cap::SignalMsi, "KVM_CAP_SIGNAL_MSI"),
@@ -101,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn ram_beyond_what_kvm_lets_a_guest_address_is_refused() {
+    fn ram_above_the_guests_addresses_is_refused() {
         let ranges = [
             GuestRange::new(Gpa(0), 0xFC00_0000),
             GuestRange::new(Gpa(0x1_0000_0000), 0x400_0000),
@@ -111,7 +112,7 @@ mod tests {
         let error = check_address_bits(&ranges, 32).unwrap_err();
         assert_eq!(
             error.to_string(),
-            "guest memory ends at 0x104000000, beyond the 32 bits of a guest-physical address"
+            "guest memory ends at 0x104000000, above the 32 bits of a guest-physical address"
         );
     }
 }

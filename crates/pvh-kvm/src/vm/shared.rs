@@ -1,4 +1,4 @@
-//! What a machine and its vCPUs share.
+//! The state that a machine shares with its vCPUs.
 
 use std::{
     io,
@@ -9,7 +9,7 @@ use crate::{
     CpuidPolicy, HypercallTransport, kvm::Host, memory::vm_with_ram::VmWithRam, vm::hypercalls,
 };
 
-/// What a machine and its vCPUs have in common.
+/// The state that a machine shares with its vCPUs.
 #[derive(Debug)]
 pub(crate) struct VmShared {
     pub(crate) vm: VmWithRam,
@@ -17,16 +17,17 @@ pub(crate) struct VmShared {
     pub(crate) policy: CpuidPolicy,
     pub(crate) run_len: usize,
     pub(crate) hypercalls: HypercallTransport,
-    /// The guest's accesses to the hypercall MSR are handed over, or need not be.
+    /// Whether KVM exits on accesses to the hypercall MSR, or does not have to.
     pub(super) is_msr_filtered: Mutex<bool>,
 }
 
 impl VmShared {
-    /// Sees to it, before a vCPU can run, that KVM hands over the guest's accesses to the hypercall MSR.
+    /// Makes KVM exit on accesses to the hypercall MSR. The first vCPU calls it before it can run.
     ///
-    /// KVM waits for a grace period of the machine then. One that begins within 25 microseconds of the end of another, such as
-    /// that of a memory slot, is of the slow kind and takes 4 milliseconds and more. So it is left until the first vCPU is
-    /// made, which takes long enough.
+    /// KVM waits for an RCU grace period in this call. A grace period that starts within 25
+    /// microseconds after the end of another, such as that of a memory slot, takes 4 milliseconds
+    /// or more. So the call is delayed until the first vCPU is created, which takes longer than 25
+    /// microseconds.
     pub(crate) fn filter_msr(&self) -> io::Result<()> {
         let mut is_filtered = self
             .is_msr_filtered

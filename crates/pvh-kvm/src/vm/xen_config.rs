@@ -1,4 +1,4 @@
-//! Telling KVM to hand over hypercalls.
+//! Makes KVM intercept hypercalls (`KVM_XEN_HVM_CONFIG`).
 // UNSAFETY: kvm-ioctls has no wrapper for KVM_XEN_HVM_CONFIG.
 #![expect(unsafe_code, reason = "an ioctl without a wrapper")]
 
@@ -10,13 +10,13 @@ use libc::c_ulong;
 use pvh_abi::cpuid::XEN_HYPERCALL_MSR;
 use vmm_sys_util::ioctl::{_IOC_WRITE, ioctl_expr, ioctl_with_ref};
 
-/// Makes VMCALL and VMMCALL of the guest exits of their own.
+/// Makes KVM exit to the VMM when the guest executes VMCALL or VMMCALL.
 pub(crate) fn intercept_hypercalls(vm: &VmFd) -> io::Result<()> {
-    // SAFETY: `ioctl_with_ref` demands a request that takes a pointer to this type: the number encodes write
-    // direction and the size of `kvm_xen_hvm_config`, and for a VM descriptor, which `VmFd` owns and keeps open,
-    // it is KVM_XEN_HVM_CONFIG; any other kind of descriptor refuses it. The kernel only reads, so many
-    // bytes, before the call returns, and the reference lives longer. The pointers inside are null, their lengths
-    // 0, so that KVM follows none.
+    // SAFETY: `ioctl_with_ref` demands a request that takes a pointer to this type. The number
+    // encodes write direction and the size of `kvm_xen_hvm_config`, and on a VM descriptor, which
+    // `VmFd` owns and keeps open, it is KVM_XEN_HVM_CONFIG. The kernel only reads that many bytes,
+    // before the call returns, and the reference lives longer. The pointers inside are null and
+    // their lengths 0, so KVM follows none.
     let answer = unsafe { ioctl_with_ref(vm, REQUEST, &CONFIG) };
     match answer {
         0 => Ok(()),
@@ -24,8 +24,8 @@ pub(crate) fn intercept_hypercalls(vm: &VmFd) -> io::Result<()> {
     }
 }
 
-/// KVM takes notice of hypercalls only where it knows their MSR. The accesses themselves are handed over before
-/// KVM looks at them, see [`filter_hypercall_msr`](super::hypercalls::filter_hypercall_msr).
+/// KVM intercepts hypercalls only if it knows their MSR. It does not handle the MSR itself: the MSR
+/// filter exits first, see [`filter_hypercall_msr`](super::hypercalls::filter_hypercall_msr).
 const CONFIG: kvm_xen_hvm_config = kvm_xen_hvm_config {
     flags: KVM_XEN_HVM_CONFIG_INTERCEPT_HCALL,
     msr: XEN_HYPERCALL_MSR,
@@ -45,7 +45,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_request_is_that_of_the_kernel_header() {
+    fn the_request_number_is_that_of_the_kernel_header() {
         // _IOW(0xAE, 0x7a, struct kvm_xen_hvm_config), 56 bytes.
         assert_eq!(REQUEST, 0x4038_AE7A);
         assert_eq!((CONFIG.flags, CONFIG.msr), (2, 0x4000_0000));
