@@ -8,7 +8,7 @@ use pvh_bench::{
     guest::write_once,
 };
 use pvh_entry::EntryState;
-use pvh_hypercall::{Call, HYPERCALL_PORT, Outcome, Registers, dispatch};
+use pvh_hypercall::{Call, HYPERCALL_PORT, Outcome, dispatch};
 use pvh_kvm::{
     GuestRam, HypercallTransport, InterruptControllers, Kvm, Vcpu, Vm, VmConfig, VmEntry, VmExit,
 };
@@ -77,23 +77,10 @@ impl Caller {
     /// Answers the last call, and runs to the next.
     pub(crate) fn trip(&mut self) {
         let exit = self.vcpu.run(self.entry).expect("an exit");
-        let VmExit::Hypercall { number, .. } = exit else {
+        let VmExit::Hypercall(state) = exit else {
             unreachable!("{exit:?}")
         };
-        let registers = Registers {
-            rax: number,
-            ..Registers::default()
-        };
-        let caller = self.vcpu.caller().expect("a caller");
-        let caller = pvh_hypercall::Caller {
-            cr0: caller.cr0,
-            efer: caller.efer,
-            rflags: caller.rflags,
-            cs_long: caller.cs_long,
-            cs_big: caller.cs_big,
-            cpl: caller.cpl,
-        };
-        let call = Call::decode(&registers, &caller).expect("a call");
+        let call = Call::decode(&state.registers, &state.caller).expect("a call");
         let Outcome::Return(result) = dispatch(&mut Nothing, &NoMemory, call) else {
             unreachable!("nothing goes on")
         };

@@ -14,7 +14,7 @@ pub use memory::{
     TSS_AT, WriteAhead,
 };
 pub use vcpu::{
-    Activity, Caller, Crash, ExitData, Failure, GuestClock, InternalError, KickError, Kicker,
-    Registers, SystemEventKind, Vcpu, VcpuError, VmEntry, VmExit, kick_signal,
+    Activity, Crash, ExitData, Failure, GuestClock, HypercallState, InternalError, KickError,
+    Kicker, Registers, SystemEventKind, Vcpu, VcpuError, VmEntry, VmExit, kick_signal,
 };
 pub use vm::{HypercallTransport, InterruptControllers, Vm, VmConfig, VmError};

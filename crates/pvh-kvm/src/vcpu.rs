@@ -20,7 +20,6 @@ pub use cpu::Vcpu;
 pub use crash::{Crash, Failure};
 pub use error::VcpuError;
 pub use events::Activity;
-pub use exit::{ExitData, InternalError, SystemEventKind, VmEntry, VmExit};
+pub use exit::{ExitData, HypercallState, InternalError, SystemEventKind, VmEntry, VmExit};
 pub use kick::{KickError, Kicker, kick_signal};
 pub use registers::Registers;
-pub use sync_registers::Caller;

@@ -2,6 +2,7 @@
 #![expect(
     clippy::arithmetic_side_effects,
     clippy::indexing_slicing,
+    clippy::panic,
     clippy::unwrap_used,
     reason = "a test may panic"
 )]
@@ -14,11 +15,11 @@ mod kvm {
     use pvh_abi::Gpa;
     use pvh_entry::{DescriptorTable, EntryState, SegmentAttributes};
     use pvh_hypercall::{
-        HYPERCALL_PORT, MSR_READ, PageError, Stub, decode_msr_write, hypercall_page,
+        Call, HYPERCALL_PORT, MSR_READ, PageError, Stub, Width, decode_msr_write, hypercall_page,
     };
     use pvh_kvm::{
-        Caller, CpuidLeaf, GuestRam, HypercallTransport, Kvm, Vcpu, VcpuError, Vm, VmConfig,
-        VmEntry, VmError, VmExit,
+        CpuidLeaf, GuestRam, HypercallState, HypercallTransport, Kvm, Vcpu, VcpuError, Vm,
+        VmConfig, VmEntry, VmError, VmExit,
     };
     use pvh_memory::GuestMemory;
 
@@ -64,6 +65,20 @@ mod kvm {
             },
         };
         vm.ram().write(Gpa(PAGE), &hypercall_page(stub)).unwrap();
+    }
+
+    fn hypercall(exit: VmExit) -> HypercallState {
+        match exit {
+            VmExit::Hypercall(state) => state,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Returns the arguments of a call that must have this width and number.
+    fn arguments(state: &HypercallState, width: Width, number: u64) -> [u64; 5] {
+        let call = Call::decode(&state.registers, &state.caller).unwrap();
+        assert_eq!((call.width, call.number.0), (width, number));
+        call.args
     }
 
     /// Writes the MSR, calls entry 18, stores each register, calls it again.
@@ -112,23 +127,28 @@ mod kvm {
         };
         assert_eq!(resume(&mut vcpu), write);
         fill_page(&vm, &vcpu, transport);
-        let call = VmExit::Hypercall {
-            long_mode: false,
-            cpl: 0,
-            number: 18,
-            args: [0x8000_0001, 2, 3, 4, 5, 6],
-        };
-        assert_eq!(resume(&mut vcpu), call);
-        let caller = vcpu.caller().unwrap();
-        assert_eq!((caller.cr0, caller.cr3, caller.cr4), (0x11, 0, 0));
+        let state = hypercall(resume(&mut vcpu));
+        assert_eq!(
+            arguments(&state, Width::Compat, 18),
+            [0x8000_0001, 2, 3, 4, 5]
+        );
+        let paging = state.paging;
+        assert_eq!((paging.cr0, paging.cr3, paging.cr4), (0x11, 0, 0));
+        let caller = state.caller;
         assert_eq!((caller.efer, caller.rflags & 0x2_0001), (0, 1));
         assert_eq!(
             (caller.cs_long, caller.cs_big, caller.cpl),
             (false, true, 0)
         );
+        assert_eq!(vcpu.caller(), Some(caller));
         // The OUT is the second instruction of the entry and 2 bytes long.
-        assert!(matches!(caller.rip, 0x5245 | 0x5247), "{caller:x?}");
-        assert_eq!(vcpu.run(VmEntry::Hypercall(0xFFFF_FFDA)).unwrap(), call);
+        let rip = vcpu.registers().unwrap().state.rip;
+        assert!(matches!(rip, 0x5245 | 0x5247), "{rip:#x}");
+        let next = hypercall(vcpu.run(VmEntry::Hypercall(0xFFFF_FFDA)).unwrap());
+        assert_eq!(
+            arguments(&next, Width::Compat, 18),
+            [0x8000_0001, 2, 3, 4, 5]
+        );
         let words: Vec<_> = (0..9).map(|n| u32_at(&vm, 0x2000 + n * 4)).collect();
         assert_eq!(words[0], 0xFFFF_FFDA, "the result");
         assert_eq!(words[1] & 1, 1, "the carry flag");
@@ -175,18 +195,14 @@ mod kvm {
         fill_page(&vm, &vcpu, transport);
         let state = long_mode(vm.ram());
         vcpu.set_entry(&state).unwrap();
-        let call = |number| VmExit::Hypercall {
-            long_mode: true,
-            cpl: 0,
-            number,
-            args: [7, 6, 2, 10, 8, 9].map(|n| 0x1111_0000_0000_0000 | n),
-        };
-        assert_eq!(resume(&mut vcpu), call(18));
-        let caller = vcpu.caller().unwrap();
-        assert!(caller.is_long_mode() && caller.cs_long && !caller.cs_big);
-        assert_eq!((caller.cr3, caller.cr4, caller.efer), (0x6000, 0x20, 0x500));
-        let next = vcpu.run(VmEntry::Hypercall(0xFFFF_FFFF_FFFF_FFDA)).unwrap();
-        assert_eq!(next, call(19));
+        let marked = [7, 6, 2, 10, 8].map(|n| 0x1111_0000_0000_0000 | n);
+        let call = hypercall(resume(&mut vcpu));
+        assert_eq!(arguments(&call, Width::Native, 18), marked);
+        assert!(call.caller.cs_long && !call.caller.cs_big);
+        let paging = call.paging;
+        assert_eq!((paging.cr3, paging.cr4, paging.efer), (0x6000, 0x20, 0x500));
+        let next = hypercall(vcpu.run(VmEntry::Hypercall(0xFFFF_FFFF_FFFF_FFDA)).unwrap());
+        assert_eq!(arguments(&next, Width::Native, 19), marked);
         let mut rax = [0; 8];
         vm.ram().read(Gpa(0x2000), &mut rax).unwrap();
         assert_eq!(u64::from_le_bytes(rax), 0xFFFF_FFFF_FFFF_FFDA);
@@ -318,7 +334,7 @@ mod kvm {
         let (vm, mut vcpu) = guest(transport, CALL_ONCE);
         fill_page(&vm, &vcpu, transport);
         let exit = resume(&mut vcpu);
-        assert!(matches!(exit, VmExit::Hypercall { number: 18, .. }));
+        assert_eq!(hypercall(exit).registers.rax, 18);
         (vm, vcpu)
     }
 
@@ -365,7 +381,7 @@ mod kvm {
     fn a_machine_without_hypercalls_has_a_port_and_an_msr_like_any_other() {
         let (_vm, mut vcpu) = machine(&VmConfig::new(1), 16 << 20, &[0xE6, 0xE4, 0xE6, 0xF4]);
         assert_eq!(resume(&mut vcpu), out(0xE4, 0));
-        assert_eq!(vcpu.caller(), None::<Caller>);
+        assert_eq!(vcpu.caller(), None);
         assert_eq!(resume(&mut vcpu), out(0xF4, 0));
     }
 

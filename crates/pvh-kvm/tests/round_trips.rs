@@ -42,7 +42,7 @@ mod kvm {
             self.times_us.push(us);
             self.entry = match exit {
                 VmExit::PortOut { port: 0xE9, .. } => VmEntry::Resume,
-                VmExit::Hypercall { number: 17, .. } => VmEntry::Hypercall(17),
+                VmExit::Hypercall(call) if call.registers.rax == 17 => VmEntry::Hypercall(17),
                 other => unreachable!("{}: {other:?}", self.name),
             };
         }

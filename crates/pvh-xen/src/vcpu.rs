@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use pvh_abi::{Errno, cpuid::XEN_HYPERCALL_MSR};
+use pvh_abi::cpuid::XEN_HYPERCALL_MSR;
 use pvh_domain::domain::{Effect, Origin};
-use pvh_hypercall::{Call, Caller, MSR_READ, Outcome, Width, write_msr};
-use pvh_kvm::{Activity, Vcpu, VcpuError, VmEntry, VmExit};
-use pvh_memory::{LinearMemory, PagingState};
+use pvh_hypercall::{Call, MSR_READ, Outcome, Width, write_msr};
+use pvh_kvm::{Activity, HypercallState, Vcpu, VcpuError, VmEntry, VmExit};
+use pvh_memory::LinearMemory;
 
 use crate::{
     XenPlatform,
@@ -109,9 +109,7 @@ impl XenVcpu {
     /// Handles an exit that is the platform's.
     pub(crate) fn handle(&mut self, vcpu: &mut Vcpu, exit: VmExit) -> Handled {
         let entry = match exit {
-            VmExit::Hypercall { number, args, .. } => {
-                VmEntry::Hypercall(self.hypercall(vcpu, number, args))
-            }
+            VmExit::Hypercall(state) => VmEntry::Hypercall(self.hypercall(&state)),
             VmExit::MsrWrite {
                 index: XEN_HYPERCALL_MSR,
                 value,
@@ -192,22 +190,15 @@ impl XenVcpu {
     }
 
     /// Serves a hypercall to its end and returns what rax becomes.
-    fn hypercall(&mut self, vcpu: &mut Vcpu, number: u64, args: [u64; 6]) -> u64 {
+    fn hypercall(&mut self, state: &HypercallState) -> u64 {
         let platform = Arc::clone(&self.platform);
-        let Some(registers) = vcpu.caller() else {
-            return Errno::ENOSYS.as_result().cast_unsigned();
+        let width = state.caller.mode().width();
+        let mut call = match Call::decode(&state.registers, &state.caller) {
+            Ok(call) => call,
+            Err(refused) => return width.result(refused.as_result()),
         };
-        let caller = caller_of(&registers);
-        let mode = caller.mode();
-        let width = mode.width();
-        if !mode.may_call(caller.cpl) {
-            return width.result(Errno::EPERM.as_result());
-        }
-        let [a, b, c, d, e, _] = args;
-        let mut call = Call::new(width, number, [a, b, c, d, e]);
-        let paging = paging_of(&registers);
-        let io = LinearMemory::new(&*platform.ram, &paging, &platform.paging);
-        let takes_interrupts = registers.rflags & RFLAGS_IF != 0;
+        let io = LinearMemory::new(&*platform.ram, &state.paging, &platform.paging);
+        let takes_interrupts = state.caller.rflags & RFLAGS_IF != 0;
         let mut level = None;
         self.stir_others(&call);
         loop {
@@ -271,7 +262,7 @@ impl XenVcpu {
         if write_msr(value, platform.stub, &*platform.ram).is_err() {
             return VmEntry::GeneralProtection;
         }
-        let caller = vcpu.caller().map(|registers| caller_of(&registers));
+        let caller = vcpu.caller();
         let width = caller.map_or(Width::Compat, |caller| caller.mode().width());
         platform.with_domain(Backpressure::Ignore, |domain, memory, now, _| {
             domain.hypercall_page_written(memory, width, now);
@@ -301,30 +292,6 @@ impl XenVcpu {
         platform.with_domain(Backpressure::Ignore, |domain, memory, now, effects| {
             domain.entered(memory, index, now, effects);
         });
-    }
-}
-
-/// What decides what a hypercall means.
-fn caller_of(registers: &pvh_kvm::Caller) -> Caller {
-    Caller {
-        cr0: registers.cr0,
-        efer: registers.efer,
-        rflags: registers.rflags,
-        cs_long: registers.cs_long,
-        cs_big: registers.cs_big,
-        cpl: registers.cpl,
-    }
-}
-
-/// How the caller of a hypercall sees memory.
-fn paging_of(registers: &pvh_kvm::Caller) -> PagingState {
-    PagingState {
-        cr0: registers.cr0,
-        cr3: registers.cr3,
-        cr4: registers.cr4,
-        efer: registers.efer,
-        rflags: registers.rflags,
-        pkru: 0,
     }
 }
 

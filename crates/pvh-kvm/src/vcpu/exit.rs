@@ -3,6 +3,8 @@
 use std::{fmt, ops::Deref};
 
 use pvh_abi::Gpa;
+use pvh_hypercall::{Caller, Registers};
+use pvh_memory::PagingState;
 
 /// With what a vCPU is entered.
 #[derive(Clone, Copy, Debug)]
@@ -71,18 +73,11 @@ pub enum VmExit {
         /// The value.
         value: u64,
     },
-    /// The guest made a hypercall: the next entry is [`VmEntry::Hypercall`]. Whether the caller may make it is for
-    /// the VMM to check.
-    Hypercall {
-        /// Whether the caller runs 64-bit code.
-        long_mode: bool,
-        /// The caller's privilege level, 0 to 3.
-        cpl: u8,
-        /// rax; of a caller that is not 64-bit, eax.
-        number: u64,
-        /// rdi, rsi, rdx, r10, r8, r9; of a caller that is not 64-bit, ebx, ecx, edx, esi, edi, ebp.
-        args: [u64; 6],
-    },
+    /// The guest made a hypercall: the next entry is [`VmEntry::Hypercall`].
+    ///
+    /// [`pvh_hypercall::Call::decode`] reads the call from the state, and refuses a caller that may not
+    /// make hypercalls.
+    Hypercall(HypercallState),
     /// The guest halted; only without in-kernel interrupt controllers, which wait in the kernel.
     Halt,
     /// The guest shut down by a triple fault. An AMD host has lost its registers then, see
@@ -111,6 +106,18 @@ pub enum VmExit {
         /// KVM's number for it.
         reason: u32,
     },
+}
+
+/// The state of a vCPU that a hypercall depends on, as KVM copied it at the exit.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub struct HypercallState {
+    /// The registers that hold the call's number and arguments.
+    pub registers: Registers,
+    /// Mode and privilege level of the caller; they select the calling convention.
+    pub caller: Caller,
+    /// The registers that translate the linear addresses in the arguments. PKRU reads as 0.
+    pub paging: PagingState,
 }
 
 /// The bytes of one exit: up to 8 in place, a string instruction's up to a page on the heap.

@@ -38,7 +38,7 @@ pub(crate) enum Answer<'a> {
 }
 
 impl Pending {
-    /// Returns what `exit` asks for; port accesses have a place of their own.
+    /// Returns what `exit` asks for, if it is neither a port access nor a hypercall.
     pub(crate) fn after(exit: &VmExit) -> Self {
         match exit {
             VmExit::MmioRead { len_bytes, .. } => Self::Bytes {
@@ -47,7 +47,6 @@ impl Pending {
             },
             VmExit::MsrRead { .. } => Self::MsrRead,
             VmExit::MsrWrite { .. } => Self::MsrWrite,
-            VmExit::Hypercall { .. } => Self::Result,
             _ => Self::Nothing,
         }
     }

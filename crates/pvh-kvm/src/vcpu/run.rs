@@ -2,6 +2,7 @@
 
 use std::{io, thread, time::Duration};
 
+use pvh_hypercall::Caller;
 use pvh_memory::GuestMemory;
 
 use super::{
@@ -14,7 +15,7 @@ use super::{
     exit::{ExitData, VmEntry, VmExit},
     kick,
     pending::{Answer, Pending},
-    sync_registers::{Caller, SYNC_AT, SYNC_LEN, SyncArea},
+    sync_registers::{SYNC_AT, SYNC_LEN, SyncArea},
 };
 use crate::HypercallTransport;
 
@@ -86,6 +87,7 @@ impl Vcpu {
         self.copy_out(RECORD_AT, &mut record)?;
         match decode(u32::from_le_bytes(reason), &record) {
             Decoded::Port(access) => self.port(access),
+            Decoded::Hypercall => self.hypercall(Pending::Result),
             Decoded::Exit(exit) => {
                 self.check_ram(&exit)?;
                 self.pending = Pending::after(&exit);
@@ -120,9 +122,7 @@ impl Vcpu {
         }
         let hypercalls = HypercallTransport::Port { port: access.port };
         if self.vm.hypercalls == hypercalls {
-            let exit = self.sync_area()?.hypercall();
-            self.pending = Pending::Rax;
-            return Ok(exit);
+            return self.hypercall(Pending::Rax);
         }
         let mut data = [0; PORT_DATA_MAX];
         let data = data.get_mut(..len).unwrap_or_default();
@@ -132,6 +132,13 @@ impl Vcpu {
             size_bytes: access.size_bytes,
             data: ExitData::from(&*data),
         })
+    }
+
+    /// Reads a hypercall, whose result goes where `result` says.
+    fn hypercall(&mut self, result: Pending) -> Result<VmExit, VcpuError> {
+        let state = self.sync_area()?.hypercall();
+        self.pending = result;
+        Ok(VmExit::Hypercall(state))
     }
 
     fn sync_area(&mut self) -> Result<SyncArea, VcpuError> {
@@ -150,8 +157,8 @@ impl Vcpu {
         Ok(())
     }
 
-    /// Returns what KVM left at the last exit of the registers that decide what a hypercall means, without a
-    /// call to the host; `None` with [`HypercallTransport::None`].
+    /// Returns mode and privilege level of the code that exited last, without a call to the host; `None`
+    /// with [`HypercallTransport::None`]. [`VmExit::Hypercall`] brings them along.
     pub fn caller(&mut self) -> Option<Caller> {
         if self.vm.hypercalls == HypercallTransport::None {
             return None;

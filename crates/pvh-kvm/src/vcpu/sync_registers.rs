@@ -4,44 +4,16 @@ use std::mem::offset_of;
 
 use kvm_bindings::{KVM_SYNC_X86_REGS, KVM_SYNC_X86_SREGS, kvm_run, kvm_sync_regs};
 
-use super::exit::VmExit;
+use pvh_hypercall::{Caller, Registers};
+use pvh_memory::PagingState;
 
-/// The state of a vCPU at its last exit, as far as it decides what a hypercall means.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-#[non_exhaustive]
-pub struct Caller {
-    /// RIP: the instruction that exits or, after an OUT, perhaps the one behind it.
-    pub rip: u64,
-    /// RFLAGS.
-    pub rflags: u64,
-    /// CR0.
-    pub cr0: u64,
-    /// CR3.
-    pub cr3: u64,
-    /// CR4.
-    pub cr4: u64,
-    /// EFER.
-    pub efer: u64,
-    /// The L bit of cs.
-    pub cs_long: bool,
-    /// The D bit of cs.
-    pub cs_big: bool,
-    /// The privilege level: 0 in real mode, 3 in virtual 8086 mode.
-    pub cpl: u8,
-}
-
-impl Caller {
-    /// Tells whether the code is 64-bit: EFER.LMA and the L bit of cs.
-    #[must_use]
-    pub const fn is_long_mode(&self) -> bool {
-        self.efer & EFER_LMA != 0 && self.cs_long
-    }
-}
+use super::exit::HypercallState;
 
 /// What KVM leaves in the run page at each exit: `kvm_regs`, then `kvm_sregs`.
 pub(crate) struct SyncArea(pub(crate) [u8; SYNC_LEN]);
 
 impl SyncArea {
+    /// Returns the mode and the privilege level of the code that exited.
     pub(crate) fn caller(&self) -> Caller {
         let cr0 = self.word(offset_of!(kvm_sync_regs, sregs.cr0));
         let rflags = self.word(offset_of!(kvm_sync_regs, regs.rflags));
@@ -51,32 +23,42 @@ impl SyncArea {
             _ => 3,
         };
         Caller {
-            rip: self.word(offset_of!(kvm_sync_regs, regs.rip)),
-            rflags,
             cr0,
-            cr3: self.word(offset_of!(kvm_sync_regs, sregs.cr3)),
-            cr4: self.word(offset_of!(kvm_sync_regs, sregs.cr4)),
             efer: self.word(offset_of!(kvm_sync_regs, sregs.efer)),
+            rflags,
             cs_long: self.byte(offset_of!(kvm_sync_regs, sregs.cs.l)) != 0,
             cs_big: self.byte(offset_of!(kvm_sync_regs, sregs.cs.db)) != 0,
             cpl,
         }
     }
 
-    /// Picks number and arguments by the caller's mode.
-    pub(crate) fn hypercall(&self) -> VmExit {
+    /// Returns what a hypercall at this exit depends on.
+    pub(crate) fn hypercall(&self) -> HypercallState {
         let caller = self.caller();
-        let long_mode = caller.is_long_mode();
-        let (places, mask) = if long_mode {
-            (LONG_ARGS, u64::MAX)
-        } else {
-            (OTHER_ARGS, 0xFFFF_FFFF)
-        };
-        VmExit::Hypercall {
-            long_mode,
-            cpl: caller.cpl,
-            number: self.word(offset_of!(kvm_sync_regs, regs.rax)) & mask,
-            args: places.map(|at| self.word(at) & mask),
+        HypercallState {
+            registers: self.registers(),
+            caller,
+            paging: PagingState {
+                cr0: caller.cr0,
+                cr3: self.word(offset_of!(kvm_sync_regs, sregs.cr3)),
+                cr4: self.word(offset_of!(kvm_sync_regs, sregs.cr4)),
+                efer: caller.efer,
+                rflags: caller.rflags,
+                pkru: 0,
+            },
+        }
+    }
+
+    fn registers(&self) -> Registers {
+        Registers {
+            rax: self.word(offset_of!(kvm_sync_regs, regs.rax)),
+            rbx: self.word(offset_of!(kvm_sync_regs, regs.rbx)),
+            rcx: self.word(offset_of!(kvm_sync_regs, regs.rcx)),
+            rdx: self.word(offset_of!(kvm_sync_regs, regs.rdx)),
+            rsi: self.word(offset_of!(kvm_sync_regs, regs.rsi)),
+            rdi: self.word(offset_of!(kvm_sync_regs, regs.rdi)),
+            r8: self.word(offset_of!(kvm_sync_regs, regs.r8)),
+            r10: self.word(offset_of!(kvm_sync_regs, regs.r10)),
         }
     }
 
@@ -107,28 +89,8 @@ pub(crate) const SYNC_RAX_AT: usize = SYNC_AT + offset_of!(kvm_sync_regs, regs.r
 
 pub(crate) const SYNC_LEN: usize = offset_of!(kvm_sync_regs, events);
 
-/// The order of KVM's own exit record, too.
-const LONG_ARGS: [usize; 6] = [
-    offset_of!(kvm_sync_regs, regs.rdi),
-    offset_of!(kvm_sync_regs, regs.rsi),
-    offset_of!(kvm_sync_regs, regs.rdx),
-    offset_of!(kvm_sync_regs, regs.r10),
-    offset_of!(kvm_sync_regs, regs.r8),
-    offset_of!(kvm_sync_regs, regs.r9),
-];
-
-const OTHER_ARGS: [usize; 6] = [
-    offset_of!(kvm_sync_regs, regs.rbx),
-    offset_of!(kvm_sync_regs, regs.rcx),
-    offset_of!(kvm_sync_regs, regs.rdx),
-    offset_of!(kvm_sync_regs, regs.rsi),
-    offset_of!(kvm_sync_regs, regs.rdi),
-    offset_of!(kvm_sync_regs, regs.rbp),
-];
-
 const CR0_PE: u64 = 1;
 const RFLAGS_VM: u64 = 1 << 17;
-const EFER_LMA: u64 = 1 << 10;
 
 #[cfg(test)]
 #[expect(clippy::arithmetic_side_effects, reason = "a test may panic")]
@@ -149,7 +111,6 @@ mod tests {
 
     // struct kvm_regs is 18 words, rip and rflags last; struct kvm_segment is 24 bytes, dpl at 16, db at 17, l at
     // 19; struct kvm_sregs begins with cs, ss is the sixth; cr0 is at 224.
-    const RIP: usize = 128;
     const RFLAGS: usize = 136;
     const CS: usize = 144 + 16;
     const SS: usize = 144 + 5 * 24 + 16;
@@ -166,9 +127,8 @@ mod tests {
     }
 
     #[test]
-    fn a_caller_is_read_field_by_field() {
+    fn a_hypercall_is_read_field_by_field() {
         let area = area(&[
-            (RIP, 1),
             (RFLAGS, 2),
             (CR0, 0x8000_0011),
             (CR3, 3),
@@ -177,19 +137,52 @@ mod tests {
             (CS, 1 << 24),
             (SS, 2),
         ]);
-        let want = Caller {
-            rip: 1,
-            rflags: 2,
+        // struct kvm_regs: rax, rbx, rcx, rdx, rsi, rdi, rsp, rbp, r8 to r15.
+        let registers = Registers {
+            rax: MARK,
+            rbx: MARK + 1,
+            rcx: MARK + 2,
+            rdx: MARK + 3,
+            rsi: MARK + 4,
+            rdi: MARK + 5,
+            r8: MARK + 8,
+            r10: MARK + 10,
+        };
+        let caller = Caller {
             cr0: 0x8000_0011,
-            cr3: 3,
-            cr4: 4,
             efer: 0x500,
+            rflags: 2,
             cs_long: true,
             cs_big: false,
             cpl: 2,
         };
-        assert_eq!(area.caller(), want);
-        assert!(want.is_long_mode());
+        let paging = PagingState {
+            cr0: 0x8000_0011,
+            cr3: 3,
+            cr4: 4,
+            efer: 0x500,
+            rflags: 2,
+            pkru: 0,
+        };
+        let want = HypercallState {
+            registers,
+            caller,
+            paging,
+        };
+        assert_eq!(area.hypercall(), want);
+        assert_eq!(area.caller(), caller);
+    }
+
+    #[test]
+    fn the_l_and_d_bits_of_cs_are_told_apart() {
+        let bits = |cs| {
+            let caller = area(&[(CS, cs)]).caller();
+            (caller.cs_long, caller.cs_big)
+        };
+        assert_eq!(
+            [0, 1 << 8, 1 << 24].map(bits),
+            [(false, false), (false, true), (true, false)]
+        );
     }
 
     #[test]
@@ -201,39 +194,5 @@ mod tests {
         assert_eq!(cpl(0x10, 2), 0);
         assert_eq!(cpl(0x11, 2), 1);
         assert_eq!(cpl(0x11, 0x2_0002), 3);
-    }
-
-    #[test]
-    fn a_64_bit_caller_gives_rdi_rsi_rdx_r10_r8_r9_in_full() {
-        let area = area(&[(CR0, 0x8000_0011), (EFER, 0x500), (CS, 1 << 24), (SS, 0)]);
-        let want = VmExit::Hypercall {
-            long_mode: true,
-            cpl: 0,
-            number: MARK,
-            args: [5, 4, 3, 10, 8, 9].map(|n| MARK + n),
-        };
-        assert_eq!(area.hypercall(), want);
-    }
-
-    #[test]
-    fn any_other_caller_gives_ebx_ecx_edx_esi_edi_ebp_and_no_high_half() {
-        // In order: 32-bit; compatibility mode; the L bit without long mode; 16-bit; real mode.
-        let modes = [
-            (0x11, 0, 1 << 8),
-            (0x8000_0011, 0x500, 1 << 8),
-            (0x11, 0, 1 << 24),
-            (0x11, 0, 0),
-            (0x10, 0, 0),
-        ];
-        for (cr0, efer, cs) in modes {
-            let area = area(&[(CR0, cr0), (EFER, efer), (CS, cs), (SS, 0)]);
-            let want = VmExit::Hypercall {
-                long_mode: false,
-                cpl: 0,
-                number: 0,
-                args: [1, 2, 3, 4, 5, 7],
-            };
-            assert_eq!(area.hypercall(), want, "{:?}", area.caller());
-        }
     }
 }
