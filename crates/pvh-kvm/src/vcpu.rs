@@ -1,4 +1,4 @@
-//! A virtual CPU: set up, entered, left.
+//! A virtual CPU: how it is set up, run and stopped.
 
 mod clock;
 mod cpu;

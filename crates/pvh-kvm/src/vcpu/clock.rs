@@ -1,4 +1,4 @@
-//! The time-stamp counter as a guest reads it, without asking KVM.
+//! Reads a guest's time-stamp counter without a call to KVM.
 
 use super::{cpu::Vcpu, error::VcpuError};
 use crate::host_cpu;
@@ -6,12 +6,12 @@ use crate::host_cpu;
 /// Reads a guest's time-stamp counter on any thread, without a call to the host.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct GuestClock {
-    /// What the guest's counter is ahead of the host's.
+    /// The guest's counter minus the host's.
     offset: u64,
 }
 
 impl GuestClock {
-    /// Returns what the guest would read now.
+    /// Returns the value that the guest would read now.
     #[must_use]
     pub fn now(&self) -> u64 {
         host_cpu::time_stamp().wrapping_add(self.offset)
@@ -19,13 +19,15 @@ impl GuestClock {
 }
 
 impl Vcpu {
-    /// Measures the vCPU's time-stamp counter against the host's. It holds for as long as the guest does not write
-    /// its counter, on hosts whose counters agree and run at one rate; the vCPUs of a machine that was made in one go share
-    /// one clock there.
+    /// Measures the offset of the vCPU's time-stamp counter from the host's.
+    ///
+    /// The result stays valid until the guest writes its counter, on hosts whose CPUs have
+    /// synchronised counters of one rate. On such hosts the vCPUs of a machine share one clock, if
+    /// they were created together.
     ///
     /// # Errors
     ///
-    /// [`VcpuError::Host`] if KVM does not tell the counter.
+    /// [`VcpuError::Host`] if KVM cannot report the counter.
     pub fn clock(&self) -> Result<GuestClock, VcpuError> {
         let mut best: Option<(u64, u64)> = None;
         for _ in 0..MEASUREMENTS {
@@ -42,7 +44,8 @@ impl Vcpu {
         Ok(GuestClock { offset })
     }
 
-    /// Returns the rate of the vCPU's time-stamp counter in kHz; `None` if KVM does not know it.
+    /// Returns the frequency of the vCPU's time-stamp counter in kHz; `None` if KVM does not know
+    /// it.
     #[must_use]
     pub fn tsc_khz(&self) -> Option<u32> {
         self.fd.get_tsc_khz().ok().filter(|&khz| khz != 0)
@@ -51,5 +54,5 @@ impl Vcpu {
 
 const TSC_MSR: u32 = 0x10;
 
-/// The one that took the shortest time is the one that nothing came between.
+/// The shortest measurement is used: an interruption makes a measurement longer.
 const MEASUREMENTS: usize = 8;

@@ -1,4 +1,4 @@
-//! A virtual CPU: its descriptor, the pages it shares with KVM, and what was set between runs.
+//! The state of a virtual CPU: its descriptor, the pages it shares with KVM, its pending answer.
 
 use std::{io, sync::Arc, thread::ThreadId};
 
@@ -17,10 +17,10 @@ use crate::{
 
 /// A virtual CPU. One thread runs it at a time; it may move between threads.
 ///
-/// It hands out no descriptor: only this crate maps the `kvm_run` page and makes ioctls on the vCPU.
+/// It hands out no descriptor: only this crate maps its `kvm_run` page and makes ioctls on it.
 #[derive(Debug)]
 pub struct Vcpu {
-    // The descriptor goes before the machine: see `VmWithRam`.
+    // Declared before `vm`: the descriptor has to close before the machine's, see `VmWithRam`.
     pub(super) fd: VcpuFd,
     pub(super) page: RunPage,
     pub(super) kick: Arc<KickTarget>,
@@ -28,13 +28,13 @@ pub struct Vcpu {
     pub(super) index: u32,
     pub(super) apic_id: u32,
     pub(super) pending: Pending,
-    /// The last run left nothing for KVM to finish.
+    /// Whether the last run was interrupted, so that KVM has no instruction to finish.
     pub(super) is_settled: bool,
-    /// It has what its machine gives it.
+    /// Whether CPUID, MSRs and FPU have been set.
     pub(super) is_prepared: bool,
-    /// The CPUID leaves from 0x4000_0000 on, if they are not the machine's.
+    /// The CPUID leaves from 0x4000_0000 on, if they differ from the machine's.
     pub(super) hypervisor: Option<HypervisorLeaves>,
-    /// The last thread that ran it, whose signal mask has been seen to.
+    /// The last thread that ran it. That thread has the kick signal unblocked.
     pub(super) thread: Option<ThreadId>,
 }
 
@@ -71,31 +71,31 @@ impl Vcpu {
         Ok(vcpu)
     }
 
-    /// Returns the number of the vCPU in its machine.
+    /// Returns the index of the vCPU in its machine.
     #[must_use]
     pub const fn index(&self) -> u32 {
         self.index
     }
 
-    /// Returns the id of its local APIC.
+    /// Returns the APIC id of the vCPU.
     #[must_use]
     pub const fn apic_id(&self) -> u32 {
         self.apic_id
     }
 
-    /// Returns the CPUID leaves the vCPU sees.
+    /// Returns the CPUID leaves of the vCPU.
     #[must_use]
     pub fn cpuid(&self) -> Vec<CpuidLeaf> {
         let mut policy = self.vm.policy.clone();
         if let Some(hypervisor) = &self.hypervisor {
             policy.hypervisor = hypervisor.clone();
         }
-        // Listed when the vCPU was made.
+        // KVM listed them when the vCPU was created.
         let supported = self.vm.host.cpuid().unwrap_or_default();
         cpuid_for_vcpu(supported, self.index, &policy)
     }
 
-    /// Gives this vCPU hypervisor leaves of its own, in place of its machine's; before it first runs.
+    /// Replaces the machine's hypervisor leaves for this vCPU. Call it before the vCPU first runs.
     ///
     /// # Errors
     ///
@@ -104,18 +104,18 @@ impl Vcpu {
         self.hypervisor = Some(leaves);
         match self.is_prepared {
             true => self.set_cpuid(),
-            // With the others.
+            // `prepare` sets them.
             false => Ok(()),
         }
     }
 
-    /// Returns a handle by which other threads stop this vCPU.
+    /// Returns a handle with which other threads stop this vCPU.
     #[must_use]
     pub fn kicker(&self) -> Kicker {
         self.kick.kicker()
     }
 
-    /// Makes KVM leave registers in the run page at each exit, if there are hypercalls.
+    /// Makes KVM copy registers to the run page at each exit, if the machine has hypercalls.
     fn request_registers(&mut self) -> Result<(), VcpuError> {
         if self.vm.hypercalls == HypercallTransport::None {
             return Ok(());

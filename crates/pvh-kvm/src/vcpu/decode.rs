@@ -1,4 +1,4 @@
-//! From the bytes KVM leaves behind to an exit; pure.
+//! Decodes KVM's record of an exit; pure.
 
 use std::mem::offset_of;
 
@@ -12,13 +12,13 @@ use pvh_abi::Gpa;
 
 use super::exit::{ExitData, InternalError, SUBERROR_EMULATION, SystemEventKind, VmExit};
 
-/// The part of `kvm_run` that depends on the exit reason.
+/// The part of `kvm_run` whose layout depends on the exit reason.
 pub(crate) type Record = [u8; RECORD_LEN];
 
-/// An exit; port data is elsewhere and has to be fetched.
+/// A decoded record. Port data and registers lie elsewhere in the run page.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) enum Decoded {
-    /// Complete as it is.
+    /// A complete exit.
     Exit(VmExit),
     /// A port access.
     Port(PortAccess),
@@ -33,13 +33,13 @@ pub(crate) struct PortAccess {
     pub(crate) size_bytes: u8,
     pub(crate) port: u16,
     pub(crate) count: u32,
-    /// Where the data is, from the start of `kvm_run`.
+    /// The offset of the data from the start of `kvm_run`.
     pub(crate) data_offset: usize,
-    /// Its length, at most [`PORT_DATA_MAX`].
+    /// The length of the data in bytes, at most [`PORT_DATA_MAX`].
     pub(crate) data_len: usize,
 }
 
-/// Names an exit by KVM's reason and record.
+/// Decodes an exit from KVM's reason and record.
 pub(crate) fn decode(reason: u32, record: &Record) -> Decoded {
     let exit = match reason {
         KVM_EXIT_IO => return port(record),
@@ -114,7 +114,7 @@ fn mmio(record: &Record) -> VmExit {
     }
 }
 
-/// `{u32 suberror, u32 ndata, u64 data[16]}`; of an emulation failure, `data` begins with
+/// `{u32 suberror, u32 ndata, u64 data[16]}`. For an emulation failure, `data` starts with
 /// `{u64 flags, u8 insn_size, u8 insn_bytes[15]}`.
 fn internal_error(record: &Record) -> InternalError {
     let suberror = u32_at(record, 0);
@@ -133,7 +133,7 @@ fn internal_error(record: &Record) -> InternalError {
     }
 }
 
-/// Returns up to 16 words at `at`.
+/// Returns `count` words at `at`, at most 16.
 fn words(record: &Record, count: u32, at: usize) -> Vec<u64> {
     let count = usize::try_from(count).unwrap_or(usize::MAX).min(DATA_WORDS);
     let words = record.get(at..).unwrap_or_default();
@@ -149,33 +149,33 @@ fn u64_at(record: &Record, at: usize) -> u64 {
     u64::from_le_bytes(bytes_at(record, at))
 }
 
-/// Returns `N` bytes at `at`; 0 where the record has ended.
+/// Returns `N` bytes at `at`; zeros if the record ends before.
 fn bytes_at<const N: usize>(record: &Record, at: usize) -> [u8; N] {
     let rest = record.get(at..).unwrap_or_default();
     rest.first_chunk().copied().unwrap_or([0; N])
 }
 
-/// Where the exit reason is in `kvm_run`.
+/// The offset of the exit reason in `kvm_run`.
 pub(crate) const EXIT_REASON_AT: usize = offset_of!(kvm_run, exit_reason);
 
-/// Where the record is in `kvm_run`.
+/// The offset of the record in `kvm_run`.
 pub(crate) const RECORD_AT: usize = offset_of!(kvm_run, __bindgen_anon_1);
 
-/// Where the data of an MMIO read belongs in `kvm_run`.
+/// The offset in `kvm_run` for the data of an MMIO read.
 pub(crate) const MMIO_DATA_AT: usize = RECORD_AT + 8;
 
-/// Where the verdict on an MSR access belongs: 0 lets it pass, anything else is #GP.
+/// The offset in `kvm_run` for the result of an MSR access: 0 for success, any other value for #GP.
 pub(crate) const MSR_ERROR_AT: usize = RECORD_AT;
 
-/// Where the value of an MSR that is read belongs.
+/// The offset in `kvm_run` for the value of an MSR that the guest reads.
 pub(crate) const MSR_DATA_AT: usize = RECORD_AT + 16;
 
-/// Where the result of an intercepted hypercall belongs.
+/// The offset in `kvm_run` for the result of an intercepted hypercall.
 pub(crate) const HYPERCALL_RESULT_AT: usize = RECORD_AT + 24;
 
 pub(crate) const RECORD_LEN: usize = 256;
 
-/// KVM moves at most one page of port data in one exit.
+/// The most bytes of port data in one exit: one page.
 pub(crate) const PORT_DATA_MAX: usize = 4096;
 
 const DATA_WORDS: usize = 16;
@@ -185,7 +185,7 @@ const DATA_WORDS: usize = 16;
 mod tests {
     use super::*;
 
-    /// A record whose fields are given as (offset, bytes).
+    /// Returns a record with fields given as (offset, bytes).
     fn record(fields: &[(usize, &[u8])]) -> Record {
         let mut record = [0; RECORD_LEN];
         for (at, bytes) in fields {
@@ -202,8 +202,8 @@ mod tests {
     }
 
     #[test]
-    fn the_places_are_those_of_the_kernel_header() {
-        // struct kvm_run: u32 exit_reason at 8, the union at 32; its mmio.data is 8 further on.
+    fn the_offsets_are_those_of_the_kernel_header() {
+        // struct kvm_run: u32 exit_reason at 8, the union at 32, its mmio.data at 40.
         assert_eq!((EXIT_REASON_AT, RECORD_AT, MMIO_DATA_AT), (8, 32, 40));
         assert_eq!(
             size_of_val(&kvm_bindings::kvm_run::default().__bindgen_anon_1),
@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn a_port_access_has_direction_size_port_count_and_place() {
+    fn a_port_access_has_direction_size_port_count_and_data() {
         let fields: &[(usize, &[u8])] = &[(0, &[1, 2, 0xF8, 0x03]), (4, &[3]), (8, &[0, 0x10])];
         let want = PortAccess {
             is_out: true,
@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn an_mmio_write_carries_its_bytes_and_a_read_their_number() {
+    fn an_mmio_write_has_its_bytes_and_a_read_their_number() {
         let fields: &[(usize, &[u8])] = &[(2, &[0xE0, 0xFE]), (8, &[1, 2, 3, 4, 5]), (16, &[4])];
         assert_eq!(
             exit(6, fields),
@@ -280,21 +280,22 @@ mod tests {
     }
 
     #[test]
-    fn an_intercepted_hypercall_is_told_by_its_type() {
-        // struct kvm_xen_exit { u32 type; union { struct { u32 longmode, cpl; u64 input, result, params[6]; } } }
+    fn an_intercepted_hypercall_has_type_1() {
+        // struct kvm_xen_exit { u32 type; union { struct { u32 longmode, cpl; u64 input, result,
+        // params[6]; } } }
         assert_eq!(decode(34, &record(&[(0, &[1])])), Decoded::Hypercall);
         assert_eq!(HYPERCALL_RESULT_AT, 56);
     }
 
     #[test]
-    fn a_xen_exit_that_is_no_hypercall_is_unhandled() {
+    fn a_xen_exit_of_another_type_is_unhandled() {
         for kind in [0, 2] {
             assert_eq!(exit(34, &[(0, &[kind])]), VmExit::Unhandled { reason: 34 });
         }
     }
 
     #[test]
-    fn exits_without_a_record_are_named() {
+    fn exits_without_a_record_are_decoded_by_their_reason() {
         assert_eq!(exit(5, &[]), VmExit::Halt);
         assert_eq!(exit(8, &[]), VmExit::Shutdown);
         assert_eq!(exit(10, &[]), VmExit::Interrupted);
@@ -332,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn an_emulation_failure_shows_the_instruction_where_kvm_gives_it() {
+    fn an_emulation_failure_has_the_instruction_if_kvm_gives_it() {
         let bytes: &[u8] = &[3, 0x0F, 0x57, 0xC0, 0x90];
         let with = exit(17, &[(0, &[1]), (4, &[4]), (8, &[1]), (16, bytes)]);
         let VmExit::InternalError(error) = with else {

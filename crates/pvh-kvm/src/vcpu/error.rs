@@ -1,35 +1,35 @@
-//! Why a vCPU cannot be made, set up or run.
+//! Why a vCPU cannot be created, set up or run.
 
 use std::io;
 
 use pvh_abi::Gpa;
 
-/// Why a vCPU cannot be made, set up or run.
+/// Why a vCPU cannot be created, set up or run.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum VcpuError {
-    /// The machine was not built for so many vCPUs.
-    #[error("there is no vCPU {index} in a machine of {vcpus}")]
+    /// The machine has fewer vCPUs.
+    #[error("vCPU {index} does not exist: the machine has {vcpus} vCPUs")]
     NoSuchVcpu {
         /// The index asked for.
         index: u32,
         /// How many vCPUs the machine has.
         vcpus: u32,
     },
-    /// The RAM reaches beyond what this host's KVM lets a guest address.
+    /// RAM ends above the highest address that this host's KVM lets a guest use.
     #[error(
-        "vCPU {index}: guest memory ends at {end}, beyond the {address_bits} bits of a guest-physical address"
+        "vCPU {index}: guest memory ends at {end}, above the {address_bits} bits of a guest-physical address"
     )]
     RamTooHigh {
         /// The vCPU.
         index: u32,
-        /// First address after the RAM.
+        /// The first address after RAM.
         end: Gpa,
-        /// Width of a guest-physical address.
+        /// The width of a guest-physical address in bits.
         address_bits: u8,
     },
-    /// A model-specific register could not be set.
-    #[error("vCPU {index}: KVM refuses {value:#x} in MSR {msr:#x}")]
+    /// KVM refused to set a model-specific register.
+    #[error("vCPU {index}: KVM refuses the value {value:#x} for MSR {msr:#x}")]
     Msr {
         /// The vCPU.
         index: u32,
@@ -38,42 +38,42 @@ pub enum VcpuError {
         /// The value.
         value: u64,
     },
-    /// The entry does not answer the last exit: the wrong number of bytes, or none asked for.
-    #[error("vCPU {index}: the last exit asked for {expected} bytes, the entry brings {given}")]
+    /// The entry brings a wrong number of bytes for the last exit.
+    #[error("vCPU {index}: the last exit needs {expected} bytes, the entry has {given}")]
     Answer {
         /// The vCPU.
         index: u32,
-        /// How many bytes the exit asked for.
+        /// The number of bytes that the exit needs.
         expected: usize,
-        /// How many the entry brings.
+        /// The number of bytes in the entry.
         given: usize,
     },
-    /// The entry does not answer the last exit: it is of another kind.
-    #[error("vCPU {index}: the last exit asked for {expected}, the entry brings {given}")]
+    /// The entry is not of the kind that the last exit needs.
+    #[error("vCPU {index}: the last exit needs {expected}, the entry has {given}")]
     AnswerKind {
         /// The vCPU.
         index: u32,
-        /// What the exit asked for.
+        /// What the exit needs.
         expected: &'static str,
-        /// What the entry brings.
+        /// What the entry has.
         given: &'static str,
     },
-    /// KVM's record of an exit names bytes outside the page it shares with us.
-    #[error("vCPU {index}: KVM names {len} bytes at {offset:#x}, outside its page")]
+    /// KVM's record of an exit names bytes outside the page it shares with this process.
+    #[error("vCPU {index}: KVM names {len} bytes at {offset:#x}, outside its kvm_run page")]
     RunPage {
         /// The vCPU.
         index: u32,
-        /// Where the bytes would be.
+        /// Their offset in the page.
         offset: usize,
-        /// How many.
+        /// Their number.
         len: usize,
     },
-    /// KVM could not reach a page of RAM: most often the file that is mapped there has become shorter.
-    #[error("vCPU {index}: the guest's memory at {at} is lost")]
+    /// KVM cannot access a page of RAM; most often because the file mapped there was truncated.
+    #[error("vCPU {index}: guest memory at {at} is lost: its file may have been truncated")]
     LostRam {
         /// The vCPU.
         index: u32,
-        /// Where the guest reads or writes.
+        /// The address that the guest accessed.
         at: Gpa,
     },
     /// A call to the host failed.
@@ -81,7 +81,7 @@ pub enum VcpuError {
     Host {
         /// The vCPU.
         index: u32,
-        /// Which call.
+        /// The call.
         step: &'static str,
         /// The host's reason.
         #[source]
@@ -89,7 +89,7 @@ pub enum VcpuError {
     },
 }
 
-/// Names the call that failed.
+/// Returns a function that turns the host's error into [`VcpuError::Host`], with the call's name.
 pub(super) fn host<E: Into<io::Error>>(
     index: u32,
     step: &'static str,

@@ -1,4 +1,5 @@
-//! What happens to a vCPU besides its own instructions: interrupts past its local APIC, NMIs, sleep.
+//! Injects interrupts and NMIs, flushes the TLB, and reads and sets whether a vCPU runs or is
+//! halted.
 
 use kvm_bindings::{
     KVM_MP_STATE_HALTED, KVM_MP_STATE_RUNNABLE, KVM_MP_STATE_UNINITIALIZED, kvm_mp_state,
@@ -7,15 +8,15 @@ use kvm_bindings::{
 
 use super::{cpu::Vcpu, error::VcpuError};
 
-/// What a vCPU does when it is entered.
+/// What a vCPU does when it is run.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum Activity {
-    /// It runs.
+    /// It executes instructions.
     Running,
-    /// It waits in the kernel, as after HLT, until an interrupt wakes it that RFLAGS.IF lets through, or an NMI.
+    /// It waits in the kernel, as after HLT, for an NMI or for an interrupt that RFLAGS.IF allows.
     Halted,
-    /// It was never started or has got an INIT, and waits in the kernel for its start-up interrupt.
+    /// It was never started, or got an INIT, and waits in the kernel for a start-up IPI.
     WaitingForSipi,
 }
 
@@ -24,7 +25,7 @@ impl Activity {
         match state {
             KVM_MP_STATE_RUNNABLE => Self::Running,
             KVM_MP_STATE_HALTED => Self::Halted,
-            // KVM takes INIT and SIPI for done before it tells: what is left is one that waits.
+            // KVM handles a pending INIT and SIPI before it reports the state, so this vCPU waits.
             _ => Self::WaitingForSipi,
         }
     }
@@ -39,14 +40,15 @@ impl Activity {
 }
 
 impl Vcpu {
-    /// Injects an interrupt past the local APIC, which learns nothing of it: no bit in IRR and ISR, no priority, no
-    /// EOI. A halted vCPU is woken by it.
+    /// Injects an interrupt without the local APIC: no bit in IRR or ISR, no priority, no EOI. It
+    /// wakes a halted vCPU.
     ///
-    /// It is for between two runs, the first of which ended in [`VmExit::Interrupted`](crate::VmExit::Interrupted):
-    /// after any other exit KVM has yet to finish an instruction. Tells whether the guest takes the interrupt at its next
-    /// entry; `false`, and nothing is changed, while it cannot: RFLAGS.IF is clear, the instruction after STI or a write to
-    /// ss has not run, an exception or another interrupt is on its way, KVM has an instruction to finish, or the vCPU
-    /// waits for its start-up interrupt.
+    /// Call it after a run that returned [`VmExit::Interrupted`](crate::VmExit::Interrupted): after
+    /// any other exit, KVM still has to finish an instruction. Returns whether the guest will take
+    /// the interrupt when it is run next. It returns `false` and changes nothing while the guest
+    /// cannot take it: RFLAGS.IF is clear, the instruction after STI or a write to ss has not run,
+    /// an exception or another interrupt is pending, KVM has an instruction to finish, or the vCPU
+    /// waits for a start-up IPI.
     ///
     /// # Errors
     ///
@@ -83,7 +85,7 @@ impl Vcpu {
         self.fd.nmi().map_err(self.host("KVM_NMI"))
     }
 
-    /// Makes the vCPU forget its translations of linear addresses before it runs on.
+    /// Flushes the TLB of the vCPU before it runs again.
     ///
     /// # Errors
     ///
@@ -91,7 +93,7 @@ impl Vcpu {
     pub fn flush_tlb(&mut self) -> Result<(), VcpuError> {
         let before = self.fd.get_sregs();
         let before = before.map_err(self.host("KVM_GET_SREGS"))?;
-        // KVM has no call for it, but forgets all when CR4 changes.
+        // KVM has no ioctl for this, but it flushes the TLB when CR4.PGE changes.
         let mut changed = before;
         changed.cr4 ^= CR4_PGE;
         for sregs in [changed, before] {
@@ -101,18 +103,19 @@ impl Vcpu {
         Ok(())
     }
 
-    /// Tells what the vCPU does when it is entered; an INIT or start-up interrupt that has arrived has had its effect.
+    /// Returns what the vCPU does when it is run. KVM handles a pending INIT and start-up IPI
+    /// first.
     ///
     /// # Errors
     ///
-    /// [`VcpuError::Host`] if KVM does not tell.
+    /// [`VcpuError::Host`] if KVM cannot report it.
     pub fn activity(&self) -> Result<Activity, VcpuError> {
         let state = self.fd.get_mp_state();
         let state = state.map_err(self.host("KVM_GET_MP_STATE"))?;
         Ok(Activity::from_kvm(state.mp_state))
     }
 
-    /// Says what the vCPU does when it is entered: sleep as if it had executed HLT, or run on.
+    /// Sets what the vCPU does when it is run, for example wait as if it had executed HLT.
     ///
     /// # Errors
     ///
@@ -126,7 +129,7 @@ impl Vcpu {
     }
 }
 
-/// Adds an interrupt to what is on its way to the guest; `None` while it cannot be taken.
+/// Adds an interrupt to the pending events; `None` while the guest cannot take it.
 fn with_interrupt(rflags: u64, now: &kvm_vcpu_events, vector: u8) -> Option<kvm_vcpu_events> {
     let is_busy = now.exception.injected != 0
         || now.exception.pending != 0
@@ -139,7 +142,8 @@ fn with_interrupt(rflags: u64, now: &kvm_vcpu_events, vector: u8) -> Option<kvm_
     events.interrupt.injected = 1;
     events.interrupt.nr = vector;
     events.interrupt.soft = 0;
-    // What other threads may have added since it was read (an NMI, an INIT) is behind flags: without them KVM keeps it.
+    // Other threads may have added an NMI or an INIT since the events were read. KVM replaces those
+    // only if a flag says so; without flags it keeps them.
     events.flags = 0;
     Some(events)
 }
@@ -154,7 +158,7 @@ mod tests {
     const IF: u64 = 0x200;
 
     #[test]
-    fn an_interrupt_is_added_and_nothing_else_is_told() {
+    fn an_interrupt_is_added_and_no_other_event_is_set() {
         let now = kvm_vcpu_events {
             flags: 0xF,
             sipi_vector: 7,
@@ -166,11 +170,14 @@ mod tests {
             (interrupt.injected, interrupt.nr, interrupt.soft),
             (1, 0xF3, 0)
         );
-        assert_eq!(events.flags, 0, "an NMI or INIT that came meanwhile stays");
+        assert_eq!(
+            events.flags, 0,
+            "KVM keeps an NMI or INIT that came meanwhile"
+        );
     }
 
     #[test]
-    fn it_waits_for_the_interrupt_flag_the_shadow_and_whatever_is_on_its_way() {
+    fn an_interrupt_waits_for_rflags_if_the_shadow_and_pending_events() {
         assert!(with_interrupt(0x2, &kvm_vcpu_events::default(), 0xF3).is_none());
         let busy: [fn(&mut kvm_vcpu_events); 5] = [
             |now| now.interrupt.shadow = 1,
@@ -187,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn kvms_states_are_told_apart_by_what_they_wait_for() {
+    fn each_state_of_kvm_is_one_activity() {
         // KVM_MP_STATE_*: 0 runnable, 1 uninitialised, 2 INIT received, 3 halted, 4 SIPI received.
         let told = [0, 1, 2, 3, 4].map(Activity::from_kvm);
         let waiting = Activity::WaitingForSipi;

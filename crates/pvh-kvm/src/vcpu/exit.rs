@@ -1,4 +1,4 @@
-//! What leaves a vCPU and what goes back in, as plain data.
+//! Exits and entries of a vCPU, as plain data.
 
 use std::{fmt, ops::Deref};
 
@@ -6,20 +6,21 @@ use pvh_abi::Gpa;
 use pvh_hypercall::{Caller, Registers};
 use pvh_memory::PagingState;
 
-/// With what a vCPU is entered.
+/// The answer to the last exit, with which a vCPU is run.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub enum VmEntry<'a> {
-    /// Nothing: the last exit asked for no answer, or it was [`VmExit::MsrWrite`] and the write is done.
+    /// No answer: the last exit needs none, or it was [`VmExit::MsrWrite`] and the write was
+    /// accepted.
     Resume,
-    /// The bytes that the last exit, [`VmExit::PortIn`] or [`VmExit::MmioRead`], asked for: exactly as
-    /// many.
+    /// The bytes that the guest reads, exactly as many as the last exit, [`VmExit::PortIn`] or
+    /// [`VmExit::MmioRead`], asked for.
     Read(&'a [u8]),
-    /// What the MSR of [`VmExit::MsrRead`] holds.
+    /// The value of the MSR of [`VmExit::MsrRead`].
     Msr(u64),
-    /// #GP for the guest, whose [`VmExit::MsrRead`] or [`VmExit::MsrWrite`] is refused.
+    /// Refuses the guest's [`VmExit::MsrRead`] or [`VmExit::MsrWrite`] with #GP.
     GeneralProtection,
-    /// What rax becomes, high half included, after [`VmExit::Hypercall`].
+    /// The new value of rax, all 64 bits, after [`VmExit::Hypercall`].
     Hypercall(u64),
 }
 
@@ -27,29 +28,30 @@ pub enum VmEntry<'a> {
 #[derive(Clone, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum VmExit {
-    /// The guest wrote to a port.
+    /// The guest wrote to an I/O port.
     PortOut {
         /// The port.
         port: u16,
         /// Bytes of one access: 1, 2 or 4.
         size_bytes: u8,
-        /// What was written: one access, or several in order for a string instruction.
+        /// The bytes of one access or, for a string instruction, of several in order.
         data: ExitData,
     },
-    /// The guest reads from a port: the next entry is [`VmEntry::Read`] with `size_bytes * count` bytes.
+    /// The guest reads from an I/O port: the next entry is [`VmEntry::Read`] with `size_bytes *
+    /// count` bytes.
     PortIn {
         /// The port.
         port: u16,
         /// Bytes of one access: 1, 2 or 4.
         size_bytes: u8,
-        /// How many accesses: more than 1 for a string instruction.
+        /// The number of accesses: more than 1 only for a string instruction.
         count: u32,
     },
     /// The guest wrote to an address that is not RAM.
     MmioWrite {
         /// The address.
         at: Gpa,
-        /// What was written, 1 to 8 bytes.
+        /// The bytes written, 1 to 8.
         data: ExitData,
     },
     /// The guest reads from an address that is not RAM: the next entry is [`VmEntry::Read`] with
@@ -57,15 +59,16 @@ pub enum VmExit {
     MmioRead {
         /// The address.
         at: Gpa,
-        /// How many bytes, 1 to 8.
+        /// The number of bytes, 1 to 8.
         len_bytes: u8,
     },
-    /// The guest reads an MSR that is ours: the next entry is [`VmEntry::Msr`] or [`VmEntry::GeneralProtection`].
+    /// The guest reads the hypercall MSR: the next entry is [`VmEntry::Msr`] or
+    /// [`VmEntry::GeneralProtection`].
     MsrRead {
         /// The MSR.
         index: u32,
     },
-    /// The guest writes to an MSR that is ours: the next entry is [`VmEntry::Resume`] or
+    /// The guest writes the hypercall MSR: the next entry is [`VmEntry::Resume`] or
     /// [`VmEntry::GeneralProtection`].
     MsrWrite {
         /// The MSR.
@@ -75,35 +78,36 @@ pub enum VmExit {
     },
     /// The guest made a hypercall: the next entry is [`VmEntry::Hypercall`].
     ///
-    /// [`pvh_hypercall::Call::decode`] reads the call from the state, and refuses a caller that may not
-    /// make hypercalls.
+    /// [`pvh_hypercall::Call::decode`] reads the call from the state, and refuses a caller that may
+    /// not make hypercalls.
     Hypercall(HypercallState),
-    /// The guest halted; only without in-kernel interrupt controllers, which wait in the kernel.
+    /// The guest executed HLT. Only without in-kernel interrupt controllers: with them, a halted
+    /// vCPU waits in the kernel.
     Halt,
-    /// The guest shut down by a triple fault. An AMD host has lost its registers then, see
+    /// The guest shut down by a triple fault. On an AMD host its registers are lost then, see
     /// [`Registers::are_after_init`](crate::Registers::are_after_init).
     Shutdown,
-    /// The guest asked its hypervisor for something that concerns the whole machine.
+    /// The guest requested an action on the whole machine.
     SystemEvent {
-        /// What it asked for.
+        /// The action.
         kind: SystemEventKind,
-        /// What came with it, up to 16 words.
+        /// The request's data, up to 16 words.
         data: Vec<u64>,
     },
-    /// A [`Kicker`](crate::Kicker) or a signal stopped the vCPU; it can be resumed.
+    /// A [`Kicker`](crate::Kicker) or a signal interrupted the run; the vCPU can be resumed.
     Interrupted,
     /// The processor refused the guest's state.
     FailEntry {
-        /// The processor's reason, as hardware encodes it.
+        /// The processor's reason, in the encoding of VMX or SVM.
         hardware_reason: u64,
-        /// The host CPU on which it happened.
+        /// The host CPU that refused it.
         host_cpu: u32,
     },
-    /// KVM itself gave up.
+    /// KVM cannot continue the guest.
     InternalError(InternalError),
-    /// An exit this crate knows nothing of.
+    /// An exit that this crate does not know.
     Unhandled {
-        /// KVM's number for it.
+        /// KVM's number of the exit reason.
         reason: u32,
     },
 }
@@ -120,7 +124,8 @@ pub struct HypercallState {
     pub paging: PagingState,
 }
 
-/// The bytes of one exit: up to 8 in place, a string instruction's up to a page on the heap.
+/// The bytes of one exit: up to 8 are stored inline; a string instruction's, up to 4096, on the
+/// heap.
 #[derive(Clone, Eq, PartialEq)]
 pub struct ExitData(Storage);
 
@@ -131,7 +136,7 @@ enum Storage {
 }
 
 impl ExitData {
-    /// Returns the bytes in the order in which the guest wrote them.
+    /// Returns the bytes in the order of the guest's writes.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
         match &self.0 {
@@ -168,22 +173,22 @@ impl fmt::Debug for ExitData {
     }
 }
 
-/// What a guest asked for (`KVM_SYSTEM_EVENT_*`). The set is open.
+/// The action that a guest requests (`KVM_SYSTEM_EVENT_*`). Other numbers are possible.
 #[doc(alias = "KVM_SYSTEM_EVENT")]
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 #[expect(clippy::exhaustive_structs, reason = "a number with names")]
 pub struct SystemEventKind(pub u32);
 
 impl SystemEventKind {
-    /// The machine is to be switched off.
+    /// Power the machine off.
     pub const SHUTDOWN: Self = Self(1);
-    /// The machine is to be reset.
+    /// Reset the machine.
     pub const RESET: Self = Self(2);
-    /// The guest has crashed.
+    /// The guest reports a crash.
     pub const CRASH: Self = Self(3);
 }
 
-/// Why KVM gave up on a guest.
+/// Why KVM cannot continue a guest.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 #[non_exhaustive]
 pub struct InternalError {
@@ -199,9 +204,9 @@ impl fmt::Display for InternalError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.suberror {
             SUBERROR_EMULATION => f.write_str("KVM cannot emulate an instruction")?,
-            SUBERROR_SIMULTANEOUS => f.write_str("KVM met two exceptions at once")?,
+            SUBERROR_SIMULTANEOUS => f.write_str("KVM found two simultaneous exceptions")?,
             SUBERROR_DELIVERY => f.write_str("KVM failed to deliver an event")?,
-            SUBERROR_UNEXPECTED => f.write_str("KVM met an exit it does not expect")?,
+            SUBERROR_UNEXPECTED => f.write_str("KVM got an unexpected exit of the processor")?,
             other => write!(f, "KVM failed with internal error {other}")?,
         }
         if !self.instruction.is_empty() {
@@ -213,7 +218,7 @@ impl fmt::Display for InternalError {
     }
 }
 
-/// Words in one line.
+/// Shows words in one line.
 struct DataList<'a>(&'a [u64]);
 
 impl fmt::Debug for DataList<'_> {
@@ -239,7 +244,7 @@ mod tests {
     use super::ExitData;
 
     #[test]
-    fn data_of_every_length_comes_back_as_it_was() {
+    fn data_of_every_length_is_stored_unchanged() {
         let bytes: Vec<u8> = (0..=255).cycle().take(4096).collect();
         for len in [0, 1, 2, 4, 7, 8, 9, 255, 256, 257, 4096] {
             let data = ExitData::from(&bytes[..len]);

@@ -1,6 +1,6 @@
-//! Stopping a vCPU from another thread.
-// UNSAFETY: `pthread_kill` takes a thread handle that must still be valid, which only its surroundings
-// can prove.
+//! Stops a running vCPU from another thread.
+// UNSAFETY: `pthread_kill` takes a thread handle that must still be valid. Only the code around the
+// call can prove that.
 #![expect(unsafe_code, reason = "a signal to the thread that runs the vCPU")]
 
 use std::{
@@ -16,13 +16,13 @@ use super::run_page::ImmediateExit;
 
 /// Stops a vCPU from any thread.
 ///
-/// It does not keep the vCPU alive: kicking one that is gone does nothing.
+/// It does not keep the vCPU alive: a kick of a dropped vCPU does nothing.
 #[derive(Clone, Debug)]
 pub struct Kicker {
     target: Weak<KickTarget>,
 }
 
-/// Why a kick did not reach its thread.
+/// Why a kick cannot interrupt the thread of its vCPU.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum KickError {
@@ -36,15 +36,16 @@ pub enum KickError {
 }
 
 impl Kicker {
-    /// Makes the running [`Vcpu::run`](crate::Vcpu::run), or else the next one, return
+    /// Makes the current [`Vcpu::run`](crate::Vcpu::run) or, if there is none, the next one return
     /// [`VmExit::Interrupted`](crate::VmExit::Interrupted).
     ///
-    /// Kicks that come before the vCPU has answered one count as one. An exit that happens at the same time is
-    /// not lost: it is returned first, and the run after it is the one that is interrupted.
+    /// Several kicks before that return count as one. If the guest exits at the same time, `run`
+    /// returns that exit first, and the run after it is interrupted.
     ///
     /// # Errors
     ///
-    /// [`KickError::Signal`] if the host refuses the signal; the next run is interrupted even so.
+    /// [`KickError::Signal`] if the host refuses the signal; the next run is interrupted
+    /// nevertheless.
     pub fn kick(&self) -> Result<(), KickError> {
         match self.target.upgrade() {
             Some(target) => target.kick(),
@@ -55,26 +56,26 @@ impl Kicker {
 
 /// Returns the number of the signal that stops a running vCPU, `SIGRTMIN`.
 ///
-/// Creating the first [`Vm`](crate::Vm) gives it a handler that does nothing; a program that uses this
-/// crate uses the signal for nothing else.
+/// Creating the first [`Vm`](crate::Vm) installs a handler that does nothing. A program that uses
+/// this crate must not use the signal for anything else.
 #[must_use]
 pub fn kick_signal() -> c_int {
     SIGRTMIN()
 }
 
-/// What a vCPU and its kickers share.
+/// The state that a vCPU shares with its kickers.
 #[derive(Debug)]
 pub(crate) struct KickTarget {
     immediate_exit: ImmediateExit,
     run: Mutex<Run>,
 }
 
-/// The run that is going on, if any.
+/// The current run, if any.
 #[derive(Debug)]
 struct Run {
-    /// The thread that is inside KVM_RUN, or about to be.
+    /// The thread that is inside KVM_RUN, or about to enter it.
     thread: Option<pthread_t>,
-    /// Whether it has got its signal: one is enough, and more would pile up in its queue.
+    /// Whether it was sent the signal. One is enough, and more would fill its signal queue.
     is_signalled: bool,
 }
 
@@ -92,11 +93,12 @@ impl KickTarget {
         }
     }
 
-    /// Says that this thread is about to call KVM_RUN, until the guard goes.
+    /// Registers this thread as about to call KVM_RUN, until the guard is dropped.
     ///
-    /// The order is what makes a kick safe from being lost: a kicker sets the flag, then looks for a
-    /// thread. If it finds none, we register later and KVM_RUN sees the flag; if it finds us, the signal
-    /// ends KVM_RUN, or comes before it, and then KVM_RUN sees the flag.
+    /// No kick is lost, because of the order: a kicker sets the flag, then looks for a registered
+    /// thread. If it finds none, this thread registers later, and its KVM_RUN sees the flag. If it
+    /// finds this thread, the signal either interrupts KVM_RUN or comes before it, and then KVM_RUN
+    /// sees the flag.
     pub(crate) fn enter(&self) -> Running<'_> {
         // SAFETY: `pthread_self` has no demands; it is unsafe only as a foreign function.
         let this = unsafe { libc::pthread_self() };
@@ -107,7 +109,7 @@ impl KickTarget {
         Running(self)
     }
 
-    /// Takes the kick that has stopped the vCPU, so that the next run goes on.
+    /// Clears the kick that interrupted the vCPU, so that the next run continues.
     pub(crate) fn acknowledge(&self) {
         self.immediate_exit.flag().store(0, SeqCst);
     }
@@ -118,9 +120,10 @@ impl KickTarget {
         let Some(thread) = run.thread.filter(|_| !run.is_signalled) else {
             return Ok(());
         };
-        // SAFETY: `pthread_kill` demands a thread that has not been joined, or detached and ended. `thread` is
-        // inside `Vcpu::run`: it has registered itself and must take the lock we hold to go on, so it
-        // cannot end during this call. The signal has a handler, so it ends no process.
+        // SAFETY: `pthread_kill` demands a thread that has neither been joined nor, if detached,
+        // ended. `thread` is inside `Vcpu::run`: it has registered itself, and to leave it must
+        // take the lock that this function holds. So it cannot end during this call. The signal has
+        // a handler, so it does not end the process.
         let errno = unsafe { libc::pthread_kill(thread, kick_signal()) };
         run.is_signalled = errno == 0;
         match errno {
@@ -143,7 +146,7 @@ impl Run {
     };
 }
 
-/// A registration by [`KickTarget::enter`].
+/// A registration by [`KickTarget::enter`]; dropping it ends the registration.
 pub(crate) struct Running<'a>(&'a KickTarget);
 
 impl Drop for Running<'_> {
@@ -152,7 +155,7 @@ impl Drop for Running<'_> {
     }
 }
 
-/// Gives the kick signal its handler, once in the life of the process.
+/// Installs the handler of the kick signal, once in the life of the process.
 pub(crate) fn install_handler() -> io::Result<()> {
     static INSTALLED: OnceLock<Result<(), i32>> = OnceLock::new();
     let installed = INSTALLED.get_or_init(|| {
@@ -161,10 +164,10 @@ pub(crate) fn install_handler() -> io::Result<()> {
     installed.map_err(io::Error::from_raw_os_error)
 }
 
-/// Lets the kick signal reach this thread, whatever mask it was started with.
+/// Unblocks the kick signal for this thread.
 pub(crate) fn unblock() -> io::Result<()> {
     unblock_signal(kick_signal()).map_err(|_| io::Error::last_os_error())
 }
 
-/// That a handler has run is enough: the system call it interrupted returns.
+/// It has nothing to do: a handler that runs makes the interrupted system call return.
 extern "C" fn do_nothing(_: c_int, _: *mut siginfo_t, _: *mut c_void) {}

@@ -1,4 +1,4 @@
-//! What the last exit asked for, and where its answer goes; pure.
+//! The answer that the last exit needs, and where KVM expects it; pure.
 
 use kvm_bindings::KVM_SYNC_X86_REGS;
 
@@ -9,26 +9,24 @@ use super::{
     sync_registers::{SYNC_DIRTY_AT, SYNC_RAX_AT},
 };
 
-/// What the last exit asked for.
+/// The answer that the last exit needs.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Pending {
+    /// None.
     Nothing,
-    /// So many bytes, at this place in the run page.
-    Bytes {
-        offset: usize,
-        len: usize,
-    },
-    /// The value of an MSR, or its refusal.
+    /// Bytes, at this offset in the run page.
+    Bytes { offset: usize, len: usize },
+    /// The value of an MSR, or #GP.
     MsrRead,
-    /// That the write to an MSR is done, or its refusal.
+    /// Acceptance of a write to an MSR, or #GP.
     MsrWrite,
-    /// The result of a hypercall, in the registers that KVM left in the run page.
+    /// The result of a hypercall, in the synchronised registers of the run page.
     Rax,
-    /// The same, in KVM's record of the exit.
+    /// The result of a hypercall, in KVM's record of the exit.
     Result,
 }
 
-/// What goes into the run page, and where.
+/// What to copy into the run page, with its offset.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Answer<'a> {
     Nothing,
@@ -38,7 +36,7 @@ pub(crate) enum Answer<'a> {
 }
 
 impl Pending {
-    /// Returns what `exit` asks for, if it is neither a port access nor a hypercall.
+    /// Returns the answer that `exit` needs, if it is neither a port access nor a hypercall.
     pub(crate) fn after(exit: &VmExit) -> Self {
         match exit {
             VmExit::MmioRead { len_bytes, .. } => Self::Bytes {
@@ -51,20 +49,21 @@ impl Pending {
         }
     }
 
-    /// Returns what is still asked for once the registers are set anew: KVM finishes reads and MSR accesses all
-    /// the same, but nobody waits for the result of a hypercall any more.
+    /// Returns the answer still needed after the registers were replaced: KVM still finishes reads
+    /// and MSR accesses, but the result of a hypercall is no longer needed.
     pub(crate) const fn after_new_registers(self) -> Self {
         match self {
             Self::Rax | Self::Result => Self::Nothing,
             other => other,
         }
     }
-    /// Returns what `entry` puts into the run page of vCPU `index`.
+
+    /// Returns what to copy into the run page of vCPU `index` for `entry`.
     ///
     /// # Errors
     ///
-    /// [`VcpuError::Answer`] for the wrong number of bytes, [`VcpuError::AnswerKind`] for anything else that was
-    /// not asked for.
+    /// [`VcpuError::Answer`] for a wrong number of bytes, [`VcpuError::AnswerKind`] for an entry of
+    /// a wrong kind.
     pub(crate) fn answer(self, index: u32, entry: VmEntry<'_>) -> Result<Answer<'_>, VcpuError> {
         match (self, entry) {
             (Self::Nothing, VmEntry::Resume | VmEntry::Read([])) => Ok(Answer::Nothing),
@@ -89,7 +88,7 @@ impl Pending {
         }
     }
 
-    /// Says what was asked for and what came.
+    /// Returns the error for an entry that does not fit.
     const fn mismatch(self, index: u32, entry: VmEntry<'_>) -> VcpuError {
         let (expected, given) = match (self, entry) {
             (Self::Nothing, VmEntry::Read(bytes)) => (0, bytes.len()),
@@ -115,7 +114,7 @@ impl Pending {
             Self::Nothing => "nothing",
             Self::Bytes { .. } => "bytes",
             Self::MsrRead => "the value of an MSR",
-            Self::MsrWrite => "the end of a write to an MSR",
+            Self::MsrWrite => "the outcome of a write to an MSR",
             Self::Rax | Self::Result => "the result of a hypercall",
         }
     }
@@ -141,7 +140,7 @@ mod tests {
     };
 
     #[test]
-    fn an_answer_goes_where_the_kernel_header_has_it() {
+    fn an_answer_is_copied_to_the_offset_in_the_kernel_header() {
         let answer = |pending: Pending, entry| pending.answer(0, entry).unwrap();
         // kvm_run: msr.error at 32, msr.data at 48, kvm_dirty_regs at 296, s.regs.regs.rax at 304.
         let msr = answer(Pending::MsrRead, VmEntry::Msr(7));
@@ -164,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn every_exit_has_its_answers_and_no_others() {
+    fn every_pair_of_exit_and_entry_is_as_drawn() {
         let entries = [
             VmEntry::Resume,
             VmEntry::Read(&[1, 2]),
@@ -172,7 +171,7 @@ mod tests {
             VmEntry::GeneralProtection,
             VmEntry::Hypercall(0),
         ];
-        // Columns as above: y is an answer, b an error in the number of bytes, k one in the kind.
+        // Columns as above: y is accepted, b is a wrong number of bytes, k is a wrong kind.
         let drawn = [
             (Pending::Nothing, "ybkkk"),
             (BYTES, "bykkk"),
@@ -195,16 +194,16 @@ mod tests {
     }
 
     #[test]
-    fn an_error_says_what_was_asked_for_and_what_came() {
+    fn an_error_names_what_is_needed_and_what_was_given() {
         let error = |entry| Pending::Rax.answer(1, entry).unwrap_err().to_string();
         assert_eq!(
             error(VmEntry::Resume),
-            "vCPU 1: the last exit asked for the result of a hypercall, the entry brings nothing"
+            "vCPU 1: the last exit needs the result of a hypercall, the entry has nothing"
         );
     }
 
     #[test]
-    fn new_registers_end_a_hypercall_and_nothing_else() {
+    fn new_registers_cancel_only_a_hypercall() {
         for pending in [Pending::Rax, Pending::Result] {
             assert_eq!(pending.after_new_registers(), Pending::Nothing);
         }

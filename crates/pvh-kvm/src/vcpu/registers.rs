@@ -1,25 +1,25 @@
-//! A vCPU's registers at the moment of a crash.
+//! The registers of a stopped vCPU, for crash reports.
 
 use std::fmt;
 
 use kvm_bindings::{kvm_debugregs, kvm_dtable, kvm_regs, kvm_segment, kvm_sregs};
 use pvh_entry::{DescriptorTable, EntryState, Segment, SegmentAttributes};
 
-/// The registers of a stopped vCPU; displays in a dozen lines.
+/// The registers of a stopped vCPU. `Display` writes eleven lines.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub struct Registers {
-    /// The registers an entry state has too.
+    /// The registers that an entry state has.
     pub state: EntryState,
     /// IA32_APIC_BASE.
     pub apic_base: u64,
 }
 
 impl Registers {
-    /// Tells whether these are the registers of a processor after INIT, which says nothing of the guest.
+    /// Tells whether these are the registers of a processor after INIT.
     ///
-    /// So they are after a triple fault on an AMD host: KVM resets the vCPU, because the processor has lost
-    /// its state.
+    /// On an AMD host they are so after a triple fault, and tell nothing about the guest: the
+    /// processor loses its state, and KVM resets the vCPU.
     #[must_use]
     pub const fn are_after_init(&self) -> bool {
         self.state.rip == 0xFFF0 && self.state.cs.base == 0xFFFF_0000 && self.state.cr0 & 1 == 0
@@ -187,7 +187,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_an_entry_state_sets_is_what_a_dump_shows() {
+    fn a_dump_of_an_entry_state_is_that_state() {
         let mut state = EntryState::pvh(0x10_0000, Gpa(0x9000)).unwrap();
         state.r15 = 0x1234_5678_9ABC_DEF0;
         state.fs = Segment {
@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn a_processor_after_init_is_told_by_its_reset_vector() {
+    fn registers_after_init_have_the_reset_vector_in_real_mode() {
         let mut state = EntryState::pvh(0xFFF0, Gpa(0x9000)).unwrap();
         let is_reset = |state: &EntryState| {
             let sregs = state.to_kvm_sregs(&kvm_sregs::default());

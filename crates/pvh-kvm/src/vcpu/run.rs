@@ -1,4 +1,4 @@
-//! Runs guest code until the VMM has to act, and reads the exit from the run page.
+//! Runs guest code until an exit, and reads the exit from the run page.
 
 use std::{io, thread, time::Duration};
 
@@ -20,16 +20,18 @@ use super::{
 use crate::HypercallTransport;
 
 impl Vcpu {
-    /// Runs guest code on this thread until something comes up.
+    /// Runs guest code on this thread until an exit that the VMM has to handle.
     ///
-    /// After [`VmExit::PortIn`] and [`VmExit::MmioRead`] the next entry brings the bytes; MSR accesses and
-    /// hypercalls say what answers them; after any other exit it is [`VmEntry::Resume`].
+    /// After [`VmExit::PortIn`] and [`VmExit::MmioRead`] the next entry brings the bytes. The exits
+    /// for MSR accesses and hypercalls name the entries that answer them. After any other exit, the
+    /// next entry is [`VmEntry::Resume`].
     ///
     /// # Errors
     ///
-    /// [`VcpuError::Answer`] or [`VcpuError::AnswerKind`] if `entry` does not fit the last exit: nothing has been
-    /// run, and the right entry can still be given. [`VcpuError::Host`] if KVM_RUN fails,
-    /// [`VcpuError::RunPage`] if KVM contradicts itself, [`VcpuError::LostRam`] if it cannot reach RAM.
+    /// [`VcpuError::Answer`] or [`VcpuError::AnswerKind`] if `entry` does not fit the last exit;
+    /// the guest has not run then, and the right entry can still be given. [`VcpuError::Host`] if
+    /// KVM_RUN fails, [`VcpuError::RunPage`] if KVM names bytes outside its page,
+    /// [`VcpuError::LostRam`] if it cannot access RAM.
     pub fn run(&mut self, entry: VmEntry<'_>) -> Result<VmExit, VcpuError> {
         self.answer(entry)?;
         self.prepare()?;
@@ -46,7 +48,8 @@ impl Vcpu {
                     self.is_settled = true;
                     Ok(VmExit::Interrupted)
                 }
-                // A vCPU that waited for its INIT or SIPI has got it, as a rule.
+                // KVM returns this for a vCPU that waited for INIT or SIPI, mostly after it got
+                // one.
                 Err(libc::EAGAIN) => {
                     self.pause_if_waiting_for_sipi();
                     continue;
@@ -56,16 +59,18 @@ impl Vcpu {
         }
     }
 
-    /// Pauses if the vCPU has not been started yet. KVM does not let it sleep with an NMI on its way that it cannot take before
-    /// its start-up interrupt: without a pause, a guest that has halted could have its processors spin here.
+    /// Pauses if the vCPU has not been started yet.
+    ///
+    /// With an NMI pending, which such a vCPU cannot take before its start-up interrupt, KVM_RUN
+    /// returns at once instead of waiting. Without a pause, a guest could keep this loop spinning.
     fn pause_if_waiting_for_sipi(&self) {
-        // If KVM does not tell, the next run does.
+        // If KVM does not report the activity, the next KVM_RUN returns the error.
         if matches!(self.activity(), Ok(Activity::WaitingForSipi)) {
             thread::sleep(SIPI_WAIT_PAUSE);
         }
     }
 
-    /// Puts the answer of `entry` where the last exit wants it.
+    /// Copies the answer in `entry` to where KVM expects it after the last exit.
     fn answer(&mut self, entry: VmEntry<'_>) -> Result<(), VcpuError> {
         let answer = self.pending.answer(self.index, entry)?;
         self.pending = Pending::Nothing;
@@ -79,7 +84,7 @@ impl Vcpu {
         }
     }
 
-    /// Reads from the run page why KVM_RUN returned.
+    /// Reads from the run page why KVM_RUN returned, and what answer KVM expects.
     fn exit(&mut self) -> Result<VmExit, VcpuError> {
         let mut reason = [0; 4];
         let mut record: Record = [0; RECORD_LEN];
@@ -96,7 +101,8 @@ impl Vcpu {
         }
     }
 
-    /// Refuses an access to RAM that comes out as one to a device: KVM could not make it, and asks us.
+    /// Refuses an access to RAM that KVM reports as an access to a device, because it cannot access
+    /// the page.
     fn check_ram(&self, exit: &VmExit) -> Result<(), VcpuError> {
         let (at, len_bytes) = match exit {
             VmExit::MmioRead { at, len_bytes } => (*at, u64::from(*len_bytes)),
@@ -134,7 +140,7 @@ impl Vcpu {
         })
     }
 
-    /// Reads a hypercall, whose result goes where `result` says.
+    /// Reads a hypercall. `result` is where its result will go.
     fn hypercall(&mut self, result: Pending) -> Result<VmExit, VcpuError> {
         let state = self.sync_area()?.hypercall();
         self.pending = result;
@@ -147,7 +153,7 @@ impl Vcpu {
         Ok(SyncArea(area))
     }
 
-    /// Sees to it, once a thread, that kicks can interrupt this thread.
+    /// Unblocks the kick signal, once for each thread that runs the vCPU.
     fn unblock_kicks(&mut self) -> Result<(), VcpuError> {
         let thread = thread::current().id();
         if self.thread != Some(thread) {
@@ -157,8 +163,10 @@ impl Vcpu {
         Ok(())
     }
 
-    /// Returns mode and privilege level of the code that exited last, without a call to the host; `None`
-    /// with [`HypercallTransport::None`]. [`VmExit::Hypercall`] brings them along.
+    /// Returns mode and privilege level of the guest's code at the last exit, without a call to the
+    /// host.
+    ///
+    /// `None` with [`HypercallTransport::None`]. [`VmExit::Hypercall`] has the same value.
     pub fn caller(&mut self) -> Option<Caller> {
         if self.vm.hypercalls == HypercallTransport::None {
             return None;
@@ -167,5 +175,6 @@ impl Vcpu {
     }
 }
 
-/// Short for a start-up interrupt that has to wait for it, long for a processor that has nothing to do.
+/// Short compared to the start of a processor; long enough that a waiting vCPU uses little CPU
+/// time.
 const SIPI_WAIT_PAUSE: Duration = Duration::from_millis(1);

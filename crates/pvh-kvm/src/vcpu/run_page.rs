@@ -1,6 +1,6 @@
-//! The pages a vCPU shares with KVM.
-// UNSAFETY: the pages are mappings of the vCPU's descriptor, written by the kernel and, one byte of
-// them, by other threads; only raw pointers can reach them without promising more than is true.
+//! Maps and accesses the `kvm_run` page that a vCPU shares with KVM.
+// UNSAFETY: the kernel writes these mappings of the vCPU's descriptor, and other threads write one
+// byte of them. Only raw pointers can access such memory without promising more than is true.
 #![expect(unsafe_code, reason = "mappings shared with the kernel")]
 
 use std::{
@@ -14,9 +14,9 @@ use std::{
 use kvm_bindings::kvm_run;
 use kvm_ioctls::VcpuFd;
 
-/// What KVM says about an exit (`kvm_run`), and the area behind it through which port data moves.
+/// KVM's record of an exit (`kvm_run`), and the area after it, which holds port data.
 ///
-/// Bytes are copied in and out; [`ImmediateExit`]'s byte is not reachable here.
+/// It copies bytes in and out, and cannot access the byte of [`ImmediateExit`].
 #[derive(Debug)]
 pub(crate) struct RunPage(Mapping);
 
@@ -26,29 +26,30 @@ impl RunPage {
         Mapping::new(vcpu, len).map(Self)
     }
 
-    /// Copies `buf.len()` bytes at `offset` out; `None` unless they lie behind the page's header.
+    /// Copies `buf.len()` bytes at `offset` out; `None` unless they lie after the page's header.
     pub(crate) fn copy_out(&mut self, offset: usize, buf: &mut [u8]) -> Option<()> {
         let from = self.place(offset, buf.len())?;
-        // SAFETY: both sides must be valid for `buf.len()` bytes and must not overlap: `place` has checked
-        // that the source lies inside the mapping, which lives as long as `self`, and `buf` is Rust's own
-        // memory, never part of it. Nobody may write the source meanwhile: KVM does only during KVM_RUN,
-        // whose caller holds this value mutably, as we do now; other threads write only the header,
-        // which `place` leaves out; and nobody else has these pages mapped, because this crate hands out
-        // no descriptor of a vCPU.
+        // SAFETY: both sides must be valid for `buf.len()` bytes and must not overlap. `place` has
+        // checked that the source lies inside the mapping, which lives as long as `self`; `buf` is
+        // Rust's own memory and never part of it. Nobody may write the source meanwhile. KVM writes
+        // it only during KVM_RUN, whose caller holds this value mutably, as this function does now.
+        // Other threads of this crate write only the header, which `place` excludes. No other code
+        // has these pages mapped, because this crate hands out no descriptor of a vCPU.
         unsafe { ptr::copy_nonoverlapping(from, buf.as_mut_ptr(), buf.len()) };
         Some(())
     }
 
-    /// Copies `bytes` in at `offset`; `None` unless they lie behind the page's header.
+    /// Copies `bytes` in at `offset`; `None` unless they lie after the page's header.
     pub(crate) fn copy_in(&mut self, offset: usize, bytes: &[u8]) -> Option<()> {
         let to = self.place(offset, bytes.len())?;
-        // SAFETY: as in `copy_out`, with source and destination exchanged; nobody may read the destination
-        // meanwhile either, and KVM does so only during KVM_RUN.
+        // SAFETY: as in `copy_out`, with source and destination exchanged. Nobody may read the
+        // destination meanwhile either; KVM reads it only during KVM_RUN.
         unsafe { ptr::copy_nonoverlapping(bytes.as_ptr(), to, bytes.len()) };
         Some(())
     }
 
-    /// Returns where `len` bytes at `offset` are, if they lie behind the header and inside the mapping.
+    /// Returns the address of `len` bytes at `offset`, if they lie after the header and in the
+    /// mapping.
     fn place(&self, offset: usize, len: usize) -> Option<*mut u8> {
         let end = offset.checked_add(len)?;
         if offset < HEADER_LEN || end > self.0.len {
@@ -58,8 +59,8 @@ impl RunPage {
     }
 }
 
-/// The byte that makes KVM_RUN return at once while it is not 0, in a mapping of its own, so that
-/// other threads may set it.
+/// The byte that makes KVM_RUN return at once while it is not 0. It has a separate mapping, so that
+/// other threads can set it.
 #[derive(Debug)]
 pub(crate) struct ImmediateExit(Mapping);
 
@@ -72,26 +73,27 @@ impl ImmediateExit {
     /// Returns the byte.
     pub(crate) fn flag(&self) -> &AtomicU8 {
         let byte = self.0.start.as_ptr().wrapping_add(IMMEDIATE_EXIT);
-        // SAFETY: `from_ptr` demands a pointer aligned to one byte, valid as long as the reference, and
-        // conflicting accesses that are all atomic. The byte lies inside the mapping (`Mapping::new`
-        // refuses one shorter than `kvm_run`), which lives as long as `self`; this method is the only way
-        // to it in this crate (`RunPage` leaves the header out), and KVM only reads it, by one load of one byte.
+        // SAFETY: `from_ptr` demands a pointer aligned to one byte that is valid as long as the
+        // reference, and that all conflicting accesses are atomic. The byte lies inside the mapping
+        // (`Mapping::new` refuses one shorter than `kvm_run`), which lives as long as `self`. This
+        // crate accesses the byte only through this method (`RunPage` excludes the header), and KVM
+        // only reads it, with one load of one byte.
         unsafe { AtomicU8::from_ptr(byte) }
     }
 }
 
-/// A mapping of the beginning of a vCPU descriptor, at least a `kvm_run` long.
+/// A mapping of a vCPU descriptor from offset 0 on, at least as long as `kvm_run`.
 #[derive(Debug)]
 struct Mapping {
     start: NonNull<u8>,
     len: usize,
 }
 
-// SAFETY: a mapping belongs to the process and not to a thread: any thread may use and unmap it.
+// SAFETY: a mapping belongs to the process and not to a thread, so any thread may use and unmap it.
 unsafe impl Send for Mapping {}
 
-// SAFETY: `Mapping` itself offers no access. Of the two types around it, `RunPage` copies only by
-// `&mut self`, and `ImmediateExit` reaches one atomic byte.
+// SAFETY: `Mapping` itself offers no access. Of the two types that contain it, `RunPage` copies
+// only through `&mut self`, and `ImmediateExit` accesses one atomic byte.
 unsafe impl Sync for Mapping {}
 
 impl Mapping {
@@ -99,8 +101,9 @@ impl Mapping {
         if len < size_of::<kvm_run>() {
             return Err(io::ErrorKind::InvalidData.into());
         }
-        // SAFETY: with a null hint and without MAP_FIXED the kernel picks an unused range, so no memory of
-        // ours is replaced; the descriptor is open, for `VcpuFd` owns it and is borrowed; the result is checked.
+        // SAFETY: with a null hint and without MAP_FIXED the kernel picks an unused range, so it
+        // replaces no memory of this process. `VcpuFd` owns the descriptor and is borrowed, so it
+        // is open. The result is checked.
         let start = unsafe {
             libc::mmap(
                 ptr::null_mut(),
@@ -121,16 +124,17 @@ impl Mapping {
 
 impl Drop for Mapping {
     fn drop(&mut self) {
-        // SAFETY: `munmap` demands that nothing uses the range afterwards. It is exactly what `mmap` gave to
-        // `new`; pointers into it exist only inside methods that borrow `self`, and `self` ends here.
+        // SAFETY: `munmap` demands that nothing uses the range afterwards. It is exactly the range
+        // that `mmap` returned to `new`. Pointers into it exist only inside methods that borrow
+        // `self`, and `self` ends here.
         unsafe { libc::munmap(self.start.as_ptr().cast(), self.len) };
     }
 }
 
-/// Where [`ImmediateExit`]'s byte is.
+/// The offset of the byte of [`ImmediateExit`].
 const IMMEDIATE_EXIT: usize = offset_of!(kvm_run, immediate_exit);
 
-/// What comes before `exit_reason`: the bytes that user space writes.
+/// The length of the header, which user space writes and which ends at `exit_reason`.
 const HEADER_LEN: usize = offset_of!(kvm_run, exit_reason);
 
 const _: () = assert!(IMMEDIATE_EXIT < HEADER_LEN);

@@ -1,4 +1,4 @@
-//! What a vCPU has besides its entry state: CPUID leaves, MSRs, FPU.
+//! Sets a vCPU's registers, CPUID leaves, MSRs and FPU, and reads its registers.
 
 use std::io;
 
@@ -11,8 +11,8 @@ use crate::{CpuidLeaf, vm::limits::ram_end_above};
 impl Vcpu {
     /// Sets the registers to `state` and makes the vCPU ready to run.
     ///
-    /// What the state does not name stays: FPU and MTRRs as they were made, the local APIC enabled at
-    /// 0xFEE0_0000. A hypercall that was not answered ends without a result.
+    /// Everything outside the state keeps its value: FPU, MTRRs, and the local APIC, which is
+    /// enabled at 0xFEE0_0000 after creation. A hypercall that is still unanswered gets no result.
     ///
     /// # Errors
     ///
@@ -31,11 +31,11 @@ impl Vcpu {
         self.set_activity(Activity::Running)
     }
 
-    /// Returns the registers, for the report on a crash.
+    /// Returns the registers, for a crash report.
     ///
     /// # Errors
     ///
-    /// [`VcpuError::Host`] if KVM does not tell.
+    /// [`VcpuError::Host`] if KVM cannot report them.
     pub fn registers(&self) -> Result<Registers, VcpuError> {
         let regs = self.fd.get_regs();
         let regs = regs.map_err(self.host("KVM_GET_REGS"))?;
@@ -46,8 +46,11 @@ impl Vcpu {
         Ok(Registers::new(&regs, &sregs, &debug))
     }
 
-    /// Gives the vCPU what its machine has for it, once: late, so that it can be told what differs, and so that the vCPUs that
-    /// the guest starts itself get it on their own threads.
+    /// Sets CPUID, MSRs and FPU, once.
+    ///
+    /// This is done at the entry state or the first run and not at creation, so that the caller can
+    /// set other leaves before, and so that vCPUs which the guest starts do it on their own
+    /// threads.
     pub(super) fn prepare(&mut self) -> Result<(), VcpuError> {
         if self.is_prepared {
             return Ok(());
@@ -60,7 +63,8 @@ impl Vcpu {
         Ok(())
     }
 
-    /// Refuses RAM that this vCPU could not address: KVM may offer less than the processor has.
+    /// Refuses RAM that this vCPU cannot address: KVM may allow fewer address bits than the
+    /// processor.
     pub(super) fn check_address_bits(&self) -> Result<(), VcpuError> {
         let leaves = self.vm.host.cpuid();
         let leaves = leaves.map_err(self.host("KVM_GET_SUPPORTED_CPUID"))?;
@@ -86,7 +90,7 @@ impl Vcpu {
         set.map_err(self.host("KVM_SET_CPUID2"))
     }
 
-    /// Sets the MTRRs as the ABI wants them, and what firmware does to IA32_MISC_ENABLE.
+    /// Sets the MTRRs as the ABI demands, and enables fast strings, as firmware does.
     fn set_msrs(&self) -> Result<(), VcpuError> {
         self.set_msr(MTRR_DEF_TYPE_MSR, MTRR_DEF_TYPE)?;
         match self.msr(MISC_ENABLE)? {
@@ -95,7 +99,7 @@ impl Vcpu {
         }
     }
 
-    /// Returns the value of an MSR; `None` where KVM does not know it.
+    /// Returns the value of an MSR; `None` if KVM does not know it.
     pub(super) fn msr(&self, index: u32) -> Result<Option<u64>, VcpuError> {
         let mut msrs = self.msr_list(index, 0)?;
         let read = self.fd.get_msrs(&mut msrs);
@@ -126,9 +130,9 @@ impl Vcpu {
     }
 }
 
-/// The FPU after reset (not after FNINIT): control word 0x40, all tags valid.
+/// Returns the FPU after reset (not after FNINIT): control word 0x40, all tags valid.
 ///
-/// MXCSR is 0x1F80 as KVM made it; KVM_SET_FPU does not set it.
+/// KVM creates a vCPU with MXCSR 0x1F80, and KVM_SET_FPU does not set it.
 fn reset_fpu() -> kvm_fpu {
     kvm_fpu {
         fcw: 0x40,
@@ -139,12 +143,12 @@ fn reset_fpu() -> kvm_fpu {
 
 const LIST_TOO_LONG: io::ErrorKind = io::ErrorKind::InvalidInput;
 
-/// The CPUID leaf that tells the width of addresses.
+/// The CPUID leaf with the widths of addresses.
 const ADDRESS_SIZES: u32 = 0x8000_0008;
 
 const MISC_ENABLE: u32 = 0x1A0;
 
-/// Bit 0 of IA32_MISC_ENABLE: without it Linux gives up fast string instructions.
+/// Bit 0 of IA32_MISC_ENABLE: without it, Linux does not use fast string instructions.
 const FAST_STRINGS: u64 = 1;
 
 #[cfg(test)]
@@ -156,19 +160,21 @@ mod tests {
 
     use crate::{GuestRam, Kvm, Vm, VmConfig};
 
-    /// SDM volume 3, state after reset: control word 0x40, tags 0x5555 (nothing empty), MXCSR 0x1F80.
+    /// SDM volume 3, state after reset: control word 0x40, tags 0x5555 (nothing empty), MXCSR
+    /// 0x1F80.
     ///
-    /// KVM is asked and not the guest: one that emulates FPU instructions may run them on its own FPU.
+    /// The test reads KVM's state and not the guest's: a KVM that emulates FPU instructions may run
+    /// them on another FPU.
     #[test]
     #[ignore = "needs /dev/kvm"]
-    fn kvm_holds_the_fpu_of_a_reset_on_every_vcpu() {
+    fn every_vcpu_has_the_fpu_state_of_a_reset() {
         let kvm = Kvm::open().unwrap();
         let ram = Arc::new(GuestRam::new(0x10_0000).unwrap());
         let vm = Vm::new(&kvm, &VmConfig::new(2), ram).unwrap();
         let mut vcpus = [0, 1].map(|index| vm.create_vcpu(index).unwrap());
         let state = EntryState::pvh(0x1000, Gpa(0x2000)).unwrap();
         vcpus[0].set_entry(&state).unwrap();
-        // As its first run does, which would wait for a start-up interrupt.
+        // The first run does this too, but it would wait for a start-up interrupt.
         vcpus[1].prepare().unwrap();
         for vcpu in vcpus {
             let fpu = vcpu.fd.get_fpu().unwrap();
@@ -180,7 +186,7 @@ mod tests {
 
     #[test]
     #[ignore = "needs /dev/kvm"]
-    fn kvm_holds_the_msrs_of_the_policy_on_every_vcpu() {
+    fn every_vcpu_has_the_msrs_of_the_policy() {
         let kvm = Kvm::open().unwrap();
         let ram = Arc::new(GuestRam::new(0x10_0000).unwrap());
         let vm = Vm::new(&kvm, &VmConfig::new(2), ram).unwrap();

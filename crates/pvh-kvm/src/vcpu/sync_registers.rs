@@ -1,4 +1,4 @@
-//! What KVM leaves in the run page at each exit: registers, and who makes a hypercall.
+//! The registers that KVM copies to the run page at each exit, and the hypercall they hold.
 
 use std::mem::offset_of;
 
@@ -9,11 +9,11 @@ use pvh_memory::PagingState;
 
 use super::exit::HypercallState;
 
-/// What KVM leaves in the run page at each exit: `kvm_regs`, then `kvm_sregs`.
+/// The registers that KVM copies to the run page at each exit: `kvm_regs`, then `kvm_sregs`.
 pub(crate) struct SyncArea(pub(crate) [u8; SYNC_LEN]);
 
 impl SyncArea {
-    /// Returns the mode and the privilege level of the code that exited.
+    /// Returns mode and privilege level of the guest's code.
     pub(crate) fn caller(&self) -> Caller {
         let cr0 = self.word(offset_of!(kvm_sync_regs, sregs.cr0));
         let rflags = self.word(offset_of!(kvm_sync_regs, regs.rflags));
@@ -32,7 +32,7 @@ impl SyncArea {
         }
     }
 
-    /// Returns what a hypercall at this exit depends on.
+    /// Returns the state that a hypercall at this exit depends on.
     pub(crate) fn hypercall(&self) -> HypercallState {
         let caller = self.caller();
         HypercallState {
@@ -72,19 +72,19 @@ impl SyncArea {
     }
 }
 
-/// Which registers KVM leaves in the run page.
+/// The sets of registers that KVM copies.
 pub(crate) const SYNC_FIELDS: u32 = KVM_SYNC_X86_REGS | KVM_SYNC_X86_SREGS;
 
-/// Where KVM is told so.
+/// The offset in `kvm_run` where the VMM asks for them.
 pub(crate) const SYNC_VALID_AT: usize = offset_of!(kvm_run, kvm_valid_regs);
 
-/// Where KVM is told which of them it shall take over.
+/// The offset in `kvm_run` where the VMM names the sets that it has changed.
 pub(crate) const SYNC_DIRTY_AT: usize = offset_of!(kvm_run, kvm_dirty_regs);
 
-/// Where they are.
+/// The offset of the registers in `kvm_run`.
 pub(crate) const SYNC_AT: usize = offset_of!(kvm_run, s);
 
-/// Where rax is.
+/// The offset of rax in `kvm_run`.
 pub(crate) const SYNC_RAX_AT: usize = SYNC_AT + offset_of!(kvm_sync_regs, regs.rax);
 
 pub(crate) const SYNC_LEN: usize = offset_of!(kvm_sync_regs, events);
@@ -97,7 +97,8 @@ const RFLAGS_VM: u64 = 1 << 17;
 mod tests {
     use super::*;
 
-    /// An area whose words are given as (offset, value); general register n holds 0xAAAA_BBBB_0000_0000 + n.
+    /// Returns an area with words given as (offset, value). General register n holds
+    /// 0xAAAA_BBBB_0000_0000 + n.
     fn area(words: &[(usize, u64)]) -> SyncArea {
         let mut area = SyncArea([0; SYNC_LEN]);
         let registers = (0..16_u64).map(|n| (usize::try_from(n * 8).unwrap(), MARK + n));
@@ -109,8 +110,9 @@ mod tests {
 
     const MARK: u64 = 0xAAAA_BBBB_0000_0000;
 
-    // struct kvm_regs is 18 words, rip and rflags last; struct kvm_segment is 24 bytes, dpl at 16, db at 17, l at
-    // 19; struct kvm_sregs begins with cs, ss is the sixth; cr0 is at 224.
+    // struct kvm_regs has 18 words, the last two are rip and rflags. struct kvm_segment has 24
+    // bytes: dpl at 16, db at 17, l at 19. struct kvm_sregs starts with cs; ss is the sixth
+    // segment; cr0 is at 224.
     const RFLAGS: usize = 136;
     const CS: usize = 144 + 16;
     const SS: usize = 144 + 5 * 24 + 16;
@@ -120,8 +122,8 @@ mod tests {
     const EFER: usize = CR0 + 40;
 
     #[test]
-    fn the_places_are_those_of_the_kernel_header() {
-        // struct kvm_run: the union at 32 is 256 bytes long, then u64 valid, u64 dirty, the registers.
+    fn the_offsets_are_those_of_the_kernel_header() {
+        // struct kvm_run: a union of 256 bytes at 32, then u64 valid, u64 dirty, the registers.
         assert_eq!((SYNC_VALID_AT, SYNC_DIRTY_AT, SYNC_AT), (288, 296, 304));
         assert_eq!((SYNC_RAX_AT, SYNC_LEN, SYNC_FIELDS), (304, 144 + 312, 3));
     }
