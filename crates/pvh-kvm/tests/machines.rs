@@ -302,7 +302,7 @@ mod kvm {
         let error = Vm::new(&kvm, &config, ram).unwrap_err();
         assert_eq!(
             error.to_string(),
-            "2 vCPUs: this host's KVM can have 1 to 1"
+            "this machine can have 1 to 1 vCPUs, not 2"
         );
     }
 
@@ -311,7 +311,10 @@ mod kvm {
     fn a_vcpu_is_made_once_and_within_the_machines_number() {
         let (vm, _first) = machine(&VmConfig::new(2), 0x20_0000, &[]);
         let error = vm.create_vcpu(2).unwrap_err();
-        assert_eq!(error.to_string(), "there is no vCPU 2 in a machine of 2");
+        assert_eq!(
+            error.to_string(),
+            "vCPU 2 does not exist: the machine has 2 vCPUs"
+        );
         let error = vm.create_vcpu(0).unwrap_err();
         assert!(
             matches!(

@@ -9,7 +9,7 @@ use pvh_abi::Gpa;
 #[non_exhaustive]
 pub enum VmError {
     /// The number of vCPUs is 0, above KVM's limit, or above what its APIC ids can name.
-    #[error("{vcpus} vCPUs are not possible: this host's KVM allows 1 to {limit}")]
+    #[error("this machine can have 1 to {limit} vCPUs, not {vcpus}")]
     VcpuCount {
         /// The number asked for.
         vcpus: u32,
