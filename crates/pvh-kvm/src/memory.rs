@@ -1,5 +1,6 @@
 //! Guest memory: RAM in this process, frames that the guest adds and removes, and memory slots.
 
+mod budget;
 mod frames;
 mod lost_page;
 mod map_file;

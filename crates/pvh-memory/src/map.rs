@@ -34,6 +34,12 @@ pub enum MapError {
         /// Its length in bytes.
         len_bytes: u64,
     },
+    /// The mappings that the host allows this process are needed elsewhere: copy instead.
+    #[error("no more files can be mapped, at {at}: too many mappings")]
+    Exhausted {
+        /// Where the range was to be mapped.
+        at: Gpa,
+    },
     /// The host refused the mapping. The range may have lost what it held, and reads zeros then: write it anew.
     #[error("the host refuses to map the file at {at}")]
     Host {

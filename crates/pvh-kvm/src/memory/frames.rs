@@ -38,6 +38,8 @@ pub(crate) struct FrameTable {
 #[derive(Default)]
 pub(crate) struct State {
     removed: Removed,
+    /// RAM whose pages the host has removed without putting new ones in their place.
+    lost: Vec<Range<u64>>,
     /// From frame number to page of the pool.
     added: BTreeMap<u64, u32>,
     free: Vec<u32>,
@@ -54,6 +56,8 @@ pub(crate) enum FrameState {
     Removed,
     /// This page of the pool.
     Added(u32),
+    /// Former RAM without a page, which cannot get one again.
+    Lost,
     /// No memory.
     Hole,
 }
@@ -96,6 +100,13 @@ impl FrameTable {
         Ok(())
     }
 
+    /// Refuses every later access to frames that have lost their pages.
+    pub(crate) fn lose(&self, gfns: Range<u64>) {
+        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        state.lost.push(gfns);
+        self.is_changed.store(true, SeqCst);
+    }
+
     /// Gives pages to frames. `ram` is the memory mapped at creation; `zero_frames` makes its pages
     /// read as zeros.
     pub(crate) fn add(
@@ -108,6 +119,7 @@ impl FrameTable {
         let mut holes: usize = 0;
         for gfn in gfns.clone() {
             match state.frame_state(ram, gfn) {
+                FrameState::Lost => return Err(FrameError::Backend { gfn }),
                 FrameState::Removed => continue,
                 FrameState::Hole => self.check_reach(gfn)?,
                 FrameState::Ram | FrameState::Added(_) => return Err(FrameError::Present { gfn }),
@@ -149,7 +161,7 @@ impl FrameTable {
         for gfn in gfns.clone() {
             if matches!(
                 state.frame_state(ram, gfn),
-                FrameState::Removed | FrameState::Hole
+                FrameState::Removed | FrameState::Lost | FrameState::Hole
             ) {
                 return Err(FrameError::Absent { gfn });
             }
@@ -180,6 +192,9 @@ impl FrameTable {
 impl State {
     /// Returns what backs a frame.
     pub(crate) fn frame_state(&self, ram: &impl GuestMemory, gfn: u64) -> FrameState {
+        if self.lost.iter().any(|gfns| gfns.contains(&gfn)) {
+            return FrameState::Lost;
+        }
         if self.removed.has(gfn) {
             return FrameState::Removed;
         }

@@ -64,13 +64,32 @@ pub(crate) fn check(at: Gpa, range: FileRange<'_>) -> Result<(), MapError> {
     Ok(())
 }
 
+/// Why the host did not replace pages of guest memory.
+#[derive(Debug)]
+pub(crate) struct Refused {
+    pub(crate) source: io::Error,
+    /// Whether the old pages are gone, and no new ones are in their place.
+    pub(crate) is_lost: bool,
+}
+
+impl From<io::ErrorKind> for Refused {
+    fn from(kind: io::ErrorKind) -> Self {
+        Self {
+            source: kind.into(),
+            is_lost: false,
+        }
+    }
+}
+
 /// Replaces the pages of `mapping` from `offset` on with `range`, which `check` has accepted.
+///
+/// If the host refuses, the pages hold what they held or zeros, unless they are lost.
 pub(crate) fn map_over(
     mapping: &MmapRegion,
     offset: usize,
     range: FileRange<'_>,
-) -> io::Result<()> {
-    let invalid = |_| io::Error::from(io::ErrorKind::InvalidInput);
+) -> Result<(), Refused> {
+    let invalid = |_| io::ErrorKind::InvalidInput;
     let len = usize::try_from(range.len_bytes).map_err(invalid)?;
     let file_offset = libc::off_t::try_from(range.offset).map_err(invalid)?;
     let end = offset.checked_add(len);
@@ -83,8 +102,9 @@ pub(crate) fn map_over(
     // stays mapped during the call, and the `munmap` of its whole range at its end takes these
     // pages too. Rust holds no reference into them: this crate accesses guest memory only through
     // volatile slices and atomics. These stay valid, because the pages are readable and writable
-    // before and after: if the file cannot be mapped, the kernel may have removed the old pages
-    // already, and `map_zero_pages` puts new ones in their place before this function returns.
+    // before and after. If the file cannot be mapped, the kernel may have removed the old pages
+    // already; then new ones take their place below, or the caller is told that they are lost, and
+    // `GuestRam` refuses every later access to them.
     let mapped = unsafe {
         libc::mmap(
             start.cast(),
@@ -96,9 +116,10 @@ pub(crate) fn map_over(
         )
     };
     if mapped == libc::MAP_FAILED {
-        let refused = io::Error::last_os_error();
-        map_zero_pages(mapping, offset, len);
-        return Err(refused);
+        let source = io::Error::last_os_error();
+        let is_lost =
+            !is_mapped(mapping, offset, len) && map_anonymous(mapping, offset, len).is_err();
+        return Err(Refused { source, is_lost });
     }
     Ok(())
 }
@@ -155,14 +176,31 @@ pub(crate) fn prefer_huge_pages(mapping: &MmapRegion) -> io::Result<()> {
     Ok(())
 }
 
-/// Replaces pages with zeroed ones; also after a mapping has failed, which may have left a hole.
+/// Replaces pages with zeroed ones.
 ///
-/// It ends the process if the host refuses: guest memory with a hole must not be touched again.
-pub(crate) fn map_zero_pages(mapping: &MmapRegion, offset: usize, len: usize) {
+/// If the host refuses, the pages hold what they held, unless they are lost.
+pub(crate) fn map_zero_pages(
+    mapping: &MmapRegion,
+    offset: usize,
+    len: usize,
+) -> Result<(), Refused> {
+    let end = offset.checked_add(len);
+    if end.is_none_or(|end| end > mapping.size()) || len == 0 {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    map_anonymous(mapping, offset, len).map_err(|source| Refused {
+        source,
+        is_lost: !is_mapped(mapping, offset, len),
+    })
+}
+
+/// Maps zeroed pages over a part of `mapping`, or where a failed call has left none.
+fn map_anonymous(mapping: &MmapRegion, offset: usize, len: usize) -> io::Result<()> {
     let start = mapping.as_ptr().wrapping_add(offset);
-    // SAFETY: as in `map_over`, whose test of `offset` and `len` holds here: the replaced pages, or
-    // the hole in their place, lie inside `mapping`, which is borrowed. They are readable and
-    // writable afterwards.
+    // SAFETY: as in `map_over`; both callers have tested `offset` and `len` as it does. So the
+    // replaced pages, or the hole in their place, lie inside `mapping`, which is borrowed. The
+    // pages are readable and writable afterwards; if the call fails and has removed them, they are
+    // lost.
     let mapped = unsafe {
         libc::mmap(
             start.cast(),
@@ -174,6 +212,18 @@ pub(crate) fn map_zero_pages(mapping: &MmapRegion, offset: usize, len: usize) {
         )
     };
     if mapped == libc::MAP_FAILED {
-        std::process::abort();
+        return Err(io::Error::last_os_error());
     }
+    Ok(())
+}
+
+/// Tells whether every page of a part of `mapping` is mapped: the kernel refuses a mapping over it
+/// in most cases before it removes anything.
+fn is_mapped(mapping: &MmapRegion, offset: usize, len: usize) -> bool {
+    let start = mapping.as_ptr().wrapping_add(offset);
+    // SAFETY: MADV_NORMAL has no demands on the pages and changes neither content nor access
+    // rights. It sets the default read-ahead, which these pages have, and fails if some page is not
+    // mapped.
+    let advised = unsafe { libc::madvise(start.cast(), len, libc::MADV_NORMAL) };
+    advised == 0
 }

@@ -7,8 +7,9 @@ use pvh_memory::{FileRange, FrameError, GuestMemory, MapError, MemoryError, VmMe
 use vm_memory::{GuestRegionMmap, MmapRegion};
 
 use super::{
+    budget::{MappingBudget, Purpose},
     frames::{self, FrameTable},
-    map_file::{self, FilePages},
+    map_file::{self, FilePages, Refused},
     mapping::map_range,
     ranges::{self, RamError},
 };
@@ -32,6 +33,7 @@ pub struct GuestRam {
     ram_regions: usize,
     memory: VmMemory<Arc<GuestRegionMmap>>,
     file_pages: FilePages,
+    budget: MappingBudget,
     frames: FrameTable,
 }
 
@@ -81,6 +83,7 @@ impl GuestRam {
             ram_regions,
             memory,
             file_pages: FilePages::default(),
+            budget: MappingBudget::new(),
             frames: FrameTable::new(address_bits)?,
         })
     }
@@ -128,18 +131,36 @@ impl GuestRam {
 
     /// Makes whole pages read as zeros without touching them. Returns whether it could; the pages
     /// must lie in one range.
-    fn zero_pages(&self, at: Gpa, len_bytes: u64) -> bool {
+    ///
+    /// Over a file, that takes new mappings. A short range, and any range once the budget is spent,
+    /// is left to the caller, who writes zeros.
+    fn zero_pages(&self, at: Gpa, len_bytes: u64) -> Result<bool, MemoryError> {
         let Some((mapping, offset)) = self.locate(at, len_bytes) else {
-            return false;
+            return Ok(false);
         };
         let Ok(len) = usize::try_from(len_bytes) else {
-            return false;
+            return Ok(false);
         };
-        if self.file_pages.overlap(at, len_bytes) {
-            map_file::map_zero_pages(mapping, offset, len);
-            return true;
+        if !self.file_pages.overlap(at, len_bytes) {
+            return Ok(map_file::discard_pages(mapping, offset, len).is_ok());
         }
-        map_file::discard_pages(mapping, offset, len).is_ok()
+        if len_bytes < MIN_ZERO_MAPPING_BYTES || !self.budget.charge(Purpose::Zeros) {
+            return Ok(false);
+        }
+        match map_file::map_zero_pages(mapping, offset, len) {
+            Ok(()) => Ok(true),
+            Err(refused) if refused.is_lost => {
+                self.lose(at, len_bytes);
+                Err(MemoryError::Backend { at })
+            }
+            Err(_) => Ok(false),
+        }
+    }
+
+    /// Refuses every later access to pages that the host has removed.
+    fn lose(&self, at: Gpa, len_bytes: u64) {
+        let end = at.0.saturating_add(len_bytes);
+        self.frames.lose(at.0 / PAGE_SIZE..end.div_ceil(PAGE_SIZE));
     }
 
     /// Returns address and length in bytes of each range that a file was mapped over.
@@ -287,10 +308,12 @@ impl GuestMemory for GuestRam {
         let pages = at
             .checked_align_up(PAGE_SIZE)
             .and_then(|first| Some((first, last.checked_offset_from(first)?)));
+        let is_zeroed = match pages {
+            Some((first, pages_bytes)) if pages_bytes > 0 => self.zero_pages(first, pages_bytes)?,
+            _ => false,
+        };
         match pages {
-            Some((first, pages_bytes))
-                if pages_bytes > 0 && self.zero_pages(first, pages_bytes) =>
-            {
+            Some((first, _)) if is_zeroed => {
                 let before = first.checked_offset_from(at).unwrap_or(0);
                 self.write_zeros(at, before)?;
                 let after = end.checked_offset_from(last).unwrap_or(0);
@@ -301,6 +324,9 @@ impl GuestMemory for GuestRam {
     }
 
     /// Maps the range by `mmap(MAP_FIXED | MAP_PRIVATE)` over the RAM there.
+    ///
+    /// The files of all guests in this process may use a quarter of the kernel's limit on mappings
+    /// (`vm.max_map_count`); after that it returns [`MapError::Exhausted`].
     ///
     /// The range must lie within a regular file, up to the end of its last page. If the file is
     /// truncated later, touching the lost pages raises SIGBUS. So the caller must trust the file
@@ -314,15 +340,135 @@ impl GuestMemory for GuestRam {
             at,
             len_bytes: range.len_bytes,
         })?;
+        if !self.budget.charge(Purpose::File) {
+            return Err(MapError::Exhausted { at });
+        }
         self.file_pages.add(at, range.len_bytes);
-        map_file::map_over(mapping, offset, range).map_err(|source| MapError::Host { at, source })
+        let mapped = map_file::map_over(mapping, offset, range);
+        mapped.map_err(|Refused { source, is_lost }| {
+            if is_lost {
+                self.lose(at, range.len_bytes);
+            }
+            MapError::Host { at, source }
+        })
     }
 }
+
+/// A shorter range over a file is zeroed by writes: they cost less than a mapping.
+const MIN_ZERO_MAPPING_BYTES: u64 = 64 << 10;
 
 impl fmt::Debug for GuestRam {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("GuestRam")
             .field("ranges", &self.ram_ranges())
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::arithmetic_side_effects, reason = "a test may panic")]
+mod tests {
+    use std::{
+        fs::{self, File},
+        io::Write,
+        os::fd::AsFd,
+    };
+
+    use pvh_memory::Frames;
+
+    use super::*;
+    use crate::memory::budget;
+
+    const MIB: u64 = 1 << 20;
+
+    /// Returns 4 MiB of RAM whose mappings are limited, and a file of 1 MiB of ones.
+    fn limited(limit: usize) -> (GuestRam, File) {
+        let mut ram = GuestRam::new(4 * MIB).unwrap();
+        ram.budget = budget::tests::budget(limit);
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(&vec![1; 1 << 20]).unwrap();
+        (ram, file)
+    }
+
+    fn map(ram: &GuestRam, file: &File, at: u64, len_bytes: u64) -> Result<(), MapError> {
+        let range = FileRange {
+            file: file.as_fd(),
+            offset: 0,
+            len_bytes,
+        };
+        ram.map_file(Gpa(at), range)
+    }
+
+    /// Returns how many mappings this process has in the memory of `ram`.
+    fn mappings(ram: &GuestRam) -> usize {
+        let start = ram.host_address(Gpa(0), 4 * MIB).unwrap();
+        let text = fs::read_to_string("/proc/self/maps").unwrap();
+        let starts = text.lines().filter_map(|line| {
+            let (start, _) = line.split_once('-')?;
+            u64::from_str_radix(start, 16).ok()
+        });
+        starts
+            .filter(|at| (start..start + 4 * MIB).contains(at))
+            .count()
+    }
+
+    #[test]
+    fn an_image_of_many_ranges_maps_as_many_as_the_budget_allows() {
+        let (ram, file) = limited(80);
+        let results: Vec<_> = (0..100)
+            .map(|n| map(&ram, &file, n * 0x2000, 0x1000))
+            .collect();
+        assert_eq!(results.iter().filter(|result| result.is_ok()).count(), 10);
+        let error = results.into_iter().find_map(Result::err).unwrap();
+        assert!(matches!(error, MapError::Exhausted { at: Gpa(0x1_4000) }));
+        ram.write(Gpa(0x1_4000), &[7]).unwrap();
+        assert!(mappings(&ram) <= 21);
+    }
+
+    #[test]
+    fn zeros_over_a_file_add_no_mapping_for_a_page() {
+        let (ram, file) = limited(80);
+        map(&ram, &file, 0, MIB).unwrap();
+        let before = mappings(&ram);
+        for page in (0..256).step_by(2) {
+            ram.zero(Gpa(page * PAGE_SIZE), PAGE_SIZE).unwrap();
+        }
+        assert!(mappings(&ram) <= before);
+        for page in 0..256 {
+            let mut byte = [9];
+            ram.read(Gpa(page * PAGE_SIZE + 5), &mut byte).unwrap();
+            assert_eq!(byte, [(page % 2) as u8]);
+        }
+    }
+
+    #[test]
+    fn zeros_are_written_once_the_budget_is_spent() {
+        let (ram, file) = limited(16);
+        map(&ram, &file, 0, MIB).unwrap();
+        for at in (0..MIB).step_by(128 << 10) {
+            ram.zero(Gpa(at), 64 << 10).unwrap();
+        }
+        assert!(mappings(&ram) <= 9);
+        let mut bytes = vec![9; 1 << 20];
+        ram.read(Gpa(0), &mut bytes).unwrap();
+        for (index, half) in bytes.chunks(64 << 10).enumerate() {
+            assert!(half.iter().all(|&byte| usize::from(byte) == index % 2));
+        }
+    }
+
+    #[test]
+    fn lost_pages_refuse_every_access_and_get_no_page_again() {
+        let (ram, _) = limited(16);
+        ram.lose(Gpa(0x3000), 0x2000);
+        for at in [0x3000, 0x4FFF] {
+            let error = ram.write(Gpa(at), &[1]).unwrap_err();
+            assert!(matches!(error, MemoryError::NotRam { .. }));
+            assert!(ram.zero(Gpa(at), 1).is_err() && !ram.is_ram(Gpa(at), 1));
+        }
+        let gfn = 3;
+        assert_eq!(ram.add_frame(gfn), Err(FrameError::Backend { gfn }));
+        assert_eq!(ram.remove_frame(gfn), Err(FrameError::Absent { gfn }));
+        ram.write(Gpa(0x2FFF), &[1]).unwrap();
+        ram.write(Gpa(0x5000), &[1]).unwrap();
     }
 }

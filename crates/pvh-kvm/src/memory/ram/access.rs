@@ -92,7 +92,7 @@ impl GuestRam {
                 let offset = u64::from(page).checked_mul(PAGE_SIZE)?;
                 Some((self.frames().pool().memory(), Gpa(offset)))
             }
-            FrameState::Removed | FrameState::Hole => None,
+            FrameState::Removed | FrameState::Lost | FrameState::Hole => None,
         }
     }
 }
