@@ -1,8 +1,9 @@
-//! The cache as runs use it.
+//! The cache as its users see it.
 
 use std::{
     io::Write,
     os::unix::fs::{PermissionsExt, symlink},
+    thread,
     time::Duration,
 };
 
@@ -53,6 +54,9 @@ impl Place {
             Some(image) => image.into(),
             None => self.cache.keep(&key, Image::open(path).unwrap().into()),
         };
+        if let Some(pending) = opened.pending {
+            pending.finish().unwrap();
+        }
         let mut byte = [0];
         let segment = opened.image.segments()[0];
         opened.image.read_at(segment.offset, &mut byte).unwrap();
@@ -108,7 +112,11 @@ fn a_folder_that_takes_no_kernel_is_told_of_and_the_kernel_is_opened() {
     let key = Key::of(&File::open(&kernel).unwrap()).unwrap();
     fs::remove_dir(&place.cache.dir).unwrap();
     let opened = place.cache.keep(&key, Image::open(&kernel).unwrap().into());
-    assert_eq!(opened.unkept.unwrap().kind(), io::ErrorKind::NotFound);
+    let unkept = opened.unkept.unwrap();
+    assert!(
+        matches!(&unkept, CacheError::Unkept { source, .. } if source.kind() == io::ErrorKind::NotFound),
+        "{unkept:?}"
+    );
     assert_eq!(opened.image.entry(), 0x10_0000);
 }
 
@@ -116,7 +124,7 @@ fn a_folder_that_takes_no_kernel_is_told_of_and_the_kernel_is_opened() {
 fn a_kernel_that_was_just_written_is_not_kept() {
     let place = Place::new();
     let kernel = place.kernel("a", 7);
-    let opened = open(&kernel, Some(&place.cache)).unwrap();
+    let opened = place.cache.open(&kernel, &Limits::default()).unwrap();
     assert!(opened.image.bytes().is_some());
     assert_eq!(place.names(), Vec::<String>::new());
 }
@@ -214,7 +222,7 @@ fn a_folder_that_others_may_write_to_is_refused() {
     );
     let file = dir.path().join("file");
     fs::write(&file, b"").unwrap();
-    assert!(matches!(Cache::at(file), Err(Unusable::Host { .. })));
+    assert!(matches!(Cache::at(file), Err(CacheError::Host { .. })));
 }
 
 #[test]

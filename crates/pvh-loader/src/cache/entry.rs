@@ -33,26 +33,47 @@ pub(super) fn open(path: &Path) -> io::Result<File> {
     Err(io::ErrorKind::InvalidData.into())
 }
 
-/// Writes an entry to a file of its own in `dir`, and opens it for reading only.
-pub(super) fn write(dir: &Path, bytes: &[u8]) -> io::Result<(PathBuf, File)> {
+/// The file of an entry that has no name yet; it is removed unless it gets one.
+#[derive(Debug)]
+pub(super) struct Unnamed {
+    path: PathBuf,
+    is_named: bool,
+}
+
+impl Unnamed {
+    /// Gives the file its name.
+    pub(super) fn rename(mut self, path: &Path) -> io::Result<()> {
+        fs::rename(&self.path, path)?;
+        self.is_named = true;
+        Ok(())
+    }
+}
+
+impl Drop for Unnamed {
+    fn drop(&mut self) {
+        if !self.is_named {
+            // Without a name it is of no use to anyone; if it cannot be removed, the next run will.
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+/// Writes an entry to a file without a name in `dir`, and opens it for reading only.
+pub(super) fn write(dir: &Path, bytes: &[u8]) -> io::Result<(Unnamed, File)> {
     let number = RandomState::new().hash_one(process::id());
     let path = dir.join(format!("{TEMPORARY}{number:016x}"));
     let mut options = OpenOptions::new();
     options.write(true).create_new(true).mode(0o400);
     let mut file = options.open(&path)?;
-    let written = file
-        .write_all(bytes)
+    let unnamed = Unnamed {
+        path,
+        is_named: false,
+    };
+    file.write_all(bytes)
         .and_then(|()| file.write_all(MARK))
         .and_then(|()| file.write_all(&(bytes.len() as u64).to_le_bytes()))
-        .and_then(|()| File::open(&path));
-    match written {
-        Ok(file) => Ok((path, file)),
-        Err(why) => {
-            // The reason is told already.
-            let _ = fs::remove_file(path);
-            Err(why)
-        }
-    }
+        .and_then(|()| File::open(&unnamed.path))
+        .map(|file| (unnamed, file))
 }
 
 /// Removes what was not used for longest until the rest is within the limit, but never `newest`; and what other runs have left

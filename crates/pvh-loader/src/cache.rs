@@ -1,0 +1,255 @@
+//! A folder of kernels that were unpacked before (feature `cache`).
+//!
+//! The second start of a packed kernel maps the unpacked one, as it maps a plain ELF. Each entry is named after the packed
+//! file: device, inode, length, times, and a digest of its first and last bytes. A file that changes gets another entry; the
+//! old one is removed when the folder is full.
+
+mod entry;
+mod key;
+
+use std::{
+    env,
+    fs::{self, DirBuilder, File},
+    io,
+    os::unix::fs::{DirBuilderExt, FileExt, MetadataExt},
+    path::{Path, PathBuf},
+    time::SystemTime,
+};
+
+use nix::unistd::geteuid;
+
+use crate::image::{Image, ImageError, Limits};
+use entry::Unnamed;
+use key::Key;
+
+/// A folder for unpacked kernels, and how many bytes they may take there.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Cache {
+    dir: PathBuf,
+    limit_bytes: u64,
+}
+
+/// A kernel that was opened with a cache.
+#[derive(Debug)]
+#[must_use]
+pub struct Opened {
+    /// The kernel.
+    pub image: Image,
+    /// The rest of the work that keeps it in the cache, if it is not kept there yet. The kernel can run meanwhile.
+    pub pending: Option<PendingEntry>,
+    /// Why the cache did not take the kernel, though it should have.
+    pub unkept: Option<CacheError>,
+}
+
+impl From<Image> for Opened {
+    /// A kernel that no cache is to keep.
+    fn from(image: Image) -> Self {
+        Self {
+            image,
+            pending: None,
+            unkept: None,
+        }
+    }
+}
+
+/// An entry that is written and has no name yet. Dropping it removes the file; the kernel that is mapped from it stays.
+#[derive(Debug)]
+#[must_use]
+pub struct PendingEntry {
+    cache: Cache,
+    unnamed: Unnamed,
+    file: File,
+    path: PathBuf,
+}
+
+/// Why a folder is not used as a cache.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CacheError {
+    /// The folder cannot be made or looked at.
+    #[error("the cache folder {} cannot be used", dir.display())]
+    Host {
+        /// The folder.
+        dir: PathBuf,
+        /// The host's reason.
+        #[source]
+        source: io::Error,
+    },
+    /// Another user could put kernels into the folder.
+    #[error("the cache folder {} is not this user's alone", dir.display())]
+    NotOurs {
+        /// The folder.
+        dir: PathBuf,
+    },
+    /// The unpacked kernel cannot be written to the folder.
+    #[error("the unpacked kernel cannot be written to the cache folder {}", dir.display())]
+    Unkept {
+        /// The folder.
+        dir: PathBuf,
+        /// The host's reason.
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl Cache {
+    /// How many bytes the kernels in the folder may take: 1 GiB, some twenty kernels of distributions.
+    pub const LIMIT_BYTES: u64 = 1 << 30;
+
+    /// Uses the folder `dir`, which is made if it is not there.
+    ///
+    /// # Errors
+    ///
+    /// [`CacheError::Host`] if the folder cannot be made, [`CacheError::NotOurs`] if it belongs to another user or another
+    /// user may write to it: kernels in it are run.
+    pub fn at(dir: PathBuf) -> Result<Self, CacheError> {
+        let mut builder = DirBuilder::new();
+        let looked = builder
+            .recursive(true)
+            .mode(0o700)
+            .create(&dir)
+            .and_then(|()| fs::metadata(&dir));
+        match looked {
+            Ok(found) if is_ours(&found) => Ok(Self {
+                dir,
+                limit_bytes: Self::LIMIT_BYTES,
+            }),
+            Ok(_) => Err(CacheError::NotOurs { dir }),
+            Err(source) => Err(CacheError::Host { dir, source }),
+        }
+    }
+
+    /// Uses the folder `name` in the user's cache folder (`$XDG_CACHE_HOME`, else `$HOME/.cache`), if it can be used.
+    #[must_use]
+    pub fn of_user(name: &str) -> Option<Self> {
+        let base = env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
+        let base = base.filter(|base| base.is_absolute());
+        let base = base.or_else(|| Some(PathBuf::from(env::var_os("HOME")?).join(".cache")))?;
+        if !base.is_absolute() {
+            return None;
+        }
+        Self::at(base.join(name)).ok()
+    }
+
+    /// Opens the kernel at `path`: unpacked already if the cache has it, else unpacked now and written to the cache.
+    ///
+    /// A file that was written to in the last seconds is not kept, because a further change might not show in its times.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Image::from_file`]. No fault of the cache is an error: the kernel is opened without it then.
+    pub fn open(&self, path: impl AsRef<Path>, limits: &Limits) -> Result<Opened, ImageError> {
+        let file = File::open(path).map_err(|source| ImageError::Open { source })?;
+        let plain = |file| Image::from_file(file, limits).map(Opened::from);
+        if !is_packed(&file) {
+            return plain(file);
+        }
+        let (Ok(key), Ok(again)) = (Key::of(&file), file.try_clone()) else {
+            return plain(file);
+        };
+        if let Some(image) = self.find(&key) {
+            return Ok(image.into());
+        }
+        let opened = plain(file)?;
+        let is_settled = key.is_settled(SystemTime::now());
+        // A file that changed while it was read has another key now, or is too young to tell.
+        if !is_settled || Key::of(&again).ok().as_ref() != Some(&key) {
+            return Ok(opened);
+        }
+        Ok(self.keep(&key, opened))
+    }
+
+    fn find(&self, key: &Key) -> Option<Image> {
+        let path = self.dir.join(key.name());
+        let file = entry::open(&path).ok()?;
+        // The age of an entry counts from its last use. If the time cannot be set, the entry only looks older.
+        let _ = file.set_modified(SystemTime::now());
+        let image = Image::from_file(file, &Limits::default());
+        image
+            .inspect_err(|_| {
+                // Another process may have removed it already.
+                let _ = fs::remove_file(&path);
+            })
+            .ok()
+    }
+
+    /// Writes the kernel to a file without a name in the cache, and opens it from there.
+    fn keep(&self, key: &Key, mut opened: Opened) -> Opened {
+        let Some(bytes) = opened.image.bytes() else {
+            return opened;
+        };
+        let (unnamed, file) = match entry::write(&self.dir, bytes) {
+            Ok(written) => written,
+            Err(source) => {
+                let dir = self.dir.clone();
+                opened.unkept = Some(CacheError::Unkept { dir, source });
+                return opened;
+            }
+        };
+        let image = file
+            .try_clone()
+            .ok()
+            .and_then(|file| Image::from_file(file, &Limits::default()).ok());
+        let Some(image) = image else {
+            return opened; // without the file, which goes with `unnamed`
+        };
+        let pending = PendingEntry {
+            cache: self.clone(),
+            unnamed,
+            file,
+            path: self.dir.join(key.name()),
+        };
+        Opened {
+            image,
+            pending: Some(pending),
+            unkept: None,
+        }
+    }
+}
+
+impl PendingEntry {
+    /// Waits until the entry is on the disk, gives it its name, and removes the entries that were not used for longest while
+    /// the folder holds more than its limit.
+    ///
+    /// This takes as long as the disk needs for the whole kernel. Call it on a thread of its own, beside the guest.
+    ///
+    /// # Errors
+    ///
+    /// The host's. The entry is gone then, and the kernel unharmed.
+    pub fn finish(self) -> io::Result<()> {
+        let Self {
+            cache,
+            unnamed,
+            file,
+            path,
+        } = self;
+        let named = file.sync_data().and_then(|()| unnamed.rename(&path));
+        entry::make_room(&cache.dir, &path, cache.limit_bytes);
+        named
+    }
+}
+
+/// Tells whether a file must be unpacked: a bzImage, or anything that gzip packed.
+fn is_packed(file: &File) -> bool {
+    let mut head = [0; HEAD_LEN];
+    if !file.metadata().is_ok_and(|found| found.is_file())
+        || file.read_exact_at(&mut head, 0).is_err()
+    {
+        return false;
+    }
+    let has_setup_header = head
+        .get(0x202..)
+        .is_some_and(|tail| tail.starts_with(b"HdrS"));
+    !head.starts_with(b"\x7fELF") && (has_setup_header || head.starts_with(&[0x1F, 0x8B]))
+}
+
+/// Tells whether a file or folder belongs to this user and nobody else may write to it.
+fn is_ours(found: &fs::Metadata) -> bool {
+    found.uid() == geteuid().as_raw() && found.mode() & 0o022 == 0
+}
+
+/// Where the magic number of a bzImage ends.
+const HEAD_LEN: usize = 0x206;
+
+#[cfg(test)]
+mod tests;
