@@ -120,7 +120,7 @@ mod tests {
 
         code[32] = 0xf4; // no VMMCALL any more
         let (page, _) = inspect(&[], &elf(code.clone()));
-        assert!(page.contains("hypercalls  what looks like"), "{page}");
+        assert!(page.contains("hypercalls  the hypercall stub at"), "{page}");
         let (page, _) = inspect(&["--json"], &elf(code));
         let value: Value = serde_json::from_str(&page).unwrap();
         assert_eq!(value["hypercall_stubs"], Value::Null);

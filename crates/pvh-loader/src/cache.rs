@@ -1,8 +1,8 @@
 //! A folder of kernels that were unpacked before (feature `cache`).
 //!
-//! The second start of a packed kernel maps the unpacked one, as it maps a plain ELF. Each entry is named after the packed
-//! file: device, inode, length, times, and a digest of its first and last bytes. A file that changes gets another entry; the
-//! old one is removed when the folder is full.
+//! The second start of a packed kernel maps the unpacked one, as it maps a plain ELF. Each entry is
+//! named after the packed file: device, inode, length, times, and a digest of its first and last
+//! bytes. A file that changes gets another entry; the old one is removed when the folder is full.
 
 mod entry;
 mod key;
@@ -35,7 +35,8 @@ pub struct Cache {
 pub struct Opened {
     /// The kernel.
     pub image: Image,
-    /// The rest of the work that keeps it in the cache, if it is not kept there yet. The kernel can run meanwhile.
+    /// The rest of the work that keeps it in the cache, if it is not kept there yet. The kernel can
+    /// run meanwhile.
     pub pending: Option<PendingEntry>,
     /// Why the cache did not take the kernel, though it should have.
     pub unkept: Option<CacheError>,
@@ -52,7 +53,8 @@ impl From<Image> for Opened {
     }
 }
 
-/// An entry that is written and has no name yet. Dropping it removes the file; the kernel that is mapped from it stays.
+/// An entry that is written and has no name yet. Dropping it removes the file; the kernel that is
+/// mapped from it stays.
 #[derive(Debug)]
 #[must_use]
 pub struct PendingEntry {
@@ -93,15 +95,16 @@ pub enum CacheError {
 }
 
 impl Cache {
-    /// How many bytes the kernels in the folder may take: 1 GiB, some twenty kernels of distributions.
+    /// How many bytes the kernels in the folder may take: 1 GiB, some twenty kernels of
+    /// distributions.
     pub const LIMIT_BYTES: u64 = 1 << 30;
 
     /// Uses the folder `dir`, which is made if it is not there.
     ///
     /// # Errors
     ///
-    /// [`CacheError::Host`] if the folder cannot be made, [`CacheError::NotOurs`] if it belongs to another user or another
-    /// user may write to it: kernels in it are run.
+    /// [`CacheError::Host`] if the folder cannot be made, [`CacheError::NotOurs`] if it belongs to
+    /// another user or another user may write to it: kernels in it are run.
     pub fn at(dir: PathBuf) -> Result<Self, CacheError> {
         let mut builder = DirBuilder::new();
         let looked = builder
@@ -119,7 +122,8 @@ impl Cache {
         }
     }
 
-    /// Uses the folder `name` in the user's cache folder (`$XDG_CACHE_HOME`, else `$HOME/.cache`), if it can be used.
+    /// Uses the folder `name` in the user's cache folder (`$XDG_CACHE_HOME`, else `$HOME/.cache`),
+    /// if it can be used.
     #[must_use]
     pub fn of_user(name: &str) -> Option<Self> {
         let base = env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
@@ -131,13 +135,16 @@ impl Cache {
         Self::at(base.join(name)).ok()
     }
 
-    /// Opens the kernel at `path`: unpacked already if the cache has it, else unpacked now and written to the cache.
+    /// Opens the kernel at `path`: unpacked already if the cache has it, else unpacked now and
+    /// written to the cache.
     ///
-    /// A file that was written to in the last seconds is not kept, because a further change might not show in its times.
+    /// A file that was written to in the last seconds is not kept, because a further change might
+    /// not show in its times.
     ///
     /// # Errors
     ///
-    /// Those of [`Image::from_file`]. No fault of the cache is an error: the kernel is opened without it then.
+    /// Those of [`Image::from_file`]. No fault of the cache is an error: the kernel is opened
+    /// without it then.
     pub fn open(&self, path: impl AsRef<Path>, limits: &Limits) -> Result<Opened, ImageError> {
         let file = File::open(path).map_err(|source| ImageError::Open { source })?;
         let plain = |file| Image::from_file(file, limits).map(Opened::from);
@@ -162,7 +169,8 @@ impl Cache {
     fn find(&self, key: &Key) -> Option<Image> {
         let path = self.dir.join(key.name());
         let file = entry::open(&path).ok()?;
-        // The age of an entry counts from its last use. If the time cannot be set, the entry only looks older.
+        // The age of an entry counts from its last use. If the time cannot be set, the entry only
+        // looks older.
         let _ = file.set_modified(SystemTime::now());
         let image = Image::from_file(file, &Limits::default());
         image
@@ -208,10 +216,11 @@ impl Cache {
 }
 
 impl PendingEntry {
-    /// Waits until the entry is on the disk, gives it its name, and removes the entries that were not used for longest while
-    /// the folder holds more than its limit.
+    /// Waits until the entry is on the disk, gives it its name, and removes the entries that were
+    /// not used for longest while the folder holds more than its limit.
     ///
-    /// This takes as long as the disk needs for the whole kernel. Call it on a thread of its own, beside the guest.
+    /// This takes as long as the disk needs for the whole kernel. Call it on a thread of its own,
+    /// beside the guest.
     ///
     /// # Errors
     ///

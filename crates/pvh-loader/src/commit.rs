@@ -1,4 +1,4 @@
-//! Does what a plan says.
+//! Carries a plan out: writes the kernel, the modules and the start info into guest memory.
 
 use std::{
     fs::File,
@@ -20,28 +20,28 @@ mod error;
 mod method;
 mod writer;
 
-/// A guest that is loaded and can be started.
+/// A loaded guest, ready to start.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Loaded {
     /// The registers the boot vCPU starts with.
     pub entry: EntryState,
-    /// How many bytes of guest memory were written, zeros among them.
+    /// How many bytes of guest memory were written, zeros included.
     pub written_bytes: u64,
     /// How many bytes were mapped from files instead.
     pub mapped_bytes: u64,
 }
 
 impl Plan<'_> {
-    /// Puts everything that is planned into `memory`.
+    /// Writes or maps everything that is planned into `memory`.
     ///
-    /// Everything that can be known beforehand is checked before the first write: that `memory` has RAM everywhere, that no
-    /// file has changed its length, that the instructions to be patched are still there. What is copied of a file goes
-    /// through a buffer of 256 KiB, whatever its length. Bytes outside the plan's writes are not touched.
+    /// Before the first write, this checks that `memory` has RAM for each write, that no file has
+    /// changed its length, and that the instructions to be patched are still there. Files are
+    /// copied through a buffer of 256 KiB. No byte outside the plan's writes changes.
     ///
     /// # Errors
     ///
-    /// [`CommitError`]; what can still fail after the first write is a file that changes or an I/O error
-    /// while it is read, and a guest memory that fails where it said it would not.
+    /// [`CommitError`]. After the first write, only these can fail: reading a file, and a guest
+    /// memory that said it had RAM there. [`CommitError::memory_untouched`] tells.
     pub fn commit<M: GuestMemory + ?Sized>(
         &self,
         method: Method,
@@ -91,7 +91,7 @@ impl Plan<'_> {
                 let read = |done, buf: &mut [u8]| read_module(index, file, done, buf);
                 writer.file(write, Some(origin), read)
             }
-            None => Ok(()), // the modules are those that were placed
+            None => Ok(()), // cannot happen: each placed module is one of the boot's
         }
     }
 
@@ -157,7 +157,7 @@ impl Plan<'_> {
         let table = boot.module_table(placement.modules.iter().copied());
         let builder = boot.builder(&table);
         let size_bytes = builder.size_bytes().map_err(CommitError::StartInfo)?;
-        // The plan has room for it below 1 GiB.
+        // The plan placed it below 1 GiB, so its length fits.
         let len = pages(size_bytes).and_then(|len| usize::try_from(len).ok());
         let mut bytes = vec![0; len.unwrap_or_default()];
         let written = builder.write(placement.start_info, &mut bytes);

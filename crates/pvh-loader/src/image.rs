@@ -1,4 +1,4 @@
-//! Kernel images: what a file is, where its segments lie, and their bytes.
+//! Kernel images: the format of a file, its segments, and their bytes.
 
 use std::{fs::File, os::fd::BorrowedFd, path::Path};
 
@@ -25,10 +25,10 @@ use elf::Headers;
 use source::{Backing, read_error};
 use unpack::Unpacked;
 
-/// An opened kernel that has a PVH entry point: checked headers in our memory, and a way to its segments' bytes.
+/// An opened kernel with a PVH entry point.
 ///
-/// A plain ELF file stays where it is: its headers and notes are read once, at [`open`](Self::open), and never
-/// again, its segments when they are asked for. Anything packed is unpacked once, into memory.
+/// Its headers and notes are checked and copied once, when it is opened. The segments of a plain
+/// ELF file are read on demand. A packed kernel is unpacked once, into memory.
 #[derive(Debug)]
 pub struct Image {
     unpacked: Unpacked,
@@ -42,7 +42,8 @@ impl Image {
     ///
     /// # Errors
     ///
-    /// [`ImageError`] says what the file is instead, or what is wrong with it and where.
+    /// [`ImageError`] says what the file is instead of a kernel, or what is wrong with it and
+    /// where.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, ImageError> {
         let file = File::open(path).map_err(|source| ImageError::Open { source })?;
         Self::from_file(file, &Limits::default())
@@ -66,7 +67,7 @@ impl Image {
         Self::from_bytes_within(bytes, &Limits::default())
     }
 
-    /// Takes a kernel that is in memory, with bounds of the caller's.
+    /// Takes a kernel that is in memory, with the caller's limits.
     ///
     /// # Errors
     ///
@@ -88,19 +89,21 @@ impl Image {
         })
     }
 
-    /// Returns the PVH entry point, a guest-physical address. Nothing says yet that it lies in a segment.
+    /// Returns the PVH entry point, a guest-physical address. [`plan`](Self::plan) checks that it
+    /// lies in a segment.
     #[must_use]
     pub fn entry(&self) -> u32 {
         self.entry
     }
 
-    /// Returns what the image says about being moved, or `None` when it must stay where it asks to be.
+    /// Returns where the image may be moved to, or `None` if it must stay where it was linked.
     #[must_use]
     pub fn relocation(&self) -> Option<PhysReloc> {
         self.headers.notes.reloc
     }
 
-    /// Returns the loadable segments (PT_LOAD with any of R, W, X), in table order; there is at least one.
+    /// Returns the loadable segments (PT_LOAD with any of R, W, X), in table order; there is at
+    /// least one.
     #[must_use]
     pub fn segments(&self) -> &[ProgramHeader] {
         &self.segments
@@ -112,13 +115,13 @@ impl Image {
         &self.headers.notes
     }
 
-    /// Returns whether the ELF is a 32-bit or a 64-bit one; it says nothing about the code in it.
+    /// Returns the width of the ELF's fields, which says nothing about its code.
     #[must_use]
     pub fn class(&self) -> Class {
         self.headers.header.class
     }
 
-    /// Returns in what the kernel came.
+    /// Returns the file format of the kernel.
     #[must_use]
     pub fn format(&self) -> Format {
         self.unpacked.format
@@ -134,7 +137,8 @@ impl Image {
     ///
     /// # Errors
     ///
-    /// [`ImageError::Read`] when the ELF has not so many, or its file has become shorter since it was opened.
+    /// [`ImageError::Read`] if the range runs past the end of the ELF, or the file has become
+    /// shorter since it was opened.
     pub fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<(), ImageError> {
         let len_bytes = u64::try_from(buf.len()).unwrap_or(u64::MAX);
         self.unpacked
@@ -143,7 +147,7 @@ impl Image {
             .map_err(|source| read_error(offset, len_bytes, source))
     }
 
-    /// Returns the ELF's bytes when they are in memory, which they are for all but a plain ELF file.
+    /// Returns the bytes of the ELF, or `None` for a plain ELF file, which is not in memory.
     #[must_use]
     pub fn bytes(&self) -> Option<&[u8]> {
         match &self.unpacked.elf {
@@ -152,8 +156,8 @@ impl Image {
         }
     }
 
-    /// Returns the file that holds the ELF as it is, and the offset where the ELF begins in it, or `None` when
-    /// the bytes are in memory.
+    /// Returns the file that holds the plain ELF and the offset of the ELF in it, or `None` if the
+    /// bytes are in memory.
     #[must_use]
     pub fn file_range(&self) -> Option<(BorrowedFd<'_>, u64)> {
         self.unpacked.elf.file().map(|file| (file, 0))

@@ -1,4 +1,4 @@
-//! Says what a kernel file is, and whether it would boot: data for a report.
+//! Describes a kernel file and says whether it would boot: the data of a report.
 
 use std::{fs::File, path::Path};
 
@@ -17,31 +17,31 @@ use crate::{
     stubs::{self, StubError, StubPair},
 };
 
-/// What is known of a kernel file. Parts that could not be reached are `None`; the verdict says why.
+/// The description of a kernel file. Parts that could not be read are `None`; the verdict says why.
 #[derive(Debug)]
 pub struct Report {
     /// Length of the file in bytes.
     pub file_bytes: u64,
-    /// In what the kernel came.
+    /// The file format.
     pub format: Option<Format>,
     /// The bzImage's payload.
     pub payload: Option<PayloadReport>,
     /// The ELF, unpacked.
     pub elf: Option<ElfReport>,
-    /// The hypercall stubs in its code, or why they cannot be told; `None` without an ELF.
+    /// The hypercall stubs in its code, or why they cannot be determined; `None` without an ELF.
     pub stubs: Option<Result<StubPair, StubError>>,
     /// Whether it would boot.
     pub verdict: Verdict,
 }
 
-/// Where a bzImage holds its kernel.
+/// Where the packed kernel is in a bzImage.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct PayloadReport {
-    /// How it is packed.
+    /// How it is compressed.
     pub codec: Codec,
     /// Boot protocol, major and minor version.
     pub protocol: (u8, u8),
-    /// Where it begins in the bzImage.
+    /// Where it begins in the file.
     pub offset: u64,
     /// Its packed length in bytes, the appended length of the content included.
     pub packed_bytes: u64,
@@ -49,7 +49,7 @@ pub struct PayloadReport {
     pub unpacked_bytes: u64,
 }
 
-/// What the ELF says.
+/// The contents of the ELF.
 #[derive(Clone, Debug)]
 pub struct ElfReport {
     /// Length in bytes.
@@ -70,7 +70,7 @@ pub struct ElfReport {
     pub notes: Vec<NoteReport>,
     /// The PVH entry point.
     pub entry: Option<u32>,
-    /// What the image says about being moved.
+    /// Where the image may be moved to.
     pub relocation: Option<PhysReloc>,
 }
 
@@ -79,13 +79,13 @@ pub struct ElfReport {
 pub struct NoteReport {
     /// Where its record begins in the ELF.
     pub offset: u64,
-    /// Its type, which knows its name.
+    /// Its type, which has the name.
     pub kind: XenNoteType,
-    /// What it says.
+    /// Its value.
     pub value: NoteValue,
 }
 
-/// What a note says, as its type has it.
+/// The value of a note, in the form of its type.
 #[derive(Clone, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum NoteValue {
@@ -93,9 +93,9 @@ pub enum NoteValue {
     Number(u64),
     /// Up to three 32-bit words.
     Words(Vec<u32>),
-    /// A string, which displays without control characters.
+    /// A string; it is displayed without control characters.
     Text(Text),
-    /// Something else, so many bytes long.
+    /// Bytes of another form.
     Opaque {
         /// Length of the descriptor.
         len_bytes: u32,
@@ -106,16 +106,16 @@ pub enum NoteValue {
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Verdict {
-    /// It would, in a guest with enough RAM.
+    /// It would boot, in a guest with enough RAM.
     Bootable,
-    /// It is no kernel that can be entered.
+    /// It is not a kernel for PVH.
     Refused {
-        /// Why.
+        /// The reason.
         why: ImageError,
     },
-    /// It can be placed in no guest, be its RAM ever so large.
+    /// It cannot be placed in any guest, whatever its RAM.
     Unplaceable {
-        /// Why.
+        /// The reason.
         why: PlanError,
     },
 }
@@ -137,7 +137,7 @@ impl Verdict {
         }
     }
 
-    /// Returns what the user can do about it, where there is something to do.
+    /// Returns what the user can do about it, if there is something to do.
     #[must_use]
     pub fn fix(&self) -> Option<String> {
         match self {
@@ -152,7 +152,8 @@ impl Verdict {
 ///
 /// # Errors
 ///
-/// [`ImageError`] if the file cannot be opened or is no regular file or pipe. Everything else is in the report.
+/// [`ImageError`] if the file cannot be opened or is neither a regular file nor a pipe. All other
+/// errors are in the report.
 pub fn inspect(path: impl AsRef<Path>) -> Result<Report, ImageError> {
     let file = File::open(path).map_err(|source| ImageError::Open { source })?;
     inspect_file(file, &Limits::default())
@@ -188,7 +189,7 @@ fn report(file: Backing, limits: &Limits) -> Report {
     report
 }
 
-/// Fills in what can be reached, in the order in which a boot would.
+/// Fills in the report, in the order of a boot, up to the first error.
 fn fill(report: &mut Report, file: Backing, limits: &Limits) -> Result<(), Verdict> {
     let refused = |why| Verdict::Refused { why };
     let unpacked = unpack::unpack(file, limits).map_err(refused)?;
@@ -244,7 +245,7 @@ fn elf_report(elf: &Backing, headers: &Headers) -> ElfReport {
     }
 }
 
-/// Lists the Xen notes from where they were found; stops where they cannot be read.
+/// Lists the Xen notes, up to the first that cannot be read.
 fn notes(elf: &Backing, headers: &Headers) -> Vec<NoteReport> {
     let areas: Vec<(u64, u64)> = match headers.notes.origin {
         Origin::Segments => {
@@ -292,7 +293,7 @@ fn note_report(elf: &Backing, note: &Note) -> Option<NoteReport> {
     })
 }
 
-/// Places the kernel alone in the largest guest there is, with the smallest start info.
+/// Places the kernel alone in the largest guest, with the smallest start info.
 fn try_place(headers: &Headers, entry: u32, file_len_bytes: u64) -> Result<(), PlanError> {
     let segments: Vec<Segment> = headers
         .loads()
@@ -339,8 +340,8 @@ const NUMBERS: [XenNoteType; 10] = [
     XenNoteType::PHYS32_ENTRY,
 ];
 
-/// More records than any kernel has.
+/// The most notes that are listed; no kernel has more.
 const MAX_LISTED: usize = 4096;
 
-/// RAM below the hole that a PC has under 4 GiB: Xen's special pages begin at 0xFEFF_8000, ours stops lower.
+/// The most RAM below 4 GiB: the hole for devices and special pages begins here.
 const LARGEST_RAM: u64 = 0xfc00_0000;

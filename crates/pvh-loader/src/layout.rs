@@ -1,4 +1,4 @@
-//! Where things may lie: ranges of guest-physical addresses, and sets of them.
+//! Ranges of guest-physical addresses, and sets of them.
 
 use core::fmt;
 
@@ -85,12 +85,13 @@ impl Span {
     }
 }
 
-/// The length of whole pages that hold `len_bytes`, at least one; `None` past 2^64 - 1.
+/// Returns the length of the whole pages that hold `len_bytes`, at least one page; `None` past 2^64
+/// - 1.
 pub(crate) fn pages(len_bytes: u64) -> Option<u64> {
     len_bytes.max(1).checked_next_multiple_of(PAGE_SIZE)
 }
 
-/// What a piece asks of its place.
+/// What a place must satisfy.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Fit {
     pub(crate) len_bytes: u64,
@@ -107,7 +108,8 @@ pub(crate) struct SpanSet {
 }
 
 impl SpanSet {
-    /// The addresses of any of `spans`, which may overlap and come in any order, that lie in `within`.
+    /// The addresses of any of `spans`, which may overlap and come in any order, that lie in
+    /// `within`.
     pub(crate) fn new(spans: impl IntoIterator<Item = Span>, within: Span) -> Self {
         let clipped = spans.into_iter().map(|span| span.clipped(within));
         let mut sorted: Vec<Span> = clipped.filter(|span| !span.is_empty()).collect();
@@ -191,7 +193,8 @@ impl SpanSet {
         })
     }
 
-    /// Returns the length of the longest run that starts at a multiple of `align_bytes` in `within`.
+    /// Returns the length of the longest run that starts at a multiple of `align_bytes` in
+    /// `within`.
     pub(crate) fn longest(&self, align_bytes: u64, within: Span) -> u64 {
         let rooms = self.spans.iter().filter_map(|have| {
             let room = have.clipped(within);
@@ -207,15 +210,16 @@ impl SpanSet {
     }
 }
 
-/// Nothing is placed at or above this address: the entry point and the start info are 32-bit (4 GiB).
+/// Nothing is placed at or above this address: the entry point and the start info are 32-bit (4
+/// GiB).
 pub(crate) const ADDRESSABLE: Span = Span::new(0, 1 << 32);
 
 /// Start info and what it points to lie below it: guests read them through a 1 GiB boot mapping.
 pub(crate) const START_INFO_END: u64 = 1 << 30;
 
-/// Kept free of what the loader places (an image's own segments may lie there): guests copy trampolines
-/// to the first pages (Xen to 0x1000, OSv to 0x1000 and 0x2000), and take the last 384 KiB below
-/// 1 MiB for a legacy hole (Linux).
+/// Kept free of what the loader places (an image's own segments may lie there): guests copy
+/// trampolines to the first pages (Xen to 0x1000, OSv to 0x1000 and 0x2000), and take the last 384
+/// KiB below 1 MiB for a legacy hole (Linux).
 pub(crate) const LOW_PAGES: [Span; 2] = [Span::new(0, 0x1_0000), Span::new(0xA_0000, ISA_END)];
 
 /// The end of the legacy hole, 1 MiB.

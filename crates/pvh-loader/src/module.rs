@@ -1,4 +1,4 @@
-//! The modules a guest gets beside its kernel, an initrd for example.
+//! The modules that a guest gets besides its kernel, an initrd for example.
 
 use std::{
     fs::File,
@@ -18,7 +18,7 @@ pub struct ModuleSource {
     pub cmdline: Option<Vec<u8>>,
 }
 
-/// Where the bytes of a module are.
+/// Where the bytes of a module come from.
 #[derive(Debug)]
 pub(crate) enum ModuleData {
     /// In a file of this length.
@@ -31,26 +31,28 @@ pub(crate) enum ModuleData {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ModuleError {
-    /// The file cannot be opened or looked at.
+    /// The file cannot be opened, or its length cannot be read.
     #[error("the module cannot be opened")]
     Open(#[source] io::Error),
-    /// It is a directory, a pipe or a device: its length is not known beforehand.
+    /// The file is a directory, a pipe or a device, so its length is not known.
     #[error("the module is not a regular file")]
     NotRegular,
-    /// It has bytes though its length is said to be 0, as files of procfs have.
-    #[error("the module does not say how long it is: copy it to a file")]
+    /// The file has bytes, but the file system says its length is 0 (procfs does).
+    #[error(
+        "the module's file system says it has 0 bytes, but it has some: copy it to a regular file"
+    )]
     UnknownLength,
 }
 
 impl ModuleSource {
-    /// Opens the file at `path`; its bytes are read at commit, a piece at a time.
+    /// Opens the file at `path`. Its bytes are read at commit, one buffer at a time.
     ///
     /// # Errors
     ///
     /// [`ModuleError::Open`] if it cannot be opened, [`ModuleError::NotRegular`] for anything but a
     /// regular file.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, ModuleError> {
-        // Before opening, too: to open a pipe waits for its other end.
+        // This comes before opening: opening a pipe would wait for a writer.
         let metadata = std::fs::metadata(&path).map_err(ModuleError::Open)?;
         if !metadata.is_file() {
             return Err(ModuleError::NotRegular);
@@ -58,7 +60,7 @@ impl ModuleSource {
         Self::from_file(File::open(path).map_err(ModuleError::Open)?)
     }
 
-    /// Takes an open file, of which nothing is read before commit.
+    /// Takes an open file. Its bytes are read at commit.
     ///
     /// # Errors
     ///
@@ -95,7 +97,7 @@ impl ModuleSource {
         self
     }
 
-    /// The length of the module; of a file, its length when it was opened.
+    /// Returns the length of the module; for a file, its length when it was opened.
     #[must_use]
     pub const fn len_bytes(&self) -> u64 {
         match &self.data {

@@ -1,7 +1,8 @@
-//! Decides where everything goes, before anything is written.
+//! Decides where everything is placed, before anything is written.
 //!
-//! [`Image::plan`] sees an image's headers and a description of the boot, and never the guest's memory. Its core, [`place`],
-//! is a pure function of plain numbers, so that it can be tested and fuzzed without a file.
+//! [`Image::plan`] sees an image's headers and a description of the boot, and never the guest's
+//! memory. Its core, [`place`], is a pure function of plain numbers, so that it can be tested and
+//! fuzzed without a file.
 
 mod boot;
 mod demand;
@@ -25,16 +26,17 @@ use crate::{
 };
 use memory::Memory;
 
-/// A planned boot: the image, the boot and where everything goes.
+/// A planned boot: the image, the boot, and where everything is placed.
 ///
 /// It borrows the image and the boot it was made from, so that
 /// [`commit`](Self::commit) cannot be given others.
 ///
 /// ```compile_fail,E0506
-/// # fn change(image: &pvh_loader::Image, mut boot: pvh_loader::Boot, memory: &pvh_memory::VecMemory) {
+/// # use pvh_loader::{Boot, Image, Method};
+/// # fn change(image: &Image, mut boot: Boot, memory: &pvh_memory::VecMemory) {
 /// let plan = image.plan(&boot).unwrap();
 /// boot.cmdline = b"quiet".to_vec(); // does not compile: the plan borrows the boot
-/// plan.commit(pvh_loader::Method::Copy, memory).unwrap();
+/// plan.commit(Method::Copy, memory).unwrap();
 /// # }
 /// ```
 #[derive(Debug)]
@@ -77,7 +79,7 @@ impl Image {
 }
 
 impl<'a> Plan<'a> {
-    /// Returns where everything goes.
+    /// Returns where everything is placed.
     #[must_use]
     pub const fn placement(&self) -> &Placement {
         &self.placement
@@ -96,12 +98,13 @@ impl<'a> Plan<'a> {
     }
 }
 
-/// Finds a place for everything in `demand`, or says why there is none.
+/// Finds a place for everything in `demand`.
 ///
-/// The kernel goes where it asks to, or, when that is taken and it may be moved, to the highest place
-/// that meets its conditions. Modules follow in order, page-aligned, then the start info, page-aligned
-/// and below 1 GiB; where that does not work, the start info goes first and each module to the
-/// lowest room left. The time taken grows with the number of pieces and little more.
+/// The kernel is placed where it was linked. If that is not free and the kernel may be moved, it is
+/// placed at the highest place that meets its conditions. Modules follow in order, page-aligned,
+/// then the start info, page-aligned and below 1 GiB. If that is not possible, the start info is
+/// placed first, and each module in the lowest free block. The time is about linear in the number
+/// of pieces.
 ///
 /// # Errors
 ///
@@ -133,7 +136,7 @@ pub fn place(demand: &Demand<'_>) -> Result<Placement, PlanError> {
     })
 }
 
-/// A module and the zeros that fill its last page.
+/// Returns the writes of a module: its bytes, and zeros to the end of its last page.
 fn module_writes(index: usize, module: GuestRange) -> impl Iterator<Item = Write> {
     let Span { start, end } = module.span();
     let page_end = pages(module.len_bytes).and_then(|len| start.checked_add(len));

@@ -1,8 +1,9 @@
 //! The two hypercall stubs of a kernel that makes hypercalls without a hypercall page.
 //!
-//! Linux has dropped the page and calls bare: one stub with VMMCALL, one with VMCALL, and the CPU's vendor says at boot
-//! which is used. Where the host cannot catch these instructions, each can become an OUT to a port of the VMM's, in guest memory:
-//! [`StubPair::find`] finds them, [`Boot::patch`](crate::plan::Boot::patch) has them rewritten.
+//! Newer Linux has no hypercall page. It has one stub with VMMCALL and one with VMCALL, and chooses
+//! at boot by the CPU's vendor. If the host cannot intercept these instructions, both can be
+//! replaced in guest memory by an OUT to a port of the VMM. [`StubPair::find`] finds the stubs;
+//! [`Boot::patch`](crate::plan::Boot::patch) has them replaced.
 
 mod error;
 mod shape;
@@ -16,12 +17,12 @@ use pvh_elfnote::{PF_X, ProgramHeader};
 use crate::image::{Image, ImageError};
 use shape::{STUB_ALIGN, WINDOW_BYTES, pair_at, stub_at};
 
-/// The hypercall stubs of an image: one of each instruction, next to each other.
+/// The hypercall stubs of an image: one for each instruction, next to each other.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct StubPair {
-    /// The one for CPUs of AMD and Hygon.
+    /// The stub for CPUs of AMD and Hygon.
     pub vmmcall: Stub,
-    /// The one for all others.
+    /// The stub for all other CPUs.
     pub vmcall: Stub,
 }
 
@@ -30,30 +31,32 @@ pub struct StubPair {
 pub struct Stub {
     /// Its instruction.
     pub call: CallInstruction,
-    /// Where the instruction lies in guest memory, if the image is not moved.
+    /// Where the instruction is in guest memory, if the image is not moved.
     pub at: Gpa,
-    /// Where it lies in the image's ELF, unpacked.
+    /// Where it is in the unpacked ELF.
     pub file_offset: u64,
-    /// Which of the image's loadable segments it is in, counted from 0.
+    /// The index of its loadable segment, counted from 0.
     pub segment: usize,
 }
 
-/// What turns the stubs of an image into calls through a port.
+/// How the stubs of an image are patched to use a port.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct HypercallPatch {
-    /// The stubs, both of which are rewritten.
+    /// The stubs; both are patched.
     pub stubs: StubPair,
-    /// The port that the guest then writes `eax` to.
+    /// The I/O port that the guest then writes `eax` to.
     pub port: u8,
 }
 
 impl StubPair {
     /// Finds the stubs of `image`.
     ///
-    /// A stub begins at a multiple of 16: ENDBR64 or not, VMMCALL or VMCALL, then RET or a JMP. Two are a pair when they
-    /// differ in that instruction, are alike in ENDBR64 and in how they return (by a JMP to the same address), and have
-    /// nothing but padding between them. All bytes of executable segments are looked at, once, through a buffer of 256 KiB:
-    /// some 10 ms for a kernel of 60 MB, and at most [`StubError::LIMIT_BYTES`].
+    /// A stub begins at a multiple of 16 with an optional ENDBR64. VMMCALL or VMCALL follows, then
+    /// RET or JMP. Two stubs are a pair if they have different instructions, both or neither have
+    /// ENDBR64, both return in the same way (RET, or JMP to the same address), and only padding
+    /// lies between them. All bytes of executable segments are read once, through a buffer of 256
+    /// KiB: about 10 ms for a kernel of 60 MB, and at most
+    /// [`StubError::LIMIT_BYTES`].
     ///
     /// # Errors
     ///
@@ -74,7 +77,7 @@ impl StubPair {
     }
 }
 
-/// Looks for the one pair in the executable ones of `segments`, whose bytes `read` gives.
+/// Finds the only pair in the executable segments, whose bytes `read` returns.
 pub(crate) fn find(
     segments: &[ProgramHeader],
     read: impl Fn(u64, &mut [u8]) -> Result<(), ImageError>,
@@ -99,16 +102,16 @@ pub(crate) fn find(
     search.lone(code_bytes)
 }
 
-/// What has been found so far.
+/// What the search has found so far.
 #[derive(Default)]
 struct Search {
     pair: Option<StubPair>,
-    /// The first thing that looks like a stub, in a pair or not.
+    /// The first stub, in a pair or alone.
     first: Option<Gpa>,
 }
 
 impl Search {
-    /// Looks through the file's bytes of one segment, a buffer at a time; the last bytes of each are those the next begins with.
+    /// Searches one segment, one buffer at a time. Buffers overlap, so a pair may lie across two.
     fn segment(
         &mut self,
         index: usize,
@@ -120,7 +123,7 @@ impl Search {
         let end = segment.paddr.checked_add(segment.file_size);
         let file_end = segment.offset.checked_add(segment.file_size);
         end.and(file_end).ok_or_else(wraps)?;
-        // Stubs are aligned in memory; where in the file their segment begins does not matter.
+        // Stubs are aligned in memory, not in the file.
         let aligned = segment.paddr.checked_next_multiple_of(STUB_ALIGN as u64);
         let mut done = aligned.unwrap_or(u64::MAX).saturating_sub(segment.paddr);
         while let Some(left) = segment.file_size.checked_sub(done).filter(|&left| left > 0) {
@@ -141,7 +144,8 @@ impl Search {
         Ok(())
     }
 
-    /// Takes note of a stub, `before` bytes into `segment`, and of the pair if it is the first of one.
+    /// Records the stub that is `before` bytes into `segment`, and the pair if it is the first of
+    /// one.
     fn stub(
         &mut self,
         index: usize,
@@ -193,5 +197,5 @@ impl Search {
     }
 }
 
-/// How much of a segment is looked at at a time; a multiple of the stubs' alignment.
+/// Length of one step of the search; a multiple of the stubs' alignment.
 const CHUNK_BYTES: usize = 256 << 10;

@@ -320,7 +320,7 @@ fn a_file_that_has_changed_where_the_stubs_were_is_refused() {
     assert!(error.memory_untouched() && memory.writes().is_empty());
     assert_eq!(
         error.to_string(),
-        "the image has changed: no VMCALL at 0x200050, but the bytes [0f, 01, d9]"
+        "the image has changed: instead of VMCALL at 0x200050 it has the bytes [0f, 01, d9]"
     );
 }
 

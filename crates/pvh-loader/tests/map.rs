@@ -1,4 +1,4 @@
-//! Mapping instead of copying: the guest must not be able to tell.
+//! A mapped guest sees the same memory as a copied one.
 
 #![expect(
     clippy::arithmetic_side_effects,
@@ -25,7 +25,7 @@ use pvh_testkit::elf::{Class, Elf, Note, Segment};
 const MIB: u64 = 1 << 20;
 const RAM_BYTES: u64 = 4 * MIB;
 
-/// Memory that maps by reading, so that what a mapping would show can be compared, and remembers where.
+/// Memory that maps by reading, and records where, so that the result can be compared.
 struct Mapper {
     inner: VecMemory,
     refuses: bool,
@@ -103,7 +103,7 @@ impl GuestMemory for Mapper {
 struct Part {
     /// Bytes skipped before it, in the guest.
     gap: u64,
-    /// What the file offset is off a page, if it is not what the address is.
+    /// The file offset within its page, if it differs from the address's.
     skew: Option<u64>,
     file_size: u64,
     zeros: u64,
@@ -184,7 +184,8 @@ fn whole_pages_are_mapped_and_the_rest_is_copied() {
     assert_eq!(module.len_bytes, 0x1_8000);
     assert_eq!(loaded.mapped_bytes, 0x3_8000);
     let copied: u64 = memory.writes.borrow().iter().map(|w| w.len_bytes).sum();
-    // The segment's end and its zeros, the module's last byte and the zeros after it, the start info.
+    // The segment's end and its zeros, the module's last byte and the zeros after it, the start
+    // info.
     assert_eq!(copied, 0x234 + 0x5000 + 1 + 0xFFF + 0x1000);
     assert_eq!(loaded.written_bytes, copied);
 }

@@ -1,4 +1,4 @@
-//! Which files a module may be.
+//! Which files can be modules.
 
 use std::fs::File;
 

@@ -1,4 +1,4 @@
-//! What carrying out a plan does to guest memory, and that a failure does nothing to it.
+//! What a commit writes into guest memory, and that a failed one writes nothing.
 
 #![expect(
     clippy::arithmetic_side_effects,
@@ -358,7 +358,7 @@ fn the_lowest_write_that_has_no_ram_is_named() {
     let error = plan.commit(Method::Copy, &memory).unwrap_err();
     assert_eq!(
         error.to_string(),
-        "segment 1: 0x200000..0x200064 is not all RAM of this guest memory"
+        "segment 1: the guest memory has no RAM for all of 0x200000..0x200064"
     );
 }
 
@@ -382,7 +382,7 @@ fn a_file_that_changed_its_length_is_found_before_the_first_write() {
         let error = plan.commit(Method::Copy, &memory).unwrap_err();
         assert_eq!(
             error.to_string(),
-            format!("module 0 was 600001 bytes long, and is {len} bytes now")
+            format!("module 0 had 600001 bytes when it was opened and has {len} now")
         );
         assert!(error.memory_untouched() && memory.writes().is_empty());
     }
@@ -409,7 +409,7 @@ fn an_image_that_became_shorter_is_found_before_the_first_write() {
     assert!(error.memory_untouched() && memory.writes().is_empty());
 }
 
-/// The one failure of a file that no check before the first write can see.
+/// No check before the first write can find this failure.
 #[test]
 fn a_file_that_shrinks_while_it_is_read_is_an_error_that_says_so() {
     let (image, mut boot) = (image(), boot());

@@ -1,4 +1,5 @@
-//! Real kernels: every file in the directory that `PVH_TEST_KERNELS` names must load into a guest of 512 MiB.
+//! Real kernels: every file in the directory that `PVH_TEST_KERNELS` names must load into a guest
+//! of 512 MiB.
 
 #![expect(
     clippy::arithmetic_side_effects,

@@ -1,4 +1,4 @@
-//! Where the planner puts things, on plain numbers: no image, no file, no memory.
+//! Where `place` puts things: plain numbers, without an image, a file or memory.
 
 #![expect(
     clippy::arithmetic_side_effects,
@@ -277,7 +277,7 @@ fn start_info_without_room_below_1_gib_is_refused() {
     assert_eq!(less.place().unwrap_err(), want);
     assert_eq!(
         error.to_string(),
-        "no room for 200 bytes of start info below 1 GiB, the longest is 0 bytes"
+        "the start info needs 200 bytes contiguous below 1 GiB; the largest free block is 0 bytes"
     );
 }
 
@@ -437,8 +437,8 @@ fn a_hole_between_two_segments_is_no_obstacle() {
     assert_eq!(plan.start_info, Gpa(MIB + 0x1000));
 }
 
-/// A relocatable image is moved for a hole as well, for nobody says that it is not the image's; when
-/// there is no other place, it stays.
+/// A relocatable image is moved for a hole as well, for nobody says that it is not the image's;
+/// when there is no other place, it stays.
 #[test]
 fn a_hole_between_two_segments_moves_an_image_that_can_be_moved() {
     let mut case = relocatable(Some(0x10_0000), 0, u32::MAX);
@@ -463,7 +463,7 @@ fn an_obstacle_is_named_with_its_first_byte() {
     let error = case.place().unwrap_err();
     assert_eq!(
         error.to_string(),
-        "segment 0 (0x1000000..0x1100000): a reserved range at 0x1000007"
+        "segment 0 (0x1000000..0x1100000) cannot be placed: a reserved range at 0x1000007"
     );
     assert_eq!(error.fix(), Some(Fix::MoveReserved));
     case.ram = vec![range(0, 16 * MIB + 7)];

@@ -1,4 +1,4 @@
-//! What holds for every plan, whatever was asked for.
+//! Properties of every plan.
 
 #![expect(
     clippy::arithmetic_side_effects,

@@ -1,4 +1,4 @@
-//! What a planner says to its user.
+//! The texts of plan errors.
 
 use pvh_loader::plan::{Fix, WriteKind};
 

@@ -76,8 +76,8 @@ pub(super) fn write(dir: &Path, bytes: &[u8]) -> io::Result<(Unnamed, File)> {
         .map(|file| (unnamed, file))
 }
 
-/// Removes what was not used for longest until the rest is within the limit, but never `newest`; and what other runs have left
-/// unfinished. A run that has an entry mapped keeps it.
+/// Removes what was not used for longest until the rest is within the limit, but never `newest`;
+/// and what other runs have left unfinished. A run that has an entry mapped keeps it.
 pub(super) fn make_room(dir: &Path, newest: &Path, limit_bytes: u64) {
     let Ok(files) = fs::read_dir(dir) else { return };
     let now = SystemTime::now();

@@ -8,7 +8,8 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-/// What a packed file is, as far as can be told without reading all of it: whoever writes to it changes its times.
+/// What a packed file is, as far as can be told without reading all of it: whoever writes to it
+/// changes its times.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct Key {
     device: u64,
@@ -41,7 +42,8 @@ impl Key {
         })
     }
 
-    /// Tells whether a change from `now` on would show in the times: they move in steps, of 2 seconds at most.
+    /// Tells whether a change from `now` on would show in the times: they move in steps, of 2
+    /// seconds at most.
     pub(super) fn is_settled(&self, now: SystemTime) -> bool {
         let seconds = self.modified.0.max(self.changed.0);
         let Ok(seconds) = u64::try_from(seconds) else {

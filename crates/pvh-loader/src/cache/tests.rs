@@ -46,7 +46,8 @@ impl Place {
         path
     }
 
-    /// Opens a kernel as if its file were old enough, and tells whether it came from a file, and its byte.
+    /// Opens a kernel as if its file were old enough, and tells whether it came from a file, and
+    /// its byte.
     fn open(&self, path: &Path) -> (bool, u8) {
         let file = File::open(path).unwrap();
         let key = Key::of(&file).unwrap();

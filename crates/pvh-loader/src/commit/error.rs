@@ -15,34 +15,37 @@ use crate::{
 /// Why a plan was not carried out.
 ///
 /// Only [`CommitError::ReadImage`], [`CommitError::ReadModule`], [`CommitError::Memory`] and
-/// [`CommitError::MemoryPatch`] can come after the first write; [`CommitError::memory_untouched`] tells. Then throw the guest memory away.
+/// [`CommitError::MemoryPatch`] can come after the first write, and
+/// [`CommitError::memory_untouched`] tells. The caller then discards the guest memory.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CommitError {
-    /// The image's file has changed where the instruction was that is to be patched.
-    #[error("the image has changed: no {patch}, but the bytes {found:02x?}")]
+    /// The image's file has changed: the instruction to be patched is gone.
+    #[error("the image has changed: instead of {patch} it has the bytes {found:02x?}")]
     StubChanged {
         /// The patch.
         patch: Patch,
-        /// What is there now.
+        /// The bytes that are there now.
         found: [u8; 3],
     },
-    /// The memory map says RAM where the guest memory has none.
-    #[error("{what}: {range} is not all RAM of this guest memory")]
+    /// The guest memory has no RAM where the memory map says so.
+    #[error("{what}: the guest memory has no RAM for all of {range}")]
     NotRam {
-        /// What would go there.
+        /// The write that would go there.
         what: WriteKind,
-        /// Where.
+        /// The range of the write.
         range: GuestRange,
     },
     /// The start info cannot be built.
     #[error("the start info cannot be built")]
     StartInfo(#[source] BuildError),
-    /// There is no entry state for the plan.
+    /// The plan has no entry state.
     #[error("the guest cannot be entered")]
     Entry(#[source] EntryError),
-    /// A module's file is not as long any more as it was when it was opened.
-    #[error("module {index} was {expected_bytes} bytes long, and is {found_bytes} bytes now")]
+    /// A module's file has changed its length since it was opened.
+    #[error(
+        "module {index} had {expected_bytes} bytes when it was opened and has {found_bytes} now"
+    )]
     ModuleChanged {
         /// Which module.
         index: usize,
@@ -51,8 +54,8 @@ pub enum CommitError {
         /// Its length now.
         found_bytes: u64,
     },
-    /// A module's file cannot be looked at.
-    #[error("module {index} cannot be looked at")]
+    /// The length of a module's file cannot be read.
+    #[error("the length of module {index} cannot be read")]
     Module {
         /// Which module.
         index: usize,
@@ -60,10 +63,10 @@ pub enum CommitError {
         #[source]
         source: io::Error,
     },
-    /// The image's file is shorter now than its headers say.
-    #[error("the image has become shorter")]
+    /// The image's file has become shorter.
+    #[error("the image's file has become shorter")]
     ImageChanged(#[source] ImageError),
-    /// The image could not be read, though it could be a moment ago.
+    /// The image could not be read, after a check that could.
     #[error("segment {index} cannot be read")]
     ReadImage {
         /// Which segment.
@@ -72,7 +75,7 @@ pub enum CommitError {
         #[source]
         source: ImageError,
     },
-    /// A module could not be read, though its length was right a moment ago.
+    /// A module could not be read, after a check found its length right.
     #[error("module {index} cannot be read at offset {offset:#x}")]
     ReadModule {
         /// Which module.
@@ -83,19 +86,19 @@ pub enum CommitError {
         #[source]
         source: io::Error,
     },
-    /// The guest memory refused a write, though it had said that RAM is there.
-    #[error("{what}: the guest memory refuses it")]
+    /// The guest memory refused a write, though it said that RAM is there.
+    #[error("{what}: the guest memory refused the write")]
     Memory {
-        /// What was being written.
+        /// The write.
         what: WriteKind,
         /// The reason.
         #[source]
         source: MemoryError,
     },
-    /// The guest memory refused a patch, though it had taken the segment.
-    #[error("the patch of {patch}: the guest memory refuses it")]
+    /// The guest memory refused a patch, though it took the segment.
+    #[error("the patch of {patch}: the guest memory refused the write")]
     MemoryPatch {
-        /// What was being patched.
+        /// The patch.
         patch: Patch,
         /// The reason.
         #[source]
@@ -104,7 +107,7 @@ pub enum CommitError {
 }
 
 impl CommitError {
-    /// Tells whether nothing has been written.
+    /// Tells whether nothing has been written yet.
     #[must_use]
     pub const fn memory_untouched(&self) -> bool {
         !matches!(

@@ -4,14 +4,16 @@
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum Method {
-    /// They are read and written.
+    /// They are copied.
     Copy,
-    /// Whole pages are mapped, private and copy-on-write ([`GuestMemory::map_file`](pvh_memory::GuestMemory::map_file)); the rest is copied, and
-    /// everything where the memory cannot map, or the bytes are not in a file as they are.
+    /// Whole pages are mapped, private and copy-on-write
+    /// ([`GuestMemory::map_file`](pvh_memory::GuestMemory::map_file)). The rest is copied, and so
+    /// is everything that the guest memory cannot map or that is not in a file as it is.
     ///
-    /// This is no snapshot: a page that the guest has not written to follows later changes of the file. When the file is
-    /// cut short, the pages beyond its end are lost, written ones too: an access from this process raises SIGBUS, one
-    /// of the guest's ends the run of its vCPU. Take it for files that nobody changes in place; to replace one
-    /// by renaming is harmless.
+    /// A mapping is not a snapshot: a page that the guest has not written to shows later changes of
+    /// the file. If the file is truncated, the pages past its end are lost, even those that the
+    /// guest has written to. An access from this process then raises SIGBUS, and an access from the
+    /// guest ends the run of its vCPU. Map only files that nobody changes in place; replacing a
+    /// file by renaming is safe.
     Map,
 }

@@ -1,4 +1,4 @@
-//! The one place that writes.
+//! Writes into guest memory, or maps files into it.
 
 use std::os::fd::BorrowedFd;
 
@@ -12,7 +12,7 @@ use crate::{
     plan::{Patch, Write},
 };
 
-/// Puts writes into `memory` and counts their bytes.
+/// Carries out single writes and counts their bytes.
 pub(super) struct Writer<'a, M: ?Sized> {
     memory: &'a M,
     method: Method,
@@ -22,7 +22,7 @@ pub(super) struct Writer<'a, M: ?Sized> {
     pub(super) mapped_bytes: u64,
 }
 
-/// Where the bytes of a write lie in a file that could be mapped.
+/// The file that a write's bytes could be mapped from, and the offset there.
 #[derive(Clone, Copy)]
 pub(super) struct Origin<'fd> {
     pub(super) file: BorrowedFd<'fd>,
@@ -40,7 +40,7 @@ impl<'a, M: GuestMemory + ?Sized> Writer<'a, M> {
         }
     }
 
-    /// Puts a segment's bytes in place, which lie at `file_offset` of the image.
+    /// Writes or maps a segment's bytes, which begin at `file_offset` of the image.
     pub(super) fn segment(
         &mut self,
         write: &Write,
@@ -66,8 +66,8 @@ impl<'a, M: GuestMemory + ?Sized> Writer<'a, M> {
         })
     }
 
-    /// Puts the bytes of a file in place: maps its whole pages if that is wanted and works, and copies the
-    /// rest. `read` is told how far into the write it is to read.
+    /// Maps the whole pages of a file if the method says so and the memory can, and copies the
+    /// rest. `read` gets the offset in the write.
     pub(super) fn file(
         &mut self,
         write: &Write,
@@ -82,8 +82,8 @@ impl<'a, M: GuestMemory + ?Sized> Writer<'a, M> {
         self.copy(write, Span::new(mapped.end, end), &mut read)
     }
 
-    /// Maps the whole pages of `range` and returns which part of it they are, if there are enough of them and
-    /// the guest memory can.
+    /// Maps the whole pages of `range` and returns their part of it, or `None` if they are too few
+    /// or the guest memory cannot map them.
     fn map(&mut self, range: GuestRange, origin: Origin<'_>) -> Option<Span> {
         let pages = whole_pages(range, origin.offset)?;
         let at = range.start.checked_add(pages.start)?;
@@ -93,13 +93,13 @@ impl<'a, M: GuestMemory + ?Sized> Writer<'a, M> {
             offset: origin.offset.checked_add(pages.start)?,
             len_bytes,
         };
-        // Whatever the reason, copying is the answer: it names what is wrong with the file, if it is the file.
+        // The caller copies instead. If the file is at fault, reading it gives a better error.
         self.memory.map_file(at, file_range).ok()?;
         self.mapped_bytes = self.mapped_bytes.saturating_add(len_bytes);
         Some(pages)
     }
 
-    /// Fills `part` of the range of `write` with what `read` gives, a buffer at a time.
+    /// Copies `part` of the range of `write` from `read`, one buffer at a time.
     fn copy(
         &mut self,
         write: &Write,
@@ -156,8 +156,8 @@ impl<'a, M: GuestMemory + ?Sized> Writer<'a, M> {
     }
 }
 
-/// The part of `range` that consists of whole pages both in guest memory and in a file where it begins at
-/// `offset`; `None` when that is too little to be worth a mapping.
+/// Returns the part of `range` that is whole pages both in guest memory and in the file, where it
+/// begins at `offset`. Returns `None` if that part is too short to be worth a mapping.
 fn whole_pages(range: GuestRange, offset: u64) -> Option<Span> {
     if range.start.0 % PAGE_SIZE != offset % PAGE_SIZE {
         return None;
@@ -170,10 +170,11 @@ fn whole_pages(range: GuestRange, offset: u64) -> Option<Span> {
     (len_bytes >= MAPPED_BYTES_MIN).then_some(Span::new(start, end))
 }
 
-/// How much of a file is in our memory at a time.
+/// Length of the copy buffer.
 const BUFFER_BYTES: usize = 256 << 10;
 
-/// Less than this is copied: a mapping costs some microseconds too, and a guest's writes to it more than to RAM.
+/// A shorter part is copied: a mapping takes some microseconds, and the guest's first writes to it
+/// are slower than to RAM.
 const MAPPED_BYTES_MIN: u64 = 64 << 10;
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
-//! The setup header of a Linux bzImage, which says where the packed kernel lies.
+//! The setup header of a Linux bzImage: it says where the packed kernel is.
 
 use super::error::ImageError;
 
-/// Where a bzImage holds its kernel.
+/// Where the packed kernel is in a bzImage.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Payload {
     /// The boot protocol, major and minor version.
@@ -13,16 +13,16 @@ pub(crate) struct Payload {
     pub(crate) len_bytes: u64,
 }
 
-/// How much of the file [`detect`] and [`payload`] look at.
+/// How many bytes of the file [`detect`] and [`payload`] need.
 pub(crate) const HEAD_LEN: usize = 0x250;
 
-/// Tells whether `head` begins a bzImage: the setup header has its mark.
+/// Tells whether `head` has the setup header's magic number.
 pub(crate) fn detect(head: &[u8]) -> bool {
     head.get(MARK_AT..)
         .is_some_and(|tail| tail.starts_with(b"HdrS"))
 }
 
-/// Finds the payload, whose range lies inside a file of `file_bytes`.
+/// Finds the payload and checks that it lies inside a file of `file_bytes`.
 ///
 /// Offsets and meanings are those of the x86 boot protocol; `payload_offset` counts from the
 /// protected-mode code, which follows the boot sector and the setup sectors.
@@ -84,13 +84,13 @@ fn array<const N: usize>(head: &[u8], at: usize) -> Option<&[u8; N]> {
     head.get(at..)?.first_chunk()
 }
 
-/// Where the setup header has its mark, after the jump over it.
+/// Offset of the setup header's magic number.
 const MARK_AT: usize = 0x202;
 
-/// The protocol that brought `payload_offset` and `payload_length`.
+/// The first protocol with `payload_offset` and `payload_length`.
 const OLDEST: (u8, u8) = (2, 8);
 
-/// What 0 means, for the sake of very old kernels.
+/// The number that 0 stands for in very old kernels.
 const DEFAULT_SETUP_SECTORS: u64 = 4;
 
 const SECTOR_BYTES: u64 = 512;

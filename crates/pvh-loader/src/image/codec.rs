@@ -1,4 +1,4 @@
-//! The compressions a kernel may come in, each undone by a streaming decoder within stated bounds.
+//! The compression formats of kernels. Each decoder works within the limits it is given.
 
 mod error;
 mod lz4;
@@ -12,11 +12,11 @@ pub use error::UnpackError;
 use super::limits::Limits;
 use target::{Target, to_u64};
 
-/// How a payload is packed.
+/// How a payload is compressed.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 #[non_exhaustive]
 pub enum Codec {
-    /// Not packed at all: an ELF as it is.
+    /// Not compressed: an ELF.
     Stored,
     /// gzip.
     Gzip,
@@ -35,14 +35,14 @@ pub enum Codec {
 }
 
 impl Codec {
-    /// Tells the codec by the first bytes of a payload, or `None` for one we do not know.
+    /// Returns the codec that the first bytes of a payload name, or `None` for an unknown one.
     #[must_use]
     pub fn detect(head: &[u8]) -> Option<Self> {
         let known = MAGICS.iter().find(|(magic, _)| head.starts_with(magic));
         known.map(|(_, codec)| *codec)
     }
 
-    /// Returns its name, as the kernel's configuration has it.
+    /// Returns the name that the kernel's configuration uses.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -58,10 +58,10 @@ impl Codec {
     }
 }
 
-/// Unpacks `packed` whole.
+/// Unpacks all of `packed`.
 ///
-/// What may follow the stream: nothing after gzip, whose trailer holds the length; after the others nothing,
-/// or the four bytes of the length that the kernel's build appends.
+/// Nothing may follow a gzip stream, whose trailer holds the length. The other streams may be
+/// followed by the four bytes of the length that the kernel's build appends.
 pub(crate) fn unpack(codec: Codec, packed: &[u8], limits: &Limits) -> Result<Vec<u8>, UnpackError> {
     let limit_bytes = limits.max_unpacked_bytes;
     let target = Target {
@@ -83,7 +83,7 @@ pub(crate) fn unpack(codec: Codec, packed: &[u8], limits: &Limits) -> Result<Vec
     Ok(unpacked)
 }
 
-/// Checks what follows the stream.
+/// Checks the bytes after the stream.
 fn check_rest(
     codec: Codec,
     target: &Target<'_>,
@@ -113,7 +113,7 @@ fn check_rest(
     }
 }
 
-/// The length the last four bytes give, capped so that a lie costs nothing.
+/// The length that the last four bytes state, capped so that a wrong one costs nothing.
 fn expected_bytes(codec: Codec, packed: &[u8]) -> usize {
     let stated = match packed.last_chunk::<4>() {
         Some(word) if codec != Codec::Stored => u32::from_le_bytes(*word),
@@ -134,5 +134,5 @@ const MAGICS: [(&[u8], Codec); 8] = [
     (&[0x28, 0xb5, 0x2f, 0xfd], Codec::Zstd),
 ];
 
-/// A kernel shrinks to a quarter or a sixth of itself; more than this is not reserved on its word alone.
+/// Compression makes kernels 4 to 6 times smaller. No more than this factor is reserved in advance.
 const PLAUSIBLE_RATIO: usize = 16;

@@ -1,10 +1,10 @@
-//! The headers of the ELF, read once.
+//! Reads the headers and notes of an ELF, once.
 
 use pvh_elfnote::{Header, ProgramHeader, ReadError, Source, XenNotes, find_notes};
 
 use super::{error::ImageError, source::Backing};
 
-/// What is known of an ELF once it has been opened.
+/// The headers and notes of an opened ELF.
 #[derive(Debug)]
 pub(crate) struct Headers {
     pub(crate) header: Header,
@@ -32,7 +32,7 @@ impl Headers {
         self.segments.iter().copied().filter(ProgramHeader::is_load)
     }
 
-    /// The entry point, if this is a kernel for PVH.
+    /// Returns the entry point, or why this is not a kernel for PVH.
     pub(crate) fn entry(&self) -> Result<u32, ImageError> {
         let machine = self.header.machine;
         if !MACHINES.contains(&machine) {

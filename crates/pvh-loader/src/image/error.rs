@@ -1,10 +1,12 @@
+//! Why a file is not a kernel for PVH, and what would help.
+
 use std::{fmt, io};
 
 use pvh_elfnote::{ElfError, NoEntry, NoteError};
 
 use super::codec::{Codec, UnpackError};
 
-/// Why a file is not an image that can be booted.
+/// Why a file cannot be booted.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ImageError {
@@ -15,10 +17,10 @@ pub enum ImageError {
         #[source]
         source: io::Error,
     },
-    /// A directory was given.
+    /// The file is a directory.
     #[error("the kernel is a directory")]
     Directory,
-    /// A device was given.
+    /// The file is a device.
     #[error("the kernel is neither a regular file nor a pipe")]
     NotAFile,
     /// The file has no bytes.
@@ -30,31 +32,31 @@ pub enum ImageError {
         /// Its length.
         len_bytes: u64,
     },
-    /// The file holds more than may be read into memory.
-    #[error("the kernel file holds more than the limit of {limit_bytes} bytes")]
+    /// The file is longer than the limit for files that are read into memory.
+    #[error("the kernel file is longer than the limit of {limit_bytes} bytes")]
     FileTooLarge {
         /// [`Limits::max_file_bytes`](crate::image::Limits::max_file_bytes).
         limit_bytes: u64,
     },
-    /// This host has not the memory for it.
-    #[error("no memory for the {len_bytes} bytes of the kernel")]
+    /// The host has too little memory.
+    #[error("not enough host memory for the {len_bytes} bytes of the kernel")]
     NoMemory {
         /// The length asked for.
         len_bytes: u64,
     },
-    /// Bytes that were there when the file was opened could not be read.
+    /// The file cannot be read.
     #[error("cannot read {len_bytes} bytes at offset {offset:#x} of the kernel")]
     Read {
         /// Where in the file, or in the unpacked ELF.
         offset: u64,
         /// How many bytes.
         len_bytes: u64,
-        /// The host's reason; `UnexpectedEof` when the file has become shorter.
+        /// The host's reason; `UnexpectedEof` if the file has become shorter.
         #[source]
         source: io::Error,
     },
     /// The file ends inside a structure.
-    #[error("the kernel is cut short: {what} does not fit into its {len_bytes} bytes")]
+    #[error("the kernel file is truncated: {what} does not fit into its {len_bytes} bytes")]
     Truncated {
         /// Which structure.
         what: &'static str,
@@ -64,14 +66,14 @@ pub enum ImageError {
     /// The file is neither an ELF nor a bzImage.
     #[error("neither an ELF nor a bzImage{}", Looks(.looks_like, .head))]
     UnknownFormat {
-        /// What it looks like, if that can be told.
+        /// The format that its first bytes show, if it is a known one.
         looks_like: Option<&'static str>,
         /// Its first bytes, zeros beyond its end.
         head: [u8; 4],
     },
-    /// The bzImage is of a time before the payload could be found.
+    /// The bzImage is too old: its setup header does not say where the payload is.
     #[error(
-        "a bzImage of boot protocol {major}.{minor:02}, which does not say where its kernel is"
+        "the bzImage has boot protocol {major}.{minor:02}, which does not say where the kernel is"
     )]
     OldBootProtocol {
         /// Major version.
@@ -79,10 +81,10 @@ pub enum ImageError {
         /// Minor version.
         minor: u8,
     },
-    /// The bzImage says that it holds no kernel.
+    /// The bzImage says that its payload has 0 bytes.
     #[error("the bzImage has no payload")]
     NoPayload,
-    /// The payload does not lie inside the file: most often a file that was cut short.
+    /// The payload does not lie inside the file; most often the file is truncated.
     #[error(
         "the bzImage's payload, {len_bytes} bytes at offset {offset:#x}, runs past the file's \
          {file_bytes} bytes"
@@ -95,9 +97,9 @@ pub enum ImageError {
         /// Length of the file.
         file_bytes: u64,
     },
-    /// The payload is packed in a way we do not know.
+    /// The payload's compression is unknown.
     #[error(
-        "the bzImage's payload at offset {offset:#x} is packed in an unknown way (it begins with \
+        "the bzImage's payload at offset {offset:#x} has an unknown compression (it begins with \
          {})", Hex(.magic)
     )]
     UnknownCodec {
@@ -117,50 +119,50 @@ pub enum ImageError {
         #[source]
         source: UnpackError,
     },
-    /// What was unpacked is no kernel.
-    #[error("what the {} stream unpacks to is not an ELF{}", .codec.name(), Looks(.looks_like, .head))]
+    /// The unpacked file is not an ELF.
+    #[error("the {} stream does not contain an ELF{}", .codec.name(), Looks(.looks_like, .head))]
     UnpackedNotElf {
         /// The codec.
         codec: Codec,
-        /// What it looks like, if that can be told.
+        /// The format that its first bytes show, if it is a known one.
         looks_like: Option<&'static str>,
         /// Its first bytes, zeros beyond its end.
         head: [u8; 4],
     },
     /// The ELF headers are wrong.
-    #[error("the ELF headers cannot be used")]
+    #[error("the ELF headers are invalid")]
     Elf {
         /// What is wrong with them, and where.
         #[source]
         source: ElfError,
     },
-    /// The notes cannot be read.
-    #[error("the ELF notes cannot be used")]
+    /// The notes are wrong.
+    #[error("the ELF notes are invalid")]
     Notes {
         /// What is wrong with them, and where.
         #[source]
         source: NoteError,
     },
-    /// The ELF is for another machine than a PC.
-    #[error("an ELF for machine {machine} ({}), not for x86", machine_name(*.machine))]
+    /// The ELF is not for x86.
+    #[error("the ELF is for machine {machine} ({}), not for x86", machine_name(*.machine))]
     Machine {
         /// `e_machine`.
         machine: u16,
     },
-    /// There is nothing to load.
+    /// The ELF has no loadable segment.
     #[error("the ELF has no loadable segment")]
     NoSegments,
-    /// Nothing says where a PVH guest would start.
+    /// No note gives the entry point of a PVH guest.
     #[error("the kernel has no PVH entry point")]
     NoEntry {
-        /// Why, exactly.
+        /// The reason.
         #[source]
         source: NoEntry,
     },
 }
 
 impl ImageError {
-    /// Returns what the user can do about it, where there is something to do.
+    /// Returns what the user can do about it, if there is something to do.
     #[must_use]
     pub fn fix(&self) -> Option<&'static str> {
         Some(match self {
@@ -181,7 +183,7 @@ impl ImageError {
             Self::NoEntry { source } => entry_fix(source),
             Self::Machine { .. } => "give a kernel for x86 or x86-64",
             Self::FileTooLarge { .. } => {
-                "unpack it beforehand if the file is to be trusted, and give the ELF by its name"
+                "if you trust the file, unpack it first and give the ELF by its name"
             }
             _ => return None,
         })
@@ -218,14 +220,14 @@ fn format_fix(looks_like: Option<&'static str>) -> &'static str {
 fn unpack_fix(error: &UnpackError) -> Option<&'static str> {
     match error {
         UnpackError::TooLarge { .. } => {
-            Some("unpack it beforehand if the file is to be trusted, and give the ELF")
+            Some("if you trust the file, unpack it first and give the ELF")
         }
         UnpackError::NoMemory { .. } => None,
         _ => Some("copy or download the file again"),
     }
 }
 
-/// The machines a kernel is most often built for by mistake.
+/// Names the machines that kernels are often built for.
 fn machine_name(machine: u16) -> &'static str {
     match machine {
         2 | 43 => "SPARC",
@@ -240,7 +242,7 @@ fn machine_name(machine: u16) -> &'static str {
     }
 }
 
-/// What the first bytes look like, or the bytes themselves.
+/// Shows the format that the first bytes name, or the bytes.
 struct Looks<'a>(&'a Option<&'static str>, &'a [u8; 4]);
 
 impl fmt::Display for Looks<'_> {
@@ -252,7 +254,7 @@ impl fmt::Display for Looks<'_> {
     }
 }
 
-/// Bytes as people write them.
+/// Bytes in hexadecimal, with spaces between them.
 struct Hex<'a>(&'a [u8]);
 
 impl fmt::Display for Hex<'_> {
@@ -301,7 +303,7 @@ mod tests {
         ];
         for (machine, name) in names {
             let error = ImageError::Machine { machine };
-            let shown = format!("an ELF for machine {machine} ({name}), not for x86");
+            let shown = format!("the ELF is for machine {machine} ({name}), not for x86");
             assert_eq!(error.to_string(), shown);
             assert_eq!(error.fix(), Some("give a kernel for x86 or x86-64"));
         }
@@ -355,7 +357,7 @@ mod tests {
             (unknown(Some("an EFI program")), "its .linux section"),
             (unknown(Some("a script")), "give an ELF (vmlinux)"),
             (unknown(None), "give an ELF (vmlinux)"),
-            (unpacking(too_large), "unpack it beforehand"),
+            (unpacking(too_large), "unpack it first"),
             (unpacking(UnpackError::Truncated { offset: 0 }), "again"),
         ] {
             let told = error.fix().unwrap_or_default();

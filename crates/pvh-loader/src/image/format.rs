@@ -2,22 +2,22 @@
 
 use super::codec::Codec;
 
-/// In what a kernel came.
+/// The file format of a kernel.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum Format {
     /// An ELF.
     Elf,
-    /// An ELF packed by gzip.
+    /// A gzipped ELF.
     GzippedElf,
     /// A Linux bzImage.
     BzImage {
-        /// How its payload is packed.
+        /// How the payload is compressed.
         codec: Codec,
     },
-    /// A Linux bzImage which is packed by gzip once more.
+    /// A gzipped Linux bzImage.
     GzippedBzImage {
-        /// How its payload is packed.
+        /// How the payload is compressed.
         codec: Codec,
     },
 }

@@ -1,15 +1,15 @@
-//! Bounds on the memory that opening a file may use.
+//! Limits on the memory that opening a file may take.
 
-/// How much a file may cost before it is refused.
+/// How much memory a file may take before it is refused.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Limits {
     /// The longest kernel that is unpacked, in bytes. Default: 1 GiB, as Xen's.
     pub max_unpacked_bytes: u64,
-    /// The longest file that is read into memory: what comes through a pipe or packed. A plain ELF file is not
-    /// bounded by it. Default: 1 GiB.
+    /// The longest packed file, and the longest file from a pipe, in bytes. A plain ELF file is not
+    /// read into memory and may be longer. Default: 1 GiB.
     pub max_file_bytes: u64,
-    /// The largest window (dictionary) that xz, lzma or zstd may ask for. Default: 256 MiB, twice what the
-    /// kernel's build uses at most.
+    /// The largest window (dictionary) of xz, lzma or zstd, in bytes. Default: 256 MiB, twice the
+    /// most that the kernel's build uses.
     pub max_window_bytes: u64,
 }
 

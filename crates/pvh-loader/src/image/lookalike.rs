@@ -1,4 +1,6 @@
-/// Says what a file that is no kernel looks like, as far as its first bytes tell.
+//! Names files that are often given by mistake.
+
+/// Returns what the first bytes of a file that is not a kernel look like.
 pub(crate) fn lookalike(head: &[u8]) -> Option<&'static str> {
     let at = |offset: usize, magic: &[u8]| {
         head.get(offset..)
@@ -15,7 +17,7 @@ pub(crate) fn lookalike(head: &[u8]) -> Option<&'static str> {
     all(|byte| matches!(byte, b'\t' | b'\n' | b'\r' | b' '..=b'~')).then_some("a text file")
 }
 
-/// Offset, magic, name. Kernels of other machines first, then what is often given by mistake.
+/// Offset, magic, name. Kernels of other machines come before the EFI format that holds them.
 const MAGICS: [(usize, &[u8], &str); 18] = [
     (0x38, b"ARM\x64", "an arm64 kernel"),
     (0x38, b"RSC\x05", "a RISC-V kernel"),

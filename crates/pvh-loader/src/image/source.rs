@@ -1,4 +1,4 @@
-//! Where an image's bytes come from: an open file, or memory.
+//! Where the bytes of an image come from: an open file or memory.
 
 use std::{
     fmt,
@@ -12,16 +12,16 @@ use std::{
 
 use super::{error::ImageError, limits::Limits};
 
-/// The bytes of a file, read where they are asked for or already in memory.
+/// The bytes of a file: read on demand, or already in memory.
 pub(crate) enum Backing {
-    /// A regular file and the length it had when it was opened.
+    /// A regular file, and its length when it was opened.
     File { file: File, len_bytes: u64 },
     /// Bytes in memory.
     Bytes(Vec<u8>),
 }
 
 impl Backing {
-    /// Takes an open file. A pipe is read to its end at once, within the limit.
+    /// Takes an open file. A pipe is read to its end at once, up to the limit.
     pub(crate) fn from_file(file: File, limits: &Limits) -> Result<Self, ImageError> {
         let metadata = file
             .metadata()
@@ -49,7 +49,7 @@ impl Backing {
         }
     }
 
-    /// Fills `buf` from `offset`; asking beyond the length the file had at first is an error.
+    /// Fills `buf` from `offset`. A range past the length that the file had first is an error.
     pub(crate) fn read(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
         let end = offset.checked_add(to_u64(buf.len()));
         if end.is_none_or(|end| end > self.len_bytes()) {
@@ -76,7 +76,7 @@ impl Backing {
         Ok(head)
     }
 
-    /// Reads one range into memory; the caller has bounded it.
+    /// Reads a range into memory; the caller has checked its length.
     pub(crate) fn range(&self, offset: u64, len_bytes: u64) -> Result<Vec<u8>, ImageError> {
         let no_memory = ImageError::NoMemory { len_bytes };
         let Ok(len) = usize::try_from(len_bytes) else {
@@ -92,7 +92,7 @@ impl Backing {
         Ok(bytes)
     }
 
-    /// The file, unless the bytes are in memory.
+    /// Returns the file, or `None` if the bytes are in memory.
     pub(crate) fn file(&self) -> Option<BorrowedFd<'_>> {
         match self {
             Self::File { file, .. } => Some(file.as_fd()),
@@ -102,7 +102,7 @@ impl Backing {
 }
 
 impl fmt::Debug for Backing {
-    /// Lengths, not contents.
+    /// Shows lengths, not contents.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let name = match self {
             Self::File { .. } => "File",
@@ -114,7 +114,7 @@ impl fmt::Debug for Backing {
     }
 }
 
-/// The first bytes of a file, all of it when it is shorter.
+/// The first `N` bytes of a file, or all of a shorter one.
 pub(crate) struct Head<const N: usize> {
     bytes: [u8; N],
     len: usize,

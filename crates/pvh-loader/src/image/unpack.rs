@@ -1,4 +1,4 @@
-//! From a file to the ELF in it.
+//! Finds the ELF in a file.
 
 use super::{
     bzimage,
@@ -10,21 +10,22 @@ use super::{
     source::{Backing, Head},
 };
 
-/// The ELF of a file, and how it was found.
+/// The ELF of a file, and the format it was in.
 #[derive(Debug)]
 pub(crate) struct Unpacked {
     pub(crate) elf: Backing,
     pub(crate) format: Format,
-    /// Length of the file it came from.
+    /// Length of the file.
     pub(crate) file_bytes: u64,
-    /// The bzImage's payload, if it was one.
+    /// The payload, if the file is a bzImage.
     pub(crate) payload: Option<bzimage::Payload>,
 }
 
 /// Finds the ELF in `file`.
 ///
-/// The order is libxenguest's: the whole file is unpacked once if gzip packed it, and is then an ELF or a bzImage,
-/// whose payload is unpacked once. What is packed twice beyond that is refused, as it is there.
+/// The order is libxenguest's: a gzipped file is unpacked once; it is then an ELF or a bzImage,
+/// whose payload is unpacked once. Anything that is packed more often is refused, as libxenguest
+/// refuses it.
 pub(crate) fn unpack(file: Backing, limits: &Limits) -> Result<Unpacked, ImageError> {
     let file_bytes = file.len_bytes();
     if file_bytes == 0 {
@@ -118,7 +119,7 @@ fn unpack_range(
     })
 }
 
-/// A range that has been checked against the length of `bytes`.
+/// Returns a range; the caller has checked it against the length of `bytes`.
 fn slice(bytes: &[u8], offset: u64, len_bytes: u64) -> &[u8] {
     let start = usize::try_from(offset).unwrap_or(usize::MAX);
     let len = usize::try_from(len_bytes).unwrap_or(usize::MAX);
@@ -144,11 +145,11 @@ fn not_a_kernel(head: &[u8], file_bytes: u64) -> ImageError {
     }
 }
 
-/// An error about what gzip held names the gzip.
+/// Makes an error about the content of a gzipped file name gzip.
 fn in_gzip(error: ImageError) -> ImageError {
     let (looks_like, head) = match error {
         ImageError::UnknownFormat { looks_like, head } => (looks_like, head),
-        ImageError::Empty | ImageError::TooShort { .. } => (Some("next to nothing"), [0; 4]),
+        ImageError::Empty | ImageError::TooShort { .. } => (Some("an empty file"), [0; 4]),
         other => return other,
     };
     ImageError::UnpackedNotElf {
@@ -178,5 +179,5 @@ fn first_four(head: &[u8]) -> [u8; 4] {
 const ELF: &[u8] = b"\x7fELF";
 const GZIP: &[u8] = &[0x1f, 0x8b];
 
-/// The shortest kernel there could be: the header of an ELF32.
+/// Length of an ELF32 header: no kernel is shorter.
 const SHORTEST: u64 = 52;

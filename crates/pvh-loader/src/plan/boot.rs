@@ -1,4 +1,4 @@
-//! What is booted besides the kernel.
+//! What a guest gets besides its kernel.
 
 use pvh_abi::{
     Gpa,
@@ -15,51 +15,52 @@ use crate::{
 
 /// What a guest gets besides its kernel.
 ///
-/// Fill what differs and take the rest from [`Boot::default`]; only `memmap` must be given, for
-/// without RAM nothing has a place.
+/// Only `memmap` must be given, because everything is placed in its RAM. [`Boot::default`] has the
+/// rest.
 #[derive(Debug)]
 pub struct Boot {
-    /// Which form of the start info the guest gets; version 1 by default.
+    /// The version of the start info. Default: version 1.
     pub generation: Generation,
     /// The kernel's command line, without a NUL.
     pub cmdline: Vec<u8>,
     /// The modules, in order; Linux takes the first as its initrd.
     pub modules: Vec<ModuleSource>,
-    /// The memory of the guest. Everything is placed in its RAM, minus whatever another entry covers.
-    /// Only a version 1 start info tells the guest.
+    /// The memory of the guest. Everything is placed in its RAM, except where another entry
+    /// overlaps it. Only a version 1 start info has a memory map.
     pub memmap: Vec<MemmapRange>,
-    /// Which memory map the start info has.
+    /// The rule for the memory map of the start info.
     pub memmap_rule: MemmapRule,
-    /// Address of the ACPI RSDP, whose bytes are then kept free. The draft cannot tell the guest.
+    /// Address of the ACPI RSDP. Nothing is placed on its bytes. The draft has no field for it.
     pub rsdp: Option<Gpa>,
     /// SIF_* bits.
     pub flags: StartInfoFlags,
-    /// What nothing may be put into besides what `memmap` says: ACPI tables in RAM, for example.
+    /// Ranges that nothing is placed in, besides those of `memmap`: ACPI tables in RAM, for
+    /// example.
     pub reserved: Vec<GuestRange>,
-    /// What the image's hypercall stubs become; `None` leaves them as they are.
+    /// How the image's hypercall stubs are patched; `None` leaves them unchanged.
     pub patch: Option<HypercallPatch>,
 }
 
-/// Which memory map a version 1 start info has; the other generations have none.
+/// Which memory map a version 1 start info has; the other versions have none.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum MemmapRule {
-    /// At most [`MemmapRule::LINUX_LIMIT`] entries; a longer one is refused.
+    /// At most [`MemmapRule::LINUX_LIMIT`] entries; a longer map is refused.
     #[default]
     Linux,
-    /// Any number of entries, for guests that are known to take them.
+    /// Any number of entries, for guests that are known to accept them.
     AnyLength,
-    /// No entry: the guest asks for its memory map in another way (a hypercall).
+    /// No entry: the guest gets its memory map from a hypercall.
     Omit,
 }
 
 impl MemmapRule {
-    /// How many entries Linux takes.
+    /// The most entries that Linux accepts.
     pub const LINUX_LIMIT: usize = LINUX_MEMMAP_LIMIT;
 }
 
 impl Default for Boot {
-    /// A version 1 boot with nothing in it, not even memory.
+    /// A version 1 boot without memory, command line and modules.
     fn default() -> Self {
         Self {
             generation: Generation::V1,
@@ -76,7 +77,7 @@ impl Default for Boot {
 }
 
 impl Boot {
-    /// Checks what can be checked without an image.
+    /// Checks the parts that do not depend on an image.
     pub(super) fn check(&self) -> Result<(), PlanError> {
         let memmap = self
             .memmap
@@ -102,7 +103,7 @@ impl Boot {
         Ok(())
     }
 
-    /// The RAM, and what is taken of it from the start.
+    /// Returns the RAM, and the ranges that are taken from the start.
     pub(super) fn memory(&self) -> (Vec<GuestRange>, Vec<GuestRange>) {
         let (ram, other): (Vec<_>, Vec<_>) = self
             .memmap
@@ -114,9 +115,9 @@ impl Boot {
         (ram.into_iter().map(range_of).collect(), taken.collect())
     }
 
-    /// Length of the start info with all it points to.
+    /// Returns the length of the start info with all it points to.
     pub(super) fn start_info_bytes(&self) -> Result<u64, PlanError> {
-        // The length does not depend on where the modules are, nor on how long they are.
+        // The length depends neither on the places of the modules nor on their lengths.
         let anywhere = self
             .modules
             .iter()
@@ -127,10 +128,10 @@ impl Boot {
             .map_err(PlanError::StartInfo)
     }
 
-    /// The module table for modules at these places.
+    /// Returns the module table for modules at these places.
     ///
-    /// Each module has a command line, an empty one at least: FreeBSD compares without a look at
-    /// the pointer. The draft's entries have no such field.
+    /// Each module has a command line, an empty one if none is given: FreeBSD reads it without a
+    /// check of the pointer. The draft's entries have no such field.
     pub(crate) fn module_table(
         &self,
         places: impl IntoIterator<Item = GuestRange>,
@@ -148,9 +149,9 @@ impl Boot {
         modules.collect()
     }
 
-    /// The builder of the start info.
+    /// Returns the builder of the start info.
     ///
-    /// There is a command line, an empty one at least: NetBSD reads it without a look at the pointer.
+    /// There always is a command line: NetBSD reads it without a check of the pointer.
     pub(crate) fn builder<'a>(&'a self, modules: &'a [Module<'a>]) -> Builder<'a> {
         let builder = Builder::new(self.generation)
             .cmdline(&self.cmdline)
@@ -163,7 +164,7 @@ impl Boot {
         }
     }
 
-    /// The memory map that the guest gets to see.
+    /// Returns the memory map that the start info has.
     fn guest_memmap(&self) -> &[MemmapRange] {
         match (self.generation, self.memmap_rule) {
             (_, MemmapRule::Omit) | (Generation::Draft | Generation::V0, _) => &[],

@@ -1,11 +1,11 @@
-//! What is to be placed, as plain numbers.
+//! What must be placed, as plain numbers.
 
 use crate::{
     image::{PhysReloc, ProgramHeader},
     layout::GuestRange,
 };
 
-/// What [`place`](super::place) finds a place for.
+/// The input of [`place`](super::place): what must be placed, and the memory for it.
 #[derive(Clone, Copy, Debug)]
 pub struct Demand<'a> {
     /// The loadable segments, in file order.
@@ -14,7 +14,7 @@ pub struct Demand<'a> {
     pub file_len_bytes: u64,
     /// The entry point the image asks for.
     pub entry: u32,
-    /// What the image says about being moved; `None` when it must stay.
+    /// Where the image may be moved to; `None` if it must stay where it was linked.
     pub relocation: Option<Relocation>,
     /// Lengths of the modules, in order.
     pub module_sizes: &'a [u64],
@@ -22,7 +22,7 @@ pub struct Demand<'a> {
     pub start_info_bytes: u64,
     /// The RAM of the guest; ranges may touch and overlap.
     pub ram: &'a [GuestRange],
-    /// What nothing may be put into, in RAM or not.
+    /// Ranges that nothing may be placed in, in RAM or not.
     pub taken: &'a [GuestRange],
 }
 
@@ -31,20 +31,20 @@ pub struct Demand<'a> {
 pub struct Segment {
     /// Where the image wants it: `p_paddr`.
     pub at: u64,
-    /// Its length in memory; what the file does not fill is zero.
+    /// Its length in memory; bytes that are not in the file are zero.
     pub mem_size: u64,
     /// Where its bytes begin in the file.
     pub file_offset: u64,
     /// How many bytes the file has for it.
     pub file_size: u64,
-    /// The alignment the image names, only used when a relocatable image names none of its own.
+    /// Its alignment, used only if a relocatable image names no alignment.
     pub align: u64,
 }
 
 /// The conditions of an image that can be moved (`PHYS32_RELOC`).
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Relocation {
-    /// Alignment of the new place; `None` for the largest of the segments'.
+    /// Alignment of the new place; `None` for the largest alignment of the segments.
     pub align: Option<u32>,
     /// The lowest address.
     pub min: u32,

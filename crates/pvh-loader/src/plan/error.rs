@@ -1,3 +1,5 @@
+//! Why a boot cannot be planned, and what would help.
+
 use core::fmt;
 
 use pvh_abi::Gpa;
@@ -5,7 +7,7 @@ use pvh_start_info::BuildError;
 
 use crate::{layout::GuestRange, stubs::CallInstruction};
 
-/// Why a boot cannot be planned. Nothing has been written: planning does not see guest memory.
+/// Why a boot cannot be planned. Nothing has been written: a plan does not see guest memory.
 ///
 /// Segments and modules are counted from 0.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
@@ -15,7 +17,7 @@ pub enum PlanError {
     #[error("the memory map has no RAM below 4 GiB")]
     NoRam,
     /// An entry of the memory map, or a reserved range, runs past the end of the address space.
-    #[error("{len_bytes} bytes at {start} of the {list} run past the end of the address space")]
+    #[error("the {list}: {len_bytes} bytes at {start} run past the end of the address space")]
     RangeWraps {
         /// "memory map" or "reserved ranges".
         list: &'static str,
@@ -24,19 +26,19 @@ pub enum PlanError {
         /// Its length in bytes.
         len_bytes: u64,
     },
-    /// The memory map is longer than Linux can take.
-    #[error("the memory map has {count} entries, more than {limit}")]
+    /// The memory map is too long for Linux.
+    #[error("the memory map has {count} entries, and Linux accepts {limit} at most")]
     MemmapTooLong {
         /// How many there are.
         count: usize,
-        /// How many there may be.
+        /// The most that Linux accepts.
         limit: usize,
     },
-    /// The image has no byte to load.
+    /// The image has nothing to load.
     #[error("the image has no loadable segment")]
     NoSegments,
     /// A segment has more bytes in the file than in memory.
-    #[error("segment {index}: {file_size} bytes in the file, only {mem_size} in memory")]
+    #[error("segment {index} has {file_size} bytes in the file, but only {mem_size} in memory")]
     SegmentFileSize {
         /// Which segment.
         index: usize,
@@ -61,7 +63,7 @@ pub enum PlanError {
         file_len_bytes: u64,
     },
     /// A segment does not end below 4 GiB.
-    #[error("segment {index}: {mem_size} bytes at {at} do not end below 4 GiB")]
+    #[error("segment {index} ({mem_size} bytes at {at}) does not end below 4 GiB")]
     SegmentTooHigh {
         /// Which segment.
         index: usize,
@@ -70,7 +72,7 @@ pub enum PlanError {
         /// Its length in memory.
         mem_size: u64,
     },
-    /// Two segments want the same bytes.
+    /// Two segments overlap.
     #[error("segments {first} and {second} overlap at {at}")]
     SegmentsOverlap {
         /// The one that begins lower.
@@ -81,15 +83,15 @@ pub enum PlanError {
         at: Gpa,
     },
     /// A segment's place is not free RAM, and the image cannot be moved.
-    #[error("segment {index} ({range}): {obstacle} at {at}")]
+    #[error("segment {index} ({range}) cannot be placed: {obstacle} at {at}")]
     SegmentBlocked {
         /// Which segment.
         index: usize,
-        /// The range it wants.
+        /// Its range, as linked.
         range: GuestRange,
-        /// The first byte it cannot have.
+        /// The first byte that is not free.
         at: Gpa,
-        /// What is there.
+        /// Why it is not free.
         obstacle: Obstacle,
         /// What would help.
         fix: Fix,
@@ -100,10 +102,10 @@ pub enum PlanError {
         /// The alignment it asks for.
         align: u64,
     },
-    /// The image must be moved, and there is no place that meets its conditions.
+    /// The image must be moved, but no free place meets its conditions.
     #[error(
-        "the image ({len_bytes} bytes) must be moved, and there is no free RAM for it from \
-         {min:#x} to {max:#x} at a multiple of {align:#x}"
+        "the image ({len_bytes} bytes) must be moved, but from {min:#x} to {max:#x} there is no free RAM \
+         for it at a multiple of {align:#x}"
     )]
     RelocationNoRoom {
         /// Its length in memory, from first to last byte.
@@ -127,28 +129,30 @@ pub enum PlanError {
     },
     /// A module does not fit into free RAM below 4 GiB.
     #[error(
-        "module {index}: no room for {size_bytes} bytes below 4 GiB, the longest is \
-         {longest_bytes} bytes"
+        "module {index} needs {} contiguous below 4 GiB; the largest free block is {}",
+        Needs(*size_bytes),
+        Has(*longest_bytes)
     )]
     NoRoomForModule {
         /// Which module.
         index: usize,
         /// Its length.
         size_bytes: u64,
-        /// Length of the longest room left.
+        /// Length of the largest free block.
         longest_bytes: u64,
         /// What would help.
         fix: Fix,
     },
     /// The start info does not fit into free RAM below 1 GiB.
     #[error(
-        "no room for {size_bytes} bytes of start info below 1 GiB, the longest is \
-         {longest_bytes} bytes"
+        "the start info needs {} contiguous below 1 GiB; the largest free block is {}",
+        Needs(*size_bytes),
+        Has(*longest_bytes)
     )]
     NoRoomForStartInfo {
         /// Its length with all it points to.
         size_bytes: u64,
-        /// Length of the longest room left.
+        /// Length of the largest free block.
         longest_bytes: u64,
         /// What would help.
         fix: Fix,
@@ -156,12 +160,12 @@ pub enum PlanError {
     /// The start info cannot be built.
     #[error("the start info cannot be built")]
     StartInfo(#[source] BuildError),
-    /// A hypercall stub is not in the code of this image; it was found in another.
+    /// A hypercall stub is not in the code of this image: it was found in another.
     #[error("the {} at {at}, to be patched, is not in the code of this image", call.name())]
     StubOutside {
         /// Its instruction.
         call: CallInstruction,
-        /// Where it would be, were the image not moved.
+        /// Where it would be in an image that is not moved.
         at: Gpa,
     },
     /// The two hypercall stubs share a byte.
@@ -172,13 +176,13 @@ pub enum PlanError {
     },
 }
 
-/// What is in the way of a segment.
+/// Why a segment's place is not free.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum Obstacle {
-    /// No RAM.
+    /// It is not RAM.
     NotRam,
-    /// RAM that is kept for something else.
+    /// It is reserved for something else.
     Reserved,
 }
 
@@ -204,23 +208,22 @@ pub enum Fix {
     SmallerModules,
     /// Make the command lines, the list of modules or the memory map shorter.
     SmallerStartInfo,
-    /// Merge entries of the memory map, or allow a long one for a guest that takes it.
+    /// Merge entries of the memory map, or allow a long map for a guest that accepts it.
     ShorterMemmap,
-    /// Keep the reserved ranges away from where the image wants to be.
+    /// Move the reserved ranges away from the image.
     MoveReserved,
-    /// Link the image elsewhere, or make it relocatable (a `PHYS32_RELOC` note).
+    /// Link the image at another address, or make it relocatable (a `PHYS32_RELOC` note).
     Relink,
     /// Build the image again: its program headers or its notes are wrong or missing.
     Rebuild,
     /// Correct the memory map given to the planner.
     CorrectMemmap,
-    /// Look for the stubs in the image that is planned.
+    /// Find the stubs in the image that is planned.
     FindStubs,
 }
 
 impl fmt::Display for Fix {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        const MIB: u64 = 1 << 20;
         f.write_str(match *self {
             Self::MoreRam { ram_bytes } => {
                 return write!(
@@ -229,17 +232,45 @@ impl fmt::Display for Fix {
                     ram_bytes.div_ceil(MIB)
                 );
             }
-            Self::SmallerModules => "use smaller modules (they must fit below 4 GiB)",
+            Self::SmallerModules => "use smaller modules: they must fit below 4 GiB",
             Self::SmallerStartInfo => "use shorter command lines or fewer modules",
             Self::ShorterMemmap => "merge entries of the memory map",
-            Self::MoveReserved => "keep reserved ranges away from the image",
-            Self::Relink => "link the image elsewhere, or give it a PHYS32_RELOC note",
-            Self::Rebuild => "build the image again, its headers or notes are wrong",
+            Self::MoveReserved => "move the reserved ranges away from the image",
+            Self::Relink => "link the image at another address, or give it a PHYS32_RELOC note",
+            Self::Rebuild => "build the image again: its headers or notes are wrong",
             Self::CorrectMemmap => "correct the memory map",
-            Self::FindStubs => "look for the hypercall stubs in this image",
+            Self::FindStubs => "find the hypercall stubs in this image",
         })
     }
 }
+
+/// A length that is needed: from 1 MiB up in MiB, rounded up.
+struct Needs(u64);
+
+impl fmt::Display for Needs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(bytes) = *self;
+        if bytes < MIB {
+            return write!(f, "{bytes} bytes");
+        }
+        write!(f, "{} MiB", bytes.div_ceil(MIB))
+    }
+}
+
+/// A length that is there: from 1 MiB up in MiB, rounded down.
+struct Has(u64);
+
+impl fmt::Display for Has {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(bytes) = *self;
+        if bytes < MIB {
+            return write!(f, "{bytes} bytes");
+        }
+        write!(f, "{} MiB", bytes / MIB)
+    }
+}
+
+const MIB: u64 = 1 << 20;
 
 impl PlanError {
     /// Returns what would make the plan possible.

@@ -1,4 +1,4 @@
-//! Where the kernel's segments go.
+//! Places the kernel's segments.
 
 use pvh_abi::{Gpa, address::PAGE_SIZE};
 
@@ -47,7 +47,7 @@ pub(super) fn place(demand: &Demand<'_>, memory: &Memory) -> Result<Kernel, Plan
     })
 }
 
-/// A move of the whole image, from below 4 GiB to below 4 GiB: no sum overflows.
+/// A move of the whole image. Both places are below 4 GiB, so no sum overflows.
 #[derive(Clone, Copy)]
 struct Shift {
     from: u64,
@@ -169,8 +169,9 @@ impl Linked {
         }
     }
 
-    /// Chooses where the image begins: as linked if all of it is free there, else moved if it may
-    /// be, else as linked if at least its segments are free (a hole may lie between two).
+    /// Chooses where the image begins: where it was linked if that is free, else elsewhere if it
+    /// may be moved, else where it was linked if its segments are free (a hole may lie between
+    /// two).
     fn start(&self, demand: &Demand<'_>, memory: &Memory) -> Result<u64, PlanError> {
         if memory.free.first_missing(self.extent).is_none() {
             return Ok(self.extent.start);
@@ -192,7 +193,7 @@ impl Linked {
         }
     }
 
-    /// Finds the highest place that meets the conditions, as Xen's dom0 builder does.
+    /// Finds the highest place that meets the conditions, by the rule of Xen's dom0 builder.
     fn moved(
         &self,
         conditions: Relocation,
@@ -247,7 +248,8 @@ impl Linked {
     }
 }
 
-/// The largest alignment of the segments if it is a page or more, else 2 MiB, as libelf has it.
+/// Returns the largest alignment of the segments if it is a page or more, else 2 MiB, as libelf
+/// does.
 fn default_align(segments: &[Segment]) -> u64 {
     let largest = segments.iter().map(|segment| segment.align).max();
     largest
@@ -255,7 +257,7 @@ fn default_align(segments: &[Segment]) -> u64 {
         .unwrap_or(2 << 20)
 }
 
-/// What would make room for an image that must be moved.
+/// Returns what would make room for an image that must be moved.
 fn room_to_move(fit: Fit, demand: &Demand<'_>, memory: &Memory) -> Fix {
     let lowest = Gpa(fit.within.start).checked_align_up(fit.align_bytes);
     let lowest_end = lowest.and_then(|start| start.checked_add(fit.len_bytes));
@@ -269,8 +271,7 @@ fn room_to_move(fit: Fit, demand: &Demand<'_>, memory: &Memory) -> Fix {
     }
 }
 
-/// RAM for everything, if that is more than there is and can be had below 4 GiB, or else the other
-/// way out.
+/// Returns [`Fix::MoreRam`] if more RAM below 4 GiB would hold everything, else `otherwise`.
 fn more_ram(kernel_end: u64, demand: &Demand<'_>, memory: &Memory, otherwise: Fix) -> Fix {
     let needed = ram_needed(kernel_end, demand.module_sizes, demand.start_info_bytes);
     match needed {

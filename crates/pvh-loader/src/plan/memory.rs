@@ -6,7 +6,7 @@ use crate::layout::{ADDRESSABLE, GuestRange, SpanSet};
 /// The memory below 4 GiB, as sets.
 pub(super) struct Memory {
     pub(super) ram: SpanSet,
-    /// RAM that nothing holds yet.
+    /// RAM in which nothing lies yet.
     pub(super) free: SpanSet,
 }
 
@@ -20,8 +20,8 @@ impl Memory {
         Self { ram, free }
     }
 
-    /// More RAM, if there is less than `needed` and so much can be had below 4 GiB, or else the other
-    /// way out.
+    /// Returns [`Fix::MoreRam`] if there is less RAM than `needed` and `needed` fits below 4 GiB,
+    /// else `otherwise`.
     pub(super) fn more_ram(&self, needed: u64, otherwise: Fix) -> Fix {
         if needed <= HIGHEST_RAM_END && self.ram.end().is_none_or(|end| end < needed) {
             Fix::MoreRam { ram_bytes: needed }
@@ -31,5 +31,6 @@ impl Memory {
     }
 }
 
-/// Where RAM below 4 GiB ends at most: the hole for ACPI, the local APIC and the special pages follows.
+/// The highest end of RAM below 4 GiB. ACPI tables, the local APIC and the special pages lie above
+/// it.
 const HIGHEST_RAM_END: u64 = 0xFC00_0000;

@@ -1,4 +1,4 @@
-//! Changes in the kernel's code.
+//! Plans the changes to the kernel's hypercall stubs.
 
 use pvh_abi::Gpa;
 use pvh_elfnote::{PF_X, ProgramHeader};
@@ -12,7 +12,7 @@ use crate::{
     stubs::{HypercallPatch, Stub},
 };
 
-/// The patches that `patch` asks for, in the image as `plan` has placed it.
+/// Returns the patches that `patch` asks for, for the image that `plan` has placed.
 pub(super) fn patches(
     patch: &HypercallPatch,
     segments: &[ProgramHeader],
@@ -45,7 +45,7 @@ pub(super) fn patches(
     Ok(vec![first, second])
 }
 
-/// Tells whether the three bytes of `patch` all come from the file, by the write that is planned for them.
+/// Tells whether one planned write copies all 3 bytes of `patch` from the file.
 fn is_in(patch: &Patch, plan: &Placement) -> bool {
     let inside = |range: GuestRange| {
         let (patch, whole) = (patch.range().span(), range.span());
@@ -61,5 +61,5 @@ fn is_in(patch: &Patch, plan: &Placement) -> bool {
     })
 }
 
-/// The length of either instruction.
+/// Length of VMCALL and of VMMCALL.
 const PATCH_BYTES: u64 = 3;

@@ -1,4 +1,4 @@
-//! Where the modules and the start info go.
+//! Places the modules and the start info.
 
 use pvh_abi::{Gpa, address::PAGE_SIZE};
 
@@ -20,9 +20,9 @@ pub(super) struct Pieces {
 
 /// Places modules and start info around the kernel.
 ///
-/// First Xen's order, which older FreeBSD counts on: kernel, modules, start info. A large module pushes
-/// the start info over 1 GiB; then the start info is placed first: after the kernel, above 1 MiB,
-/// or anywhere.
+/// Tries Xen's order first, which older FreeBSD relies on: kernel, modules, start info. If a large
+/// module would push the start info above 1 GiB, the start info is placed first: after the kernel,
+/// else above 1 MiB, else anywhere.
 pub(super) fn place(
     demand: &Demand<'_>,
     memory: &Memory,
@@ -70,8 +70,8 @@ impl Search<'_> {
         })
     }
 
-    /// Places the start info at `floor` or above it, then each module in the lowest room that is
-    /// after the kernel, else above 1 MiB, else anywhere.
+    /// Places the start info at `floor` or above, then each module in the lowest free block after
+    /// the kernel, else above 1 MiB, else anywhere.
     fn start_info_first(&self, floor: u64) -> Result<Pieces, PlanError> {
         let mut free = self.free.clone();
         let within = Span::new(floor, START_INFO_END);
@@ -131,7 +131,7 @@ impl Search<'_> {
     }
 }
 
-/// The lowest whole pages of `within` that hold `len_bytes`.
+/// Returns the lowest free whole pages of `within` that hold `len_bytes`.
 fn lowest(free: &SpanSet, len_bytes: u64, within: Span) -> Option<Span> {
     let len_bytes = pages(len_bytes)?;
     let start = free.lowest(Fit {
@@ -142,7 +142,8 @@ fn lowest(free: &SpanSet, len_bytes: u64, within: Span) -> Option<Span> {
     Some(Span::new(start, start.checked_add(len_bytes)?))
 }
 
-/// How much RAM from 0 up holds a kernel that ends at `kernel_end`, then modules and start info.
+/// Returns how much RAM, from address 0 up, holds a kernel that ends at `kernel_end`, then the
+/// modules and the start info.
 pub(super) fn ram_needed(
     kernel_end: u64,
     module_sizes: &[u64],

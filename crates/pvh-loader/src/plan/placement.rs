@@ -1,4 +1,4 @@
-//! Where everything goes, as plain data.
+//! Where everything is placed, as plain data.
 
 use core::fmt;
 
@@ -6,35 +6,35 @@ use pvh_abi::Gpa;
 
 use crate::{layout::GuestRange, stubs::CallInstruction};
 
-/// Where everything goes.
+/// Where everything is placed.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Placement {
     /// The address the guest starts at.
     pub entry: u32,
     /// The address of the start info, for `ebx`.
     pub start_info: Gpa,
-    /// From the kernel's first byte to its last, zeroed ones and gaps included.
+    /// The kernel from its first byte to its last, zeros and gaps included.
     pub kernel: GuestRange,
-    /// How far the kernel was moved from where it was linked; 0 nearly always.
+    /// How far the kernel is moved from where it was linked; 0 for most.
     pub moved_by: i64,
     /// The modules, each with its exact length.
     pub modules: Vec<GuestRange>,
     /// Everything that will be written, the start info last.
     pub writes: Vec<Write>,
-    /// What is changed in the kernel's code once it has been written; mostly nothing.
+    /// Changes to the kernel's code after it has been written; none for most boots.
     pub patches: Vec<Patch>,
 }
 
-/// One range that will be written. No two overlap, and none is empty.
+/// One range that will be written. Writes do not overlap, and none is empty.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Write {
-    /// What goes there.
+    /// The kind of bytes.
     pub kind: WriteKind,
-    /// Where.
+    /// Its range.
     pub range: GuestRange,
 }
 
-/// What a [`Write`] puts into its range.
+/// The bytes of a [`Write`].
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum WriteKind {
@@ -76,29 +76,29 @@ impl fmt::Display for WriteKind {
     }
 }
 
-/// One instruction that is changed after its segment has been written: three bytes of code become three others.
+/// An instruction of 3 bytes that is replaced after its segment has been written.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Patch {
-    /// Where the instruction is, as planned.
+    /// Where the instruction will be in guest memory.
     pub at: Gpa,
-    /// The instruction that is there.
+    /// The instruction that is replaced.
     pub call: CallInstruction,
-    /// Where the image's file has it.
+    /// Where the instruction is in the image's file.
     pub file_offset: u64,
-    /// Which of the image's loadable segments it is in.
+    /// The index of its loadable segment.
     pub segment: usize,
-    /// The port that the guest writes `eax` to instead.
+    /// The I/O port that the guest then writes `eax` to.
     pub port: u8,
 }
 
 impl Patch {
-    /// Returns the range that changes: three bytes.
+    /// Returns the 3 bytes that change.
     #[must_use]
     pub const fn range(&self) -> GuestRange {
         GuestRange::new(self.at, self.call.bytes().len() as u64)
     }
 
-    /// Returns the bytes it becomes: `out %eax, $port`, and a NOP for the third byte.
+    /// Returns the new bytes: `out %eax, $port`, then a NOP.
     #[must_use]
     pub const fn bytes(&self) -> [u8; 3] {
         [0xE7, self.port, 0x90]

@@ -1,12 +1,12 @@
-//! What a stub looks like: a few bytes, and no address but its own alignment.
+//! Recognises a hypercall stub by its instructions.
 
-/// The instruction of a stub: three bytes either way.
+/// The instruction of a stub, 3 bytes long.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[expect(clippy::exhaustive_enums, reason = "x86 has these two")]
 pub enum CallInstruction {
-    /// AMD's.
+    /// The instruction of AMD's CPUs.
     Vmmcall,
-    /// Intel's.
+    /// The instruction of Intel's CPUs.
     Vmcall,
 }
 
@@ -20,7 +20,7 @@ impl CallInstruction {
         }
     }
 
-    /// Returns its name, as an assembler has it.
+    /// Returns its mnemonic.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -30,17 +30,17 @@ impl CallInstruction {
     }
 }
 
-/// Stubs begin at multiples of this.
+/// Alignment of stubs in bytes.
 pub(super) const STUB_ALIGN: usize = 16;
 
-/// How many bytes [`pair_at`] looks at.
+/// How many bytes [`pair_at`] reads.
 pub(super) const WINDOW_BYTES: usize = 128;
 
-/// A stub, by offsets from where it begins.
+/// A stub, by offsets from its first byte.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Shape {
     call: CallInstruction,
-    /// Length of what comes before the instruction: that of ENDBR64, or 0.
+    /// Offset of the instruction: the length of ENDBR64, or 0.
     before: usize,
     leaves: Leaves,
     len: usize,
@@ -49,11 +49,11 @@ pub(super) struct Shape {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Leaves {
     Ret,
-    /// To this far from where the stub begins.
+    /// A jump; the target is this far from the stub's first byte.
     Jump(i64),
 }
 
-/// The stub that `bytes` begin with.
+/// Returns the stub that `bytes` begin with.
 pub(super) fn stub_at(bytes: &[u8]) -> Option<Shape> {
     let (before, rest) = match bytes.strip_prefix(&ENDBR64) {
         Some(rest) => (ENDBR64.len(), rest),
@@ -82,7 +82,7 @@ pub(super) fn stub_at(bytes: &[u8]) -> Option<Shape> {
     })
 }
 
-/// The pair of stubs that `bytes` begin with: each one's instruction, and its offset.
+/// Returns the pair of stubs that `bytes` begin with: the instruction of each, and its offset.
 pub(super) fn pair_at(bytes: &[u8]) -> Option<[(CallInstruction, usize); 2]> {
     let first = stub_at(bytes)?;
     let starts = (0..=FARTHEST).step_by(STUB_ALIGN);
@@ -100,7 +100,7 @@ pub(super) fn pair_at(bytes: &[u8]) -> Option<[(CallInstruction, usize); 2]> {
     is_pair.then_some([(first.call, first.before), (second.call, second_at)])
 }
 
-/// Tells whether `bytes` are what assemblers fill gaps with: INT3, and NOP of any length.
+/// Tells whether `bytes` are padding of assemblers: INT3, and NOPs of any length.
 fn is_padding(mut bytes: &[u8]) -> bool {
     while !bytes.is_empty() {
         let Some(rest) = without_filler(bytes) else {
@@ -111,7 +111,7 @@ fn is_padding(mut bytes: &[u8]) -> bool {
     true
 }
 
-/// What comes after the filler instruction that `bytes` begin with.
+/// Returns the bytes after the padding instruction that `bytes` begin with.
 fn without_filler(bytes: &[u8]) -> Option<&[u8]> {
     if let [0xCC, rest @ ..] = bytes {
         return Some(rest);
@@ -120,7 +120,8 @@ fn without_filler(bytes: &[u8]) -> Option<&[u8]> {
     let (_, rest) = bytes.split_at_checked(prefixes.count())?;
     match rest {
         [0x90, rest @ ..] => Some(rest),
-        // NOP with an operand that is not used: (%rax), and with 8 or 32 bits of displacement, with an index or not.
+        // NOP with an operand that is not used: (%rax), and with 8 or 32 bits of displacement, with
+        // an index or not.
         [0x0F, 0x1F, 0x00, rest @ ..] => Some(rest),
         [0x0F, 0x1F, 0x40, rest @ ..] => rest.get(1..),
         [0x0F, 0x1F, 0x44, rest @ ..] => rest.get(2..),
@@ -138,7 +139,7 @@ const ENDBR64: [u8; 4] = [0xF3, 0x0F, 0x1E, 0xFA];
 const VMMCALL: [u8; 3] = CallInstruction::Vmmcall.bytes();
 const VMCALL: [u8; 3] = CallInstruction::Vmcall.bytes();
 
-/// How far apart the beginnings of a pair may be: kernels align functions to 64 bytes at most.
+/// The largest distance between two stubs of a pair: kernels align functions to 64 bytes at most.
 const FARTHEST: usize = 64;
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! A guest memory that remembers what was done to it.
+//! A guest memory that records its writes.
 
 use std::{cell::RefCell, collections::BTreeMap};
 
@@ -55,7 +55,8 @@ impl Recorder {
         bytes
     }
 
-    /// The pieces of a range that lie in one page each: page number, offset in it, offset in the range.
+    /// The pieces of a range that lie in one page each: page number, offset in it, offset in the
+    /// range.
     fn pieces(at: Gpa, len: usize) -> impl Iterator<Item = (u64, usize, std::ops::Range<usize>)> {
         let mut done = 0;
         std::iter::from_fn(move || {

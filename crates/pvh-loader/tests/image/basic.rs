@@ -1,3 +1,5 @@
+//! Each format and codec that a kernel may have.
+
 use std::{
     fs::File,
     io::{Seek, Write},

@@ -1,3 +1,5 @@
+//! What a report says about a kernel file.
+
 use pvh_abi::elfnote::XenNoteType;
 use pvh_loader::{
     image::{Codec, Format, ImageError, Limits},

@@ -1,3 +1,5 @@
+//! Files that would take more memory than the limits allow.
+
 use pvh_loader::image::{Codec, Image, ImageError, Limits, UnpackError};
 use pvh_testkit::elf::Class;
 

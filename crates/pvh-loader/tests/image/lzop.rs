@@ -1,4 +1,4 @@
-//! What lzop may write beyond what the kernel's build has it write.
+//! Files of lzop that differ from those of the kernel's build.
 
 use pvh_loader::image::{Codec, Image, ImageError, UnpackError};
 

@@ -1,4 +1,4 @@
-//! Kernel images of every kind, sound and broken.
+//! Kernel images of every kind, valid and broken.
 #[cfg(test)]
 mod basic;
 #[cfg(test)]

@@ -1,3 +1,5 @@
+//! Damaged and truncated files.
+
 use std::{error::Error, fs::File, io::Write};
 
 use pvh_loader::image::{Codec, Image, ImageError, Limits, UnpackError};
@@ -105,7 +107,7 @@ fn a_bzimage_that_is_too_old_or_holds_nothing_is_refused() {
     let old = refusal(bzimage_with(b"\x1f\x8b", 0x0207, 2));
     assert_eq!(
         old.to_string(),
-        "a bzImage of boot protocol 2.07, which does not say where its kernel is"
+        "the bzImage has boot protocol 2.07, which does not say where the kernel is"
     );
     assert!(matches!(
         refusal(bzimage_with(b"", 0x020f, 0)),
@@ -132,7 +134,7 @@ fn an_unknown_codec_is_named_by_its_first_bytes() {
     let refused = refusal(bzimage(b"\x04\x22\x4d\x18 a modern lz4 frame"));
     assert_eq!(
         refused.to_string(),
-        "the bzImage's payload at offset 0x8cc is packed in an unknown way (it begins with \
+        "the bzImage's payload at offset 0x8cc has an unknown compression (it begins with \
          04 22 4d 18 20 61)"
     );
     assert!(refused.fix().is_some());

@@ -18,7 +18,7 @@ fn unpack_error(bytes: Vec<u8>) -> UnpackError {
     }
 }
 
-// 14, verdict of libelf: refused.
+// libelf: refused.
 #[test]
 fn a_program_header_table_past_the_end_is_refused() {
     for class in Class::ALL {
@@ -37,7 +37,7 @@ fn a_program_header_table_past_the_end_is_refused() {
     }
 }
 
-// 14, verdict of libelf: refused, for the table does not fit into the file.
+// libelf: refused, because the table does not fit into the file.
 #[test]
 fn a_count_of_65535_program_headers_is_refused() {
     for class in Class::ALL {
@@ -51,14 +51,15 @@ fn a_count_of_65535_program_headers_is_refused() {
     }
 }
 
-// 15, verdict of libelf: taken. XTF's 64-bit kernels are such files.
+// libelf: taken. XTF's 64-bit kernels are such files.
 #[test]
 fn an_elf32_with_64_bit_code_is_taken() {
     let bytes = Elf::bootable(Class::Elf32, ENTRY).machine(62).build();
     assert_eq!(Image::from_bytes(bytes).unwrap().entry(), ENTRY);
 }
 
-// 15, libelf would read it; stricter here: no big-endian file runs on x86, and the refusal names the cause.
+// libelf reads it. This loader is stricter: no big-endian file runs on x86, and the refusal names
+// the cause.
 #[test]
 fn a_big_endian_elf_is_refused() {
     for class in Class::ALL {
@@ -70,7 +71,8 @@ fn a_big_endian_elf_is_refused() {
     }
 }
 
-// 15, libelf does not look; stricter here: such a guest would crash at its first instruction.
+// libelf ignores the machine. This loader is stricter: such a guest would crash at its first
+// instruction.
 #[test]
 fn another_machine_is_refused() {
     for machine in [0, 40, 183, 243] {
@@ -81,11 +83,11 @@ fn another_machine_is_refused() {
     let arm = refusal(Elf::bootable(Class::Elf64, ENTRY).machine(183).build());
     assert_eq!(
         arm.to_string(),
-        "an ELF for machine 183 (AArch64), not for x86"
+        "the ELF is for machine 183 (AArch64), not for x86"
     );
 }
 
-// 15, verdict of libelf: taken, e_type is not looked at; segments and note say all that is needed.
+// libelf: taken. e_type is ignored: the segments and the note say all that is needed.
 #[test]
 fn et_dyn_and_et_rel_are_taken() {
     for kind in [3, 1] {
@@ -98,7 +100,7 @@ fn et_dyn_and_et_rel_are_taken() {
     }
 }
 
-// 17, libxenguest knows all but the stored one.
+// Libxenguest knows all but the stored one.
 #[test]
 fn a_bzimage_of_each_codec_is_taken() {
     for codec in CODECS {
@@ -108,7 +110,7 @@ fn a_bzimage_of_each_codec_is_taken() {
     }
 }
 
-// 17, a length too small cuts the stream, one too large finds bytes after it or the file's end.
+// A length too small cuts the stream, one too large finds bytes after it or the file's end.
 #[test]
 fn a_wrong_payload_length_is_refused() {
     for codec in CODECS.into_iter().filter(|codec| *codec != Codec::Stored) {
@@ -133,7 +135,7 @@ fn a_wrong_payload_length_is_refused() {
     }
 }
 
-// 17, verdict of libxenguest: refused.
+// libxenguest: refused.
 #[test]
 fn a_payload_that_is_no_elf_is_refused() {
     for codec in CODECS.into_iter().filter(|codec| *codec != Codec::Stored) {
@@ -151,8 +153,8 @@ fn a_payload_that_is_no_elf_is_refused() {
     }
 }
 
-// 17, stricter than libxenguest, which leaves most trailing bytes unread: a payload has an exact length, so what
-// follows says that the file was changed.
+// This loader is stricter than libxenguest, which leaves most trailing bytes unread: a payload has
+// an exact length, so what follows says that the file was changed.
 #[test]
 fn bytes_after_the_stream_are_refused() {
     for codec in CODECS.into_iter().filter(|codec| *codec != Codec::Stored) {
@@ -169,7 +171,7 @@ fn bytes_after_the_stream_are_refused() {
     }
 }
 
-// 17, the length the kernel's build appends must be that of the content.
+// The length the kernel's build appends must be that of the content.
 #[test]
 fn a_wrong_appended_length_is_refused() {
     for codec in CODECS
@@ -192,7 +194,7 @@ fn a_wrong_appended_length_is_refused() {
     }
 }
 
-// 17, gzip holds its own length, and a second one after it is refused.
+// Gzip holds its own length, and a second one after it is refused.
 #[test]
 fn gzip_with_an_appended_length_is_refused() {
     let mut packed = gzip(&elf());
@@ -204,7 +206,7 @@ fn gzip_with_an_appended_length_is_refused() {
     ));
 }
 
-// 17, verdict of libxenguest: it unpacks a file once, and a payload once.
+// libxenguest: it unpacks a file once, and a payload once.
 #[test]
 fn nested_gzip_is_refused() {
     let twice = refusal(gzip(&gzip(&elf())));
@@ -212,12 +214,12 @@ fn nested_gzip_is_refused() {
     for refused in [twice, inside] {
         assert_eq!(
             refused.to_string(),
-            "what the gzip stream unpacks to is not an ELF; it looks like a file packed by gzip"
+            "the gzip stream does not contain an ELF; it looks like a file packed by gzip"
         );
     }
 }
 
-// 17, a lie about the length costs nothing: 32 MiB of zeros behind a word that says 4 GiB.
+// A wrong length costs nothing: 32 MiB of zeros with a trailer that says 4 GiB.
 #[test]
 fn a_bomb_is_refused() {
     let mut packed = stream(Codec::Xz, &vec![0; 32 << 20]);

@@ -2,9 +2,10 @@
 
 use super::*;
 
-/// Xen has no limit. Stricter: Linux copies the map into a table of 128 entries without a look at the count
-/// and adds one, so that more than 127 are refused unless the caller knows its guest. A map without RAM
-/// leaves no place for anything; a start info without a map is made when that is asked for.
+/// Xen has no limit. This loader is stricter: Linux copies the map into a table of 128 entries
+/// without a check of the count and adds one, so that more than 127 are refused unless the caller
+/// knows its guest. A map without RAM leaves no place for anything; a start info without a map is
+/// made when that is asked for.
 #[test]
 fn a_memory_map_has_from_1_to_127_entries_unless_told_otherwise() {
     let elf = Elf::bootable(Class::Elf64, ENTRY);
@@ -63,8 +64,9 @@ fn a_memory_map_has_from_1_to_127_entries_unless_told_otherwise() {
     assert_eq!((table.entries, table.paddr), (0, None));
 }
 
-/// Xen's builders take 2 modules, and module command lines of 1023 bytes. Here any number and length, each
-/// page-aligned, with its exact size; without modules there is no table, because FreeBSD stops at one.
+/// Xen's builders take 2 modules, and module command lines of 1023 bytes. Here any number and
+/// length, each page-aligned, with its exact size; without modules there is no table, because
+/// FreeBSD stops at one.
 #[test]
 fn modules_of_any_number_and_size_are_told_exactly() {
     let elf = Elf::bootable(Class::Elf64, ENTRY);
@@ -115,8 +117,9 @@ fn modules_of_any_number_and_size_are_told_exactly() {
     }
 }
 
-/// Xen's builders find room where nothing is. So here, to the last page of RAM; a reserved range and the
-/// pages from 0 on, where OSv and Xen write before they look, are never used.
+/// Xen's builders find room where nothing is. This loader does the same, to the last page of RAM; a
+/// reserved range and the pages from 0 on, where OSv and Xen write before they check, are never
+/// used.
 #[test]
 fn the_start_info_lies_in_free_ram_and_never_in_the_low_pages() {
     let kernel = |at: u32, len: usize| {
@@ -173,8 +176,9 @@ fn the_start_info_lies_in_free_ram_and_never_in_the_low_pages() {
     );
 }
 
-/// Xen places a module of 3 GiB when there is RAM below 4 GiB. So here, from a file, without reading it into
-/// our own memory. What cannot lie below 4 GiB is refused: guests pass address and size in 32 bits.
+/// Xen places a module of 3 GiB when there is RAM below 4 GiB. This loader does the same, from a
+/// file, without reading it into our own memory. What cannot lie below 4 GiB is refused: guests
+/// pass address and size in 32 bits.
 #[test]
 fn an_initrd_of_3_gib_is_loaded_and_one_above_4_gib_refused() {
     let size = 3 * GIB + 1;

@@ -2,9 +2,9 @@
 
 use super::*;
 
-/// libelf refuses more bytes in the file than in memory, and segments beyond RAM. It adds address and size
-/// without a look at the sum, and takes overlapping segments up to twice the image's size; both are
-/// refused here: the first is no range, the second has no meaning that a format defines.
+/// libelf refuses more bytes in the file than in memory, and segments beyond RAM. It adds address
+/// and size without a check of the sum, and takes overlapping segments up to twice the image's
+/// size; both are refused here: the first is not a range, and no format defines the second.
 #[test]
 fn segments_that_cannot_be_placed_are_refused() {
     let with = |segment| {
@@ -67,8 +67,8 @@ fn segments_that_cannot_be_placed_are_refused() {
     );
 }
 
-/// Xen's builders allocate around the kernel. So here, wherever the kernel lies: low memory, where peers
-/// put the start info, belongs to the image if it wants it.
+/// Xen's builders allocate around the kernel. This loader does the same, wherever the kernel lies:
+/// low memory, where peers put the start info, belongs to the image if it wants it.
 #[test]
 fn no_segment_meets_start_info_command_line_or_module() {
     for at in [
@@ -114,7 +114,8 @@ fn no_segment_meets_start_info_command_line_or_module() {
     }
 }
 
-/// Xen counts a segment without bytes in the file as part of the image. So here: the module lies above it.
+/// Xen counts a segment without bytes in the file as part of the image. This loader does the same:
+/// the module lies above it.
 #[test]
 fn a_module_lies_above_a_bss_that_has_no_bytes_in_the_file() {
     let bss = Segment::load(4 * MIB, Vec::new()).mem_size(3 * MIB + 1);
@@ -132,9 +133,9 @@ fn a_module_lies_above_a_bss_that_has_no_bytes_in_the_file() {
     assert!(bss.iter().all(|&byte| byte == 0));
 }
 
-/// libelf takes an entry anywhere from the first segment's start to the last one's end, that end included.
-/// Stricter: it must be a byte of a segment, because in a gap or after the end there is nothing to run. An
-/// entry in the bss is one and is taken, as libelf does.
+/// libelf takes an entry anywhere from the first segment's start to the last one's end, that end
+/// included. This loader is stricter: it must be a byte of a segment, because in a gap or after the
+/// end there is nothing to run. An entry in the bss is one and is taken, as libelf does.
 #[test]
 fn the_entry_must_lie_in_a_segment() {
     let elf = |entry| {
@@ -153,7 +154,8 @@ fn the_entry_must_lie_in_a_segment() {
     }
 }
 
-/// libelf refuses a table that is not in the file, and takes one that is, of any length. So here.
+/// libelf refuses a table that is not in the file, and takes one that is, of any length. This
+/// loader does the same.
 #[test]
 fn a_program_header_table_is_taken_only_if_all_of_it_is_in_the_file() {
     for class in Class::ALL {
@@ -171,8 +173,9 @@ fn a_program_header_table_is_taken_only_if_all_of_it_is_in_the_file() {
     }
 }
 
-/// libelf looks at neither machine nor type, and reads either byte order. Stricter for the first two: no
-/// code for another machine, and no big-endian code, runs on x86. A type is only a name, and is taken.
+/// libelf checks neither machine nor type, and reads either byte order. This loader is stricter
+/// about the first two: no code for another machine, and no big-endian code, runs on x86. A type is
+/// only a name, and is taken.
 #[test]
 fn what_is_not_code_for_x86_is_refused() {
     let xtf = Elf::bootable(Class::Elf32, ENTRY).machine(62);
@@ -191,9 +194,9 @@ fn what_is_not_code_for_x86_is_refused() {
     }
 }
 
-/// The dom0 builder's rule for PHYS32_RELOC, which the domU builder does not read: only when the place is
-/// taken, the highest start that is aligned, at min or above, and ends at max or below. So here; what
-/// the note says is not judged before it is needed, as Xen does not.
+/// The dom0 builder's rule for PHYS32_RELOC, which the domU builder does not read: only when the
+/// place is taken, the highest start that is aligned, at min or above, and ends at max or below. So
+/// here; what the note says is not judged before it is needed, as Xen does not.
 #[test]
 fn a_relocatable_image_moves_when_its_place_is_taken() {
     let elf = |words: &[u32]| {
@@ -249,7 +252,8 @@ fn a_relocatable_image_moves_when_its_place_is_taken() {
     );
 }
 
-/// libxenguest boots each of these. So here: a packed kernel and the same one unpacked are one guest.
+/// libxenguest boots each of these. This loader does the same: a packed kernel and the same one
+/// unpacked are one guest.
 #[test]
 fn a_bzimage_of_each_codec_boots_as_its_kernel_does() {
     let plain = load_with(pack::elf(), &boot()).unwrap();

@@ -1,6 +1,6 @@
-//! Mistakes that other loaders made, from the file to the written guest memory. Each test says what Xen does (libelf,
-//! libxenguest or the dom0 builder) and what this loader does, with the reason where it is stricter; decision 0010 lists
-//! the reasons.
+//! Mistakes that other loaders made, from the file to the written guest memory. Each test says what
+//! Xen does (libelf, libxenguest or the dom0 builder) and what this loader does, with the reason
+//! where it is stricter; decision 0010 lists the reasons.
 //!
 //! `tests/image/regression.rs` has the details about headers, machines and packing.
 

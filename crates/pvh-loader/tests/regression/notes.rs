@@ -2,7 +2,8 @@
 
 use super::*;
 
-/// libelf: the last Xen entry note wins, and a segment without one changes nothing. So here.
+/// libelf: the last Xen entry note wins, and a segment without one changes nothing. This loader
+/// does the same.
 #[test]
 fn the_xen_note_is_found_in_any_of_two_note_segments() {
     let xen = |entry| Segment::notes(&[Note::entry(entry)]);
@@ -17,7 +18,7 @@ fn the_xen_note_is_found_in_any_of_two_note_segments() {
     assert_eq!(entry(&both).unwrap(), 0x10_0008);
 }
 
-/// libelf: sections are searched when no segment has a Xen note. So here.
+/// libelf: sections are searched when no segment has a Xen note. This loader does the same.
 #[test]
 fn a_note_in_a_section_is_found_without_a_note_segment() {
     for class in Class::ALL {
@@ -28,7 +29,7 @@ fn a_note_in_a_section_is_found_without_a_note_segment() {
     }
 }
 
-/// libelf: only notes of the name "Xen" count. So here.
+/// libelf: only notes of the name "Xen" count. This loader does the same.
 #[test]
 fn a_foreign_note_of_type_18_is_not_the_entry() {
     let foreign = Note::new("NetBSD", PHYS32_ENTRY, 0x10_0004_u32.to_le_bytes());
@@ -43,9 +44,9 @@ fn a_foreign_note_of_type_18_is_not_the_entry() {
     );
 }
 
-/// libelf: name and descriptor are padded to 4 bytes, whatever the segment's alignment. Where 8 bytes were meant,
-/// it finds a note elsewhere or none, and refuses. So here: one rule, Xen's, so that an image boots here when
-/// it boots there.
+/// libelf: name and descriptor are padded to 4 bytes, whatever the segment's alignment. Where 8
+/// bytes were meant, it finds a note elsewhere or none, and refuses. This loader does the same: one
+/// rule, Xen's, so that an image boots here when it boots there.
 #[test]
 fn notes_are_padded_to_four_bytes() {
     let entry_of =
@@ -63,7 +64,8 @@ fn notes_are_padded_to_four_bytes() {
         matches!(lost, Err(Refused::Image(ImageError::NoEntry { .. }))),
         "{lost:?}"
     );
-    // The name padded to 8 as well: the first half of the padding is read as the entry, and 0 is no entry.
+    // The name padded to 8 as well: the first half of the padding is read as the entry, and 0 is no
+    // entry.
     let wide_name = entry(&with_notes(&[Note::entry(0x10_0004).pad_to(8)]));
     let outside = PlanError::EntryOutside {
         entry: 0,
@@ -75,8 +77,9 @@ fn notes_are_padded_to_four_bytes() {
     );
 }
 
-/// libelf compares up to a NUL, wherever it lies, and so takes "Xen" of 3 bytes when a zero pads it, and
-/// nothing that goes on after it. So here, but that the NUL must lie in the name and its padding.
+/// libelf compares up to a NUL, wherever it lies, and so takes "Xen" of 3 bytes when a zero pads
+/// it, and nothing that goes on after it. This loader does the same, except that the NUL must lie
+/// in the name and its padding.
 #[test]
 fn a_name_without_a_nul_is_taken_only_if_its_padding_ends_it() {
     let entry_of = |name: &[u8], pad_byte| {
@@ -100,8 +103,8 @@ fn a_name_without_a_nul_is_taken_only_if_its_padding_ends_it() {
     }
 }
 
-/// libelf drops the high half and boots. Stricter: an entry above 4 GiB cannot be what was meant, and what
-/// is left of it is an accident.
+/// libelf drops the high half and boots. This loader is stricter: an entry above 4 GiB cannot be
+/// what was meant, and what is left of it is an accident.
 #[test]
 fn an_entry_with_a_high_half_is_refused() {
     assert_eq!(
@@ -117,8 +120,8 @@ fn an_entry_with_a_high_half_is_refused() {
     }
 }
 
-/// libelf reads 1, 2, 4 and 8 bytes, and takes any other size for the number 0, which its range check then
-/// refuses. So here, with the size for a reason.
+/// libelf reads 1, 2, 4 and 8 bytes, and takes any other size for the number 0, which its range
+/// check then refuses. This loader does the same, with the size for a reason.
 #[test]
 fn an_entry_of_1_2_4_or_8_bytes_is_read_and_no_other() {
     let elf = |len: usize| {
@@ -141,8 +144,8 @@ fn an_entry_of_1_2_4_or_8_bytes_is_read_and_no_other() {
     }
 }
 
-/// libelf stops at a record that does not fit and finds no entry. So here, without a hang, a panic or a
-/// large allocation; a sound Xen note in another segment still counts.
+/// libelf stops at a record that does not fit and finds no entry. This loader does the same,
+/// without a hang, a panic or a large allocation; a sound Xen note in another segment still counts.
 #[test]
 fn a_note_cut_short_or_of_a_huge_size_ends_its_segment() {
     let whole = note_area(&[Note::entry(0x10_0004)]);
@@ -171,7 +174,8 @@ fn a_note_cut_short_or_of_a_huge_size_ends_its_segment() {
     }
 }
 
-/// libelf skips such a segment. So here: at offset 0 there is the ELF header, and no note.
+/// libelf skips such a segment. This loader does the same: at offset 0 there is the ELF header, and
+/// no note.
 #[test]
 fn a_note_segment_at_offset_0_is_skipped() {
     let nowhere = Segment::notes(&[Note::entry(0x10_0008)]).offset(0);
@@ -184,7 +188,7 @@ fn a_note_segment_at_offset_0_is_skipped() {
     );
 }
 
-/// libelf does not look at p_align but to relocate. So here.
+/// libelf uses p_align only to relocate. This loader does the same.
 #[test]
 fn the_alignment_of_a_segment_does_not_matter() {
     for align in [0, 1, 3, 1 << 63] {

@@ -2,40 +2,40 @@
 
 use std::io;
 
-/// Why a packed stream gave no kernel. Offsets count from the first packed byte.
+/// Why a packed stream cannot be unpacked. Offsets count from its first byte.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum UnpackError {
     /// The stream ends before its content does.
-    #[error("it is cut short at offset {offset:#x}")]
+    #[error("the stream ends too early, at offset {offset:#x}")]
     Truncated {
-        /// Where the bytes end.
+        /// Length of the stream.
         offset: u64,
     },
-    /// The decoder refuses the stream.
-    #[error("it is damaged near offset {offset:#x}")]
+    /// The decoder found an error in the stream.
+    #[error("the stream is damaged near offset {offset:#x}")]
     Corrupt {
-        /// How far the decoder had read.
+        /// How many bytes the decoder had read.
         offset: u64,
         /// The decoder's reason.
         #[source]
         source: io::Error,
     },
     /// The content is longer than [`Limits::max_unpacked_bytes`].
-    #[error("it unpacks to more than the limit of {limit_bytes} bytes")]
+    #[error("the content is longer than the limit of {limit_bytes} bytes")]
     TooLarge {
         /// The limit.
         limit_bytes: u64,
     },
-    /// The length written after the stream is not that of the content.
-    #[error("it unpacks to {unpacked_bytes} bytes where its trailer says {stated_bytes}")]
+    /// The length stated after the stream is wrong.
+    #[error("the content has {unpacked_bytes} bytes, but its trailer says {stated_bytes}")]
     WrongLength {
-        /// The length the trailer gives.
+        /// The length that the trailer states.
         stated_bytes: u32,
-        /// The length there is.
+        /// The length of the content.
         unpacked_bytes: u64,
     },
-    /// Bytes follow the stream that are neither its content nor its length.
+    /// More bytes follow the stream.
     #[error("{len_bytes} bytes at offset {offset:#x} follow the end of the stream")]
     TrailingBytes {
         /// Where the stream ended.
@@ -43,8 +43,8 @@ pub enum UnpackError {
         /// How many bytes follow.
         len_bytes: u64,
     },
-    /// This host has not the memory for it.
-    #[error("no memory for {len_bytes} unpacked bytes")]
+    /// The host has too little memory.
+    #[error("not enough host memory for {len_bytes} unpacked bytes")]
     NoMemory {
         /// The length asked for.
         len_bytes: u64,

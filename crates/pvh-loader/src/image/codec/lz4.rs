@@ -1,9 +1,11 @@
+//! LZ4 in the legacy frame that Linux uses.
+
 use super::{error::UnpackError, target::Target};
 
 /// Unpacks a legacy frame: after the magic, blocks of a 32-bit length and that many packed bytes.
 ///
-/// The frame has no end mark. Four bytes with nothing behind them are no block: they are the length that the
-/// kernel's build appends, and come back as what is left.
+/// The frame has no end mark. Four last bytes are not a block but the length that the kernel's
+/// build appends; they are returned as the rest.
 pub(super) fn unpack<'a>(target: &Target<'a>) -> Result<(Vec<u8>, &'a [u8]), UnpackError> {
     let mut out = Vec::new();
     target.reserve(&mut out, target.within_limit(target.expected_bytes))?;
@@ -73,13 +75,13 @@ fn append(
 const MAGIC: u32 = 0x184c_2102;
 const MAGIC_LEN: usize = 4;
 
-/// What one block holds at most, unpacked.
+/// The most that one block holds, unpacked.
 const BLOCK_LEN: usize = 8 << 20;
 
-/// And packed: the worst case of the format.
+/// The most that one block holds, packed: the worst case of the format.
 const MAX_PACKED: usize = BLOCK_LEN + BLOCK_LEN / 255 + 16;
 
-/// More than a block can grow by: a byte of a match's length stands for at most 255.
+/// More than a block can grow: a byte of a match's length stands for at most 255 bytes.
 const MAX_RATIO: usize = 256;
 
 #[cfg(test)]

@@ -1,6 +1,8 @@
+//! LZO in the file format of `lzop`.
+
 use super::{error::UnpackError, target::Target};
 
-/// Unpacks what `lzop` writes: a header, then blocks that each say both their lengths, ended by a zero length.
+/// Unpacks what `lzop` writes: a header, then blocks with both their lengths, then a length of 0.
 pub(super) fn unpack<'a>(target: &Target<'a>) -> Result<(Vec<u8>, &'a [u8]), UnpackError> {
     let mut reader = Reader {
         target,
@@ -141,11 +143,11 @@ const METHODS: [u8; 3] = [1, 2, 3];
 const FLAG_EXTRA: u32 = 0x0000_0040;
 const FLAG_FILTER: u32 = 0x0000_0800;
 
-/// Adler-32 and CRC-32 of a block's content; the ELF's own checks make up for not reading them.
+/// Adler-32 and CRC-32 of a block's content. They are skipped: the ELF is checked anyway.
 const FLAGS_UNPACKED_SUM: u32 = 0x0000_0101;
 
 /// The same of a block's packed bytes.
 const FLAGS_PACKED_SUM: u32 = 0x0000_0202;
 
-/// The kernel's own decoder allows no longer block.
+/// The longest block that the kernel's own decoder allows.
 const MAX_BLOCK: u32 = 256 << 10;

@@ -1,3 +1,5 @@
+//! The codecs whose crates offer a reader: gzip, bzip2, lzma, xz.
+
 use std::io;
 
 use super::{
@@ -5,7 +7,7 @@ use super::{
     target::{Drained, Target},
 };
 
-/// The content of a stream, and the bytes after it.
+/// The content of a stream and the bytes after it.
 type Unpacked<'a> = Result<(Vec<u8>, &'a [u8]), UnpackError>;
 
 pub(super) fn gzip<'a>(target: &Target<'a>) -> Unpacked<'a> {
@@ -50,7 +52,7 @@ pub(super) fn lzma<'a>(target: &Target<'a>, max_window_bytes: u64) -> Unpacked<'
     finish(target, target.packed.get(read..).unwrap_or_default(), out)
 }
 
-/// Names what a decoder said.
+/// Turns the decoder's result into ours.
 fn finish<'a>(target: &Target<'a>, rest: &'a [u8], out: Result<Vec<u8>, Drained>) -> Unpacked<'a> {
     match out {
         Ok(out) => Ok((out, rest)),
@@ -60,7 +62,7 @@ fn finish<'a>(target: &Target<'a>, rest: &'a [u8], out: Result<Vec<u8>, Drained>
     }
 }
 
-/// Tells whether the decoder ran out of bytes; some say so only in the causes of their error.
+/// Tells whether the decoder ran out of bytes. Some decoders say so only in a cause of their error.
 fn is_end(error: &io::Error) -> bool {
     if error.kind() == io::ErrorKind::UnexpectedEof {
         return true;
@@ -78,7 +80,7 @@ fn is_end(error: &io::Error) -> bool {
 }
 
 fn to_kib(bytes: u64) -> u32 {
-    // The decoder takes the largest value for no limit.
+    // The decoder reads the largest value as "no limit".
     u32::try_from(bytes >> 10)
         .unwrap_or(u32::MAX)
         .min(u32::MAX.saturating_sub(1))

@@ -4,16 +4,16 @@ use std::io::{self, Read};
 
 use super::error::UnpackError;
 
-/// What to unpack, and how much may come of it.
+/// The packed bytes, and the limit on the unpacked ones.
 pub(super) struct Target<'a> {
     pub(super) packed: &'a [u8],
     pub(super) limit_bytes: u64,
-    /// The length the trailer promises, at most what such a stream can plausibly hold; only a hint.
+    /// The length that the trailer states, capped at a plausible one; a hint only.
     pub(super) expected_bytes: usize,
 }
 
 impl<'a> Target<'a> {
-    /// The offset of `rest`, the end of `packed` that has not been read.
+    /// Returns the offset of `rest`, the part of `packed` that has not been read.
     pub(super) fn offset_of(&self, rest: &[u8]) -> u64 {
         to_u64(self.packed.len().saturating_sub(rest.len()))
     }
@@ -42,7 +42,7 @@ impl<'a> Target<'a> {
         }
     }
 
-    /// The smaller of `len` and the limit.
+    /// Returns the smaller of `len` and the limit.
     pub(super) fn within_limit(&self, len: usize) -> usize {
         len.min(usize::try_from(self.limit_bytes).unwrap_or(usize::MAX))
     }
@@ -54,7 +54,7 @@ impl<'a> Target<'a> {
         Ok(out)
     }
 
-    /// Makes room for `more` bytes in `out`, which may not grow past the limit.
+    /// Reserves `more` bytes in `out`, within the limit.
     pub(super) fn reserve(&self, out: &mut Vec<u8>, more: usize) -> Result<(), UnpackError> {
         let len_bytes = to_u64(out.len()).saturating_add(to_u64(more));
         if len_bytes > self.limit_bytes {
@@ -64,7 +64,7 @@ impl<'a> Target<'a> {
             .map_err(|_| UnpackError::NoMemory { len_bytes })
     }
 
-    /// Reads `decoder` to its end; memory grows with what it really yields.
+    /// Reads `decoder` to its end. Memory grows with the bytes that come out.
     pub(super) fn drain(&self, decoder: &mut impl Read) -> Result<Vec<u8>, Drained> {
         let mut out = Vec::new();
         let mut step = self.expected_bytes.max(MIN_STEP);
@@ -84,7 +84,7 @@ impl<'a> Target<'a> {
     }
 }
 
-/// Why a decoder was not read to its end.
+/// Why a decoder could not be read to its end.
 pub(super) enum Drained {
     Decoder(io::Error),
     Bound(UnpackError),
@@ -106,5 +106,5 @@ pub(super) fn to_u64(len: usize) -> u64 {
     u64::try_from(len).unwrap_or(u64::MAX)
 }
 
-/// The least a decoder is read by.
+/// The smallest number of bytes that a decoder is asked for.
 const MIN_STEP: usize = 64 << 10;

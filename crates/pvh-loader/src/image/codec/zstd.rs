@@ -1,9 +1,12 @@
+//! Zstandard, by libzstd.
+
 use super::{error::UnpackError, target::Target};
 
-/// Unpacks one frame, whole blocks at a time straight into its place.
+/// Unpacks one frame into one buffer, without a copy.
 ///
-/// The frame need not say how long its content is, and Linux's does not. The length that the kernel's build appends is
-/// tried first, then twice as much, and so on to the limit: room that is not written to costs nothing.
+/// Linux's frames do not say how long their content is. The first buffer has the length that the
+/// kernel's build appends; each further one is twice as long, up to the limit. Memory that is not
+/// written to costs nothing.
 pub(super) fn unpack<'a>(
     target: &Target<'a>,
     max_window_bytes: u64,
@@ -41,15 +44,16 @@ fn refused(target: &Target<'_>, code: usize) -> UnpackError {
     target.corrupt(target.packed, zstd_safe::get_error_name(code))
 }
 
-/// The window that a frame's header asks for (RFC 8878, 3.1.1.1), `None` where it names none.
+/// Returns the window that a frame's header asks for (RFC 8878, 3.1.1.1), or `None` if it names
+/// none.
 ///
-/// Nothing is allocated for it here; the kernel's own unpacker would have to.
+/// libzstd allocates no window here; the kernel's own unpacker would.
 fn window_bytes(packed: &[u8]) -> Option<u64> {
     let [descriptor, window, ..] = *packed.get(MAGIC_LEN..)? else {
         return None;
     };
     if descriptor & SINGLE_SEGMENT != 0 {
-        return None; // its content is its window, which the limits bound
+        return None; // the content is the window, and the limits bound it
     }
     let base = 1_u64.checked_shl(u32::from(window >> 3).saturating_add(10))?;
     let eighths = u64::from(window & 7);
@@ -63,10 +67,10 @@ const SINGLE_SEGMENT: u8 = 0x20;
 /// "Destination buffer is too small" (zstd_errors.h: 70), as the library returns errors.
 const TOO_SMALL: usize = 0_usize.wrapping_sub(70);
 
-/// "Src size is incorrect" (72): the frame goes on beyond the bytes.
+/// "Src size is incorrect" (72): the bytes end before the frame does.
 const TOO_SHORT: usize = 0_usize.wrapping_sub(72);
 
-/// What is tried at least.
+/// Length of the smallest buffer.
 const MIN_ROOM: usize = 64 << 10;
 
 #[cfg(test)]
