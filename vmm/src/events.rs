@@ -329,7 +329,7 @@ impl Loop {
         if ops
             .add(Events::with_data(&grace, GRACE, EventSet::IN))
             .is_err()
-            || !platform.ask_to_power_off()
+            || !platform.request_power_off()
         {
             return false;
         }

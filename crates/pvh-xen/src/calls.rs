@@ -36,7 +36,7 @@ pub(crate) fn vcpu_calls(call: &Call, io: &dyn GuestIo) -> Vec<VcpuCall> {
 }
 
 /// Whether a guest may make this call as a part of starting a vCPU. What guests do all the time is no such call.
-pub(crate) fn goes_before_a_start(call: &Call) -> bool {
+pub(crate) fn may_precede_start(call: &Call) -> bool {
     let [op, ..] = call.args;
     match call.number {
         HypercallNumber::VCPU_OP => u32::try_from(op).map(VcpuOp) == Ok(VcpuOp::REGISTER_VCPU_INFO),
@@ -144,7 +144,7 @@ mod tests {
     fn what_linux_does_for_a_processor_to_come_goes_before_its_start() {
         let goes = |number, op| {
             let call = Call::new(Width::Native, number, [op, 1, 0, 0, 0]);
-            goes_before_a_start(&call)
+            may_precede_start(&call)
         };
         assert!(goes(24, 10), "register_vcpu_info");
         for (op, name) in [(1, "bind_virq"), (7, "bind_ipi"), (8, "bind_vcpu")] {

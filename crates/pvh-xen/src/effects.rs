@@ -6,7 +6,7 @@ use pvh_domain::domain::Effect;
 
 use crate::{
     XenPlatform,
-    desk::{Desk, Due},
+    requests::{Due, VcpuRequests},
 };
 
 /// Whether the thread that carries out effects is to wait until the console has room again.
@@ -32,23 +32,23 @@ impl XenPlatform {
     }
 
     fn carry_out_one(&self, effect: Effect) {
-        let note = |vcpu, change: fn(&mut crate::desk::Notes)| {
-            if let Some(desk) = self.desk(vcpu) {
-                desk.leave_note(change);
+        let note = |vcpu, change: fn(&mut crate::requests::Requests)| {
+            if let Some(requests) = self.requests_of(vcpu) {
+                requests.post(change);
             }
         };
         match effect {
             Effect::GlobalVector { vcpu, vector } => {
-                if let Some(desk) = self.desk(vcpu) {
-                    desk.leave_note(|notes| notes.inject = Some(vector));
+                if let Some(requests) = self.requests_of(vcpu) {
+                    requests.post(|pending| pending.inject = Some(vector));
                 }
             }
             Effect::VcpuVector { vcpu, vector } => self.send(vcpu, vector),
-            Effect::Wake(vcpu) => note(vcpu, |notes| notes.wake = true),
+            Effect::Wake(vcpu) => note(vcpu, |pending| pending.wake = true),
             Effect::Start(vcpu) | Effect::Resume(vcpu) | Effect::Stop(vcpu) => {
-                note(vcpu, |notes| notes.orders = true);
+                note(vcpu, |pending| pending.orders = true);
             }
-            Effect::Nmi(vcpu) => note(vcpu, |notes| notes.nmi = true),
+            Effect::Nmi(vcpu) => note(vcpu, |pending| pending.nmi = true),
             Effect::FlushTlbs => self.flush_tlbs(),
             Effect::InputWanted => self.host.console_input_wanted(),
             Effect::Shutdown(reason) => self.host.end(reason.into()),
@@ -59,22 +59,24 @@ impl XenPlatform {
 
     /// Sends a vCPU its own vector; one that its local APIC does not take is tried again later.
     pub(crate) fn send(&self, vcpu: u32, vector: u8) {
-        let Some(desk) = self.desk(vcpu) else {
+        let Some(requests) = self.requests_of(vcpu) else {
             return;
         };
         if self.vm.send_interrupt(vcpu, vector).unwrap_or(false) {
-            desk.forget_edge();
+            requests.cancel_edge_retry();
         } else {
-            self.timer.retry_at(desk.watch_edge(vector));
+            self.timer.retry_at(requests.schedule_edge_retry(vector));
         }
     }
 
     /// Has every vCPU flush its TLB before it runs on.
     fn flush_tlbs(&self) {
-        for desk in &self.desks {
-            desk.leave_note(|notes| notes.flush = true);
+        for requests in &self.vcpu_requests {
+            requests.post(|pending| pending.flush = true);
         }
-        self.desks.iter().for_each(Desk::ask);
+        self.vcpu_requests
+            .iter()
+            .for_each(VcpuRequests::query_state);
     }
 
     /// The life of the thread that keeps the time.
@@ -90,8 +92,10 @@ impl XenPlatform {
             if due.retry {
                 self.retry_upcalls();
             }
-            if due.pulse {
-                self.desks.iter().for_each(Desk::nudge_if_silent);
+            if due.silent_check {
+                self.vcpu_requests
+                    .iter()
+                    .for_each(VcpuRequests::kick_if_silent);
             }
         }
     }
@@ -99,24 +103,24 @@ impl XenPlatform {
     /// Looks at the upcalls that are due once more.
     fn retry_upcalls(&self) {
         let now = Instant::now();
-        for (vcpu, desk) in (0..).zip(&self.desks) {
-            let (due, next) = desk.due(now);
+        for (vcpu, requests) in (0..).zip(&self.vcpu_requests) {
+            let (due, next) = requests.due(now);
             if let Some(next) = next {
                 self.timer.retry_at(next);
             }
             if due.is_empty() {
                 continue;
             }
-            // Taken off the desk first: an upcall that comes now leaves a note of its own.
+            // Taken off the requests first: an upcall that comes now leaves a note of its own.
             let is_pending = self.domain().is_upcall_pending(&*self.ram, vcpu);
             for due in due {
                 match due {
                     Due::Level(vector) if is_pending => {
-                        desk.leave_note(|notes| notes.inject = Some(vector));
+                        requests.post(|pending| pending.inject = Some(vector));
                     }
                     Due::Edge(vector) if is_pending => self.send(vcpu, vector),
                     Due::Level(_) => {}
-                    Due::Edge(_) => desk.forget_due_edge(),
+                    Due::Edge(_) => requests.cancel_due_edge_retry(),
                 }
             }
         }

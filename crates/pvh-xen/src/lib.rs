@@ -4,11 +4,11 @@
 mod calls;
 mod clock;
 mod cpu;
-mod desk;
 mod effects;
 mod host;
-mod life;
+mod lifecycle;
 mod platform;
+mod requests;
 mod run;
 mod timer;
 mod vcpu;

@@ -1,7 +1,7 @@
 //! The Xen platform: one domain, the machine around it, and the threads that meet in it.
 //!
 //! The domain is behind one lock, held for one call of it at a time. What a call wants done is carried out after the lock is
-//! given back, by the thread that made the call; what another vCPU's thread has to do is left on its [`Desk`].
+//! given back, by the thread that made the call; what another vCPU's thread has to do is left on its [`VcpuRequests`].
 
 use std::{
     num::NonZeroU64,
@@ -30,9 +30,9 @@ use pvh_memory::PagingPolicy;
 use crate::{
     clock::Clock,
     cpu::GuestCpu,
-    desk::Desk,
     effects::Backpressure,
     host::{Host, Notice},
+    requests::VcpuRequests,
     timer::Timer,
 };
 
@@ -46,10 +46,10 @@ pub struct XenPlatform {
     pub(crate) clock: Clock,
     pub(crate) paging: PagingPolicy,
     pub(crate) stub: Stub,
-    pub(crate) desks: Vec<Desk>,
+    pub(crate) vcpu_requests: Vec<VcpuRequests>,
     pub(crate) timer: Timer,
     /// Some of what the guest printed is lost, which is told once.
-    pub(crate) is_cut: AtomicBool,
+    pub(crate) has_dropped_output: AtomicBool,
     /// When the last tick was, in system time.
     pub(crate) ticked_ns: AtomicU64,
 }
@@ -159,7 +159,10 @@ impl XenPlatform {
             may_log: false,
         };
         let domain = TracedDomain::new(config, &*ram, clock.now(), parts.recorder)?;
-        let desks = vcpus.iter().map(|vcpu| Desk::new(vcpu.kicker())).collect();
+        let vcpu_requests = vcpus
+            .iter()
+            .map(|vcpu| VcpuRequests::new(vcpu.kicker()))
+            .collect();
         Ok(Self {
             domain: Mutex::new(domain),
             ram,
@@ -168,9 +171,9 @@ impl XenPlatform {
             clock,
             paging: cpu.paging(),
             stub: cpu.stub(parts.transport),
-            desks,
+            vcpu_requests,
             timer: Timer::default(),
-            is_cut: AtomicBool::new(false),
+            has_dropped_output: AtomicBool::new(false),
             ticked_ns: AtomicU64::new(0),
         })
     }
@@ -184,7 +187,7 @@ impl XenPlatform {
     }
 
     /// Asks the guest to power off; `false` if it would not hear of it.
-    pub fn ask_to_power_off(&self) -> bool {
+    pub fn request_power_off(&self) -> bool {
         self.with_domain(Backpressure::Ignore, |domain, memory, now, effects| {
             let can_hear = domain.can_be_asked();
             if can_hear {
@@ -198,10 +201,10 @@ impl XenPlatform {
     /// [`Host::is_stopping`]. The host must answer `true` there before this is called.
     pub fn stop(&self) {
         self.timer.stop();
-        for desk in &self.desks {
+        for requests in &self.vcpu_requests {
             // A thread that stays out of the guest waits long.
-            desk.stir();
-            desk.kick();
+            requests.reset_poll_interval();
+            requests.kick();
         }
     }
 
@@ -230,7 +233,7 @@ impl XenPlatform {
         let until = domain.next_deadline_ns().map(|at| self.until(at));
         let at = until.and_then(|until| Instant::now().checked_add(until));
         self.timer.set_deadline(at);
-        self.speak(effects);
+        self.pass_on_text(effects);
         answer
     }
 
@@ -242,17 +245,19 @@ impl XenPlatform {
             let ticked_ns = self.ticked_ns.load(Ordering::Relaxed);
             return self
                 .clock
-                .until(ticked_ns.saturating_add(A_FULL_CONSOLE_IS_LEFT_FOR_NS));
+                .until(ticked_ns.saturating_add(CONSOLE_FULL_BACKOFF_NS));
         }
         self.clock.until(deadline_ns)
     }
 
     /// Passes on what the guest said, in the order in which it said it: under the domain's lock, where nobody waits for
     /// room. What it wrote to its console leaves its effect behind, so that whoever may wait does so later.
-    fn speak(&self, effects: &mut Vec<Effect>) {
+    fn pass_on_text(&self, effects: &mut Vec<Effect>) {
         effects.retain_mut(|effect| match effect {
             Effect::Output(text) => {
-                if !self.host.console_output(text) && !self.is_cut.swap(true, Ordering::Relaxed) {
+                if !self.host.console_output(text)
+                    && !self.has_dropped_output.swap(true, Ordering::Relaxed)
+                {
                     self.host.notice(Notice::ConsoleOutputDropped);
                 }
                 text.clear();
@@ -270,9 +275,9 @@ impl XenPlatform {
         self.domain.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(crate) fn desk(&self, vcpu: u32) -> Option<&Desk> {
+    pub(crate) fn requests_of(&self, vcpu: u32) -> Option<&VcpuRequests> {
         let index = usize::try_from(vcpu).ok()?;
-        self.desks.get(index)
+        self.vcpu_requests.get(index)
     }
 }
 
@@ -310,7 +315,7 @@ const DOMAIN: DomId = DomId(1);
 /// The domain's name, unless the embedder gives another one.
 const NAME: &str = "guest";
 /// Timers that are due meanwhile may be late by as much.
-const A_FULL_CONSOLE_IS_LEFT_FOR_NS: u64 = 1_000_000;
+const CONSOLE_FULL_BACKOFF_NS: u64 = 1_000_000;
 /// The leaves from this one on look at ecx.
 const FIRST_WITH_SUBLEAVES: u32 = 3;
 /// Leaf +3: the host's counters can be relied on.

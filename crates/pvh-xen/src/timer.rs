@@ -19,13 +19,13 @@ struct Plan {
     /// When an upcall is to be retried.
     retry: Option<Instant>,
     /// When vCPUs are to be looked at that have been silent.
-    pulse: Option<Instant>,
+    silent_check: Option<Instant>,
     is_stopped: bool,
 }
 
 impl Plan {
     fn next(&self) -> Option<Instant> {
-        let all = [self.domain, self.retry, self.pulse];
+        let all = [self.domain, self.retry, self.silent_check];
         all.into_iter().flatten().min()
     }
 }
@@ -38,7 +38,7 @@ pub(crate) struct DueNow {
     /// Some upcall.
     pub(crate) retry: bool,
     /// A look at silent vCPUs.
-    pub(crate) pulse: bool,
+    pub(crate) silent_check: bool,
 }
 
 impl Timer {
@@ -81,12 +81,12 @@ impl Timer {
             let due = DueNow {
                 domain: plan.domain.take_if(|at| *at <= now).is_some(),
                 retry: plan.retry.take_if(|at| *at <= now).is_some(),
-                pulse: plan.pulse.take_if(|at| *at <= now).is_some(),
+                silent_check: plan.silent_check.take_if(|at| *at <= now).is_some(),
             };
-            if plan.pulse.is_none() {
-                plan.pulse = now.checked_add(PULSE);
+            if plan.silent_check.is_none() {
+                plan.silent_check = now.checked_add(SILENT_CHECK_INTERVAL);
             }
-            if due.domain || due.retry || due.pulse {
+            if due.domain || due.retry || due.silent_check {
                 return Some(due);
             }
             plan = match plan.next() {
@@ -109,7 +109,7 @@ impl Timer {
 }
 
 /// How often vCPUs are looked at that have not left the guest.
-const PULSE: Duration = Duration::from_secs(1);
+const SILENT_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
 mod tests {
@@ -125,17 +125,17 @@ mod tests {
         timer.retry_at(now + Duration::from_millis(5));
         timer.retry_at(now + Duration::from_secs(60));
         let (domain, retry) = (true, true);
-        let pulse = false;
+        let silent_check = false;
         let first = DueNow {
             domain: false,
             retry,
-            pulse,
+            silent_check,
         };
         assert_eq!(timer.wait(), Some(first));
         let second = DueNow {
             domain,
             retry: false,
-            pulse,
+            silent_check,
         };
         assert_eq!(timer.wait(), Some(second));
         assert!(now.elapsed() >= Duration::from_millis(20));
@@ -147,8 +147,12 @@ mod tests {
     fn with_nothing_to_do_there_is_a_pulse() {
         let timer = Timer::default();
         let start = Instant::now();
-        assert!(timer.wait().is_some_and(|due| due.pulse && !due.domain));
-        assert!(start.elapsed() >= PULSE);
+        assert!(
+            timer
+                .wait()
+                .is_some_and(|due| due.silent_check && !due.domain)
+        );
+        assert!(start.elapsed() >= SILENT_CHECK_INTERVAL);
     }
 
     #[test]

@@ -11,8 +11,8 @@ use pvh_memory::LinearMemory;
 use crate::{
     XenPlatform,
     calls::vcpu_calls,
-    desk::{Desk, Notes},
     effects::Backpressure,
+    requests::{Requests, VcpuRequests},
 };
 
 /// One vCPU's side of the platform.
@@ -20,14 +20,14 @@ use crate::{
 pub struct XenVcpu {
     pub(crate) platform: Arc<XenPlatform>,
     pub(crate) index: u32,
-    pub(crate) life: Life,
-    pub(crate) rest: Rest,
+    pub(crate) lifecycle: Lifecycle,
+    pub(crate) idle: Idle,
     effects: Vec<Effect>,
 }
 
 /// Whether a vCPU has been started, as far as its thread knows.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Life {
+pub(crate) enum Lifecycle {
     /// It waits in KVM for its start-up interrupt.
     Unstarted,
     /// It has registers to run with.
@@ -36,7 +36,7 @@ pub(crate) enum Life {
 
 /// Whether a vCPU sleeps by a call of its own.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Rest {
+pub(crate) enum Idle {
     /// It does not.
     Awake,
     /// It will, once its call is over.
@@ -63,12 +63,12 @@ impl XenVcpu {
         let mut vcpu = Self {
             platform,
             index,
-            life: if is_boot {
-                Life::Started
+            lifecycle: if is_boot {
+                Lifecycle::Started
             } else {
-                Life::Unstarted
+                Lifecycle::Unstarted
             },
-            rest: Rest::Awake,
+            idle: Idle::Awake,
             effects: Vec::new(),
         };
         if is_boot {
@@ -77,31 +77,31 @@ impl XenVcpu {
         vcpu
     }
 
-    /// Runs guest code until something comes up; does what was left on the desk.
+    /// Runs guest code until something comes up; does what was left on the requests.
     ///
     /// # Errors
     ///
     /// Those of [`Vcpu::run`], and when KVM refuses to say or set what the vCPU does.
     pub(crate) fn run(&mut self, vcpu: &mut Vcpu, entry: VmEntry<'_>) -> Result<VmExit, VcpuError> {
         let platform = Arc::clone(&self.platform);
-        let Some(desk) = platform.desk(self.index) else {
+        let Some(requests) = platform.requests_of(self.index) else {
             return vcpu.run(entry);
         };
-        desk.enter();
+        requests.enter();
         let ran = vcpu.run(entry);
-        let questions = desk.questions();
+        let queries = requests.queries();
         let ran = ran.and_then(|exit| {
             match exit {
-                VmExit::Interrupted => self.attend(vcpu, desk)?,
+                VmExit::Interrupted => self.serve(vcpu, requests)?,
                 _ => self.has_run(),
             }
             Ok(exit)
         });
         // A thread that goes back at once still answers.
         if matches!(ran, Ok(VmExit::Interrupted)) && !platform.host.is_stopping() {
-            desk.answer(questions);
+            requests.acknowledge(queries);
         } else {
-            desk.come_out();
+            requests.leave_guest();
         }
         ran
     }
@@ -135,56 +135,56 @@ impl XenVcpu {
 
     /// The vCPU has executed something, whatever was thought of it.
     fn has_run(&mut self) {
-        if self.life == Life::Unstarted {
+        if self.lifecycle == Lifecycle::Unstarted {
             self.found_running();
         }
-        if self.rest == Rest::Asleep {
+        if self.idle == Idle::Asleep {
             self.wake_up();
         }
     }
 
-    /// Looks at what the vCPU does and at what its desk holds, between two runs.
-    fn attend(&mut self, vcpu: &mut Vcpu, desk: &Desk) -> Result<(), VcpuError> {
-        let notes = desk.take();
+    /// PollPhase at what the vCPU does and at what its requests holds, between two runs.
+    fn serve(&mut self, vcpu: &mut Vcpu, requests: &VcpuRequests) -> Result<(), VcpuError> {
+        let pending = requests.take();
         let activity = vcpu.activity()?;
         self.observe(activity);
         if activity == Activity::Halted && self.is_halted_for_good(vcpu) {
-            self.go_down(vcpu, desk)?;
+            self.go_down(vcpu, requests)?;
         }
-        if notes.orders {
-            self.obey(vcpu, desk)?;
+        if pending.orders {
+            self.apply_orders(vcpu, requests)?;
         }
-        self.change_rest(vcpu, notes)?;
-        if notes.nmi {
+        self.update_idle(vcpu, pending)?;
+        if pending.nmi {
             vcpu.nmi()?;
         }
-        if notes.flush {
+        if pending.flush {
             vcpu.flush_tlb()?;
         }
-        if let Some(vector) = notes.inject {
+        if let Some(vector) = pending.inject {
             let was_injected = vcpu.inject(vector)?;
-            if was_injected && self.rest == Rest::Asleep {
+            if was_injected && self.idle == Idle::Asleep {
                 self.wake_up();
             }
-            let retry_at = desk.watch_level(vector, was_injected);
+            let retry_at = requests.schedule_level_retry(vector, was_injected);
             self.platform.timer.retry_at(retry_at);
         }
         Ok(())
     }
 
     /// Falls asleep, or wakes up.
-    fn change_rest(&mut self, vcpu: &mut Vcpu, notes: Notes) -> Result<(), VcpuError> {
-        match (self.rest, notes.wake) {
-            (Rest::FallingAsleep, true) => self.wake_up(),
-            (Rest::FallingAsleep, false) => {
+    fn update_idle(&mut self, vcpu: &mut Vcpu, pending: Requests) -> Result<(), VcpuError> {
+        match (self.idle, pending.wake) {
+            (Idle::FallingAsleep, true) => self.wake_up(),
+            (Idle::FallingAsleep, false) => {
                 vcpu.set_activity(Activity::Halted)?;
-                self.rest = Rest::Asleep;
+                self.idle = Idle::Asleep;
             }
-            (Rest::Asleep, true) => {
+            (Idle::Asleep, true) => {
                 vcpu.set_activity(Activity::Running)?;
                 self.wake_up();
             }
-            (Rest::Awake, _) | (Rest::Asleep, false) => {}
+            (Idle::Awake, _) | (Idle::Asleep, false) => {}
         }
         Ok(())
     }
@@ -200,7 +200,7 @@ impl XenVcpu {
         let io = LinearMemory::new(&*platform.ram, &state.paging, &platform.paging);
         let takes_interrupts = state.caller.rflags & RFLAGS_IF != 0;
         let mut level = None;
-        self.stir_others(&call);
+        self.reset_poll_intervals(&call);
         loop {
             let of_vcpus = vcpu_calls(&call, &io);
             of_vcpus.iter().for_each(|call| self.await_lifecycle(*call));
@@ -216,9 +216,9 @@ impl XenVcpu {
                     level = domain.global_vector();
                 }
                 if answer.sleep.is_some()
-                    && let Some(desk) = platform.desk(self.index)
+                    && let Some(requests) = platform.requests_of(self.index)
                 {
-                    desk.forget_wake();
+                    requests.forget_wake();
                 }
                 answer
             });
@@ -242,18 +242,18 @@ impl XenVcpu {
 
     /// What a call leaves to do. A guest may set its upcall flag itself: that is looked at as it leaves the guest.
     fn finished(&self, level: Option<u8>) {
-        if let (Some(vector), Some(desk)) = (level, self.platform.desk(self.index))
-            && !desk.watches_level()
+        if let (Some(vector), Some(requests)) = (level, self.platform.requests_of(self.index))
+            && !requests.has_level_retry()
         {
-            desk.leave_note(|notes| notes.inject = Some(vector));
+            requests.post(|pending| pending.inject = Some(vector));
         }
     }
 
-    /// The call is to be finished first: then the desk is looked at.
+    /// The call is to be finished first: then the requests is looked at.
     fn fall_asleep(&mut self) {
-        self.rest = Rest::FallingAsleep;
-        if let Some(desk) = self.platform.desk(self.index) {
-            desk.kick();
+        self.idle = Idle::FallingAsleep;
+        if let Some(requests) = self.platform.requests_of(self.index) {
+            requests.kick();
         }
     }
 
@@ -281,7 +281,7 @@ impl XenVcpu {
 
     /// The vCPU sleeps no longer.
     pub(crate) fn wake_up(&mut self) {
-        self.rest = Rest::Awake;
+        self.idle = Idle::Awake;
         self.entered();
     }
 

@@ -8,21 +8,21 @@ use pvh_kvm::{Activity, Vcpu, VcpuError};
 use pvh_vcpu::{Orders, State};
 
 use crate::{
-    calls::{VcpuCall, goes_before_a_start},
-    desk::Desk,
+    calls::{VcpuCall, may_precede_start},
     effects::Backpressure,
-    vcpu::{Life, RFLAGS_IF, Rest, XenVcpu},
+    requests::VcpuRequests,
+    vcpu::{Idle, Lifecycle, RFLAGS_IF, XenVcpu},
 };
 
 impl XenVcpu {
     /// Takes in what INIT, start-up interrupts and other interrupts have done to the vCPU inside KVM.
     pub(crate) fn observe(&mut self, activity: Activity) {
-        match (self.life, activity) {
-            (Life::Unstarted, Activity::WaitingForSipi) => {}
-            (Life::Unstarted, _) => self.found_running(),
-            (Life::Started, Activity::WaitingForSipi) => self.found_reset(),
-            (Life::Started, Activity::Running) if self.rest == Rest::Asleep => self.wake_up(),
-            (Life::Started, _) => {}
+        match (self.lifecycle, activity) {
+            (Lifecycle::Unstarted, Activity::WaitingForSipi) => {}
+            (Lifecycle::Unstarted, _) => self.found_running(),
+            (Lifecycle::Started, Activity::WaitingForSipi) => self.found_reset(),
+            (Lifecycle::Started, Activity::Running) if self.idle == Idle::Asleep => self.wake_up(),
+            (Lifecycle::Started, _) => {}
         }
     }
 
@@ -31,17 +31,21 @@ impl XenVcpu {
         let takes_interrupts = vcpu
             .caller()
             .is_none_or(|caller| caller.rflags & RFLAGS_IF != 0);
-        self.life == Life::Started && self.rest == Rest::Awake && !takes_interrupts
+        self.lifecycle == Lifecycle::Started && self.idle == Idle::Awake && !takes_interrupts
     }
 
     /// Takes the vCPU down that has halted for good; brought up again, it goes on behind its HLT.
-    pub(crate) fn go_down(&mut self, vcpu: &mut Vcpu, desk: &Desk) -> Result<(), VcpuError> {
+    pub(crate) fn go_down(
+        &mut self,
+        vcpu: &mut Vcpu,
+        requests: &VcpuRequests,
+    ) -> Result<(), VcpuError> {
         vcpu.set_activity(Activity::Running)?;
         let platform = Arc::clone(&self.platform);
         platform.with_domain(Backpressure::Ignore, |domain, memory, now, effects| {
             domain.halted(memory, self.index, now, effects);
         });
-        self.obey(vcpu, desk)
+        self.apply_orders(vcpu, requests)
     }
 
     /// Whether the guest has given the vCPU its registers, to be brought up later.
@@ -50,14 +54,18 @@ impl XenVcpu {
     }
 
     /// Does what the domain has for the vCPU to do; returns when it may be entered.
-    pub(crate) fn obey(&mut self, vcpu: &mut Vcpu, desk: &Desk) -> Result<(), VcpuError> {
+    pub(crate) fn apply_orders(
+        &mut self,
+        vcpu: &mut Vcpu,
+        requests: &VcpuRequests,
+    ) -> Result<(), VcpuError> {
         let mut parked = None;
         loop {
             let orders = self.platform.domain().orders(self.index);
             match orders {
                 Orders::Run(Some(state)) => {
                     vcpu.set_entry(&state)?;
-                    self.life = Life::Started;
+                    self.lifecycle = Lifecycle::Started;
                     self.wake_up();
                     return Ok(());
                 }
@@ -65,13 +73,13 @@ impl XenVcpu {
                     if let Some(activity) = parked {
                         vcpu.set_activity(activity)?;
                     }
-                    if self.rest == Rest::Awake {
+                    if self.idle == Idle::Awake {
                         self.entered();
                     }
                     return Ok(());
                 }
                 // It waits in KVM, which knows when it is started.
-                Orders::Park if self.life == Life::Unstarted && !self.has_registers() => {
+                Orders::Park if self.lifecycle == Lifecycle::Unstarted && !self.has_registers() => {
                     return Ok(());
                 }
                 Orders::Park => {
@@ -79,7 +87,7 @@ impl XenVcpu {
                         parked = Some(vcpu.activity()?);
                         vcpu.set_activity(Activity::Halted)?;
                     }
-                    if self.park(vcpu, desk)? {
+                    if self.park(vcpu, requests)? {
                         return Ok(());
                     }
                 }
@@ -90,22 +98,22 @@ impl XenVcpu {
 
     /// Stays out of the guest until there are new orders, and tells whether it is to go back for another reason: INIT
     /// came, which only KVM notices, or the machine stops.
-    fn park(&mut self, vcpu: &mut Vcpu, desk: &Desk) -> Result<bool, VcpuError> {
-        let mut looks = Looks::default();
+    fn park(&mut self, vcpu: &mut Vcpu, requests: &VcpuRequests) -> Result<bool, VcpuError> {
+        let mut phase = PollPhase::default();
         loop {
-            looks.waited(desk.wait(looks.delay()));
+            phase.waited(requests.wait(phase.delay()));
             if self.platform.host.is_stopping() {
                 return Ok(true);
             }
-            let questions = desk.questions();
+            let queries = requests.queries();
             let activity = vcpu.activity()?;
             if activity != Activity::Halted {
                 self.found_reset();
                 self.observe(activity);
                 return Ok(true);
             }
-            desk.answer(questions);
-            if desk.take_orders() {
+            requests.acknowledge(queries);
+            if requests.take_orders() {
                 return Ok(false);
             }
         }
@@ -118,15 +126,16 @@ impl XenVcpu {
         match call.op {
             VcpuOp::INITIALISE | VcpuOp::UP | VcpuOp::IS_UP => {
                 let target = Some(call.target).filter(|target| is_other(*target));
-                if let Some(desk) = target.and_then(|target| self.platform.desk(target)) {
-                    desk.ask();
+                if let Some(requests) = target.and_then(|target| self.platform.requests_of(target))
+                {
+                    requests.query_state();
                 }
             }
             // The last one that goes down switches the domain off.
             VcpuOp::DOWN => {
-                let desks = (0..).zip(&self.platform.desks);
-                let others = desks.filter(|(index, _)| is_other(*index));
-                others.for_each(|(_, desk)| desk.ask());
+                let vcpu_requests = (0..).zip(&self.platform.vcpu_requests);
+                let others = vcpu_requests.filter(|(index, _)| is_other(*index));
+                others.for_each(|(_, requests)| requests.query_state());
             }
             _ => {}
         }
@@ -134,9 +143,12 @@ impl XenVcpu {
 
     /// Has vCPUs that are down look for INIT more often where a call may go before one: guests bind events to a vCPU, and
     /// register what is its own, before they start it by its local APIC.
-    pub(crate) fn stir_others(&self, call: &Call) {
-        if goes_before_a_start(call) {
-            self.platform.desks.iter().for_each(Desk::stir);
+    pub(crate) fn reset_poll_intervals(&self, call: &Call) {
+        if may_precede_start(call) {
+            self.platform
+                .vcpu_requests
+                .iter()
+                .for_each(VcpuRequests::reset_poll_interval);
         }
     }
 
@@ -148,17 +160,17 @@ impl XenVcpu {
         if is_meant
             && call.target != self.index
             && is_down()
-            && let Some(desk) = self.platform.desk(call.target)
+            && let Some(requests) = self.platform.requests_of(call.target)
         {
-            desk.leave_note(|notes| notes.orders = true);
-            desk.ask();
+            requests.post(|pending| pending.orders = true);
+            requests.query_state();
         }
     }
 
     /// KVM has started the vCPU: its local APIC, new as it is, has lost what was sent to it.
     pub(crate) fn found_running(&mut self) {
-        self.life = Life::Started;
-        self.rest = Rest::Awake;
+        self.lifecycle = Lifecycle::Started;
+        self.idle = Idle::Awake;
         let index = self.index;
         let platform = &self.platform;
         let vector = platform.with_domain(Backpressure::Ignore, |domain, memory, now, effects| {
@@ -170,15 +182,17 @@ impl XenVcpu {
             domain.entered(memory, index, now, effects);
             domain.vcpu_vector(index)
         });
-        if let (Some(vector), Some(desk)) = (vector, platform.desk(index)) {
-            platform.timer.retry_at(desk.watch_edge(vector));
+        if let (Some(vector), Some(requests)) = (vector, platform.requests_of(index)) {
+            platform
+                .timer
+                .retry_at(requests.schedule_edge_retry(vector));
         }
     }
 
     /// INIT has come.
     fn found_reset(&mut self) {
-        self.life = Life::Unstarted;
-        self.rest = Rest::Awake;
+        self.lifecycle = Lifecycle::Unstarted;
+        self.idle = Idle::Awake;
         let index = self.index;
         let platform = &self.platform;
         platform.with_domain(Backpressure::Ignore, |domain, memory, now, effects| {
@@ -190,23 +204,23 @@ impl XenVcpu {
 /// How often INIT is looked for: a vCPU that is down is not in KVM, which alone hears it. What has been down for a while
 /// without a stir is looked at less often, for an idle machine costs its host little then.
 #[derive(Clone, Copy, Debug, Default)]
-struct Looks {
-    in_vain: u32,
+struct PollPhase {
+    idle_polls: u32,
 }
 
-impl Looks {
+impl PollPhase {
     /// How long to wait for the next one.
     const fn delay(self) -> Duration {
-        if self.in_vain < OFTEN {
-            OFTEN_DELAY
+        if self.idle_polls < FAST_POLLS {
+            FAST_POLL_INTERVAL
         } else {
-            SELDOM_DELAY
+            SLOW_POLL_INTERVAL
         }
     }
 
-    const fn waited(&mut self, was_in_vain: bool) {
-        self.in_vain = if was_in_vain {
-            self.in_vain.saturating_add(1)
+    const fn waited(&mut self, was_idle: bool) {
+        self.idle_polls = if was_idle {
+            self.idle_polls.saturating_add(1)
         } else {
             0
         };
@@ -214,9 +228,9 @@ impl Looks {
 }
 
 /// So many times, two seconds, it is looked for often.
-const OFTEN: u32 = 200;
-const OFTEN_DELAY: Duration = Duration::from_millis(10);
-const SELDOM_DELAY: Duration = Duration::from_millis(200);
+const FAST_POLLS: u32 = 200;
+const FAST_POLL_INTERVAL: Duration = Duration::from_millis(10);
+const SLOW_POLL_INTERVAL: Duration = Duration::from_millis(200);
 
 #[cfg(test)]
 mod tests {
@@ -224,16 +238,16 @@ mod tests {
 
     #[test]
     fn a_vcpu_that_stays_down_is_looked_at_five_times_a_second() {
-        let mut looks = Looks::default();
+        let mut phase = PollPhase::default();
         let mut quiet = Duration::ZERO;
-        while looks.delay() == Duration::from_millis(10) {
-            quiet += looks.delay();
-            looks.waited(true);
+        while phase.delay() == Duration::from_millis(10) {
+            quiet += phase.delay();
+            phase.waited(true);
         }
         assert_eq!(quiet, Duration::from_secs(2));
-        looks.waited(true);
-        assert_eq!(looks.delay(), Duration::from_millis(200));
-        looks.waited(false);
-        assert_eq!(looks.delay(), Duration::from_millis(10));
+        phase.waited(true);
+        assert_eq!(phase.delay(), Duration::from_millis(200));
+        phase.waited(false);
+        assert_eq!(phase.delay(), Duration::from_millis(10));
     }
 }
