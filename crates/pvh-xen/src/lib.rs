@@ -15,5 +15,5 @@ mod vcpu;
 
 pub use host::{EndReason, Host, Notice};
 pub use platform::{Parts, PlatformError, XenPlatform, vm_config};
-pub use run::{ExitHandler, VcpuEnd};
+pub use run::{ExitHandler, NoDevices, VcpuEnd};
 pub use vcpu::XenVcpu;

@@ -25,6 +25,30 @@ pub trait ExitHandler {
     fn answer(&mut self, vcpu: &mut Vcpu, exit: VmExit) -> ControlFlow<Self::End, VmEntry<'_>>;
 }
 
+/// The [`ExitHandler`] of a machine without devices: reads of ports and memory are all ones, writes are dropped, as Xen does
+/// it for a PVH domain. Any other exit ends the vCPU.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NoDevices;
+
+impl ExitHandler for NoDevices {
+    type End = VmExit;
+
+    fn answer(&mut self, _: &mut Vcpu, exit: VmExit) -> ControlFlow<VmExit, VmEntry<'_>> {
+        let ones = |len_bytes| VmEntry::Read(ALL_ONES.get(..len_bytes).unwrap_or(&ALL_ONES));
+        ControlFlow::Continue(match exit {
+            VmExit::PortIn {
+                size_bytes, count, ..
+            } => {
+                let count = usize::try_from(count).unwrap_or(usize::MAX);
+                ones(usize::from(size_bytes).saturating_mul(count))
+            }
+            VmExit::MmioRead { len_bytes, .. } => ones(len_bytes.into()),
+            VmExit::PortOut { .. } | VmExit::MmioWrite { .. } => VmEntry::Resume,
+            other => return ControlFlow::Break(other),
+        })
+    }
+}
+
 /// Why the run loop of a vCPU is over.
 #[derive(Debug)]
 #[expect(
@@ -70,3 +94,6 @@ impl XenVcpu {
         VcpuEnd::Over
     }
 }
+
+/// KVM moves at most a page of string data per exit.
+static ALL_ONES: [u8; 4096] = [0xFF; 4096];

@@ -1,0 +1,162 @@
+//! Boots the built-in demo guest with two vCPUs on the Xen platform, and prints what it says until it switches off.
+//!
+//! Needs /dev/kvm. The README of pvh-xen shows this file.
+
+#![allow(clippy::unwrap_used, reason = "an example may stop")]
+
+use std::{
+    error::Error,
+    io::{self, Write},
+    mem,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering::SeqCst},
+        mpsc::{self, Receiver, Sender},
+    },
+    thread,
+    time::Duration,
+};
+
+use pvh_abi::{Gpa, GuestRange, address::PAGE_SIZE, start_info::MemmapKind};
+use pvh_domain::memory;
+use pvh_kvm::{GuestRam, HypercallTransport, Kvm, Vm};
+use pvh_loader::{Boot, Image, Method};
+use pvh_start_info::MemmapRange;
+use pvh_xen::{
+    EndReason, Host, NoDevices, Notice, Parts, VcpuEnd, XenPlatform, XenVcpu, vm_config,
+};
+
+/// How the guest ended, or what a vCPU failed with.
+type End = Result<EndReason, String>;
+
+/// The host of the platform: text waits here until the main thread prints it.
+#[derive(Debug)]
+struct Terminal {
+    text: Mutex<Vec<u8>>,
+    end: Sender<End>,
+    is_stopping: AtomicBool,
+}
+
+impl Terminal {
+    /// Takes text, unless so many bytes wait.
+    fn queue(&self, bytes: &[u8], limit_bytes: usize) -> bool {
+        let mut text = self.text.lock().unwrap();
+        let has_room = text.len() < limit_bytes;
+        text.extend(bytes.iter().filter(|_| has_room));
+        has_room
+    }
+
+    /// Prints until the guest ends or a vCPU fails.
+    fn print(
+        &self,
+        end: &Receiver<End>,
+        output: &mut impl Write,
+    ) -> Result<EndReason, Box<dyn Error>> {
+        loop {
+            let end = end.recv_timeout(Duration::from_millis(5));
+            let text = mem::take(&mut *self.text.lock().unwrap());
+            output.write_all(&text)?;
+            if let Ok(end) = end {
+                return Ok(end?);
+            }
+        }
+    }
+}
+
+impl Host for Terminal {
+    fn console_output(&self, bytes: &[u8]) -> bool {
+        self.queue(bytes, 16 * CONSOLE_BYTES)
+    }
+    fn console_has_room(&self) -> bool {
+        self.queue(&[], CONSOLE_BYTES)
+    }
+    fn wait_for_console_room(&self) {
+        while !self.console_has_room() && !self.is_stopping() {
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
+    fn console_input_wanted(&self) {}
+    fn guest_log(&self, line: &[u8]) {
+        self.queue(&[line, b"\n"].concat(), CONSOLE_BYTES);
+    }
+    fn notice(&self, notice: Notice) {
+        self.queue(format!("{notice}\n").as_bytes(), CONSOLE_BYTES);
+    }
+    fn end(&self, reason: EndReason) {
+        let _ = self.end.send(Ok(reason));
+    }
+    fn is_stopping(&self) -> bool {
+        self.is_stopping.load(SeqCst)
+    }
+}
+
+/// Boots the guest and writes what it says to `output`; returns how it ended.
+pub(crate) fn run(output: &mut impl Write) -> Result<EndReason, Box<dyn Error>> {
+    // Memory as a Xen domain has it, but without ACPI tables: RAM, and the special pages below 4 GiB.
+    let special = GuestRange::new(Gpa(0xFEFF_8000), 8 * PAGE_SIZE);
+    let low = GuestRange::new(Gpa(0), RAM_BYTES);
+    let ram = Arc::new(GuestRam::with_ranges(&[low], &[special], 48)?);
+    let memmap = vec![MemmapRange {
+        start: Gpa(0),
+        len_bytes: RAM_BYTES,
+        kind: MemmapKind::RAM,
+    }];
+    let pages = memory::Config {
+        pages: RAM_BYTES / PAGE_SIZE + 8,
+        max_pages: RAM_BYTES / PAGE_SIZE + 256,
+        max_gfn: 0xF_EFFF,
+        host_pages: 0xF_F000,
+        memory_map: Vec::new(),
+    };
+    let image = Image::from_bytes(pvh_conformance::demo_image().to_vec())?;
+    let boot = Boot {
+        memmap,
+        ..Boot::default()
+    };
+    let loaded = image.plan(&boot)?.commit(Method::Copy, &*ram)?;
+
+    let kvm = Kvm::open()?;
+    let transport = match kvm
+        .capabilities()
+        .missing_for(HypercallTransport::Intercept)
+    {
+        None => HypercallTransport::Intercept,
+        Some(_) => HypercallTransport::Port { port: 0xE4 },
+    };
+    let vm = Vm::new(&kvm, &vm_config(2, transport), ram)?;
+    let mut vcpus = [vm.create_vcpu(0)?, vm.create_vcpu(1)?];
+    let (sender, end) = mpsc::channel();
+    let (text, is_stopping) = (Mutex::default(), AtomicBool::new(false));
+    let terminal = Arc::new(Terminal {
+        text,
+        end: sender.clone(),
+        is_stopping,
+    });
+    let parts = Parts::new(vm, terminal.clone(), transport, pages);
+    let platform = Arc::new(XenPlatform::new(parts, &mut vcpus)?);
+    vcpus[0].set_entry(&loaded.entry)?; // Last: the platform has set the CPUID leaves.
+
+    thread::scope(|scope| {
+        scope.spawn(|| platform.keep_time());
+        for (index, mut vcpu) in (0..).zip(vcpus) {
+            let (xen, sender) = (XenVcpu::new(Arc::clone(&platform), index), sender.clone());
+            scope.spawn(move || match xen.run_until_end(&mut vcpu, &mut NoDevices) {
+                VcpuEnd::Over => Ok(()),
+                end => sender.send(Err(format!("vCPU {index}: {end:?}"))),
+            });
+        }
+        let end = terminal.print(&end, output);
+        terminal.is_stopping.store(true, SeqCst);
+        platform.stop();
+        end
+    })
+}
+
+fn main() -> Result<(), Box<dyn Error>> {
+    println!("the guest ended: {:?}", run(&mut io::stdout())?);
+    Ok(())
+}
+
+const RAM_BYTES: u64 = 64 << 20;
+/// A vCPU that prints waits while so many bytes are not printed yet.
+const CONSOLE_BYTES: usize = 64 << 10;
