@@ -1,4 +1,4 @@
-//! The time of a domain: the guest's time-stamp counter, and what follows from it.
+//! The time of a domain, from the guest's time-stamp counter.
 
 use std::{
     num::NonZeroU64,
@@ -9,18 +9,18 @@ use std::{
 use pvh_domain::{domain::Now, time::TscScale};
 use pvh_kvm::GuestClock;
 
-/// Tells a domain what time it is; system time is 0 when it is made.
+/// Tells a domain the time; system time is 0 when the clock is made.
 #[derive(Debug)]
 pub(crate) struct Clock {
     guest: GuestClock,
     start: u64,
-    /// The latest that was told, in ticks since the start: time does not go back.
+    /// The latest time told, in ticks since the start: time never goes back.
     latest: AtomicU64,
     scale: TscScale,
 }
 
 impl Clock {
-    /// A clock that starts now.
+    /// A clock whose system time is 0 now.
     pub(crate) fn start(guest: GuestClock, tsc_hz: NonZeroU64) -> Self {
         Self {
             guest,
@@ -30,10 +30,11 @@ impl Clock {
         }
     }
 
-    /// Tells the time.
+    /// Returns the current time.
     pub(crate) fn now(&self) -> Now {
         let ticks = self.guest.now().wrapping_sub(self.start);
-        // Counters of two processors may differ a little: what is before the start is no time at all.
+        // The counters of two processors may differ a little: a time before the start counts as the
+        // start.
         let ticks = if ticks > u64::MAX / 2 { 0 } else { ticks };
         let ticks = self.latest.fetch_max(ticks, Ordering::Relaxed).max(ticks);
         let since = SystemTime::now().duration_since(UNIX_EPOCH);
@@ -44,7 +45,7 @@ impl Clock {
         }
     }
 
-    /// Tells how long it is until a system time.
+    /// Returns the time until a system time, in nanoseconds; zero if it has passed.
     pub(crate) fn until(&self, system_ns: u64) -> Duration {
         Duration::from_nanos(system_ns.saturating_sub(self.now().system_ns))
     }

@@ -1,16 +1,16 @@
-//! What a guest's CPUID decides for its domain; pure.
+//! What a guest's CPUID leaves decide for its domain; pure.
 
 use pvh_hypercall::{HYPERCALL_PORT, Stub};
 use pvh_kvm::{CpuidLeaf, HypercallTransport};
 use pvh_memory::PagingPolicy;
 use pvh_vcpu::CpuPolicy;
 
-/// The leaves of one vCPU.
+/// The CPUID leaves of one vCPU.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct GuestCpu<'a>(pub(crate) &'a [CpuidLeaf]);
 
 impl GuestCpu<'_> {
-    /// How the guest's page tables are read.
+    /// Returns how the guest's page tables are to be read.
     pub(crate) fn paging(self) -> PagingPolicy {
         PagingPolicy {
             address_bits: self.address_bits(),
@@ -20,7 +20,7 @@ impl GuestCpu<'_> {
         }
     }
 
-    /// What `VCPUOP_initialise` lets into CR4, EFER and addresses.
+    /// Returns which bits of CR4, EFER and addresses `VCPUOP_initialise` accepts.
     pub(crate) fn policy(self) -> CpuPolicy {
         CpuPolicy {
             cr4_bits: self.cr4_bits(),
@@ -29,7 +29,8 @@ impl GuestCpu<'_> {
         }
     }
 
-    /// What the hypercall page holds: the opcode that the host's processor has, which is that of the guest's vendor.
+    /// Returns what the hypercall page holds. Intercepted hypercalls use the opcode of the guest's
+    /// CPU vendor, which is the host's.
     pub(crate) fn stub(self, transport: HypercallTransport) -> Stub {
         match transport {
             HypercallTransport::Intercept if self.is_amd() => Stub::Vmmcall,
@@ -40,12 +41,12 @@ impl GuestCpu<'_> {
         }
     }
 
-    /// Whether all time-stamp counters run alike, whatever the processors do.
+    /// Whether the TSC is invariant.
     pub(crate) fn has_invariant_tsc(self) -> bool {
         bit(self.leaf(0x8000_0007).edx, 8)
     }
 
-    /// Whether there is RDTSCP.
+    /// Whether RDTSCP is available.
     pub(crate) fn has_rdtscp(self) -> bool {
         bit(self.leaf(EXTENDED_FEATURES).edx, 27)
     }
@@ -61,7 +62,8 @@ impl GuestCpu<'_> {
         matches!(bytes.as_flattened(), b"AuthenticAMD" | b"HygonGenuine")
     }
 
-    /// Xen's hvm_cr4_guest_valid_bits without nesting.
+    /// The CR4 bits that CPUID allows: those of Xen's hvm_cr4_guest_valid_bits without nested
+    /// virtualisation.
     fn cr4_bits(self) -> u64 {
         let (basic, structured) = (self.leaf(1), self.leaf(7));
         let shown = [
@@ -96,7 +98,7 @@ impl GuestCpu<'_> {
         ])
     }
 
-    /// A leaf, its subleaf 0; zeros where there is none.
+    /// Returns a leaf (subleaf 0), or zeros if it is not there.
     fn leaf(self, function: u32) -> CpuidLeaf {
         let found = self
             .0
@@ -142,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn the_page_holds_the_opcode_of_the_guest_s_vendor() {
+    fn the_hypercall_page_holds_the_opcode_of_the_vendor() {
         let stub = |name| {
             let leaves = [vendor(name)];
             GuestCpu(&leaves).stub(HypercallTransport::Intercept)
@@ -156,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_shown_may_be_set() {
+    fn cpuid_features_allow_their_cr4_and_efer_bits() {
         let leaves = [
             leaf(1, [0, 0, 1 << 17 | 1 << 26, 0x0300_20DE]),
             leaf(7, [0, 1 | 1 << 7 | 1 << 20, 1 << 2 | 1 << 3, 0]),
@@ -176,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn of_nothing_shown_only_pce_is_left() {
+    fn without_features_only_cr4_pce_is_allowed() {
         let policy = GuestCpu(&[]).policy();
         assert_eq!((policy.cr4_bits, policy.efer_bits), (0x100, 0));
         assert_eq!(policy.physical_address_bits, 36);

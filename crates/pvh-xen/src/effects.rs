@@ -1,4 +1,4 @@
-//! Carrying out what the domain wants done, and what is due.
+//! Carries out the effects of the domain, and what is due at a deadline.
 
 use std::{sync::atomic::Ordering, time::Instant};
 
@@ -9,17 +9,17 @@ use crate::{
     requests::{Due, VcpuRequests},
 };
 
-/// Whether the thread that carries out effects is to wait until the console has room again.
+/// Whether the thread that carries out effects waits until the console has room.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Backpressure {
-    /// It is.
+    /// It waits: it is the thread of a vCPU.
     Wait,
-    /// It must not be held up.
+    /// It does not wait: other threads depend on it.
     Ignore,
 }
 
 impl XenPlatform {
-    /// Does what the domain wants done, in order; its lock is not held.
+    /// Carries out effects in order. The caller does not hold the domain's lock.
     pub(crate) fn carry_out(&self, effects: &mut Vec<Effect>, backpressure: Backpressure) {
         let mut has_printed = false;
         for effect in effects.drain(..) {
@@ -52,12 +52,12 @@ impl XenPlatform {
             Effect::FlushTlbs => self.flush_tlbs(),
             Effect::InputWanted => self.host.console_input_wanted(),
             Effect::Shutdown(reason) => self.host.end(reason.into()),
-            // What the guest says has been passed on already.
+            // Text was passed on under the lock.
             _ => {}
         }
     }
 
-    /// Sends a vCPU its own vector; one that its local APIC does not take is tried again later.
+    /// Sends a vCPU its own vector. If its local APIC does not accept it, the time thread retries.
     pub(crate) fn send(&self, vcpu: u32, vector: u8) {
         let Some(requests) = self.requests_of(vcpu) else {
             return;
@@ -69,7 +69,8 @@ impl XenPlatform {
         }
     }
 
-    /// Has every vCPU flush its TLB before it runs on.
+    /// Makes every vCPU flush its TLB before it runs on; returns when all have, or after
+    /// [`VCPU_REPLY_TIMEOUT`](crate::requests::VCPU_REPLY_TIMEOUT) for each that does not reply.
     fn flush_tlbs(&self) {
         for requests in &self.vcpu_requests {
             requests.post(|pending| pending.flush = true);
@@ -79,11 +80,12 @@ impl XenPlatform {
             .for_each(VcpuRequests::query_state);
     }
 
-    /// The life of the thread that keeps the time.
+    /// Fires the domain's timers and retries upcalls, until [`stop`](XenPlatform::stop). The body
+    /// of one thread of the embedder's.
     pub fn keep_time(&self) {
         while let Some(due) = self.timer.wait() {
             if due.domain {
-                // It waits for nobody: the timers of all vCPUs are behind it.
+                // This thread must not wait for the console: the timers of all vCPUs depend on it.
                 self.with_domain(Backpressure::Ignore, |domain, memory, now, effects| {
                     domain.tick(memory, now, effects);
                     self.ticked_ns.store(now.system_ns, Ordering::Relaxed);
@@ -100,7 +102,7 @@ impl XenPlatform {
         }
     }
 
-    /// Looks at the upcalls that are due once more.
+    /// Retries the upcalls that are due.
     fn retry_upcalls(&self) {
         let now = Instant::now();
         for (vcpu, requests) in (0..).zip(&self.vcpu_requests) {
@@ -111,7 +113,8 @@ impl XenPlatform {
             if due.is_empty() {
                 continue;
             }
-            // Taken off the requests first: an upcall that comes now leaves a note of its own.
+            // The retry was removed before this look at the flag, so an upcall that arrives now
+            // posts its own request.
             let is_pending = self.domain().is_upcall_pending(&*self.ram, vcpu);
             for due in due {
                 match due {
@@ -147,7 +150,8 @@ mod tests {
     use super::*;
     use crate::{EndReason, Host, Notice, Parts, vm_config};
 
-    /// A console of 64 KiB that nobody reads: it counts what it takes, and refuses what is beyond 2 MiB.
+    /// A console of 64 KiB that nobody reads: counts the bytes it accepts, and refuses more than 2
+    /// MiB.
     #[derive(Debug, Default)]
     struct FullConsole {
         held: AtomicUsize,
@@ -183,7 +187,7 @@ mod tests {
         }
     }
 
-    /// A domain with one vCPU, which nobody runs.
+    /// A domain with one vCPU, which does not run.
     fn platform(host: Arc<FullConsole>) -> XenPlatform {
         let transport = HypercallTransport::Port { port: 0xE4 };
         let ram = GuestRange::new(Gpa(0), 16 << 20);
@@ -204,7 +208,7 @@ mod tests {
     }
 
     impl XenPlatform {
-        /// Makes a call of unpaged 32-bit code with two words as its argument.
+        /// Makes a hypercall from unpaged 32-bit code whose argument is two words at 0x2000.
         fn call(&self, number: u64, op: u64, words: [u32; 2]) {
             let state = PagingState {
                 cr0: 0x11,
@@ -233,7 +237,7 @@ mod tests {
             });
         }
 
-        /// Fills the console's ring, in a page of its own at 0xFEFF_F000.
+        /// Marks the console's output ring, in the page at 0xFEFF_F000, as full.
         fn fill_ring(&self) {
             let mut word = [0; 4];
             self.ram.read(Gpa(0xFEFF_FC08), &mut word).unwrap();
@@ -246,7 +250,7 @@ mod tests {
 
     #[test]
     #[ignore = "needs /dev/kvm"]
-    fn a_console_that_nobody_reads_stops_no_timer() {
+    fn timers_fire_while_the_console_is_full() {
         let host = Arc::new(FullConsole::default());
         let platform = platform(Arc::clone(&host));
         let is_done = AtomicBool::new(false);
@@ -259,11 +263,11 @@ mod tests {
                     platform.fill_ring();
                 }
             });
-            // SCHEDOP_watchdog: a new one of a second.
+            // SCHEDOP_watchdog: a new watchdog of one second.
             platform.call(29, 6, [0, 1]);
             let start = Instant::now();
             while !was_over && start.elapsed() < Duration::from_secs(10) {
-                // EVTCHNOP_send to the console's port.
+                // EVTCHNOP_send to the port of the console.
                 platform.call(32, 4, [2, 0]);
                 was_over = platform.domain().is_over();
             }

@@ -1,4 +1,5 @@
-//! The life of a vCPU: started, down, up again, reset; by hypercalls, and by INIT and start-up interrupts inside KVM.
+//! The lifecycle of a vCPU: started, down, up again, reset; by hypercall, and by INIT and start-up
+//! IPIs, which KVM handles without telling us.
 
 use std::{sync::Arc, time::Duration};
 
@@ -15,7 +16,8 @@ use crate::{
 };
 
 impl XenVcpu {
-    /// Takes in what INIT, start-up interrupts and other interrupts have done to the vCPU inside KVM.
+    /// Updates the domain with what KVM reports of the vCPU: INIT, start-up IPIs and interrupts
+    /// change it without an exit.
     pub(crate) fn observe(&mut self, activity: Activity) {
         match (self.lifecycle, activity) {
             (Lifecycle::Unstarted, Activity::WaitingForSipi) => {}
@@ -26,7 +28,7 @@ impl XenVcpu {
         }
     }
 
-    /// Whether the vCPU has halted by itself and with interrupts off: nothing but an NMI or INIT would wake it.
+    /// Whether the vCPU executed HLT with interrupts off: only an NMI or INIT would wake it.
     pub(crate) fn is_halted_for_good(&self, vcpu: &mut Vcpu) -> bool {
         let takes_interrupts = vcpu
             .caller()
@@ -34,7 +36,7 @@ impl XenVcpu {
         self.lifecycle == Lifecycle::Started && self.idle == Idle::Awake && !takes_interrupts
     }
 
-    /// Takes the vCPU down that has halted for good; brought up again, it goes on behind its HLT.
+    /// Takes a vCPU down that has halted for good. Brought up again, it continues after its HLT.
     pub(crate) fn go_down(
         &mut self,
         vcpu: &mut Vcpu,
@@ -48,12 +50,13 @@ impl XenVcpu {
         self.apply_orders(vcpu, requests)
     }
 
-    /// Whether the guest has given the vCPU its registers, to be brought up later.
+    /// Whether the vCPU is initialised by hypercall and not yet up.
     fn has_registers(&self) -> bool {
         self.platform.domain().lifecycle(self.index) == Some(State::Down)
     }
 
-    /// Does what the domain has for the vCPU to do; returns when it may be entered.
+    /// Applies the domain's orders for this vCPU: start it, resume it, or park its thread. Returns
+    /// when the vCPU may be entered.
     pub(crate) fn apply_orders(
         &mut self,
         vcpu: &mut Vcpu,
@@ -78,7 +81,7 @@ impl XenVcpu {
                     }
                     return Ok(());
                 }
-                // It waits in KVM, which knows when it is started.
+                // It waits in KVM for its start-up IPI.
                 Orders::Park if self.lifecycle == Lifecycle::Unstarted && !self.has_registers() => {
                     return Ok(());
                 }
@@ -96,8 +99,8 @@ impl XenVcpu {
         }
     }
 
-    /// Stays out of the guest until there are new orders, and tells whether it is to go back for another reason: INIT
-    /// came, which only KVM notices, or the machine stops.
+    /// Keeps the thread out of the guest until there are new orders (`false`), or until INIT
+    /// arrives or the machine stops (`true`). Only KVM notices INIT, so its state is polled.
     fn park(&mut self, vcpu: &mut Vcpu, requests: &VcpuRequests) -> Result<bool, VcpuError> {
         let mut phase = PollPhase::default();
         loop {
@@ -119,8 +122,8 @@ impl XenVcpu {
         }
     }
 
-    /// Before a call that concerns the life of other vCPUs, has those look what has become of them: KVM starts and resets
-    /// vCPUs by INIT and SIPI without a word.
+    /// Before a hypercall that depends on the state of other vCPUs, has their threads report it:
+    /// KVM starts and resets vCPUs by INIT and SIPI without an exit.
     pub(crate) fn await_lifecycle(&self, call: VcpuCall) {
         let is_other = |index: u32| index != self.index;
         match call.op {
@@ -131,7 +134,7 @@ impl XenVcpu {
                     requests.query_state();
                 }
             }
-            // The last one that goes down switches the domain off.
+            // When the last vCPU goes down, the domain powers off.
             VcpuOp::DOWN => {
                 let vcpu_requests = (0..).zip(&self.platform.vcpu_requests);
                 let others = vcpu_requests.filter(|(index, _)| is_other(*index));
@@ -141,8 +144,8 @@ impl XenVcpu {
         }
     }
 
-    /// Has vCPUs that are down look for INIT more often where a call may go before one: guests bind events to a vCPU, and
-    /// register what is its own, before they start it by its local APIC.
+    /// Resets the poll interval of parked vCPUs before hypercalls that a guest makes to prepare the
+    /// start of a vCPU by INIT: it binds events to that vCPU and registers its areas first.
     pub(crate) fn reset_poll_intervals(&self, call: &Call) {
         if may_precede_start(call) {
             self.platform
@@ -152,8 +155,9 @@ impl XenVcpu {
         }
     }
 
-    /// After a call that has left another vCPU down, has that wait where INIT shows, before the caller goes on and may send
-    /// one: in KVM, an INIT before the first start leaves no trace.
+    /// After a hypercall that took another vCPU down, waits until that vCPU's thread polls for
+    /// INIT, because the caller may send one now: in KVM, an INIT before the first start leaves no
+    /// trace.
     pub(crate) fn settle_lifecycle(&self, call: VcpuCall) {
         let is_meant = matches!(call.op, VcpuOp::INITIALISE | VcpuOp::DOWN);
         let is_down = || self.platform.domain().lifecycle(call.target) == Some(State::Down);
@@ -167,14 +171,15 @@ impl XenVcpu {
         }
     }
 
-    /// KVM has started the vCPU: its local APIC, new as it is, has lost what was sent to it.
+    /// KVM has started the vCPU. Its local APIC was reset, so an upcall vector sent before is lost:
+    /// it is sent again.
     pub(crate) fn found_running(&mut self) {
         self.lifecycle = Lifecycle::Started;
         self.idle = Idle::Awake;
         let index = self.index;
         let platform = &self.platform;
         let vector = platform.with_domain(Backpressure::Ignore, |domain, memory, now, effects| {
-            // A start-up interrupt starts nothing that has not got an INIT: one that was down has been reset since.
+            // A start-up IPI only starts a vCPU after INIT, so a vCPU that was down has been reset.
             if domain.lifecycle(index) == Some(State::Down) {
                 domain.init(memory, index, now, effects);
             }
@@ -189,7 +194,7 @@ impl XenVcpu {
         }
     }
 
-    /// INIT has come.
+    /// INIT has reset the vCPU.
     fn found_reset(&mut self) {
         self.lifecycle = Lifecycle::Unstarted;
         self.idle = Idle::Awake;
@@ -201,15 +206,15 @@ impl XenVcpu {
     }
 }
 
-/// How often INIT is looked for: a vCPU that is down is not in KVM, which alone hears it. What has been down for a while
-/// without a stir is looked at less often, for an idle machine costs its host little then.
+/// How often a parked thread polls KVM for INIT. After a while without a reset of the interval it
+/// polls less often, so that an idle machine costs its host little.
 #[derive(Clone, Copy, Debug, Default)]
 struct PollPhase {
     idle_polls: u32,
 }
 
 impl PollPhase {
-    /// How long to wait for the next one.
+    /// The time until the next poll.
     const fn delay(self) -> Duration {
         if self.idle_polls < FAST_POLLS {
             FAST_POLL_INTERVAL
@@ -227,7 +232,7 @@ impl PollPhase {
     }
 }
 
-/// So many times, two seconds, it is looked for often.
+/// Poll every 10 ms for this many iterations (2 s), then every 200 ms.
 const FAST_POLLS: u32 = 200;
 const FAST_POLL_INTERVAL: Duration = Duration::from_millis(10);
 const SLOW_POLL_INTERVAL: Duration = Duration::from_millis(200);
@@ -237,7 +242,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_vcpu_that_stays_down_is_looked_at_five_times_a_second() {
+    fn a_parked_vcpu_is_polled_five_times_a_second_after_two_seconds() {
         let mut phase = PollPhase::default();
         let mut quiet = Duration::ZERO;
         while phase.delay() == Duration::from_millis(10) {

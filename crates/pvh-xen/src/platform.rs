@@ -1,7 +1,8 @@
-//! The Xen platform: one domain, the machine around it, and the threads that meet in it.
+//! The Xen platform of one machine: its domain, and what the threads of the machine share.
 //!
-//! The domain is behind one lock, held for one call of it at a time. What a call wants done is carried out after the lock is
-//! given back, by the thread that made the call; what another vCPU's thread has to do is left on its [`VcpuRequests`].
+//! One lock guards the domain; it is held for one call of the domain at a time. The thread that
+//! made the call carries out its effects after it has released the lock. Effects on another vCPU go
+//! to that vCPU's request mailbox, [`VcpuRequests`].
 
 use std::{
     num::NonZeroU64,
@@ -36,7 +37,11 @@ use crate::{
     timer::Timer,
 };
 
-/// A domain and all that serves it.
+/// A Xen domain on a KVM machine.
+///
+/// Shared by all threads of the machine: one for each vCPU
+/// ([`XenVcpu::run_until_end`](crate::XenVcpu::run_until_end)), one for the timers
+/// ([`keep_time`](XenPlatform::keep_time)), and those that deliver console input.
 #[derive(Debug)]
 pub struct XenPlatform {
     pub(crate) domain: Mutex<TracedDomain>,
@@ -48,51 +53,50 @@ pub struct XenPlatform {
     pub(crate) stub: Stub,
     pub(crate) vcpu_requests: Vec<VcpuRequests>,
     pub(crate) timer: Timer,
-    /// Some of what the guest printed is lost, which is told once.
+    /// The host dropped console output; set once, so that the user is told once.
     pub(crate) has_dropped_output: AtomicBool,
-    /// When the last tick was, in system time.
+    /// System time of the last tick, in nanoseconds.
     pub(crate) ticked_ns: AtomicU64,
 }
 
-/// Why there can be no domain.
+/// Why a platform cannot be made.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum PlatformError {
-    /// KVM does not tell how fast time passes.
-    #[error(
-        "this host's KVM does not tell the rate of a guest's time-stamp counter (KVM_GET_TSC_KHZ)"
-    )]
+    /// KVM does not report the rate of the TSC.
+    #[error("this host's KVM does not report the TSC rate (KVM_GET_TSC_KHZ)")]
     NoTscRate,
-    /// A vCPU cannot be set up for it.
+    /// KVM refused to set up a vCPU.
     #[error(transparent)]
     Vcpu(#[from] VcpuError),
-    /// The domain cannot be made.
+    /// The domain cannot be made: too many vCPUs, or no memory at the special pages.
     #[error("the Xen platform cannot be set up")]
     Domain(#[from] DomainError),
 }
 
-/// What a domain is made of: see [`Parts::new`].
+/// What a platform is made of; [`Parts::new`] makes it.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Parts {
-    /// The machine, made with [`vm_config`].
+    /// The machine, made with [`vm_config`], with guest memory loaded.
     pub vm: Vm,
-    /// The program around it.
+    /// The program around the platform.
     pub host: Arc<dyn Host>,
-    /// How hypercalls arrive: what [`vm_config`] was given.
+    /// How hypercalls arrive; the same value that [`vm_config`] was given.
     pub transport: HypercallTransport,
-    /// What the guest is told about its memory.
+    /// The pages of the domain and its memory map.
     pub memory: memory::Config,
-    /// The domain's UUID, as the guest reads it; all zero unless set.
+    /// The UUID of the domain, which the guest reads by hypercall and in xenstore; all zero unless
+    /// set.
     pub uuid: [u8; 16],
-    /// The domain's name, as the guest reads it in xenstore; `guest` unless set.
+    /// The name of the domain, which the guest reads in xenstore; `guest` unless set.
     pub name: String,
-    /// Where the domain's calls are recorded, if they are to be.
+    /// Records the calls of the domain, if set.
     pub recorder: Option<Recorder>,
 }
 
 impl Parts {
-    /// The parts of a domain without a UUID, whose calls are not recorded.
+    /// Parts with a zero UUID, the name `guest`, and no recorder.
     pub fn new(
         vm: Vm,
         host: Arc<dyn Host>,
@@ -111,24 +115,28 @@ impl Parts {
     }
 }
 
-/// The configuration of a KVM machine for a Xen domain: local APICs in KVM and no other interrupt controller, even APIC ids,
-/// hypercalls by `transport`. A Xen domain has at most 128 vCPUs, because an APIC id is twice the number of its vCPU, and a byte.
+/// Returns the configuration of a KVM machine for a Xen domain: local APICs in KVM, no other
+/// interrupt controller, even APIC ids, and hypercalls by `transport`.
+///
+/// A Xen domain has at most 128 vCPUs: an APIC id is one byte, and twice the number of its vCPU.
 pub fn vm_config(vcpus: u32, transport: HypercallTransport) -> VmConfig {
     let mut config = VmConfig::new(vcpus);
     config.interrupt_controllers = InterruptControllers::LocalApics;
     config.apic_ids = ApicIds::TwiceIndex;
-    // Each vCPU gets its own from the platform.
+    // The platform sets the leaves of each vCPU.
     config.hypervisor = HypervisorLeaves::Given(Vec::new());
     config.hypercalls = transport;
     config
 }
 
 impl XenPlatform {
-    /// Makes a domain of a machine whose memory is loaded and whose vCPUs, all of them, have not run.
+    /// Makes a domain on a machine whose memory is loaded. `vcpus` are all vCPUs of the machine,
+    /// none of which has run; their order is their numbering. Sets their CPUID leaves, so set the
+    /// entry state of vCPU 0 afterwards.
     ///
     /// # Errors
     ///
-    /// [`PlatformError`]: the host refuses, or memory is too small for the special pages.
+    /// [`PlatformError`]: KVM refuses, or guest memory lacks the special pages.
     pub fn new(parts: Parts, vcpus: &mut [Vcpu]) -> Result<Self, PlatformError> {
         let (Some(boot), Ok(count)) = (vcpus.first(), u32::try_from(vcpus.len())) else {
             return Err(DomainError::Vcpus { vcpus: 0 }.into());
@@ -155,7 +163,7 @@ impl XenPlatform {
             is_tsc_stable: cpu.has_invariant_tsc(),
             memory_kib: ram.size_bytes() / 1024,
             memory: parts.memory,
-            // As a release build of Xen has it.
+            // A release build of Xen refuses console writes of a guest, too.
             may_log: false,
         };
         let domain = TracedDomain::new(config, &*ram, clock.now(), parts.recorder)?;
@@ -178,15 +186,16 @@ impl XenPlatform {
         })
     }
 
-    /// Gives bytes to the guest's console; returns how many it took. The rest is wanted when the
-    /// host is told so: [`Host::console_input_wanted`].
+    /// Gives bytes to the guest's console; returns how many the guest has room for. The platform
+    /// asks for the rest by [`Host::console_input_wanted`].
     pub fn console_input(&self, bytes: &[u8]) -> usize {
         self.with_domain(Backpressure::Ignore, |domain, memory, now, effects| {
             domain.console_input(memory, now, bytes, effects)
         })
     }
 
-    /// Asks the guest to power off; `false` if it would not hear of it.
+    /// Asks the guest to power off. Returns `false` if the guest does not listen: it has not set up
+    /// xenstore, or the domain is over.
     pub fn request_power_off(&self) -> bool {
         self.with_domain(Backpressure::Ignore, |domain, memory, now, effects| {
             let can_hear = domain.can_be_asked();
@@ -197,18 +206,19 @@ impl XenPlatform {
         })
     }
 
-    /// Ends the threads that serve the domain: the one that keeps the time, and those of the vCPUs, which look at
-    /// [`Host::is_stopping`]. The host must answer `true` there before this is called.
+    /// Makes all threads of the platform return: the one in [`keep_time`](XenPlatform::keep_time),
+    /// and those of the vCPUs, which look at [`Host::is_stopping`]. The host must answer `true`
+    /// there before it calls this.
     pub fn stop(&self) {
         self.timer.stop();
         for requests in &self.vcpu_requests {
-            // A thread that stays out of the guest waits long.
+            // A parked thread waits up to 200 ms between two polls.
             requests.reset_poll_interval();
             requests.kick();
         }
     }
 
-    /// Calls the domain, sees to its next deadline, and carries out what it wants done.
+    /// Calls the domain, sets its next deadline, and carries out the effects.
     pub(crate) fn with_domain<T>(
         &self,
         backpressure: Backpressure,
@@ -220,16 +230,16 @@ impl XenPlatform {
         answer
     }
 
-    /// The same without carrying out.
+    /// Calls the domain and sets its next deadline; the effects are left to the caller.
     pub(crate) fn call_domain<T>(
         &self,
         effects: &mut Vec<Effect>,
         call: impl FnOnce(&mut TracedDomain, &GuestRam, Now, &mut Vec<Effect>) -> T,
     ) -> T {
         let mut domain = self.domain();
-        // The time is taken under the lock, so that calls see it in their order.
+        // Taken under the lock, so that the domain never sees time go back.
         let answer = call(&mut domain, &self.ram, self.clock.now(), effects);
-        // So is the deadline set, lest an older one follow a newer one.
+        // Set under the lock, so that an older deadline never replaces a newer one.
         let until = domain.next_deadline_ns().map(|at| self.until(at));
         let at = until.and_then(|until| Instant::now().checked_add(until));
         self.timer.set_deadline(at);
@@ -237,11 +247,13 @@ impl XenPlatform {
         answer
     }
 
-    /// How long it is until a deadline. One that is none, for a ring that the guest keeps filling, waits while nobody reads the
-    /// console.
+    /// Returns the time until a deadline. Deadline 0 means "at once": the guest has filled the
+    /// console's ring. It is put off by [`CONSOLE_FULL_BACKOFF_NS`] while the host has no room for
+    /// console output.
     fn until(&self, deadline_ns: u64) -> Duration {
         if deadline_ns == 0 && !self.host.console_has_room() {
-            // From the last tick on: calls that come meanwhile put nothing off.
+            // Counted from the last tick, so that calls of the guest cannot put it off again and
+            // again.
             let ticked_ns = self.ticked_ns.load(Ordering::Relaxed);
             return self
                 .clock
@@ -250,8 +262,9 @@ impl XenPlatform {
         self.clock.until(deadline_ns)
     }
 
-    /// Passes on what the guest said, in the order in which it said it: under the domain's lock, where nobody waits for
-    /// room. What it wrote to its console leaves its effect behind, so that whoever may wait does so later.
+    /// Passes console output and log lines to the host, under the domain's lock, so that they
+    /// arrive in order. Leaves the (empty) effect of console output, so that the caller knows to
+    /// wait for room after it has released the lock.
     fn pass_on_text(&self, effects: &mut Vec<Effect>) {
         effects.retain_mut(|effect| match effect {
             Effect::Output(text) => {
@@ -281,7 +294,7 @@ impl XenPlatform {
     }
 }
 
-/// What leaf +3 says of the guest's time-stamp counter.
+/// Returns the content of Xen leaf 3, the time-stamp counter.
 fn tsc_info(cpu: GuestCpu<'_>, khz: u32, hz: NonZeroU64) -> TscInfo {
     let scale = TscScale::of(hz);
     let flag = |is_set, bit: u32| if is_set { bit } else { 0 };
@@ -300,7 +313,7 @@ fn tsc_info(cpu: GuestCpu<'_>, khz: u32, hz: NonZeroU64) -> TscInfo {
 fn hypervisor_leaves(config: &CpuidConfig) -> HypervisorLeaves {
     let leaves = config.leaves().map(|(function, index, answer)| CpuidLeaf {
         function,
-        // The others answer whatever ecx holds.
+        // The other leaves ignore ECX.
         index: (function >= config.base.saturating_add(FIRST_WITH_SUBLEAVES)).then_some(index),
         eax: answer.eax,
         ebx: answer.ebx,
@@ -310,15 +323,16 @@ fn hypervisor_leaves(config: &CpuidConfig) -> HypervisorLeaves {
     HypervisorLeaves::Given(leaves.collect())
 }
 
-/// The first domain that is not the host.
+/// The id of the first guest domain; 0 is the host.
 const DOMAIN: DomId = DomId(1);
-/// The domain's name, unless the embedder gives another one.
+/// The name of the domain, unless the embedder gives one.
 const NAME: &str = "guest";
-/// Timers that are due meanwhile may be late by as much.
+/// How long the console's ring is left full while the host has no room: 1 ms. Timers fire at most
+/// this late.
 const CONSOLE_FULL_BACKOFF_NS: u64 = 1_000_000;
-/// The leaves from this one on look at ecx.
+/// The first Xen leaf that has subleaves, which ECX selects.
 const FIRST_WITH_SUBLEAVES: u32 = 3;
-/// Leaf +3: the host's counters can be relied on.
+/// Xen leaf 3, EAX: the TSC is reliable.
 const TSC_RELIABLE: u32 = 1 << 1;
-/// Leaf +3: there is RDTSCP.
+/// Xen leaf 3, EAX: RDTSCP is available.
 const HAS_RDTSCP: u32 = 1 << 2;

@@ -1,4 +1,4 @@
-//! What other threads leave for the thread of one vCPU.
+//! The request mailbox of one vCPU: what other threads post for the vCPU's thread.
 
 use std::{
     sync::{
@@ -10,23 +10,23 @@ use std::{
 
 use pvh_kvm::Kicker;
 
-/// Requests for a vCPU's thread, and where it is. A note is left first, then the thread is kicked out of the guest, so
-/// none is overlooked.
+/// Requests for one vCPU's thread, and whether it can be asked for its state. A request is posted
+/// first, then the thread is kicked out of the guest, so no request is missed.
 #[derive(Debug)]
 pub(crate) struct VcpuRequests {
     kicker: Kicker,
     pending: Mutex<Requests>,
     changed: Condvar,
-    /// The thread is in the guest, about to be, or stays out of it by orders: it answers who asks. It does not while it serves
-    /// an exit of its own.
+    /// The thread is in the guest, about to enter it, or parked: it replies to state queries. It
+    /// does not while it serves an exit.
     is_inside: AtomicBool,
-    /// How often somebody has asked what has become of the vCPU.
+    /// The number of state queries so far.
     query_count: AtomicU64,
-    /// As many of these are answered.
+    /// The last query that the thread has acknowledged.
     acknowledged_count: AtomicU64,
-    /// Something was done that may go before an INIT.
+    /// The poll interval of a parked thread is to be reset.
     is_poll_reset: AtomicBool,
-    /// The thread has been in the guest since it was last looked at.
+    /// The thread has not left the guest since the last check.
     is_silent: AtomicBool,
 }
 
@@ -35,23 +35,23 @@ pub(crate) struct VcpuRequests {
 pub(crate) struct Requests {
     /// Ask the domain for orders.
     pub(crate) orders: bool,
-    /// Sleep no longer.
+    /// Wake from sleep.
     pub(crate) wake: bool,
-    /// Send the vCPU an NMI.
+    /// Inject an NMI.
     pub(crate) nmi: bool,
-    /// Flush its TLB.
+    /// Flush the TLB.
     pub(crate) flush: bool,
-    /// Inject this vector.
+    /// Inject this vector, the global one.
     pub(crate) inject: Option<u8>,
-    /// The level of the vector that all vCPUs share, until the guest has cleared its flag.
+    /// The retry of the global vector, a level: it stays until the guest clears its upcall flag.
     level: Option<Retry>,
-    /// How long it waited last because it could not be injected.
+    /// The delay of the last retry, if the vector could not be injected.
     level_delay: Duration,
-    /// The edge of the vCPU's own vector, which its local APIC has not taken yet.
+    /// The retry of the vCPU's own vector, an edge that its local APIC has not accepted yet.
     edge: Option<Retry>,
 }
 
-/// An upcall that is to be looked at again.
+/// An upcall to be retried.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 struct Retry {
     vector: u8,
@@ -60,12 +60,12 @@ struct Retry {
     delay: Duration,
 }
 
-/// An upcall whose time has come.
+/// An upcall whose retry is due.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Due {
-    /// The vector that all vCPUs share: to be injected anew if the flag is still set.
+    /// The global vector: inject it again if the upcall flag is still set.
     Level(u8),
-    /// The vCPU's own vector: to be sent anew if the flag is still set.
+    /// The vCPU's own vector: send it again if the upcall flag is still set.
     Edge(u8),
 }
 
@@ -83,7 +83,7 @@ impl VcpuRequests {
         }
     }
 
-    /// Leaves a note and has it looked at.
+    /// Posts a request and kicks the vCPU.
     pub(crate) fn post(&self, change: impl FnOnce(&mut Requests)) {
         change(&mut self.lock());
         self.changed.notify_all();
@@ -92,11 +92,11 @@ impl VcpuRequests {
 
     /// Makes the vCPU leave the guest, now or as soon as it enters it.
     pub(crate) fn kick(&self) {
-        // A signal that the host refuses leaves the request to stop at the next exit.
+        // If the host refuses the signal, the vCPU stops at its next exit.
         let _ = self.kicker.kick();
     }
 
-    /// Takes what is to be done now; what is to be retried stays.
+    /// Takes the posted requests; retries stay.
     pub(crate) fn take(&self) -> Requests {
         let mut pending = self.lock();
         let taken = *pending;
@@ -109,17 +109,18 @@ impl VcpuRequests {
         taken
     }
 
-    /// Takes the note to ask for orders, and nothing else.
+    /// Takes the request to ask for orders; other requests stay.
     pub(crate) fn take_orders(&self) -> bool {
         std::mem::take(&mut self.lock().orders)
     }
 
-    /// Forgets that the vCPU was to sleep no longer: it begins a new sleep.
+    /// Removes a request to wake: the vCPU begins a new sleep.
     pub(crate) fn forget_wake(&self) {
         self.lock().wake = false;
     }
 
-    /// Waits for orders, a query or a stir, at most so long; tells whether it was in vain.
+    /// Waits at most `limit` for orders, a state query, or a reset of the poll interval; returns
+    /// `true` if none came.
     pub(crate) fn wait(&self, limit: Duration) -> bool {
         let pending = self.lock();
         let is_quiet = |pending: &Requests| !pending.orders && !self.has_query();
@@ -132,7 +133,7 @@ impl VcpuRequests {
         is_quiet(&pending) && !was_poll_reset
     }
 
-    /// Has a thread that stays out of the guest look for INIT more often again.
+    /// Resets the INIT poll interval of a parked vCPU thread.
     pub(crate) fn reset_poll_interval(&self) {
         self.is_poll_reset.store(true, Ordering::SeqCst);
         // Under the lock, so that nobody goes to sleep between looking and waiting.
@@ -146,26 +147,27 @@ impl VcpuRequests {
         self.is_inside.store(true, Ordering::SeqCst);
     }
 
-    /// Kicks a thread that has been in the guest since the last time: its vCPU may have halted for good, which KVM does not
-    /// tell, and that may be the last one's end.
+    /// Kicks a thread that has not left the guest since the last check. Its vCPU may have halted
+    /// for good, which KVM does not report; if it was the last one, the domain is over.
     pub(crate) fn kick_if_silent(&self) {
         if self.is_silent.swap(true, Ordering::Relaxed) && self.is_inside.load(Ordering::SeqCst) {
             self.kick();
         }
     }
 
-    /// The thread serves an exit of its own, after it has told what it found.
+    /// The thread serves an exit, and has reported the state it found.
     pub(crate) fn leave_guest(&self) {
         self.is_inside.store(false, Ordering::SeqCst);
         self.acknowledge(self.queries());
     }
 
-    /// How many queries there are: to be taken before the thread looks at its vCPU, and answered after it has.
+    /// Returns the number of the last state query. The thread reads it before it looks at its vCPU,
+    /// and acknowledges it afterwards.
     pub(crate) fn queries(&self) -> u64 {
         self.query_count.load(Ordering::SeqCst)
     }
 
-    /// Tells whoever asked so far that what was found is known.
+    /// Acknowledges state queries up to this number.
     pub(crate) fn acknowledge(&self, queries: u64) {
         if self.acknowledged_count.swap(queries, Ordering::SeqCst) != queries {
             // Under the lock, so that nobody goes to sleep between looking and waiting.
@@ -178,8 +180,8 @@ impl VcpuRequests {
         self.queries() != self.acknowledged_count.load(Ordering::SeqCst)
     }
 
-    /// Asks a thread that is in the guest, or stays out of it by orders, to look at its vCPU, and waits until it has; gives up
-    /// on one that does not.
+    /// Asks a thread that is in the guest or parked to report its vCPU's state, and waits for the
+    /// reply, at most [`VCPU_REPLY_TIMEOUT`].
     pub(crate) fn query_state(&self) {
         let pending = self.lock();
         let query = self
@@ -201,7 +203,8 @@ impl VcpuRequests {
         drop(waited);
     }
 
-    /// Requests when the shared vector is to be looked at again: soon, if it could not be injected.
+    /// Schedules the next look at the global vector, soon if it could not be injected; returns
+    /// when.
     pub(crate) fn schedule_level_retry(&self, vector: u8, was_injected: bool) -> Instant {
         let mut pending = self.lock();
         let waited = pending.level_delay.saturating_mul(2);
@@ -217,12 +220,12 @@ impl VcpuRequests {
         retry.at
     }
 
-    /// Whether the shared vector is going to be looked at again.
+    /// Whether a retry of the global vector is scheduled.
     pub(crate) fn has_level_retry(&self) -> bool {
         self.lock().level.is_some()
     }
 
-    /// Requests that the vCPU's own vector was not taken; says when it is to be tried again.
+    /// Schedules a retry of the vCPU's own vector, later each time; returns when.
     pub(crate) fn schedule_edge_retry(&self, vector: u8) -> Instant {
         let mut pending = self.lock();
         let waited = pending.edge.map_or(Duration::ZERO, |before| before.delay);
@@ -234,12 +237,12 @@ impl VcpuRequests {
         retry.at
     }
 
-    /// Forgets an edge: the local APIC has taken it.
+    /// Cancels the retry of the vCPU's own vector: the local APIC has accepted it.
     pub(crate) fn cancel_edge_retry(&self) {
         self.lock().edge = None;
     }
 
-    /// Takes the upcalls whose time has come, and tells when the next one's will have.
+    /// Takes the upcalls whose retry is due; returns them and the next retry.
     pub(crate) fn due(&self, now: Instant) -> (Vec<Due>, Option<Instant>) {
         let mut pending = self.lock();
         let mut due = Vec::new();
@@ -254,7 +257,8 @@ impl VcpuRequests {
         (due, next)
     }
 
-    /// Forgets an edge that is due, for there is nothing to tell any more; one that came meanwhile stays.
+    /// Cancels the retry of the vCPU's own vector if it is due: the flag is clear. A retry that was
+    /// scheduled meanwhile stays.
     pub(crate) fn cancel_due_edge_retry(&self) {
         let now = Instant::now();
         self.lock().edge.take_if(|retry| retry.at <= now);
@@ -276,14 +280,16 @@ impl Retry {
     }
 }
 
-/// A guest that holds interrupts off does so for some microseconds as a rule.
+/// The first retry of the global vector: a guest keeps interrupts off for microseconds as a rule.
 const MIN_LEVEL_RETRY: Duration = Duration::from_micros(100);
-/// A flag that the guest leaves set makes it be interrupted again so often.
+/// The longest delay of the global vector: how often a guest that leaves its flag set is
+/// interrupted again.
 const MAX_LEVEL_RETRY: Duration = Duration::from_millis(1);
 const MIN_EDGE_RETRY: Duration = Duration::from_millis(1);
-/// A vCPU that is not started yet can be waited for longer.
+/// The longest delay of a vCPU's own vector; the vCPU may not be started yet.
 const MAX_EDGE_RETRY: Duration = Duration::from_millis(16);
-/// A thread comes out of the guest within microseconds, on a busy host within milliseconds.
+/// How long a state query waits. A thread leaves the guest within microseconds, on a busy host
+/// within milliseconds.
 const VCPU_REPLY_TIMEOUT: Duration = Duration::from_millis(200);
 
 #[cfg(test)]
@@ -293,7 +299,7 @@ mod tests {
 
     use super::*;
 
-    /// The requests of a vCPU that nobody runs.
+    /// The mailbox of a vCPU that does not run.
     fn requests() -> VcpuRequests {
         let ram = Arc::new(GuestRam::new(1 << 20).unwrap());
         let vm = Vm::new(&Kvm::open().unwrap(), &VmConfig::new(1), ram).unwrap();
@@ -302,7 +308,7 @@ mod tests {
 
     #[test]
     #[ignore = "needs /dev/kvm"]
-    fn a_note_is_taken_once_and_what_is_watched_stays() {
+    fn requests_are_taken_once_and_retries_stay() {
         let requests = requests();
         requests.post(|pending| pending.wake = true);
         requests.schedule_edge_retry(0xF3);
@@ -316,7 +322,7 @@ mod tests {
 
     #[test]
     #[ignore = "needs /dev/kvm"]
-    fn what_cannot_be_injected_is_tried_more_and_more_slowly() {
+    fn a_global_vector_is_retried_with_growing_delay() {
         let requests = requests();
         let mut delays = Vec::new();
         for _ in 0..6 {
@@ -326,7 +332,7 @@ mod tests {
             assert_eq!(
                 requests.due(at).0,
                 [Due::Level(0xF3)],
-                "whoever is due is off the requests"
+                "a retry that is due is removed"
             );
         }
         assert!(
@@ -345,7 +351,7 @@ mod tests {
 
     #[test]
     #[ignore = "needs /dev/kvm"]
-    fn an_edge_is_tried_until_it_is_taken_or_there_is_nothing_to_tell() {
+    fn an_edge_is_retried_until_accepted_or_cancelled() {
         let requests = requests();
         let first = requests.schedule_edge_retry(0xF3);
         let second = requests.schedule_edge_retry(0xF3);
@@ -362,7 +368,7 @@ mod tests {
 
     #[test]
     #[ignore = "needs /dev/kvm"]
-    fn a_thread_that_serves_an_exit_is_not_waited_for() {
+    fn a_thread_that_serves_an_exit_is_not_queried() {
         let requests = requests();
         let start = Instant::now();
         requests.query_state();
@@ -380,7 +386,7 @@ mod tests {
 
     #[test]
     #[ignore = "needs /dev/kvm"]
-    fn who_looked_before_it_was_asked_has_not_answered() {
+    fn a_look_before_the_query_is_no_reply() {
         let requests = requests();
         requests.enter();
         let start = Instant::now();
@@ -390,7 +396,7 @@ mod tests {
             while requests.queries() == 0 {
                 thread::yield_now();
             }
-            // It looked when there was no query yet.
+            // It looked at its vCPU before the query came.
             requests.acknowledge(0);
             thread::sleep(Duration::from_millis(20));
             assert!(!asking.is_finished());
@@ -405,7 +411,7 @@ mod tests {
 
     #[test]
     #[ignore = "needs /dev/kvm"]
-    fn a_stir_ends_one_wait() {
+    fn a_reset_of_the_poll_interval_ends_one_wait() {
         let requests = requests();
         thread::scope(|scope| {
             let waiting = scope.spawn(|| requests.wait(Duration::from_secs(60)));

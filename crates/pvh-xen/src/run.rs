@@ -6,14 +6,14 @@ use pvh_kvm::{Vcpu, VcpuError, VmEntry, VmExit};
 
 use crate::vcpu::{Handled, XenVcpu};
 
-/// What the embedder does about the exits that are not the platform's: its devices.
+/// Answers the exits that are not the platform's: the devices of the embedder.
 pub trait ExitHandler {
-    /// What the embedder is told when it ends a vCPU itself.
+    /// Why a handler ends a vCPU.
     type End;
 
     /// Called after each run of the vCPU, on its thread, before the exit is answered.
     ///
-    /// `is_interrupted`: another thread had the vCPU leave; the guest did not.
+    /// `is_interrupted`: another thread made the vCPU leave the guest.
     fn left_guest(&mut self, is_interrupted: bool) {
         let _ = is_interrupted;
     }
@@ -25,8 +25,8 @@ pub trait ExitHandler {
     fn answer(&mut self, vcpu: &mut Vcpu, exit: VmExit) -> ControlFlow<Self::End, VmEntry<'_>>;
 }
 
-/// The [`ExitHandler`] of a machine without devices: reads of ports and memory are all ones, writes are dropped, as Xen does
-/// it for a PVH domain. Any other exit ends the vCPU.
+/// An [`ExitHandler`] for a machine without devices: reads of ports and memory return all ones,
+/// writes are dropped, as Xen does for a PVH domain. Any other exit ends the vCPU.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct NoDevices;
 
@@ -49,25 +49,28 @@ impl ExitHandler for NoDevices {
     }
 }
 
-/// Why the run loop of a vCPU is over.
+/// Why the run loop of a vCPU ended.
 #[derive(Debug)]
 #[expect(
     clippy::exhaustive_enums,
     reason = "an embedder answers each way to end"
 )]
 pub enum VcpuEnd<E> {
-    /// The domain is over ([`Host::end`](crate::Host::end) was told why), or the machine is stopping.
+    /// The domain is over ([`Host::end`](crate::Host::end) has the reason), or the machine is
+    /// stopping.
     Over,
     /// The embedder's [`ExitHandler`] ended it.
     Handler(E),
-    /// KVM refused to run the vCPU, or to say or set its state.
+    /// KVM refused to run the vCPU, or to report or set its state.
     Kvm(VcpuError),
 }
 
 impl XenVcpu {
-    /// Runs the vCPU on this thread until the domain is over, the machine is stopping, or `handler` ends it.
+    /// Runs the vCPU on this thread until the domain is over, the machine is stopping, or `handler`
+    /// ends it.
     ///
-    /// The thread is not blocked in KVM for ever: [`XenPlatform::stop`](crate::XenPlatform::stop) makes it leave.
+    /// The body of the vCPU's thread. [`XenPlatform::stop`](crate::XenPlatform::stop) makes it
+    /// return.
     pub fn run_until_end<H: ExitHandler>(
         mut self,
         vcpu: &mut Vcpu,
@@ -95,5 +98,5 @@ impl XenVcpu {
     }
 }
 
-/// KVM moves at most a page of string data per exit.
+/// The longest read: KVM moves at most a page of string data per exit.
 static ALL_ONES: [u8; 4096] = [0xFF; 4096];

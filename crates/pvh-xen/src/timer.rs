@@ -1,11 +1,11 @@
-//! When something of a domain is due.
+//! The deadlines of a domain, and the wait for the next one.
 
 use std::{
     sync::{Condvar, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
-/// The earliest moments at which the domain, and upcalls that are to be retried, want to be looked at.
+/// The next deadline of the domain, of upcall retries, and of the check of silent vCPUs.
 #[derive(Debug, Default)]
 pub(crate) struct Timer {
     plan: Mutex<Plan>,
@@ -14,11 +14,11 @@ pub(crate) struct Timer {
 
 #[derive(Debug, Default)]
 struct Plan {
-    /// When the domain's next deadline is.
+    /// The domain's next deadline.
     domain: Option<Instant>,
-    /// When an upcall is to be retried.
+    /// The next upcall retry.
     retry: Option<Instant>,
-    /// When vCPUs are to be looked at that have been silent.
+    /// The next check of vCPUs that have not left the guest.
     silent_check: Option<Instant>,
     is_stopped: bool,
 }
@@ -30,19 +30,19 @@ impl Plan {
     }
 }
 
-/// What is due.
+/// What is due now.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct DueNow {
     /// The domain's deadline.
     pub(crate) domain: bool,
-    /// Some upcall.
+    /// An upcall retry.
     pub(crate) retry: bool,
-    /// A look at silent vCPUs.
+    /// A check of silent vCPUs.
     pub(crate) silent_check: bool,
 }
 
 impl Timer {
-    /// Says when the domain's next deadline is.
+    /// Sets the domain's next deadline.
     pub(crate) fn set_deadline(&self, at: Option<Instant>) {
         let mut plan = self.lock();
         let is_earlier = at.is_some_and(|at| plan.next().is_none_or(|next| at < next));
@@ -53,7 +53,7 @@ impl Timer {
         }
     }
 
-    /// Asks for upcalls to be looked at, at this moment or before.
+    /// Schedules an upcall retry at this moment or earlier.
     pub(crate) fn retry_at(&self, at: Instant) {
         let mut plan = self.lock();
         let is_earlier = plan.next().is_none_or(|next| at < next);
@@ -64,13 +64,13 @@ impl Timer {
         }
     }
 
-    /// Ends every wait, now and later.
+    /// Ends all waits, now and later.
     pub(crate) fn stop(&self) {
         self.lock().is_stopped = true;
         self.changed.notify_all();
     }
 
-    /// Waits until something is due, and forgets it; `None` once it is stopped.
+    /// Waits until something is due and removes it; `None` once stopped.
     pub(crate) fn wait(&self) -> Option<DueNow> {
         let mut plan = self.lock();
         loop {
@@ -108,7 +108,7 @@ impl Timer {
     }
 }
 
-/// How often vCPUs are looked at that have not left the guest.
+/// How often vCPUs that have not left the guest are checked.
 const SILENT_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
@@ -118,7 +118,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_due_first_is_told_first_and_once() {
+    fn each_deadline_is_reported_once_in_order() {
         let timer = Timer::default();
         let now = Instant::now();
         timer.set_deadline(Some(now + Duration::from_millis(20)));
@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn with_nothing_to_do_there_is_a_pulse() {
+    fn silent_vcpus_are_checked_every_second() {
         let timer = Timer::default();
         let start = Instant::now();
         assert!(

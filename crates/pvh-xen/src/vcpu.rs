@@ -1,4 +1,4 @@
-//! A vCPU of the domain, as its thread drives it.
+//! One vCPU of the domain, as its thread drives it: exits, hypercalls and requests.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use crate::{
     requests::{Requests, VcpuRequests},
 };
 
-/// One vCPU's side of the platform.
+/// One vCPU of a platform; owned by the thread that runs it.
 #[derive(Debug)]
 pub struct XenVcpu {
     pub(crate) platform: Arc<XenPlatform>,
@@ -28,36 +28,37 @@ pub struct XenVcpu {
 /// Whether a vCPU has been started, as far as its thread knows.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Lifecycle {
-    /// It waits in KVM for its start-up interrupt.
+    /// It waits in KVM for a start-up IPI.
     Unstarted,
     /// It has registers to run with.
     Started,
 }
 
-/// Whether a vCPU sleeps by a call of its own.
+/// Whether a vCPU sleeps by its own hypercall (`SCHEDOP_block`, `SCHEDOP_poll`).
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Idle {
-    /// It does not.
+    /// It runs.
     Awake,
-    /// It will, once its call is over.
+    /// It will sleep once its hypercall has returned.
     FallingAsleep,
-    /// It does.
+    /// It sleeps.
     Asleep,
 }
 
-/// What became of an exit.
+/// What an exit led to.
 #[derive(Debug)]
 pub(crate) enum Handled {
-    /// The vCPU is to be entered with this.
+    /// Enter the vCPU with this.
     Entry(VmEntry<'static>),
     /// The domain is over.
     Over,
-    /// It is none of the platform's.
+    /// The exit is not the platform's.
     Not(VmExit),
 }
 
 impl XenVcpu {
-    /// vCPU `index`, before it first runs.
+    /// vCPU number `index` of `platform`, before it first runs. vCPU 0 is started; the others wait
+    /// for INIT and a start-up IPI, or for `VCPUOP_initialise` and `VCPUOP_up`.
     pub fn new(platform: Arc<XenPlatform>, index: u32) -> Self {
         let is_boot = index == 0;
         let mut vcpu = Self {
@@ -77,11 +78,12 @@ impl XenVcpu {
         vcpu
     }
 
-    /// Runs guest code until something comes up; does what was left on the requests.
+    /// Runs guest code until an exit; then serves the posted requests if the exit is
+    /// [`VmExit::Interrupted`].
     ///
     /// # Errors
     ///
-    /// Those of [`Vcpu::run`], and when KVM refuses to say or set what the vCPU does.
+    /// Those of [`Vcpu::run`]; KVM refuses to report or set the vCPU's state.
     pub(crate) fn run(&mut self, vcpu: &mut Vcpu, entry: VmEntry<'_>) -> Result<VmExit, VcpuError> {
         let platform = Arc::clone(&self.platform);
         let Some(requests) = platform.requests_of(self.index) else {
@@ -97,7 +99,7 @@ impl XenVcpu {
             }
             Ok(exit)
         });
-        // A thread that goes back at once still answers.
+        // A thread that returns to the guest at once stays available for state queries.
         if matches!(ran, Ok(VmExit::Interrupted)) && !platform.host.is_stopping() {
             requests.acknowledge(queries);
         } else {
@@ -106,7 +108,7 @@ impl XenVcpu {
         ran
     }
 
-    /// Handles an exit that is the platform's.
+    /// Handles an exit if it is the platform's.
     pub(crate) fn handle(&mut self, vcpu: &mut Vcpu, exit: VmExit) -> Handled {
         let entry = match exit {
             VmExit::Hypercall(state) => VmEntry::Hypercall(self.hypercall(&state)),
@@ -133,7 +135,7 @@ impl XenVcpu {
         Handled::Entry(entry)
     }
 
-    /// The vCPU has executed something, whatever was thought of it.
+    /// The vCPU ran guest code, so it was not waiting for a start-up IPI, nor asleep.
     fn has_run(&mut self) {
         if self.lifecycle == Lifecycle::Unstarted {
             self.found_running();
@@ -143,7 +145,7 @@ impl XenVcpu {
         }
     }
 
-    /// PollPhase at what the vCPU does and at what its requests holds, between two runs.
+    /// Serves the posted requests between two runs, after a look at what KVM reports of the vCPU.
     fn serve(&mut self, vcpu: &mut Vcpu, requests: &VcpuRequests) -> Result<(), VcpuError> {
         let pending = requests.take();
         let activity = vcpu.activity()?;
@@ -172,7 +174,7 @@ impl XenVcpu {
         Ok(())
     }
 
-    /// Falls asleep, or wakes up.
+    /// Puts the vCPU to sleep, or wakes it.
     fn update_idle(&mut self, vcpu: &mut Vcpu, pending: Requests) -> Result<(), VcpuError> {
         match (self.idle, pending.wake) {
             (Idle::FallingAsleep, true) => self.wake_up(),
@@ -189,7 +191,7 @@ impl XenVcpu {
         Ok(())
     }
 
-    /// Serves a hypercall to its end and returns what rax becomes.
+    /// Serves a hypercall to its end, continuations included; returns the new value of RAX.
     fn hypercall(&mut self, state: &HypercallState) -> u64 {
         let platform = Arc::clone(&self.platform);
         let width = state.caller.mode().width();
@@ -240,7 +242,8 @@ impl XenVcpu {
         }
     }
 
-    /// What a call leaves to do. A guest may set its upcall flag itself: that is looked at as it leaves the guest.
+    /// After a hypercall: requests the injection of the global vector if the guest has set its
+    /// upcall flag itself.
     fn finished(&self, level: Option<u8>) {
         if let (Some(vector), Some(requests)) = (level, self.platform.requests_of(self.index))
             && !requests.has_level_retry()
@@ -249,7 +252,7 @@ impl XenVcpu {
         }
     }
 
-    /// The call is to be finished first: then the requests is looked at.
+    /// Sleeps after the hypercall has returned: the kick makes the vCPU leave at once.
     fn fall_asleep(&mut self) {
         self.idle = Idle::FallingAsleep;
         if let Some(requests) = self.platform.requests_of(self.index) {
@@ -279,7 +282,7 @@ impl XenVcpu {
             });
     }
 
-    /// The vCPU sleeps no longer.
+    /// The vCPU is awake.
     pub(crate) fn wake_up(&mut self) {
         self.idle = Idle::Awake;
         self.entered();
@@ -295,6 +298,6 @@ impl XenVcpu {
     }
 }
 
-/// Where a guest writes to its hypervisor's log, byte by byte.
+/// The port of the hypervisor's log, one byte a write.
 const DEBUG_PORT: u16 = 0xE9;
 pub(crate) const RFLAGS_IF: u64 = 1 << 9;
