@@ -1,4 +1,4 @@
-//! No public type of this crate hands out a descriptor.
+//! Checks that no public type of this crate hands out a descriptor.
 
 use std::{
     marker::PhantomData,
@@ -7,10 +7,10 @@ use std::{
 
 use pvh_kvm::{GuestClock, GuestRam, Kicker, Kvm, LostPages, Vcpu, Vm, WriteAhead};
 
-/// Carries a type whose traits are looked up.
+/// Looks up which traits `T` implements.
 struct Type<T>(PhantomData<T>);
 
-/// Answers for a type that does not have the trait: inherent constants come first.
+/// The answers for a type without the trait. An inherent constant takes precedence over these.
 trait Otherwise {
     const LENDS: bool = false;
     const NAMES: bool = false;
@@ -51,8 +51,8 @@ macro_rules! traits {
     };
 }
 
-/// Safe code that had the descriptor of a vCPU could map its `kvm_run` page and write to it while this crate
-/// reads it.
+/// With the descriptor of a vCPU, safe code could map its `kvm_run` page and write to it while this
+/// crate reads it.
 #[test]
 fn no_type_hands_out_its_descriptor() {
     let types = traits![

@@ -1,4 +1,4 @@
-//! Interrupts, sleep and time of vCPUs on /dev/kvm, with local APICs and no other controller.
+//! Interrupts, halts and time of vCPUs on /dev/kvm, with local APICs as the only controllers.
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 mod support;
@@ -18,7 +18,8 @@ mod kvm {
 
     const VECTOR: u8 = 0x40;
 
-    /// A guest with a GDT and handlers for NMI (port 0xF2) and vector 0x40 (port 0xF4).
+    /// Returns a guest with a GDT and with handlers for NMI (port 0xF2) and vector 0x40 (port
+    /// 0xF4).
     fn guest(code: &[u8]) -> (Vm, Vcpu) {
         let mut config = VmConfig::new(2);
         config.interrupt_controllers = InterruptControllers::LocalApics;
@@ -27,7 +28,8 @@ mod kvm {
         let put = |at, bytes: &[u8]| vm.ram().write(Gpa(at), bytes).unwrap();
         put(0x3008, &0x00CF_9B00_0000_FFFF_u64.to_le_bytes());
         put(0x3010, &0x00CF_9300_0000_FFFF_u64.to_le_bytes());
-        // out 0xF4, al; pop ecx; add esp, 4; popfd; jmp ecx: an IRET for hosts that cannot emulate one.
+        // out 0xF4, al; pop ecx; add esp, 4; popfd; jmp ecx: in place of IRET, which some hosts
+        // cannot emulate.
         put(
             0x4000,
             &[0xE6, 0xF4, 0x59, 0x83, 0xC4, 0x04, 0x9D, 0xFF, 0xE1],
@@ -45,22 +47,22 @@ mod kvm {
         (vm, vcpu)
     }
 
-    /// Brings the vCPU to where it can be looked at: between two instructions, nothing to finish.
+    /// Stops the vCPU between two instructions, so that KVM has nothing to finish.
     fn settle(vcpu: &mut Vcpu) {
         vcpu.kicker().kick().unwrap();
         assert_eq!(resume(vcpu), VmExit::Interrupted);
     }
 
-    /// Runs on through the guest's loop at port 0xF3 until it is interrupted.
+    /// Runs the guest's loop at port 0xF3 until it is interrupted.
     fn until_interrupted(vcpu: &mut Vcpu) -> VmExit {
-        // A host that emulates looks for interrupts when it likes.
+        // A host that emulates the guest may check for interrupts only now and then.
         (0..1000)
             .map(|_| resume(vcpu))
             .find(|exit| *exit != out(0xF3, 0))
             .unwrap()
     }
 
-    /// Kicks the vCPU a moment after it has gone to sleep.
+    /// Kicks the vCPU after 30 ms, when it is halted.
     fn kick_soon(vcpu: &Vcpu) -> thread::JoinHandle<()> {
         let kicker = vcpu.kicker();
         thread::spawn(move || {
@@ -69,7 +71,8 @@ mod kvm {
         })
     }
 
-    /// Says 0xF0 without interrupts, 0xF1 right before it sleeps with them, 0xF3 whenever it is woken.
+    /// Writes to port 0xF0 with interrupts off, to 0xF1 before it enables them and halts, and to
+    /// 0xF3 after each wake-up.
     #[rustfmt::skip]
     const SLEEPER: &[u8] = &[
         0xE6, 0xF0,                         // out 0xF0, al
@@ -82,19 +85,19 @@ mod kvm {
 
     #[test]
     #[ignore = "needs /dev/kvm"]
-    fn an_injected_interrupt_waits_for_the_flag_and_wakes_a_halted_guest() {
+    fn an_injected_interrupt_waits_for_rflags_if_and_wakes_a_halted_guest() {
         let (_vm, mut vcpu) = guest(SLEEPER);
         assert_eq!(resume(&mut vcpu), out(0xF0, 0));
         assert!(!vcpu.inject(VECTOR).unwrap(), "the OUT is not finished");
         settle(&mut vcpu);
-        assert!(!vcpu.inject(VECTOR).unwrap(), "the flag is clear");
+        assert!(!vcpu.inject(VECTOR).unwrap(), "RFLAGS.IF is clear");
         assert_eq!(resume(&mut vcpu), out(0xF1, 0));
         let kick = kick_soon(&vcpu);
         assert_eq!(resume(&mut vcpu), VmExit::Interrupted);
         kick.join().unwrap();
         assert_eq!(vcpu.activity().unwrap(), Activity::Halted);
         assert!(vcpu.inject(VECTOR).unwrap());
-        assert!(!vcpu.inject(VECTOR).unwrap(), "one is on its way");
+        assert!(!vcpu.inject(VECTOR).unwrap(), "an interrupt is pending");
         assert_eq!(
             resume(&mut vcpu),
             out(0xF4, 0),
@@ -105,7 +108,7 @@ mod kvm {
 
     #[test]
     #[ignore = "needs /dev/kvm"]
-    fn an_nmi_comes_whatever_the_interrupt_flag() {
+    fn an_nmi_is_taken_with_rflags_if_clear() {
         let (_vm, mut vcpu) = guest(SLEEPER);
         assert_eq!(resume(&mut vcpu), out(0xF0, 0));
         settle(&mut vcpu);
@@ -113,7 +116,7 @@ mod kvm {
         assert_eq!(resume(&mut vcpu), out(0xF2, 0));
     }
 
-    /// How long this thread has had a processor.
+    /// Returns the CPU time of this thread.
     fn processor_time() -> Duration {
         let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap();
         let nanoseconds = text.split_whitespace().next().unwrap().parse().unwrap();
@@ -122,7 +125,7 @@ mod kvm {
 
     #[test]
     #[ignore = "needs /dev/kvm"]
-    fn an_nmi_to_a_vcpu_that_was_never_started_keeps_no_processor_busy() {
+    fn an_nmi_to_an_unstarted_vcpu_uses_little_cpu_time() {
         let (vm, _boot) = guest(SLEEPER);
         let mut vcpu = vm.create_vcpu(1).unwrap();
         vcpu.nmi().unwrap();
@@ -134,12 +137,13 @@ mod kvm {
         let before = processor_time();
         assert_eq!(resume(&mut vcpu), VmExit::Interrupted);
         let busy = processor_time().saturating_sub(before);
-        // All of the second if it were busy; on a host of which others take time, a little is not its own.
+        // A busy thread would use the whole second.
         assert!(busy < Duration::from_millis(500), "{busy:?}");
         kick.join().unwrap();
     }
 
-    /// Turns its local APIC on between ports 0xF0 and 0xF1, then runs into port 0xF3 with interrupts.
+    /// Enables its local APIC between ports 0xF0 and 0xF1, then writes to port 0xF3 with interrupts
+    /// on.
     #[rustfmt::skip]
     const APIC_USER: &[u8] = &[
         0xE6, 0xF0,                         // out 0xF0, al
@@ -169,7 +173,7 @@ mod kvm {
 
     #[test]
     #[ignore = "needs /dev/kvm"]
-    fn a_vcpu_sleeps_when_it_is_told_to_until_an_interrupt_or_another_word() {
+    fn a_vcpu_set_to_halted_waits_for_an_interrupt_or_for_running() {
         let (vm, mut vcpu) = guest(APIC_USER);
         assert_eq!(resume(&mut vcpu), out(0xF0, 0));
         assert_eq!(resume(&mut vcpu), out(0xF1, 0));
@@ -205,7 +209,7 @@ mod kvm {
 
     #[test]
     #[ignore = "needs /dev/kvm"]
-    fn a_flush_changes_no_register_and_loses_no_interrupt() {
+    fn a_tlb_flush_changes_no_register_and_loses_no_interrupt() {
         let (vm, mut vcpu) = guest(APIC_USER);
         assert_eq!(resume(&mut vcpu), out(0xF0, 0));
         assert_eq!(resume(&mut vcpu), out(0xF1, 0));
@@ -234,7 +238,8 @@ mod kvm {
         let after = clock.now();
         let [low, high] = [0x2000, 0x2004].map(|at| u64::from(u32_at(&vm, at)));
         let read = high << 32 | low;
-        // Half a measurement may be wrong: some thousand ticks, where a call to the host is slow.
+        // The error is at most half of a measurement: some thousand ticks if a call to the host is
+        // slow.
         let error = 1_000_000;
         assert!(
             before < read + error && read < after + error,
@@ -245,7 +250,7 @@ mod kvm {
 
     #[test]
     #[ignore = "needs /dev/kvm"]
-    fn each_vcpu_may_have_hypervisor_leaves_of_its_own() {
+    fn each_vcpu_can_have_different_hypervisor_leaves() {
         #[rustfmt::skip]
         let (_vm, mut vcpu) = guest(&[
             0xB8, 0x04, 0, 0, 0x40,         // mov eax, 0x40000004

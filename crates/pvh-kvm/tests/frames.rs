@@ -1,4 +1,4 @@
-//! Frames that come and go, as a running guest sees them.
+//! Frames that are added and removed while a guest runs, on /dev/kvm.
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 mod support;
@@ -16,7 +16,7 @@ mod kvm {
     /// A frame in a hole, and the address of its byte 0x10.
     const HOLE: u64 = 0xF_0000;
 
-    /// Reports the byte at 0xF000_0010, again and again.
+    /// Writes the byte at 0xF000_0010 to a port, repeatedly.
     #[rustfmt::skip]
     const REPORT_THE_HOLE: &[u8] = &[
         0xA0, 0x10, 0, 0, 0xF0, // mov al, [0xF0000010]
@@ -24,7 +24,7 @@ mod kvm {
         0xEB, 0xF7,             // and again
     ];
 
-    /// Writes 0x42 to 0xF000_0010, reads it back, reports it and ends.
+    /// Writes 0x42 to 0xF000_0010, reads it back and writes it to a port.
     #[rustfmt::skip]
     const WRITE_THE_HOLE: &[u8] = &[
         0xC6, 0x05, 0x10, 0, 0, 0xF0, 0x42, // mov byte [0xF0000010], 0x42
@@ -32,7 +32,7 @@ mod kvm {
         0xE6, 0xF4,                         // out 0xF4, al
     ];
 
-    /// Waits for a byte at 0x2000, then reports the one at 0xF000_0010.
+    /// Waits for a byte other than 0 at 0x2000, then writes the byte at 0xF000_0010 to a port.
     #[rustfmt::skip]
     const WAIT_THEN_REPORT_THE_HOLE: &[u8] = &[
         0xA0, 0x00, 0x20, 0, 0, // mov al, [0x2000]
@@ -78,7 +78,7 @@ mod kvm {
 
     #[test]
     #[ignore = "needs /dev/kvm"]
-    fn what_a_guest_writes_to_an_added_frame_is_in_our_memory() {
+    fn a_guests_writes_to_an_added_frame_are_in_guest_memory() {
         let (vm, mut vcpu) = guest(WRITE_THE_HOLE);
         vm.ram().add_frame(HOLE).unwrap();
         assert_eq!(resume(&mut vcpu), out(0xF4, 0x42));
@@ -87,7 +87,7 @@ mod kvm {
 
     #[test]
     #[ignore = "needs /dev/kvm"]
-    fn frames_come_and_go_while_the_guest_runs() {
+    fn frames_are_added_and_removed_while_the_guest_runs() {
         let (vm, mut vcpu) = guest(WAIT_THEN_REPORT_THE_HOLE);
         thread::scope(|threads| {
             threads.spawn(|| {
@@ -138,7 +138,7 @@ mod kvm {
         assert_eq!(resume(&mut vcpu), out(0xF4, 0x45));
     }
 
-    /// A machine whose RAM has pages at 0xFEFF_8000 and a frame added before it was built.
+    /// Returns a machine with pages at 0xFEFF_8000 and a frame added before it was created.
     fn machine_with_pages(code: &[u8]) -> (Vm, Vcpu) {
         let ram = GuestRange::new(Gpa(0), 16 << 20);
         let pages = GuestRange::new(Gpa(0xFEFF_8000), 0x8000);
@@ -158,7 +158,7 @@ mod kvm {
 
     #[test]
     #[ignore = "needs /dev/kvm"]
-    fn a_machine_has_the_frames_that_were_there_before_it() {
+    fn a_machine_has_the_frames_added_before_it_was_created() {
         let (_vm, mut vcpu) = machine_with_pages(REPORT_THE_HOLE);
         assert_eq!(resume(&mut vcpu), out(0xF4, 0x66));
     }

@@ -1,4 +1,4 @@
-//! Guests of a few bytes on /dev/kvm: what they find, and how they leave.
+//! Guests of a few bytes on /dev/kvm: their registers at entry, and their exits.
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 mod support;
@@ -10,7 +10,7 @@ mod kvm {
 
     use crate::support::{CODE, answer, guest, machine, out, resume, u32_at};
 
-    /// Stores eax at 0x2000, and so on: every register the ABI names, as the guest sees it.
+    /// Stores every register that the ABI names, from eax at 0x2000 on.
     #[rustfmt::skip]
     const STORE_REGISTERS: &[u8] = &[
         0xA3, 0x00, 0x20, 0, 0,             // mov [0x2000], eax
@@ -48,7 +48,7 @@ mod kvm {
 
     #[test]
     #[ignore = "needs /dev/kvm"]
-    fn a_guest_finds_the_registers_the_abi_names() {
+    fn a_guest_has_the_registers_of_the_abi_at_entry() {
         let (vm, mut vcpu) = guest(STORE_REGISTERS);
         vm.ram().write(Gpa(0x2000), &[0xEE; 0x100]).unwrap();
         assert!(matches!(
@@ -74,7 +74,7 @@ mod kvm {
 
     #[test]
     #[ignore = "needs /dev/kvm"]
-    fn the_hidden_parts_of_the_segments_are_the_abis() {
+    fn the_hidden_parts_of_the_segments_are_those_of_the_abi() {
         let (_vm, mut vcpu) = guest(&[0xE6, 0xF4]);
         resume(&mut vcpu);
         let state = vcpu.registers().unwrap().state;
@@ -82,7 +82,7 @@ mod kvm {
             |segment: pvh_entry::Segment| (segment.base, segment.limit, segment.attributes.bits());
         assert_eq!(parts(state.cs), (0, 0xFFFF_FFFF, 0xC9B));
         for data in [state.ds, state.es, state.ss] {
-            // Loading accesses it, so the accessed bit is set.
+            // Loading a segment sets its accessed bit.
             assert_eq!(parts(data), (0, 0xFFFF_FFFF, 0xC93));
         }
         assert_eq!(parts(state.tr), (0, 0x67, 0x8B));
@@ -143,7 +143,7 @@ mod kvm {
 
     #[test]
     #[ignore = "needs /dev/kvm"]
-    fn a_string_read_is_answered_in_as_many_pieces_as_it_asks_for() {
+    fn a_string_read_is_answered_in_as_many_parts_as_it_asks_for() {
         #[rustfmt::skip]
         let (vm, mut vcpu) = guest(&[
             0xBF, 0x00, 0x20, 0, 0, // mov edi, 0x2000
@@ -227,7 +227,7 @@ mod kvm {
 
     #[test]
     #[ignore = "needs /dev/kvm"]
-    fn an_entry_that_does_not_fit_the_exit_is_refused_and_can_be_mended() {
+    fn an_entry_that_does_not_fit_is_refused_and_the_right_one_accepted() {
         let (_vm, mut vcpu) = guest(&[0xE4, 0xF5, 0xE6, 0xF4]); // in al, 0xF5; out 0xF4, al
         let refused = |result: Result<VmExit, VcpuError>, want: usize, have: usize| {
             let Err(VcpuError::Answer {
@@ -255,7 +255,7 @@ mod kvm {
         let (_vm, mut vcpu) = guest(&[0x90, 0x0F, 0x0B]); // nop; ud2, without an IDT
         assert_eq!(resume(&mut vcpu), VmExit::Shutdown);
         let registers = vcpu.registers().unwrap();
-        // An AMD host has lost them.
+        // An AMD host has lost the registers.
         let is_at_fault = registers.state.rip == u64::from(CODE) + 1;
         assert!(is_at_fault || registers.are_after_init(), "{registers}");
     }
@@ -288,7 +288,7 @@ mod kvm {
 
     #[test]
     #[ignore = "needs /dev/kvm"]
-    fn the_timer_is_there_when_it_is_asked_for() {
+    fn the_timer_exists_if_it_was_asked_for() {
         let code = [0xE4, 0x40, 0xE6, 0xF4]; // in al, 0x40; out 0xF4, al
         let (_vm, mut vcpu) = guest(&code);
         assert!(matches!(

@@ -1,4 +1,4 @@
-//! Hypercalls on /dev/kvm, by each transport it has: MSR, page, registers.
+//! Hypercalls on /dev/kvm with each transport of this host: MSR, page, registers.
 #![expect(
     clippy::arithmetic_side_effects,
     clippy::indexing_slicing,
@@ -32,7 +32,7 @@ mod kvm {
         port: HYPERCALL_PORT as u16,
     };
 
-    /// The transports of this host.
+    /// Returns the transports that this host supports.
     fn transports() -> impl Iterator<Item = HypercallTransport> {
         let kvm = Kvm::open().unwrap();
         let found = [PORT, HypercallTransport::Intercept]
@@ -74,7 +74,7 @@ mod kvm {
         }
     }
 
-    /// Returns the arguments of a call that must have this width and number.
+    /// Returns the arguments of a call, which must have this width and number.
     fn arguments(state: &HypercallState, width: Width, number: u64) -> [u64; 5] {
         let call = Call::decode(&state.registers, &state.caller).unwrap();
         assert_eq!((call.width, call.number.0), (width, number));
@@ -157,7 +157,7 @@ mod kvm {
         assert_eq!(end, out(0xF4, 0x77));
     }
 
-    /// Calls entry 18 from 64-bit code, every register used.
+    /// Calls entry 18 from 64-bit code.
     #[rustfmt::skip]
     const CALL_64: &[u8] = &[
         0xFF, 0xD0,                         // call rax
@@ -166,7 +166,8 @@ mod kvm {
         0xFF, 0xD0,                         // call rax
     ];
 
-    /// The state of 64-bit code over one 2 MiB page; register n holds 0x1111_0000_0000_0000 + n.
+    /// Returns the state of 64-bit code in one 2 MiB page. Register n holds 0x1111_0000_0000_0000 +
+    /// n.
     fn long_mode(ram: &GuestRam) -> EntryState {
         for (at, entry) in [(0x6000, 0x7003_u64), (0x7000, 0x8003), (0x8000, 0x83)] {
             ram.write(Gpa(at), &entry.to_le_bytes()).unwrap();
@@ -217,7 +218,7 @@ mod kvm {
         assert_eq!(now.rsp, state.rsp - 8, "the return address");
     }
 
-    /// Writes and reads the MSR; #GP leaves by port 0xF5.
+    /// Writes and reads the MSR. The handler of #GP writes to port 0xF5.
     #[rustfmt::skip]
     const MSR_ACCESS: &[u8] = &[
         0xB9, 0x00, 0x00, 0x00, 0x40,       // mov ecx, 0x40000000
@@ -233,7 +234,8 @@ mod kvm {
         0xE6, 0xF6,                         // out 0xF6, al
     ];
 
-    /// Shows where #GP came from: the return address, behind the error code.
+    /// Stores the address of the instruction that caused #GP: the return address, after the error
+    /// code.
     #[rustfmt::skip]
     const ON_GP: &[u8] = &[
         0x58,                               // pop eax
@@ -243,7 +245,7 @@ mod kvm {
         0xE6, 0xF5,                         // out 0xF5, al
     ];
 
-    /// A guest with a GDT and a handler for #GP; it writes the MSR first if `writes`.
+    /// Returns a guest with a GDT and a handler of #GP. It writes the MSR first if `writes`.
     fn with_handler(transport: HypercallTransport, writes: bool) -> (Vm, Vcpu) {
         let (vm, mut vcpu) = guest(transport, MSR_ACCESS);
         let put = |at, bytes: &[u8]| vm.ram().write(Gpa(at), bytes).unwrap();
@@ -284,7 +286,7 @@ mod kvm {
 
     #[test]
     #[ignore = "needs /dev/kvm"]
-    fn a_write_that_is_done_goes_on_behind_the_wrmsr() {
+    fn after_an_accepted_write_the_guest_continues_after_the_wrmsr() {
         for transport in transports() {
             let (_vm, mut vcpu) = with_handler(transport, true);
             assert!(matches!(resume(&mut vcpu), VmExit::MsrWrite { .. }));
@@ -294,7 +296,7 @@ mod kvm {
 
     #[test]
     #[ignore = "needs /dev/kvm"]
-    fn a_read_of_the_msr_is_0_or_whatever_it_is_answered() {
+    fn a_read_of_the_msr_returns_the_answer() {
         for transport in transports() {
             for value in [MSR_READ, 0x1234_5678_9ABC_DEF0] {
                 let (vm, mut vcpu) = with_handler(transport, false);
@@ -319,7 +321,8 @@ mod kvm {
         }
     }
 
-    /// Calls entry 18; port 0xF5 is for who comes in behind.
+    /// Calls entry 18 and writes the result to port 0xF4. The OUT to port 0xF5 is another entry
+    /// point.
     #[rustfmt::skip]
     const CALL_ONCE: &[u8] = &[
         0xBC, 0x00, 0x80, 0, 0,             // mov esp, 0x8000
@@ -329,7 +332,7 @@ mod kvm {
         0xE6, 0xF5,                         // out 0xF5, al
     ];
 
-    /// A guest that has just made its call.
+    /// Returns a guest that has just made its call.
     fn calling(transport: HypercallTransport) -> (Vm, Vcpu) {
         let (vm, mut vcpu) = guest(transport, CALL_ONCE);
         fill_page(&vm, &vcpu, transport);
@@ -340,7 +343,7 @@ mod kvm {
 
     #[test]
     #[ignore = "needs /dev/kvm"]
-    fn a_hypercall_takes_its_result_and_nothing_else() {
+    fn a_hypercall_accepts_only_its_result() {
         for transport in transports() {
             let (_vm, mut vcpu) = calling(transport);
             for entry in [VmEntry::Resume, VmEntry::Msr(0), VmEntry::GeneralProtection] {
@@ -354,7 +357,7 @@ mod kvm {
 
     #[test]
     #[ignore = "needs /dev/kvm"]
-    fn a_result_is_not_lost_to_a_kick() {
+    fn a_kick_does_not_lose_the_result() {
         for transport in transports() {
             let (_vm, mut vcpu) = calling(transport);
             vcpu.kicker().kick().unwrap();
@@ -366,7 +369,7 @@ mod kvm {
 
     #[test]
     #[ignore = "needs /dev/kvm"]
-    fn a_vcpu_that_is_set_up_anew_needs_no_result() {
+    fn a_vcpu_with_a_new_entry_state_needs_no_result() {
         for transport in transports() {
             let (_vm, mut vcpu) = calling(transport);
             let mut state = EntryState::pvh(CODE + 14, START_INFO).unwrap();
@@ -378,7 +381,7 @@ mod kvm {
 
     #[test]
     #[ignore = "needs /dev/kvm"]
-    fn a_machine_without_hypercalls_has_a_port_and_an_msr_like_any_other() {
+    fn without_hypercalls_the_port_is_an_ordinary_port() {
         let (_vm, mut vcpu) = machine(&VmConfig::new(1), 16 << 20, &[0xE6, 0xE4, 0xE6, 0xF4]);
         assert_eq!(resume(&mut vcpu), out(0xE4, 0));
         assert_eq!(vcpu.caller(), None);
@@ -394,7 +397,7 @@ mod kvm {
 
     #[test]
     #[ignore = "needs /dev/kvm"]
-    fn an_intercept_is_refused_by_name_on_a_host_that_cannot() {
+    fn an_intercept_on_a_host_without_it_is_refused_with_the_capability() {
         let kvm = Kvm::open().unwrap();
         let mut config = VmConfig::new(1);
         config.hypercalls = HypercallTransport::Intercept;

@@ -1,4 +1,4 @@
-//! Stopping a vCPU from other threads, on /dev/kvm.
+//! Kicks of a vCPU from other threads, on /dev/kvm.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test may panic")]
 
 mod support;
@@ -20,7 +20,7 @@ mod kvm {
 
     const TIMES: u32 = 1000;
 
-    /// Kicks a thousand times; the vCPU must stop after each one before the next is sent.
+    /// Kicks a thousand times. The vCPU must stop after each kick before the next is sent.
     fn stops_after_each_kick(mut vcpu: Vcpu) {
         let kicker = vcpu.kicker();
         let (stopped, stops) = mpsc::channel();
@@ -34,7 +34,7 @@ mod kvm {
             }
         });
         for kick in 0..TIMES {
-            // A signal may arrive a little after the flag, and then stops the vCPU once more.
+            // A signal may arrive after the flag was seen. Then it stops the vCPU once more.
             while stops.try_recv().is_ok() {}
             kicker.kick().unwrap();
             let stop = stops.recv_timeout(Duration::from_secs(20));
@@ -54,7 +54,7 @@ mod kvm {
 
     #[test]
     #[ignore = "needs /dev/kvm"]
-    fn a_vcpu_that_exits_all_the_time_stops_at_each_of_a_thousand_kicks() {
+    fn a_vcpu_that_exits_continuously_stops_at_each_of_a_thousand_kicks() {
         let (_vm, vcpu) = guest(&[0xE6, 0xF4, 0xEB, 0xFC]); // out 0xF4, al; jmp back
         stops_after_each_kick(vcpu);
     }
@@ -111,7 +111,7 @@ mod kvm {
 
     #[test]
     #[ignore = "needs /dev/kvm"]
-    fn a_kick_for_a_vcpu_that_is_gone_does_nothing() {
+    fn a_kick_of_a_dropped_vcpu_does_nothing() {
         let (vm, vcpu) = guest(&[]);
         let kicker = vcpu.kicker();
         drop((vm, vcpu));

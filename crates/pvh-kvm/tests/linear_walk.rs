@@ -1,4 +1,5 @@
-//! The walker of pvh-memory against the CPU itself: a guest reads and writes through random page tables.
+//! Compares pvh-memory's page walker with the CPU: a guest reads and writes through random page
+//! tables.
 #![expect(
     clippy::unwrap_used,
     clippy::panic,
@@ -30,23 +31,23 @@ mod kvm {
 
     const WRITE_AT: u32 = CODE + 0x10;
 
-    /// Tables that map the code: the entries there have their accessed and dirty bits already.
+    /// The tables that map the code. Their accessed and dirty bits are set already.
     const ROOT: u64 = 0x20_0000;
 
-    /// Four tables of each level, from 1 up.
+    /// Four tables of each level, from level 1 on.
     const TABLES: u64 = 0x40_0000;
 
-    /// 4 MiB, where whatever the tables map lies, if it is RAM.
+    /// 4 MiB of RAM, to which the tables map.
     const DATA: u64 = 0x80_0000;
 
     const RAM_BYTES: u64 = 0xC0_0000;
 
-    /// Where there is no RAM, on a border of 1 GiB.
+    /// An address without RAM, a multiple of 1 GiB.
     const HOLE: u64 = 0x4000_0000;
 
     #[derive(Clone, Copy, Debug, Eq, PartialEq)]
     enum Met {
-        /// RAM, with this byte in it, or this byte written to it.
+        /// RAM; this byte was read or written.
         Ram(u8),
         /// A guest-physical address that is not RAM.
         Outside(u64),
@@ -54,7 +55,7 @@ mod kvm {
         Nothing,
     }
 
-    /// Numbers that look random (xorshift64), the same in every run.
+    /// Pseudo-random numbers (xorshift64), the same in every run.
     struct Random(u64);
 
     impl Random {
@@ -65,7 +66,7 @@ mod kvm {
             self.0
         }
 
-        /// A number below `end`.
+        /// Returns a number below `end`.
         fn below(&mut self, end: u64) -> u64 {
             (self.next() >> 16) % end
         }
@@ -79,18 +80,20 @@ mod kvm {
         }
     }
 
-    /// The machine, and the same memory once more for the walker.
+    /// The machine, and a second copy of its memory for the walker.
     struct Pair {
         vm: Vm,
         vcpu: Vcpu,
         twin: VecMemory,
         policy: PagingPolicy,
         has_smap: bool,
-        /// CR4.PSE. It stays what it is: an entry with bit 7 must not become a pointer to a table of data.
+        /// CR4.PSE. It stays what it is: an entry with bit 7 must not become a pointer to a table
+        /// of data.
         has_pse: bool,
-        /// EFER.NXE, and RFLAGS.AC below. They stay too: KVM's shadow tables do not tell them apart, and a page that
-        /// was met with the one is found there with the other. (With AC, a read-only user page that was written
-        /// while WP was off, which shadow tables can only show as the kernel's.)
+        /// EFER.NXE, and RFLAGS.AC below. They stay too: KVM's shadow tables do not tell them
+        /// apart, and a page that was met with the one is found there with the other. (With AC, a
+        /// read-only user page that was written while WP was off, which shadow tables can only show
+        /// as the kernel's.)
         has_nxe: bool,
         has_ac: bool,
         mode: PagingMode,
@@ -216,11 +219,11 @@ mod kvm {
             }
         }
 
-        /// An entry that leads on, mostly, and is spoilt by a reserved bit, sometimes.
+        /// Returns an entry that is mostly present, and sometimes has a reserved bit set.
         fn entry(&self, level: u64, random: &mut Random) -> u64 {
             let is_pdpte = self.mode == PagingMode::Pae && level == 3;
             if is_pdpte {
-                // Reserved bits here would keep the CPU from loading CR3 at all.
+                // With reserved bits here, the CPU would not load CR3.
                 return table_at(2, random.below(4)) | u64::from(random.percent(90));
             }
             let is_wide = self.mode != PagingMode::TwoLevel;
@@ -256,11 +259,11 @@ mod kvm {
             entry
         }
 
-        /// The address bits of a large page, and sometimes reserved ones between.
+        /// Returns the address bits of a large page, sometimes with reserved bits between.
         fn large_page(&self, level: u64, random: &mut Random) -> u64 {
             let spoil = u64::from(random.percent(10));
             match (self.mode, level) {
-                // Addresses here have an offset that leads to the data, or into the hole.
+                // The offset of an address here selects the data or the hole.
                 (_, 3) => random.pick(&[0, 0, HOLE]) | spoil << (13 + random.below(17)),
                 (PagingMode::TwoLevel, _) if !self.has_pse => table_at(1, random.below(4)),
                 (PagingMode::TwoLevel, _) => {
@@ -309,7 +312,7 @@ mod kvm {
             }
         }
 
-        /// An address not under the root's first entry.
+        /// Returns an address that the root's first entry does not map.
         fn address(&self, random: &mut Random) -> u64 {
             let offset = random.below(0x1000);
             let l1 = random.below(512) << 12;
@@ -318,7 +321,7 @@ mod kvm {
                     (1 + random.below(511)) << 22 | random.below(1024) << 12 | offset
                 }
                 mode => {
-                    // In a page of 1 GiB, bits 29:21 are the data's, or lead out of RAM.
+                    // In a page of 1 GiB, bits 29:21 select the data or an address without RAM.
                     let l2 = random.pick(&[4, 5, 4, 5, 200]) << 21;
                     let l3 = if mode == PagingMode::Pae {
                         1 + random.below(3)
@@ -335,7 +338,7 @@ mod kvm {
             }
         }
 
-        /// Registers: what rights depend on is at random.
+        /// Returns registers; the bits that access rights depend on are random.
         fn state(&self, random: &mut Random) -> PagingState {
             let mut bit = |at: u32| u64::from(random.percent(50)) << at;
             let wp = bit(16);
@@ -358,7 +361,7 @@ mod kvm {
             }
         }
 
-        /// What the walker meets in its memory.
+        /// Returns what the walker finds in its memory.
         fn walk(&self, state: &PagingState, access: Access, at: u64) -> Met {
             let view = LinearMemory::new(&self.twin, state, &self.policy);
             let Ok(target) = view.translate(LinearAddress(at), access) else {
@@ -375,13 +378,14 @@ mod kvm {
             }
         }
 
-        /// Why the walker refuses, if it does.
+        /// Returns the walker's fault, if any.
         fn fault(&self, state: &PagingState, access: Access, at: u64) -> Option<LinearFault> {
             let view = LinearMemory::new(&self.twin, state, &self.policy);
             view.translate(LinearAddress(at), access).err()
         }
 
-        /// Whether KVM keeps CR0.PG. One that emulates its guests may do so in long mode only.
+        /// Tells whether KVM keeps CR0.PG. A KVM that emulates its guests may do so only in long
+        /// mode.
         fn can_run(&mut self) -> bool {
             let state = self.state(&mut Random(1));
             self.set_entry(&state, Access::Read, 0);
@@ -405,7 +409,7 @@ mod kvm {
             self.vcpu.set_entry(&registers).unwrap();
         }
 
-        /// What the CPU meets in its memory.
+        /// Returns what the CPU finds in its memory.
         fn run(&mut self, state: &PagingState, access: Access, at: u64) -> Met {
             self.set_entry(state, access, at);
             match resume(&mut self.vcpu) {
@@ -426,8 +430,8 @@ mod kvm {
             }
         }
 
-        /// Compares both memories. A CPU may set accessed bits of a walk that fails further down, so it may have
-        /// more of them; everything else is the same.
+        /// Compares both memories. A CPU may set accessed bits in a walk that fails at a lower
+        /// level, so it may have set more of them. Everything else must be equal.
         fn compare_memory(&self) {
             for page in (0..RAM_BYTES).step_by(0x1000).map(Gpa) {
                 let (mut cpu, mut walker) = ([0; 0x1000], [0; 0x1000]);
@@ -464,13 +468,13 @@ mod kvm {
         }
     }
 
-    /// eax, ebx, ecx and edx of a CPUID leaf.
+    /// Returns eax, ebx, ecx and edx of a CPUID leaf.
     fn leaf(vcpu: &Vcpu, function: u32) -> Option<[u32; 4]> {
         let leaves = vcpu.cpuid();
         let leaf = leaves.iter().find(|leaf| leaf.function == function)?;
         Some([leaf.eax, leaf.ebx, leaf.ecx, leaf.edx])
     }
 
-    /// What a write writes.
+    /// The byte that a write stores.
     const WRITTEN: u8 = 0x5A;
 }

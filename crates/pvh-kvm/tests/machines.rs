@@ -19,7 +19,7 @@ mod kvm {
         CODE, START_INFO, guest, kick_after_a_minute, machine, out, resume, u32_at,
     };
 
-    /// Puts vCPU 0 into 64-bit mode, with the first 2 MiB and those from 4 GiB on mapped to themselves.
+    /// Puts vCPU 0 into 64-bit mode, with 2 MiB from 0 on and 2 MiB from 4 GiB on identity-mapped.
     fn enter_64_bit_mode(vm: &Vm, vcpu: &mut Vcpu) {
         let entries: [(u64, u64); 5] = [
             (0x1000, 0x2003),        // level 4: the first 512 GiB
@@ -63,7 +63,7 @@ mod kvm {
 
     #[test]
     #[ignore = "needs /dev/kvm"]
-    fn a_guest_may_have_more_memory_than_the_host() {
+    fn a_guest_can_have_more_memory_than_the_host() {
         let (vm, mut vcpu) = machine(&VmConfig::new(1), 256 << 30, TOUCH_4_GIB);
         assert_eq!(vm.ram().size_bytes(), 256 << 30);
         enter_64_bit_mode(&vm, &mut vcpu);
@@ -72,7 +72,7 @@ mod kvm {
 
     #[test]
     #[ignore = "needs /dev/kvm"]
-    fn a_file_mapped_under_a_machine_is_what_its_guest_sees() {
+    fn a_guest_reads_a_file_mapped_before_its_machine_was_created() {
         let (vm, mut vcpu) = guest(&[
             0xA0, 0x10, 0x20, 0, 0, // mov al, [0x2010]
             0xE6, 0xF4, // out 0xF4, al
@@ -92,7 +92,8 @@ mod kvm {
         assert_eq!(u32_at(&vm, 0x2010), 0x7777_7778);
     }
 
-    /// Routes line 4 of the PIC to vector 0x24, waits in `hlt` for it, and reports by port 0xF4.
+    /// Routes line 4 of the PIC to vector 0x24 and waits for it in HLT. The handler writes to port
+    /// 0xF4.
     #[rustfmt::skip]
     const WAIT_FOR_LINE_4: &[u8] = &[
         0xB0, 0x11, 0xE6, 0x20, // ICW1: edge, cascade, ICW4 follows
@@ -110,7 +111,8 @@ mod kvm {
         let (vm, mut vcpu) = guest(WAIT_FOR_LINE_4);
         let handler = [0xE6, 0xF4]; // out 0xF4, al
         vm.ram().write(Gpa(0x6000), &handler).unwrap();
-        // A GDT of null, code and data; an IDT whose entry 0x24 is a 32-bit interrupt gate to 0x08:0x6000.
+        // A GDT of null, code and data. Entry 0x24 of the IDT is a 32-bit interrupt gate to
+        // 0x08:0x6000.
         let gdt = [0, 0x00CF_9B00_0000_FFFF_u64, 0x00CF_9300_0000_FFFF];
         for (at, entry) in (0x4000..).step_by(8).zip(gdt) {
             vm.ram().write(Gpa(at), &entry.to_le_bytes()).unwrap();
@@ -166,7 +168,7 @@ mod kvm {
         );
     }
 
-    /// Starts the processor with APIC id 1 by INIT and SIPI, with the time before and after.
+    /// Starts the processor with APIC id 1 by INIT and SIPI, and stores the time before and after.
     #[rustfmt::skip]
     const START_SECOND: &[u8] = &[
         0x0F, 0x31,                             // rdtsc
@@ -188,7 +190,8 @@ mod kvm {
         0xE6, 0xF4,                             // out 0xF4, al
     ];
 
-    /// What the second processor runs, at 0x8000 in real mode: its time, its MTRR default, its APIC id.
+    /// The second processor's code, at 0x8000 in real mode: stores its time, its MTRR default type
+    /// and its APIC id.
     #[rustfmt::skip]
     const SECOND: &[u8] = &[
         0x31, 0xC0,                             // xor ax, ax
@@ -244,7 +247,7 @@ mod kvm {
 
     #[test]
     #[ignore = "needs /dev/kvm"]
-    fn a_vcpu_that_nobody_starts_waits_and_can_be_kicked() {
+    fn an_unstarted_vcpu_waits_and_can_be_kicked() {
         let (vm, _first) = machine(&VmConfig::new(2), 16 << 20, &[]);
         let mut second = vm.create_vcpu(1).unwrap();
         let kicker = second.kicker();
@@ -308,7 +311,7 @@ mod kvm {
 
     #[test]
     #[ignore = "needs /dev/kvm"]
-    fn a_vcpu_is_made_once_and_within_the_machines_number() {
+    fn a_vcpu_is_created_once_and_below_the_machines_number() {
         let (vm, _first) = machine(&VmConfig::new(2), 0x20_0000, &[]);
         let error = vm.create_vcpu(2).unwrap_err();
         assert_eq!(
@@ -344,7 +347,7 @@ mod kvm {
 
     #[test]
     #[ignore = "needs /dev/kvm"]
-    fn registers_come_back_as_they_were_set() {
+    fn registers_read_back_are_those_that_were_set() {
         let (_vm, mut vcpu) = guest(&[]);
         let mut state = EntryState::pvh(CODE, START_INFO).unwrap();
         let general = [

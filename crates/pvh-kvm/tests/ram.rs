@@ -1,4 +1,4 @@
-//! Guest RAM: the promises of the memory trait, mapped files, and what it costs.
+//! Guest RAM: the contract of the memory trait, mapped files, and the host memory it uses.
 #![expect(
     clippy::unwrap_used,
     clippy::indexing_slicing,
@@ -48,7 +48,7 @@ mod frames_that_change {
     }
 
     #[test]
-    fn threads_see_their_own_frames_while_others_come_and_go() {
+    fn threads_use_their_frames_while_others_are_added_and_removed() {
         let ram = GuestRam::new(0x4000).unwrap();
         ram.add_frame(0x100).unwrap();
         let done = std::sync::atomic::AtomicBool::new(false);
@@ -78,7 +78,7 @@ mod frames_that_change {
     }
 
     #[test]
-    fn the_local_apic_and_kvms_pages_take_no_page() {
+    fn the_frames_of_the_local_apic_and_of_kvm_get_no_page() {
         let ram = GuestRam::new(0x4000).unwrap();
         for gfn in [0xFEE00, 0xFFFBC, 0xFFFBD, 0xFFFBE, 0xFFFBF] {
             assert_eq!(ram.add_frame(gfn), Err(FrameError::OutOfReach { gfn }));
@@ -111,7 +111,7 @@ mod frames_that_change {
     }
 
     #[test]
-    fn a_file_mapped_at_a_frame_does_not_come_back_with_it() {
+    fn a_frame_removed_and_added_again_does_not_show_its_file() {
         use std::{io::Write, os::fd::AsFd};
         let ram = GuestRam::new(0x4000).unwrap();
         let mut file = tempfile::tempfile().unwrap();
@@ -137,7 +137,7 @@ mod mapped_files {
     use pvh_kvm::GuestRam;
     use pvh_memory::{FileRange, GuestMemory, MapError};
 
-    /// A file of three pages, filled with 1, 2 and 3, and half a page of 4.
+    /// Returns a file of three pages, filled with 1, 2 and 3, and half a page filled with 4.
     fn file() -> File {
         let mut file = tempfile::tempfile().unwrap();
         for (byte, len) in [(1, 0x1000), (2, 0x1000), (3, 0x1000), (4, 0x800)] {
@@ -236,15 +236,15 @@ mod mapped_files {
     }
 
     #[test]
-    fn what_is_no_regular_file_is_refused() {
+    fn a_file_that_is_not_regular_is_refused() {
         let ram = GuestRam::new(0x10000).unwrap();
         let device = File::open("/dev/zero").unwrap();
         let error = ram.map_file(Gpa(0), range(&device, 0, 0x1000));
         assert!(matches!(error, Err(MapError::Host { .. })));
     }
 
-    /// Files of sysfs are regular, have a page of length, and refuse to be mapped only when the host has
-    /// taken the old pages away.
+    /// A file of sysfs is regular and one page long, and the kernel refuses to map it only after it
+    /// has removed the old pages.
     #[test]
     fn a_file_that_cannot_be_mapped_leaves_no_hole() {
         let ram = GuestRam::new(0x10000).unwrap();
@@ -260,7 +260,7 @@ mod mapped_files {
     }
 
     #[test]
-    fn zeros_over_a_mapped_file_are_zeros_and_leave_the_file_alone() {
+    fn zeros_over_a_mapped_file_do_not_change_the_file() {
         let file = file();
         let ram = GuestRam::new(0x10000).unwrap();
         ram.map_file(Gpa(0x1000), range(&file, 0, 0x4000)).unwrap();
@@ -289,7 +289,7 @@ mod lost_pages {
     use pvh_kvm::{GuestRam, LostPages};
     use pvh_memory::{FileRange, GuestMemory};
 
-    /// RAM with a file of 16 pages, all ones, at 0x1000.
+    /// Returns RAM with a file of 16 pages of ones at 0x1000.
     fn mapped() -> (Arc<GuestRam>, File) {
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(&[1; 0x10000]).unwrap();
@@ -304,7 +304,7 @@ mod lost_pages {
     }
 
     #[test]
-    fn a_page_that_a_file_has_lost_reads_zeros_and_is_reported() {
+    fn a_page_beyond_a_truncated_file_reads_zeros_and_is_reported() {
         let (ram, file) = mapped();
         let (other, _kept) = mapped();
         let lost = LostPages::watch(&ram).unwrap();
@@ -347,7 +347,7 @@ mod cost {
     }
 
     #[test]
-    fn memory_beyond_the_hosts_costs_only_what_is_touched() {
+    fn memory_larger_than_the_hosts_uses_only_touched_pages() {
         let before = resident_kib();
         let ranges = [
             GuestRange::new(Gpa(0), 0xFC00_0000),
@@ -359,16 +359,16 @@ mod cost {
             let last = Gpa(range.start.0 + range.len_bytes - 1);
             ram.write(last, &[1]).unwrap();
         }
-        // Other tests run beside this one and touch little.
+        // Other tests run at the same time, but touch little memory.
         let grown = resident_kib().saturating_sub(before);
         assert!(grown < 32 << 10, "{grown} KiB became resident");
     }
 
     #[test]
-    fn huge_pages_hold_what_was_there() {
+    fn huge_pages_keep_the_content() {
         let ram = GuestRam::new(8 << 20).unwrap();
         ram.write(Gpa(0x1000), b"before").unwrap();
-        // A host without them says so, and goes on as it was.
+        // A host without huge pages returns an error and changes nothing.
         let _ = ram.prefer_huge_pages();
         ram.write(Gpa(0x40_0000), b"after").unwrap();
         let mut bytes = [0; 6];
@@ -380,7 +380,7 @@ mod cost {
     }
 
     #[test]
-    fn zeros_are_not_touched_and_give_pages_back() {
+    fn zeroing_whole_pages_returns_them_to_the_host() {
         let ram = GuestRam::new(256 << 20).unwrap();
         ram.write(Gpa(0x1000), &vec![1; 64 << 20]).unwrap();
         let before = resident_kib();
@@ -393,7 +393,7 @@ mod cost {
     }
 
     #[test]
-    fn zeros_that_are_no_whole_pages_are_exact() {
+    fn zeroing_less_than_whole_pages_is_exact_to_the_byte() {
         let ram = GuestRam::new(0x10000).unwrap();
         for (at, len) in [
             (0x1800, 0x100),
@@ -415,8 +415,8 @@ mod cost {
     }
 
     #[test]
-    fn what_the_host_has_no_addresses_for_is_refused() {
-        // 2^51 bytes are more than any process can map.
+    fn more_than_the_address_space_of_a_process_is_refused() {
+        // No process can map 2^51 bytes.
         let high = GuestRange::new(Gpa(0x1_0000_0000), 1 << 51);
         let error = GuestRam::with_ranges(&[high], &[], 52).unwrap_err();
         assert!(matches!(error, RamError::Host { .. }), "{error}");
@@ -424,7 +424,7 @@ mod cost {
 
     #[test]
     fn the_hosts_own_width_is_the_limit() {
-        // No x86 has more than 52 physical address bits.
+        // No x86 CPU has more than 52 physical address bits.
         let error = GuestRam::new(1 << 53).unwrap_err();
         assert!(matches!(error, RamError::TooHigh { .. }), "{error}");
     }

@@ -1,5 +1,5 @@
-//! What the way of a hypercall costs on this host's KVM, by each transport it has, beside a bare port write: printed, and judged
-//! by nobody here, for a host may be emulated itself.
+//! Prints the round-trip time of a hypercall with each transport of this host, next to a plain port
+//! write. It asserts no time, because the host may be emulated.
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 mod support;
@@ -11,8 +11,8 @@ mod kvm {
 
     use crate::support::machine;
 
-    /// A guest that leaves again and again, and how it is answered.
-    struct Traveller {
+    /// A guest that exits repeatedly, and the answer to its last exit.
+    struct Caller {
         name: &'static str,
         vcpu: Vcpu,
         entry: VmEntry<'static>,
@@ -20,7 +20,7 @@ mod kvm {
         _vm: Vm,
     }
 
-    impl Traveller {
+    impl Caller {
         fn new(name: &'static str, hypercalls: HypercallTransport, code: &[u8]) -> Self {
             let mut config = VmConfig::new(1);
             config.hypercalls = hypercalls;
@@ -34,7 +34,7 @@ mod kvm {
             }
         }
 
-        /// Answers what the guest asked, if anything, and runs it to its next exit.
+        /// Answers the last exit, if it needs an answer, and runs the guest to its next one.
         fn trip(&mut self) {
             let start = Instant::now();
             let exit = self.vcpu.run(self.entry).unwrap();
@@ -54,8 +54,9 @@ mod kvm {
         }
     }
 
-    /// The guests of this host: each is 17 (xen_version) in eax, and a way out for ever.
-    fn travellers() -> Vec<Traveller> {
+    /// Returns one guest for each transport of this host. It sets eax to 17 (xen_version) and
+    /// exits, in a loop.
+    fn callers() -> Vec<Caller> {
         const CALL: [u8; 5] = [0xB8, 17, 0, 0, 0]; // mov eax, 17
         let port = HypercallTransport::Port { port: 0xE4 };
         let intercept = HypercallTransport::Intercept;
@@ -71,30 +72,30 @@ mod kvm {
                 println!("{name} is left out: this host lacks {missing}");
                 return None;
             }
-            // jmp back to the mov: it is 5 bytes long, the jump 2
+            // jmp back to the mov, which is 5 bytes long; the jump is 2 bytes long
             let back = 0_u8.wrapping_sub(u8::try_from(leave.len()).unwrap().wrapping_add(7));
             let code = [&CALL[..], leave, &[0xEB, back]].concat();
-            Some(Traveller::new(name, transport, &code))
+            Some(Caller::new(name, transport, &code))
         });
         found.collect()
     }
 
     #[test]
     #[ignore = "needs /dev/kvm"]
-    fn a_hypercall_goes_there_and_back_by_every_transport_of_this_host() {
-        let mut travellers = travellers();
-        // In turn, so that what the host does besides hits all alike.
+    fn every_transport_of_this_host_serves_hypercalls() {
+        let mut callers = callers();
+        // In turn, so that other load on the host affects all alike.
         for _ in 0..TRIPS {
-            travellers.iter_mut().for_each(Traveller::trip);
+            callers.iter_mut().for_each(Caller::trip);
         }
-        let bare = travellers.first().unwrap().median_us();
-        for traveller in &travellers {
-            let (name, median) = (traveller.name, traveller.median_us());
+        let bare = callers.first().unwrap().median_us();
+        for caller in &callers {
+            let (name, median) = (caller.name, caller.median_us());
             println!(
                 "round trip: {name}: {median:.2} us, {:.2} x bare",
                 median / bare
             );
-            assert_eq!(traveller.times_us.len(), TRIPS);
+            assert_eq!(caller.times_us.len(), TRIPS);
         }
     }
 

@@ -1,4 +1,4 @@
-//! A machine for a guest of a few bytes.
+//! Machines for guests of a few bytes.
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
 use std::{sync::Arc, thread, time::Duration};
@@ -8,18 +8,19 @@ use pvh_entry::EntryState;
 use pvh_kvm::{GuestRam, Kvm, Vcpu, Vm, VmConfig, VmEntry, VmExit};
 use pvh_memory::GuestMemory;
 
-/// Where guests begin.
+/// The entry point of the guests.
 pub(crate) const CODE: u32 = 0x10_0000;
 
-/// What ebx holds at entry.
+/// The value of ebx at entry.
 pub(crate) const START_INFO: Gpa = Gpa(0x9000);
 
-/// A machine of one vCPU, with `code` at its entry point.
+/// Returns a machine of one vCPU with `code` at its entry point.
 pub(crate) fn guest(code: &[u8]) -> (Vm, Vcpu) {
     machine(&VmConfig::new(1), 16 << 20, code)
 }
 
-/// The same as `config` says; vCPU 0 is returned, ready to run.
+/// Returns the machine that `config` describes with `code` at its entry point, and its vCPU 0,
+/// ready to run.
 pub(crate) fn machine(config: &VmConfig, ram_bytes: u64, code: &[u8]) -> (Vm, Vcpu) {
     let kvm = Kvm::open().unwrap();
     let ram = Arc::new(ram(ram_bytes));
@@ -32,7 +33,7 @@ pub(crate) fn machine(config: &VmConfig, ram_bytes: u64, code: &[u8]) -> (Vm, Vc
     (vm, vcpu)
 }
 
-/// RAM with the hole below 4 GiB that a PVH domain has.
+/// Returns RAM with the hole below 4 GiB that a PVH domain has.
 pub(crate) fn ram(size_bytes: u64) -> GuestRam {
     let low_bytes = size_bytes.min(0xFC00_0000);
     let high_bytes = size_bytes.saturating_sub(low_bytes);
@@ -45,7 +46,7 @@ pub(crate) fn ram(size_bytes: u64) -> GuestRam {
     GuestRam::with_ranges(&ranges, &[], 46).unwrap()
 }
 
-/// Runs on; a guest that hangs fails its test with `Interrupted`.
+/// Resumes the vCPU. If the guest hangs, the test fails with `Interrupted`.
 pub(crate) fn resume(vcpu: &mut Vcpu) -> VmExit {
     vcpu.run(VmEntry::Resume).unwrap()
 }
@@ -55,7 +56,7 @@ pub(crate) fn answer(vcpu: &mut Vcpu, bytes: &[u8]) -> VmExit {
     vcpu.run(VmEntry::Read(bytes)).unwrap()
 }
 
-/// What `out imm8, al` gives: one byte at a port.
+/// Returns the exit of `out imm8, al`: one byte at a port.
 pub(crate) fn out(port: u16, byte: u8) -> VmExit {
     VmExit::PortOut {
         port,
@@ -70,7 +71,7 @@ pub(crate) fn u32_at(vm: &Vm, at: u64) -> u32 {
     u32::from_le_bytes(word)
 }
 
-/// Ends the wait for a guest that hangs.
+/// Kicks the vCPU after a minute, so that a guest that hangs does not block its test.
 pub(crate) fn kick_after_a_minute(vcpu: &Vcpu) {
     let kicker = vcpu.kicker();
     thread::spawn(move || {
