@@ -1,4 +1,4 @@
-//! Explains why a vCPU cannot go on: what happened, where, and the likely cause.
+//! Explains why a vCPU cannot continue: what happened, where, and the likely cause.
 
 use std::fmt;
 
@@ -11,8 +11,8 @@ use super::{
     registers::Registers,
 };
 
-/// A vCPU that cannot go on. `Display` gives several lines: what happened where, the likely cause, the
-/// registers.
+/// A vCPU that cannot continue. `Display` writes several lines: what happened and where, the likely
+/// cause, the registers.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Crash {
@@ -20,8 +20,8 @@ pub struct Crash {
     pub vcpu: u32,
     /// What happened.
     pub failure: Failure,
-    /// Its registers. `None` if KVM cannot read them, or after a triple fault on an AMD host, where the
-    /// processor has lost them.
+    /// Its registers. `None` if KVM cannot read them, or after a triple fault on an AMD host, where
+    /// the processor loses them.
     pub registers: Option<Registers>,
 }
 
@@ -38,14 +38,14 @@ pub enum Failure {
     },
     /// KVM had an internal error.
     Internal(InternalError),
-    /// An exit that the VMM has no use for.
+    /// An exit that the VMM does not handle.
     Exit(Box<VmExit>),
     /// KVM refused to run the vCPU.
     Host(VcpuError),
 }
 
 impl Vcpu {
-    /// Describes why this vCPU cannot go on, with its registers as far as the host has them.
+    /// Describes why this vCPU cannot continue, with its registers if the host has them.
     #[must_use]
     pub fn crash(&self, failure: Failure) -> Crash {
         let registers = self.registers().ok();
@@ -62,7 +62,7 @@ impl Vcpu {
 }
 
 impl From<VmExit> for Failure {
-    /// What an exit means that the VMM does not handle.
+    /// Returns the failure for an exit that the VMM does not handle.
     fn from(exit: VmExit) -> Self {
         match exit {
             VmExit::Shutdown => Self::TripleFault,
@@ -117,7 +117,7 @@ impl fmt::Display for Crash {
     }
 }
 
-/// The likely cause, as far as the registers show it.
+/// Returns the likely cause, if the registers show it.
 fn likely_cause(failure: &Failure, state: &EntryState) -> Option<Cause> {
     match failure {
         Failure::TripleFault if state.idtr.limit == 0 => Some(Cause::NoInterruptTable),
@@ -142,7 +142,8 @@ fn likely_cause(failure: &Failure, state: &EntryState) -> Option<Cause> {
     }
 }
 
-/// Memory without a device reads as all ones, and unwritten RAM as zeros.
+/// Tells whether the bytes look like no code: an address without memory reads as all ones,
+/// unwritten RAM as zeros.
 fn looks_like_memory_not_there(instruction: &[u8]) -> bool {
     let all = |value| instruction.iter().all(|&byte| byte == value);
     !instruction.is_empty() && (all(0xFF) || all(0))
@@ -190,7 +191,7 @@ impl fmt::Display for Cause {
     }
 }
 
-/// The mode that the vCPU was in.
+/// Returns the mode of the vCPU.
 fn mode(state: &EntryState) -> &'static str {
     let paging = state.cr0 & CR0_PG != 0;
     let wide = state.cs.attributes.is_big();
@@ -252,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn an_instruction_that_cannot_be_emulated_is_told_from_no_code_at_all() {
+    fn an_instruction_that_cannot_be_emulated_and_missing_code_have_different_causes() {
         let xorps = likely_cause(&internal(&[0x0F, 0x57, 0xC0]), &at_entry());
         assert_eq!(xorps, Some(Cause::NotEmulated));
         for nothing in [[0xFF; 15], [0; 15]] {
