@@ -10,7 +10,8 @@ use pvh_abi::cpuid::XEN_HYPERCALL_MSR;
 ///
 /// With any transport except `None`, reads and writes of the hypercall MSR, 0x4000_0000, become
 /// [`VmExit::MsrRead`](crate::VmExit::MsrRead) and [`VmExit::MsrWrite`](crate::VmExit::MsrWrite),
-/// and KVM copies the registers of [`Caller`](crate::Caller) to the VMM at each exit.
+/// and KVM copies the registers of [`HypercallState`](crate::HypercallState) to the VMM at each
+/// exit.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum HypercallTransport {
