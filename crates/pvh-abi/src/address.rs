@@ -61,7 +61,8 @@ impl fmt::LowerHex for Gpa {
 
 /// A range of guest-physical addresses.
 ///
-/// It holds what its owner says: it may be empty, and it may run past 2^64 - 1, where `end` is `None`.
+/// It holds what its owner says: it may be empty, and it may run past 2^64 - 1, where `end` is
+/// `None`.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct GuestRange {
     /// The first address.

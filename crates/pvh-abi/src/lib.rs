@@ -15,6 +15,7 @@ pub mod memory;
 pub mod multicall;
 mod open_set;
 pub mod sched;
+pub mod special_pages;
 pub mod start_info;
 pub mod vcpu;
 pub mod version;

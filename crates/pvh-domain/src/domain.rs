@@ -54,7 +54,7 @@ use session::Session;
 use timers::Watchdogs;
 use vcpu::VcpuData;
 
-pub use build::{DomainError, SPECIAL_PAGES};
+pub use build::DomainError;
 
 /// What a domain is made with.
 #[derive(Clone, Debug)]

@@ -1,6 +1,15 @@
 use core::num::NonZeroU64;
 
-use pvh_abi::{DomId, Errno, Gpa, address::PAGE_SIZE, event_channel::Port, hvm::HvmParam};
+use pvh_abi::{
+    DomId, Errno, Gpa,
+    address::PAGE_SIZE,
+    event_channel::Port,
+    hvm::HvmParam,
+    special_pages::{
+        BUFIOREQ_GFN, CONSOLE_GFN, IDENTITY_PAGE_TABLE_GFN, IOREQ_GFN, MONITOR_RING_GFN,
+        PAGING_RING_GFN, SHARING_RING_GFN, SPECIAL_GFNS, STORE_GFN,
+    },
+};
 use pvh_memory::{FrameError, Frames, MemoryError};
 use pvh_vcpu::{Vcpu, VcpuSet};
 use pvh_xenstore::{ConsoleKeys, DomainKeys, Limits, RingKeys, Store, StoreError};
@@ -19,10 +28,6 @@ use crate::{
     time::{TSC_STABLE, TimeInfo, TscScale, Wallclock},
     vcpu_info::VcpuInfos,
 };
-
-/// The frames that the toolstack gives a PVH domain beside its RAM: rings, and a page table for processors that need one
-/// to run without paging. They have to be backed, or [`Frames::add_frames`] has to be able to.
-pub const SPECIAL_PAGES: core::ops::Range<u64> = 0xf_eff8..0xf_f000;
 
 /// Why a domain cannot be made.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
@@ -143,12 +148,12 @@ impl Domain {
             (HvmParam::STORE_EVTCHN, store.0.into()),
             (HvmParam::CONSOLE_PFN, CONSOLE_GFN),
             (HvmParam::CONSOLE_EVTCHN, console.0.into()),
-            (HvmParam::PAGING_RING_PFN, 0xf_eff8),
-            (HvmParam::MONITOR_RING_PFN, 0xf_eff9),
-            (HvmParam::SHARING_RING_PFN, 0xf_effa),
-            (HvmParam::BUFIOREQ_PFN, 0xf_effb),
-            (HvmParam::IOREQ_PFN, 0xf_effd),
-            (HvmParam::IDENT_PT, gpa(IDENTITY_GFN).0),
+            (HvmParam::PAGING_RING_PFN, PAGING_RING_GFN),
+            (HvmParam::MONITOR_RING_PFN, MONITOR_RING_GFN),
+            (HvmParam::SHARING_RING_PFN, SHARING_RING_GFN),
+            (HvmParam::BUFIOREQ_PFN, BUFIOREQ_GFN),
+            (HvmParam::IOREQ_PFN, IOREQ_GFN),
+            (HvmParam::IDENT_PT, gpa(IDENTITY_PAGE_TABLE_GFN).0),
         ] {
             let preset = self.hvm.preset(param, value, &mut effects);
             preset.map_err(|errno| refused("an HVM parameter", errno))?;
@@ -204,7 +209,7 @@ fn time(tsc_hz: NonZeroU64, is_tsc_stable: bool, now: Now) -> TimeInfo {
 }
 
 fn clear_special_pages(memory: &dyn Frames) -> Result<(), DomainError> {
-    for gfn in SPECIAL_PAGES {
+    for gfn in SPECIAL_GFNS {
         let at = gpa(gfn);
         if memory.is_ram(at, PAGE_SIZE) {
             memory.zero(at, PAGE_SIZE).map_err(DomainError::Memory)?;
@@ -216,7 +221,7 @@ fn clear_special_pages(memory: &dyn Frames) -> Result<(), DomainError> {
     // Linear addresses are physical ones: 1024 pages of 4 MiB, present, writable, for users, accessed and dirty.
     let entries = (0..1024_u32).map(|index| index << 22 | 0xe7);
     let table: Vec<u8> = entries.flat_map(u32::to_le_bytes).collect();
-    let written = memory.write(gpa(IDENTITY_GFN), &table);
+    let written = memory.write(gpa(IDENTITY_PAGE_TABLE_GFN), &table);
     written.map_err(DomainError::Memory)
 }
 
@@ -242,9 +247,6 @@ const fn gpa(gfn: u64) -> Gpa {
     Gpa(gfn.saturating_mul(PAGE_SIZE))
 }
 
-const STORE_GFN: u64 = 0xf_effc;
-const IDENTITY_GFN: u64 = 0xf_effe;
-const CONSOLE_GFN: u64 = 0xf_efff;
 /// The highest port that a toolstack gives a guest, unless it is told otherwise.
 const MAX_PORT: u32 = 1023;
 /// Xen gives a domain as many as the host has global system interrupts, and 32; no interrupt of that kind reaches it.
