@@ -5,23 +5,13 @@
 mod power;
 mod serial;
 
+use pvh_layout::ports::{
+    COM1, COM1_LAST, I8042_COMMAND, I8042_DATA, PIT, PIT_LAST, PM1A_EVENT, PM1A_LAST,
+};
 use vm_superio::I8042Device;
 
 pub(crate) use power::{Latch, Pm1};
 pub(crate) use serial::{InputWanted, IrqLine, SerialPort};
-
-/// First port of the first serial port.
-pub(crate) const COM1: u16 = 0x3F8;
-/// Interrupt line of the first serial port, as on ISA.
-pub(crate) const COM1_GSI: u32 = 4;
-/// Command port of the keyboard controller.
-pub(crate) const I8042_COMMAND: u16 = 0x64;
-/// The keyboard controller's command that resets the processor.
-pub(crate) const RESET_CPU: u8 = 0xFE;
-/// ACPI PM1a event registers: status and enable, 2 bytes each.
-pub(crate) const PM1A_EVENT: u16 = 0x600;
-/// ACPI PM1a control register, 2 bytes.
-pub(crate) const PM1A_CONTROL: u16 = 0x604;
 
 /// A request of the guest to the machine.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -82,7 +72,10 @@ impl Ports {
             COM1..=COM1_LAST => self.serial.read(offset(port, COM1)),
             I8042_DATA | I8042_COMMAND => self.keyboard.read(offset(port, I8042_DATA)),
             PM1A_EVENT..=PM1A_LAST => self.power.read(offset(port, PM1A_EVENT)),
-            PIT_FIRST..=PIT_LAST => 0,
+            // Ports of the PIT, which KVM serves where the machine has one. Elsewhere they read 0:
+            // from all ones Linux would conclude that the counter runs, and calibrate its TSC with
+            // 100,000 reads.
+            PIT..=PIT_LAST => 0,
             _ => ALL_ONES,
         }
     }
@@ -114,14 +107,6 @@ fn offset(port: u16, first: u16) -> u8 {
     u8::try_from(port.saturating_sub(first)).unwrap_or(ALL_ONES)
 }
 
-/// Ports of the PIT, which KVM serves where the machine has one. Elsewhere they read 0: from all
-/// ones Linux would conclude that the counter runs, and calibrate its TSC with 100,000 reads.
-const PIT_FIRST: u16 = 0x40;
-const PIT_LAST: u16 = 0x43;
-const COM1_LAST: u16 = 0x3FF;
-const PM1A_LAST: u16 = 0x605;
-/// Data port of the keyboard controller.
-const I8042_DATA: u16 = 0x60;
 const ALL_ONES: u8 = 0xFF;
 
 #[cfg(test)]

@@ -3,12 +3,10 @@
 mod ahead;
 mod board;
 mod host;
-mod memory_map;
 mod threads;
 mod vcpu;
 
 pub(crate) use ahead::Ahead;
 pub(crate) use board::{Board, End};
 pub(crate) use host::MachineHost;
-pub(crate) use memory_map::{draw, draw_xen};
 pub(crate) use threads::{BootVcpu, Stopper, Threads};

@@ -1,7 +1,6 @@
 //! `pvh-vmm`: boots PVH guests on KVM.
 #![forbid(unsafe_code)]
 
-mod acpi;
 mod args;
 mod cache;
 mod config;

@@ -4,6 +4,12 @@
 
 extern crate alloc;
 
+mod acpi;
+mod layout;
+mod memory_map;
+pub mod ports;
 mod ram;
 
+pub use acpi::RsdpPlace;
+pub use layout::{Block, Layout, LayoutConfig, LayoutError, PageCounts, Platform};
 pub use ram::{LOWMEM_END, RamSizeError, ram_layout};

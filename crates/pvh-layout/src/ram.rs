@@ -39,13 +39,13 @@ pub enum RamSizeError {
 /// Returns the RAM ranges of a guest with `size_bytes` of memory: from 0 up to at most
 /// [`LOWMEM_END`], the rest from 4 GiB on, as Xen's toolstack lays out a PVH domU.
 ///
-/// `address_bits` is the width of a guest-physical address; widths above the architecture's 52 count
-/// as 52.
+/// `address_bits` is the width of a guest-physical address; widths above the architecture's 52
+/// count as 52.
 ///
 /// # Errors
 ///
-/// [`RamSizeError::Empty`], [`RamSizeError::NotWholePages`], and [`RamSizeError::TooLarge`] when the last byte would
-/// lie beyond the guest-physical space.
+/// [`RamSizeError::Empty`], [`RamSizeError::NotWholePages`], and [`RamSizeError::TooLarge`] when
+/// the last byte would lie beyond the guest-physical space.
 pub fn ram_layout(size_bytes: u64, address_bits: u8) -> Result<Vec<GuestRange>, RamSizeError> {
     if size_bytes == 0 {
         return Err(RamSizeError::Empty);
@@ -100,7 +100,8 @@ mod tests {
         pairs.collect()
     }
 
-    /// After libxl (libxl_dom.c, build_hvm): RAM from 0 to min(size, 0xfc000000), the rest from 4 GiB.
+    /// After libxl (libxl_dom.c, build_hvm): RAM from 0 to min(size, 0xfc000000), the rest from 4
+    /// GiB.
     #[test]
     fn ram_ends_below_the_hole_and_goes_on_at_4_gib() {
         assert_eq!(ranges(0x1000, 46), [(0, 0x1000)]);

@@ -15,12 +15,13 @@ use core::{
     ptr,
 };
 
-use pvh_abi::{Gpa, start_info::MemmapKind};
+use pvh_abi::Gpa;
 use pvh_entry::EntryState;
 use pvh_hypercall::{Stub, write_msr};
+use pvh_layout::{LayoutConfig, Platform};
 use pvh_memory::{GuestMemory, VecMemory};
 use pvh_ring::BackRing;
-use pvh_start_info::{Builder, Generation, MemmapRange};
+use pvh_start_info::{Builder, Generation};
 use pvh_vcpu::{Vcpu, VcpuSet};
 
 /// A heap that is always empty.
@@ -57,15 +58,17 @@ extern "C" fn _start() -> ! {
 
 fn touch_every_crate(file: &[u8]) -> Option<u64> {
     let notes = pvh_elfnote::scan(file).ok()?;
-    let ram = [MemmapRange {
-        start: Gpa(0),
-        len_bytes: 1 << 20,
-        kind: MemmapKind::RAM,
-    }];
+    let layout = pvh_layout::Layout::new(&LayoutConfig {
+        platform: Platform::Plain,
+        memory_bytes: 1 << 20,
+        address_bits: 46,
+        apic_ids: &[0],
+    });
+    let layout = layout.ok()?;
     let mut block = [0; 256];
     let at = Gpa(0x1000);
     let len = Builder::new(Generation::V1)
-        .memmap(&ram)
+        .memmap(&layout.memory_map)
         .write(at, &mut block)
         .ok()?;
     let memory = VecMemory::zeroed(&[(Gpa(0), 1 << 20)]).ok()?;

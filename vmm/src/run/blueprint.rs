@@ -9,7 +9,7 @@ use std::{
 use pvh_entry::EntryState;
 use pvh_hypercall::HYPERCALL_PORT;
 use pvh_kvm::{GuestRam, Kvm, LostPages, Vcpu, Vm, VmConfig, WriteAhead};
-use pvh_layout::ram_layout;
+use pvh_layout::{Layout, ports::COM1_GSI};
 use pvh_loader::{
     Image,
     commit::Method,
@@ -23,7 +23,7 @@ use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
 use super::{
     error::{RunError, host},
-    layout::Layout,
+    layout::{domain_memory, lay_out},
     modules,
     uuid::new_uuid,
 };
@@ -31,7 +31,6 @@ use crate::{
     args::BackingArgument,
     cache::{self, Keeping, Opened},
     config::RunConfig,
-    devices::COM1_GSI,
     host_memory,
     machine::{Board, MachineHost},
     mapped::{Changed, changed},
@@ -42,8 +41,8 @@ use crate::{
 
 /// What a domain is called.
 const DOMAIN_NAME: &str = "pvh-vmm";
-/// The most vCPUs of a plain machine: an APIC id is a byte in the MADT's entries, and 255 addresses all.
-pub(super) const MAX_CPUS: u32 = 255;
+/// The most vCPUs of any machine.
+pub(super) const MAX_CPUS: u32 = pvh_layout::Platform::Plain.max_vcpus();
 
 /// Refuses a number of vCPUs that no machine has.
 ///
@@ -143,16 +142,15 @@ impl<'a> Blueprint<'a> {
         boot: &'a mut Option<Boot>,
     ) -> Result<Self, RunError> {
         let memory_bytes = config.memory_bytes;
-        let ram = ram_layout(memory_bytes, kvm.capabilities().address_bits);
-        let ram = ram.map_err(RunError::Ram)?;
+        let bits = kvm.capabilities().address_bits;
+        let notes = kernel.image.notes();
+        let layout = lay_out(platform, memory_bytes, bits, config.cpus, notes)?;
         host_memory::check(memory_bytes)?;
-        let layout = Layout::draw(platform, &ram, config.cpus, kernel.image.notes());
-        let layout = layout.ok_or(RunError::NoRoom { memory_bytes })?;
         let boot = boot.insert(Boot {
             generation: config.generation,
             cmdline: config.cmdline.clone(),
             modules: modules::open(config)?,
-            memmap: layout.memmap.clone(),
+            memmap: layout.memory_map.clone(),
             rsdp: Some(layout.rsdp),
             patch: kernel.patch,
             ..Boot::default()
@@ -213,7 +211,7 @@ impl<'a> Blueprint<'a> {
         let mut platform = None;
         if let Platform::Xen(transport) = self.platform {
             let host = MachineHost::new(Arc::clone(&board), outlets.log.clone());
-            let memory = self.layout.domain.clone();
+            let memory = domain_memory(&self.layout);
             let mut parts = Parts::new(vm, Arc::new(host), transport, memory);
             parts.uuid = new_uuid();
             parts.name = DOMAIN_NAME.to_owned();
@@ -249,8 +247,8 @@ impl<'a> Blueprint<'a> {
             let kernel = self.kernel.name.clone();
             RunError::Commit { kernel, source }
         })?;
-        for (at, bytes) in &self.layout.tables {
-            ram.write(*at, bytes).map_err(RunError::Acpi)?;
+        for block in &self.layout.acpi {
+            ram.write(block.at, &block.bytes).map_err(RunError::Acpi)?;
         }
         Ok(loaded.entry)
     }

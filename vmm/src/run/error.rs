@@ -5,7 +5,7 @@ use std::{fmt, io, path::PathBuf};
 use pvh_domain::trace::RecordError;
 
 use pvh_kvm::{KvmError, RamError, VcpuError, VmError};
-use pvh_layout::RamSizeError;
+use pvh_layout::{LayoutError, RamSizeError};
 use pvh_loader::{
     ImageError, commit::CommitError, module::ModuleError, plan::PlanError, stubs::StubError,
 };
@@ -139,6 +139,9 @@ pub(crate) enum RunError {
     /// Guest RAM of this size is not possible.
     #[error("{}", RamLine(.0))]
     Ram(RamSizeError),
+    /// The machine cannot be laid out in guest memory for another reason.
+    #[error(transparent)]
+    Layout(LayoutError),
     /// The host does not give the guest's memory.
     #[error(transparent)]
     MapRam(RamError),

@@ -1,110 +1,116 @@
-//! What goes where in guest memory besides kernel and modules, on either platform.
+//! Where everything lies in the guest of a run.
 
-use pvh_abi::{Gpa, GuestRange};
 use pvh_domain::memory;
 use pvh_elfnote::XenNotes;
-use pvh_start_info::MemmapRange;
+use pvh_layout::{Layout, LayoutConfig, LayoutError, RsdpPlace};
 
-use crate::{
-    acpi::{Acpi, RsdpPlace, XenAcpi},
-    machine::{draw, draw_xen},
-    platform::Platform,
-};
+use super::error::RunError;
+use crate::platform::Platform;
 
-/// The guest's memory as it is told to it.
-#[derive(Clone, Debug)]
-pub(super) struct Layout {
-    /// The RAM ranges.
-    pub(super) ram: Vec<GuestRange>,
-    /// The memory map.
-    pub(super) memmap: Vec<MemmapRange>,
-    /// Where the root of the ACPI tables is.
-    pub(super) rsdp: Gpa,
-    /// The tables, and where they go.
-    pub(super) tables: Vec<(Gpa, Vec<u8>)>,
-    /// Pages in the hole below 4 GiB.
-    pub(super) pages: Vec<GuestRange>,
-    /// What a domain tells its guest about memory.
-    pub(super) domain: memory::Config,
+/// Lays out a guest of `memory_bytes` and `cpus` vCPUs for a kernel with these notes.
+///
+/// # Errors
+///
+/// [`RunError::Ram`], [`RunError::NoRoom`] and [`RunError::Layout`].
+pub(super) fn lay_out(
+    platform: Platform,
+    memory_bytes: u64,
+    address_bits: u8,
+    cpus: u32,
+    notes: &XenNotes,
+) -> Result<Layout, RunError> {
+    let platform = match platform {
+        Platform::Plain => pvh_layout::Platform::Plain,
+        Platform::Xen(_) => pvh_layout::Platform::Xen(RsdpPlace::for_guest(notes)),
+    };
+    let layout = Layout::new(&LayoutConfig {
+        platform,
+        memory_bytes,
+        address_bits,
+        apic_ids: &platform.apic_ids(cpus),
+    });
+    layout.map_err(|error| match error {
+        LayoutError::Ram(source) => RunError::Ram(source),
+        LayoutError::NoRoomForTables { memory_bytes } => RunError::NoRoom { memory_bytes },
+        other => RunError::Layout(other),
+    })
 }
 
-impl Layout {
-    /// Decides for a kernel with these notes, and `cpus` vCPUs; `None` if RAM is too small for the tables.
-    pub(super) fn draw(
-        platform: Platform,
-        ram: &[GuestRange],
-        cpus: u32,
-        notes: &XenNotes,
-    ) -> Option<Self> {
-        match platform {
-            Platform::Plain => Self::plain(ram, &apic_ids(cpus, 1)),
-            Platform::Xen(_) => {
-                // Xen's are even.
-                let acpi = XenAcpi::build(&apic_ids(cpus, 2), RsdpPlace::for_guest(notes));
-                Self::xen(ram, &acpi)
-            }
-        }
+/// Returns what a domain reports about its guest's memory.
+pub(super) fn domain_memory(layout: &Layout) -> memory::Config {
+    let counts = layout.page_counts();
+    memory::Config {
+        pages: counts.pages,
+        max_pages: counts.max_pages,
+        max_gfn: counts.max_gfn,
+        host_pages: counts.max_gfn.saturating_add(1),
+        memory_map: layout.e820(),
     }
-
-    fn plain(ram: &[GuestRange], apic_ids: &[u8]) -> Option<Self> {
-        let acpi_bytes = Acpi::build(Gpa(0), apic_ids).bytes.len() as u64;
-        let map = draw(ram, acpi_bytes)?;
-        let acpi = Acpi::build(map.acpi, apic_ids);
-        Some(Self {
-            ram: ram.to_vec(),
-            memmap: map.ranges,
-            rsdp: acpi.rsdp,
-            tables: vec![(map.acpi, acpi.bytes)],
-            pages: Vec::new(),
-            domain: memory::Config::default(),
-        })
-    }
-
-    fn xen(ram: &[GuestRange], acpi: &XenAcpi) -> Option<Self> {
-        let map = draw_xen(ram, acpi)?;
-        let tables = acpi.pieces().map(|(at, bytes)| (at, bytes.to_vec()));
-        Some(Self {
-            ram: ram.to_vec(),
-            memmap: map.ranges,
-            rsdp: acpi.rsdp,
-            tables: tables.into(),
-            pages: map.pages,
-            domain: map.domain,
-        })
-    }
-}
-
-/// The APIC ids of so many vCPUs, in steps.
-fn apic_ids(cpus: u32, step: usize) -> Vec<u8> {
-    let ids = (0..=u8::MAX).step_by(step);
-    ids.zip(0..cpus).map(|(id, _)| id).collect()
 }
 
 #[cfg(test)]
 mod tests {
-    use pvh_kvm::HypercallTransport;
-    use pvh_layout::ram_layout;
-    use pvh_loader::Image;
+    use pvh_kvm::{GuestRam, HypercallTransport};
+    use pvh_loader::{Image, plan::Boot};
 
     use super::*;
 
+    const XEN: Platform = Platform::Xen(HypercallTransport::Intercept);
+
+    fn demo() -> Image {
+        Image::from_bytes(pvh_conformance::demo_image().to_vec()).unwrap()
+    }
+
+    fn layout(platform: Platform, cpus: u32) -> Layout {
+        lay_out(platform, 16 << 20, 48, cpus, demo().notes()).unwrap()
+    }
+
     #[test]
-    fn a_domain_has_even_apic_ids_and_pages_in_the_hole() {
-        assert_eq!(apic_ids(3, 2), [0, 2, 4]);
-        assert_eq!(apic_ids(128, 2).last(), Some(&254));
-        assert_eq!(apic_ids(255, 1).last(), Some(&254));
-        let image = Image::from_bytes(pvh_conformance::demo_image().to_vec()).unwrap();
-        let ram = ram_layout(16 << 20, 48).unwrap();
-        let xen = Platform::Xen(HypercallTransport::Intercept);
-        let layout = Layout::draw(xen, &ram, 2, image.notes()).unwrap();
-        assert!(
-            layout
-                .pages
-                .iter()
-                .any(|page| page.start == Gpa(0xFEFF_8000))
-        );
-        assert_eq!(layout.tables[0].0, Gpa(0xFC00_0000));
-        let plain = Layout::draw(Platform::Plain, &ram, 2, image.notes()).unwrap();
-        assert!(plain.pages.is_empty());
+    fn the_platform_decides_where_the_tables_lie() {
+        assert_eq!(layout(XEN, 2).acpi[0].at.0, 0xFC00_0000);
+        assert!(layout(Platform::Plain, 2).pages.is_empty());
+    }
+
+    #[test]
+    fn a_domain_s_host_has_a_page_for_each_frame() {
+        let memory = domain_memory(&layout(XEN, 2));
+        assert_eq!((memory.max_gfn, memory.host_pages), (0xF_EFFF, 0xF_F000));
+        assert_eq!(memory.memory_map.len(), 5);
+    }
+
+    #[test]
+    fn guest_ram_can_be_made_of_each_layout_and_a_kernel_planned_in_it() {
+        for platform in [Platform::Plain, XEN] {
+            let layout = layout(platform, 2);
+            GuestRam::with_ranges(&layout.ram, &layout.pages, 48).unwrap();
+            let boot = Boot {
+                memmap: layout.memory_map,
+                rsdp: Some(layout.rsdp),
+                ..Boot::default()
+            };
+            demo().plan(&boot).unwrap();
+        }
+    }
+
+    #[test]
+    fn memory_without_room_for_tables_is_told_from_other_faults() {
+        let refused = |memory_bytes, address_bits| {
+            lay_out(
+                Platform::Plain,
+                memory_bytes,
+                address_bits,
+                1,
+                demo().notes(),
+            )
+            .unwrap_err()
+        };
+        assert!(matches!(
+            refused(0x1000, 48),
+            RunError::NoRoom {
+                memory_bytes: 0x1000
+            }
+        ));
+        assert!(matches!(refused(0, 48), RunError::Ram(_)));
+        assert!(matches!(refused(0x1000, 31), RunError::Layout(_)));
     }
 }

@@ -1,33 +1,41 @@
-//! The ACPI tables of a Xen PVH domain, where Xen's toolstack puts them (libacpi, libxl_x86_acpi.c).
+//! The ACPI tables of a Xen PVH domain, where Xen's toolstack puts them (libacpi, libxl_x86_acpi.c;
+//! decision 7).
 //!
-//! They lie in pages of their own from 0xFC00_1000 on, in the hole below 4 GiB, after a page that describes them. Xen names ports
-//! for events and power that nothing answers at, and no soft-off state, so that a guest which does not make the hypercall
-//! can only halt; here these are the plain platform's, which work. The rest is as Xen has it: no I/O APIC, no timer, no
-//! device.
+//! They lie in pages from 0xFC00_1000 on, in the hole below 4 GiB, after a page that describes
+//! them. Xen's tables name ports for events and power at which nothing answers, and no soft-off
+//! state: a guest that does not make the hypercall can only halt. Here the ports and the soft-off
+//! state are those of the plain platform, which work. The rest is as in Xen's tables: no I/O APIC,
+//! no timer, no device.
 
-use acpi_tables::{
-    facs::FACS,
-    madt::{EnabledStatus, ProcessorLocalApic},
-    sdt::Sdt,
-};
+use alloc::{vec, vec::Vec};
+
+use acpi_tables::{facs::FACS, sdt::Sdt};
 use pvh_abi::{Gpa, GuestRange, address::PAGE_SIZE};
 use pvh_elfnote::{Features, XenNotes};
 
-use super::{LAPIC, NO_CMOS_RTC, NO_VGA, PCAT_COMPAT, SCI, Tables, dsdt_of, encode, soft_off};
-use crate::devices::{I8042_COMMAND, PM1A_CONTROL, PM1A_EVENT, RESET_CPU};
+use super::encode::{
+    LAPIC, NO_CMOS_RTC, NO_VGA, PCAT_COMPAT, SCI, Tables, append_processors, encode, soft_off,
+};
+use crate::{
+    layout::Block,
+    ports::{I8042_COMMAND, PM1A_CONTROL, PM1A_EVENT, RESET_CPU},
+};
 
-/// Where the guest finds the RSDP.
+/// Where a Xen domain finds the ACPI root pointer (RSDP).
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum RsdpPlace {
-    /// In the page after the tables.
+#[expect(clippy::exhaustive_enums, reason = "Xen's toolstack has these two")]
+pub enum RsdpPlace {
+    /// In the page after the tables, at an address that start info gives.
     AfterTables,
-    /// In the last 64 bytes below 1 MiB, for a Linux that looks for it there only.
+    /// In the last 64 bytes below 1 MiB, for a Linux that looks nowhere else.
     Below1Mib,
 }
 
 impl RsdpPlace {
-    /// Decides by the notes of an image, as Xen's toolstack does.
-    pub(crate) fn for_guest(notes: &XenNotes) -> Self {
+    /// Decides by the notes of an image, as Xen's toolstack does: below 1 MiB for a Linux without
+    /// the feature `linux_rsdp_unrestricted`, otherwise after the tables.
+    #[must_use]
+    pub fn for_guest(notes: &XenNotes) -> Self {
         let os = notes.guest_os.as_ref().map(|name| name.as_bytes());
         let is_unrestricted = notes.supported_features.contains(RSDP_UNRESTRICTED);
         if os == Some(b"linux") && !is_unrestricted {
@@ -49,15 +57,16 @@ pub(crate) struct XenAcpi {
 }
 
 impl XenAcpi {
-    /// Builds the tables for processors with these APIC ids; the ACPI processor id of the n-th is n.
+    /// Builds the tables for processors with these APIC ids; the ACPI processor id of the n-th is
+    /// n.
     pub(crate) fn build(apic_ids: &[u8], place: RsdpPlace) -> Self {
         let mut tables = Tables {
             at: TABLES,
             bytes: Vec::new(),
         };
-        // First, for it must begin on a border of 64 bytes.
+        // The FACS comes first, because it must begin at a multiple of 64 bytes.
         let facs = tables.append(&encode(&FACS::new()));
-        let dsdt = tables.append(&dsdt_of(&soft_off(), OEM_ID, OEM_TABLE_ID));
+        let dsdt = tables.append(&dsdt());
         let old_fadt = tables.append(fadt(FADT_1_BYTES, 1, facs, dsdt).as_slice());
         let fadt = tables.append(fadt(FADT_5_BYTES, 5, facs, dsdt).as_slice());
         let madt_table = madt(apic_ids);
@@ -78,41 +87,44 @@ impl XenAcpi {
         }
     }
 
-    /// What to write, and where.
-    pub(crate) fn pieces(&self) -> [(Gpa, &[u8]); 3] {
+    /// Returns the bytes to write: the page that describes the tables, the tables, the RSDP.
+    pub(crate) fn into_blocks(self) -> [Block; 3] {
         [
-            (INFO, &self.info),
-            (TABLES, &self.tables),
-            (self.rsdp, &self.rsdp_bytes),
+            (INFO, self.info),
+            (TABLES, self.tables),
+            (self.rsdp, self.rsdp_bytes),
         ]
+        .map(|(at, bytes)| Block { at, bytes })
     }
 
-    /// The pages of these in the hole below 4 GiB.
+    /// Returns the pages in the hole below 4 GiB that hold them.
     pub(crate) fn pages(&self) -> GuestRange {
         let tables_end = TABLES.0.saturating_add(self.tables.len() as u64);
         let end = match self.rsdp {
             LOW_RSDP => tables_end,
             _ => tables_end.saturating_add(PAGE_SIZE),
         };
-        GuestRange {
-            start: INFO,
-            len_bytes: end.saturating_sub(INFO.0),
-        }
+        GuestRange::new(INFO, end.saturating_sub(INFO.0))
     }
 
-    /// The ranges the memory map calls ACPI, in the toolstack's order: each from the border of its page on.
-    pub(crate) fn ranges(&self) -> [(Gpa, u64); 3] {
-        let [info, tables, rsdp] = self.pieces();
-        [rsdp, info, tables].map(|(at, bytes)| {
+    /// Returns the ranges that the memory map calls ACPI, in the toolstack's order: each from the
+    /// start of its page on.
+    pub(crate) fn map_ranges(&self) -> [GuestRange; 3] {
+        [
+            (self.rsdp, &self.rsdp_bytes),
+            (INFO, &self.info),
+            (TABLES, &self.tables),
+        ]
+        .map(|(at, bytes)| {
             let offset = at.0 % PAGE_SIZE;
             let start = Gpa(at.0.saturating_sub(offset));
-            (start, offset.saturating_add(bytes.len() as u64))
+            GuestRange::new(start, offset.saturating_add(bytes.len() as u64))
         })
     }
 }
 
-/// A FADT of revision 1, which is the beginning of a later one, or 5. Only that knows that there is no clock at ports
-/// 0x70 and 0x71.
+/// Builds a FADT of revision 1, which is the beginning of a later one, or of revision 5. Only
+/// revision 5 can say that there is no clock at ports 0x70 and 0x71.
 fn fadt(len_bytes: u32, revision: u8, facs: u64, dsdt: u64) -> Sdt {
     let mut fadt = Sdt::new(
         *b"FACP",
@@ -146,25 +158,29 @@ fn fadt(len_bytes: u32, revision: u8, facs: u64, dsdt: u64) -> Sdt {
     fadt
 }
 
-/// A generic address of ports: system I/O, so many bits from bit 0 on, no access size.
+/// Returns the generic address of an I/O port register of `bits` bits, without an access size.
 fn ports(port: u16, bits: u8) -> [u8; 12] {
     let [low, high] = port.to_le_bytes();
     [1, bits, 0, 0, low, high, 0, 0, 0, 0, 0, 0]
 }
 
-/// Lists the processors, and nothing else: no line reaches a domain.
+/// Lists the processors, and nothing else: no interrupt line reaches a domain.
 fn madt(apic_ids: &[u8]) -> Sdt {
     let mut madt = Sdt::new(*b"APIC", 36, 2, OEM_ID, OEM_TABLE_ID, OEM_REVISION);
     madt.append_slice(&LAPIC.to_le_bytes());
     madt.append_slice(&PCAT_COMPAT.to_le_bytes());
-    for (uid, &apic_id) in (0..=u8::MAX).zip(apic_ids) {
-        let processor = ProcessorLocalApic::new(uid, apic_id, EnabledStatus::Enabled);
-        madt.append_slice(&encode(&processor));
-    }
+    append_processors(&mut madt, apic_ids);
     madt
 }
 
-/// RSDT or XSDT: the addresses of tables in so many bytes each.
+/// Declares the soft-off state.
+fn dsdt() -> Vec<u8> {
+    let mut dsdt = Sdt::new(*b"DSDT", 36, 2, OEM_ID, OEM_TABLE_ID, OEM_REVISION);
+    dsdt.append_slice(&soft_off());
+    dsdt.as_slice().to_vec()
+}
+
+/// Builds an RSDT or XSDT: the addresses of tables, in 4 or 8 bytes each.
 fn roots(signature: [u8; 4], tables: &[u64], address_bytes: usize) -> Vec<u8> {
     let mut table = Sdt::new(signature, 36, 1, OEM_ID, OEM_TABLE_ID, OEM_REVISION);
     for address in tables.iter().map(|address| address.to_le_bytes()) {
@@ -173,7 +189,7 @@ fn roots(signature: [u8; 4], tables: &[u64], address_bytes: usize) -> Vec<u8> {
     table.as_slice().to_vec()
 }
 
-/// The RSDP of revision 2, with room up to 64 bytes.
+/// Builds the RSDP of revision 2, filled up to 64 bytes.
 fn rsdp_bytes(rsdt: u64, xsdt: u64) -> Vec<u8> {
     let mut rsdp = b"RSD PTR \0".to_vec();
     rsdp.extend_from_slice(&OEM_ID);
@@ -182,14 +198,14 @@ fn rsdp_bytes(rsdt: u64, xsdt: u64) -> Vec<u8> {
     add_checksum(&mut rsdp, 8);
     rsdp.extend_from_slice(&RSDP_BYTES.to_le_bytes());
     rsdp.extend_from_slice(&xsdt.to_le_bytes());
-    // The sum of all, and three bytes reserved.
+    // The checksum of all bytes, and three reserved bytes.
     rsdp.extend_from_slice(&[0; 4]);
     add_checksum(&mut rsdp, 32);
-    rsdp.resize(RSDP_ROOM_BYTES, 0);
+    rsdp.resize(RSDP_RESERVED_BYTES, 0);
     rsdp
 }
 
-/// Has all bytes so far add up to 0.
+/// Sets the byte at `at` so that all bytes add up to 0.
 fn add_checksum(bytes: &mut [u8], at: usize) {
     let sum = bytes
         .iter()
@@ -199,7 +215,8 @@ fn add_checksum(bytes: &mut [u8], at: usize) {
     }
 }
 
-/// What Xen tells the code in its tables: how many processors there are, where the MADT's sum is and its first processor.
+/// Builds the page that the AML in Xen's tables reads: the number of processors, and the addresses
+/// of the MADT's checksum and of its first processor.
 fn info_page(cpus: usize, madt: u64) -> Vec<u8> {
     let mut info = vec![0, 0];
     info.extend_from_slice(&u16::try_from(cpus).unwrap_or(u16::MAX).to_le_bytes());
@@ -221,12 +238,13 @@ const TABLES: Gpa = Gpa(0xFC00_1000);
 const LOW_RSDP: Gpa = Gpa(0x000F_FFC0);
 
 const RSDP_BYTES: u32 = 36;
-const RSDP_ROOM_BYTES: usize = 64;
+const RSDP_RESERVED_BYTES: usize = 64;
 const FADT_1_BYTES: u32 = 116;
 const FADT_5_BYTES: u32 = 268;
 const PM1_EVENT_BYTES: u8 = 4;
 const PM1_CONTROL_BYTES: u8 = 2;
-/// WBINVD, C1, no fixed buttons, no fixed RTC wake status, a 32-bit timer, reset register, platform clock.
+/// WBINVD, C1, no fixed power and sleep buttons, no fixed RTC wake status, a 32-bit timer, reset
+/// register, platform clock.
 const FLAGS: u32 = 1 | 1 << 2 | 1 << 4 | 1 << 5 | 1 << 6 | 1 << 8 | 1 << 10 | 1 << 15;
 
 const OEM_ID: [u8; 6] = *b"Xen\0\0\0";
