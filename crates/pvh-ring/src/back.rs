@@ -180,12 +180,27 @@ impl BackRing {
     ///
     /// As [`waiting`](Self::waiting).
     pub fn wants_service(&self, memory: &(impl GuestMemory + ?Sized)) -> Result<bool, RingError> {
-        if self.waiting(memory)? > 0 {
+        self.has_waiting(memory, 1)
+    }
+
+    /// Tells whether `count` requests wait, 1 to the number of slots. If not, asks the front end to
+    /// notify when the last of them is there, and looks once more. A back end that needs several
+    /// requests for one message sleeps only if this says `false`.
+    ///
+    /// # Errors
+    ///
+    /// As [`waiting`](Self::waiting).
+    pub fn has_waiting(
+        &self,
+        memory: &(impl GuestMemory + ?Sized),
+        count: u32,
+    ) -> Result<bool, RingError> {
+        if self.waiting(memory)? >= count {
             return Ok(true);
         }
-        let next = self.req_cons.wrapping_add(1);
-        self.pages.word(memory, REQ_EVENT, WordOp::Swap(next))?;
-        Ok(self.waiting(memory)? > 0)
+        let last = self.req_cons.wrapping_add(count);
+        self.pages.word(memory, REQ_EVENT, WordOp::Swap(last))?;
+        Ok(self.waiting(memory)? >= count)
     }
 
     /// The place of a free-running index among the slots.

@@ -195,6 +195,21 @@ fn a_back_end_asks_for_a_notification_only_before_it_sleeps() {
 }
 
 #[test]
+fn a_back_end_that_needs_three_requests_is_notified_of_the_third() {
+    let memory = memory();
+    let mut front = Front::new(&memory, &[Gpa(0x1000)], 8);
+    let back = BackRing::attach(&memory, &[Gpa(0x1000)], 8).unwrap();
+    assert_eq!(back.has_waiting(&memory, 3), Ok(false));
+    let notified = [(); 4].map(|()| {
+        front.put(&[1; 8]);
+        front.publish()
+    });
+    assert_eq!(notified, [false, false, true, false]);
+    assert_eq!(back.has_waiting(&memory, 3), Ok(true));
+    assert_eq!(back.has_waiting(&memory, 5), Ok(false));
+}
+
+#[test]
 fn a_ring_in_use_goes_on_behind_its_responses() {
     let memory = memory();
     let mut front = Front::new(&memory, &[Gpa(0x1000)], 112);
