@@ -24,7 +24,7 @@ have_kvm() { { : <>/dev/kvm; } 2>/dev/null; }
 if [ "${1:-}" != --kvm-only ]; then
 	run cargo test --workspace --all-features
 	if [ -e /usr/include/xen/xen.h ]; then
-		run cargo test -p pvh-abi -p pvh-blkif --test xen_headers -- --ignored
+		run cargo test -p pvh-abi -p pvh-blkif -p pvh-netif --test xen_headers -- --ignored
 		met+=("needs libxen-dev")
 	fi
 elif ! have_kvm; then
