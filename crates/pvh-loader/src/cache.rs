@@ -5,27 +5,32 @@
 //! bytes. A file that changes gets another entry; the old one is removed when the folder is full.
 
 mod entry;
+mod error;
+mod file;
+mod folder;
 mod key;
+mod name;
+mod room;
 
 use std::{
     env,
-    fs::{self, DirBuilder, File},
+    fs::{self, File},
     io,
-    os::unix::fs::{DirBuilderExt, FileExt, MetadataExt},
+    os::unix::fs::FileExt,
     path::{Path, PathBuf},
     time::SystemTime,
 };
 
-use nix::unistd::geteuid;
-
+pub use self::error::CacheError;
+use self::{entry::Found, file::Unnamed, key::Key};
 use crate::image::{Image, ImageError, Limits};
-use entry::Unnamed;
-use key::Key;
 
 /// A folder for unpacked kernels, and how many bytes they may take there.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Cache {
     dir: PathBuf,
+    /// The sub-folder of the entries.
+    entries: PathBuf,
     limit_bytes: u64,
 }
 
@@ -64,62 +69,32 @@ pub struct PendingEntry {
     path: PathBuf,
 }
 
-/// Why a folder is not used as a cache.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum CacheError {
-    /// The folder cannot be made or looked at.
-    #[error("the cache folder {} cannot be used", dir.display())]
-    Host {
-        /// The folder.
-        dir: PathBuf,
-        /// The host's reason.
-        #[source]
-        source: io::Error,
-    },
-    /// Another user could put kernels into the folder.
-    #[error("the cache folder {} is not this user's alone", dir.display())]
-    NotOurs {
-        /// The folder.
-        dir: PathBuf,
-    },
-    /// The unpacked kernel cannot be written to the folder.
-    #[error("the unpacked kernel cannot be written to the cache folder {}", dir.display())]
-    Unkept {
-        /// The folder.
-        dir: PathBuf,
-        /// The host's reason.
-        #[source]
-        source: io::Error,
-    },
-}
-
 impl Cache {
     /// How many bytes the kernels in the folder may take: 1 GiB, some twenty kernels of
     /// distributions.
     pub const LIMIT_BYTES: u64 = 1 << 30;
 
-    /// Uses the folder `dir`, which is made if it is not there.
+    /// Uses the folder `dir`, which is made if it is not there. Entries lie in its sub-folder
+    /// `unpacked`.
+    ///
+    /// Kernels in the folder are run. So it must belong to this user, nobody else may write to it,
+    /// and its parents must be as sshd wants those of a key file: they belong to root or to this
+    /// user, and nobody else may write to them, except to a sticky folder such as /tmp. Neither
+    /// `dir` nor anything in it may be a link. The cache removes and counts only files that it
+    /// named.
     ///
     /// # Errors
     ///
-    /// [`CacheError::Host`] if the folder cannot be made, [`CacheError::NotOurs`] if it belongs to
-    /// another user or another user may write to it: kernels in it are run.
+    /// [`CacheError::Host`] if the folder cannot be made or examined; [`CacheError::NotAFolder`],
+    /// [`CacheError::NotOurs`], [`CacheError::UnsafeParent`] and [`CacheError::NotMadeHere`] if it
+    /// is not as described above.
     pub fn at(dir: PathBuf) -> Result<Self, CacheError> {
-        let mut builder = DirBuilder::new();
-        let looked = builder
-            .recursive(true)
-            .mode(0o700)
-            .create(&dir)
-            .and_then(|()| fs::metadata(&dir));
-        match looked {
-            Ok(found) if is_ours(&found) => Ok(Self {
-                dir,
-                limit_bytes: Self::LIMIT_BYTES,
-            }),
-            Ok(_) => Err(CacheError::NotOurs { dir }),
-            Err(source) => Err(CacheError::Host { dir, source }),
-        }
+        let entries = folder::open(&dir)?;
+        Ok(Self {
+            dir,
+            entries,
+            limit_bytes: Self::LIMIT_BYTES,
+        })
     }
 
     /// Uses the folder `name` in the user's cache folder (`$XDG_CACHE_HOME`, else `$HOME/.cache`),
@@ -154,39 +129,39 @@ impl Cache {
         let (Ok(key), Ok(again)) = (Key::of(&file), file.try_clone()) else {
             return plain(file);
         };
-        if let Some(image) = self.find(&key) {
-            return Ok(image.into());
-        }
+        let is_free = match self.find(&key) {
+            Found::Kernel(image) => return Ok((*image).into()),
+            Found::Foreign => false,
+            Found::Damaged | Found::Nothing => true,
+        };
         let opened = plain(file)?;
         let is_settled = key.is_settled(SystemTime::now());
         // A file that changed while it was read has another key now, or is too young to tell.
-        if !is_settled || Key::of(&again).ok().as_ref() != Some(&key) {
+        if !is_free || !is_settled || Key::of(&again).ok().as_ref() != Some(&key) {
             return Ok(opened);
         }
         Ok(self.keep(&key, opened))
     }
 
-    fn find(&self, key: &Key) -> Option<Image> {
-        let path = self.dir.join(key.name());
-        let file = entry::open(&path).ok()?;
-        // The age of an entry counts from its last use. If the time cannot be set, the entry only
-        // looks older.
-        let _ = file.set_modified(SystemTime::now());
-        let image = Image::from_file(file, &Limits::default());
-        image
-            .inspect_err(|_| {
-                // Another process may have removed it already.
-                let _ = fs::remove_file(&path);
-            })
-            .ok()
+    /// Finds the entry of a file. A damaged one is removed, so that the file is unpacked anew.
+    fn find(&self, key: &Key) -> Found {
+        let path = self.path(key);
+        let found = entry::open(&path);
+        if matches!(found, Found::Damaged) {
+            // Another process may have removed it already.
+            let _ = fs::remove_file(&path);
+        }
+        found
     }
 
     /// Writes the kernel to a file without a name in the cache, and opens it from there.
     fn keep(&self, key: &Key, mut opened: Opened) -> Opened {
-        let Some(bytes) = opened.image.bytes() else {
+        if opened.image.bytes().is_none() {
             return opened;
-        };
-        let (unnamed, file) = match entry::write(&self.dir, bytes) {
+        }
+        let path = self.path(key);
+        room::make(&self.entries, &path, self.limit_bytes);
+        let (unnamed, file) = match entry::write(&self.entries, &path, &opened.image) {
             Ok(written) => written,
             Err(source) => {
                 let dir = self.dir.clone();
@@ -205,13 +180,17 @@ impl Cache {
             cache: self.clone(),
             unnamed,
             file,
-            path: self.dir.join(key.name()),
+            path,
         };
         Opened {
             image,
             pending: Some(pending),
             unkept: None,
         }
+    }
+
+    fn path(&self, key: &Key) -> PathBuf {
+        self.entries.join(name::entry(&key.text()))
     }
 }
 
@@ -233,7 +212,7 @@ impl PendingEntry {
             path,
         } = self;
         let named = file.sync_data().and_then(|()| unnamed.rename(&path));
-        entry::make_room(&cache.dir, &path, cache.limit_bytes);
+        room::make(&cache.entries, &path, cache.limit_bytes);
         named
     }
 }
@@ -250,11 +229,6 @@ fn is_packed(file: &File) -> bool {
         .get(0x202..)
         .is_some_and(|tail| tail.starts_with(b"HdrS"));
     !head.starts_with(b"\x7fELF") && (has_setup_header || head.starts_with(&[0x1F, 0x8B]))
-}
-
-/// Tells whether a file or folder belongs to this user and nobody else may write to it.
-fn is_ours(found: &fs::Metadata) -> bool {
-    found.uid() == geteuid().as_raw() && found.mode() & 0o022 == 0
 }
 
 /// Where the magic number of a bzImage ends.

@@ -1,126 +1,161 @@
-//! The files of the cache: an ELF, and behind it a mark that all of it is there.
+//! Entries: an ELF, then a trailer with checksums by which damage is found.
 
 use std::{
-    fs::{self, File, OpenOptions},
-    hash::{BuildHasher, RandomState},
-    io::{self, Write},
-    os::unix::fs::{FileExt, OpenOptionsExt},
-    path::{Path, PathBuf},
-    process,
+    fs::{File, FileTimes, Metadata},
+    io::{self, ErrorKind, Write},
+    os::unix::fs::{FileExt, MetadataExt},
+    path::Path,
     time::{Duration, SystemTime},
 };
 
-use nix::fcntl::OFlag;
+use flate2::Crc;
 
-use super::is_ours;
+use super::{
+    file::{self, Unnamed},
+    folder::is_ours,
+    name,
+};
+use crate::image::{Image, Limits};
 
-/// Opens an entry, if it is whole and this user's.
-pub(super) fn open(path: &Path) -> io::Result<File> {
-    let mut options = OpenOptions::new();
-    options.read(true).custom_flags(OFlag::O_NOFOLLOW.bits());
-    let file = options.open(path)?;
-    let found = file.metadata()?;
-    let mut mark = [0; MARK.len()];
-    let mut len = [0; 8];
-    let mark_at = found.len().checked_sub(TRAILER_BYTES);
-    let mark_at = mark_at.ok_or(io::ErrorKind::InvalidData)?;
-    file.read_exact_at(&mut mark, mark_at)?;
-    file.read_exact_at(&mut len, mark_at.saturating_add(mark.len() as u64))?;
-    let is_whole = mark == *MARK && u64::from_le_bytes(len) == mark_at;
-    if found.is_file() && is_ours(&found) && is_whole {
-        return Ok(file);
-    }
-    Err(io::ErrorKind::InvalidData.into())
-}
-
-/// The file of an entry that has no name yet; it is removed unless it gets one.
+/// What is found at the name of an entry.
 #[derive(Debug)]
-pub(super) struct Unnamed {
-    path: PathBuf,
-    is_named: bool,
+pub(super) enum Found {
+    /// The kernel, as it was written.
+    Kernel(Box<Image>),
+    /// An entry of this cache that has been damaged.
+    Damaged,
+    /// Nothing.
+    Nothing,
+    /// Something that this cache did not make: a link, a FIFO, a folder, or a file of another user.
+    Foreign,
 }
 
-impl Unnamed {
-    /// Gives the file its name.
-    pub(super) fn rename(mut self, path: &Path) -> io::Result<()> {
-        fs::rename(&self.path, path)?;
-        self.is_named = true;
-        Ok(())
-    }
-}
-
-impl Drop for Unnamed {
-    fn drop(&mut self) {
-        if !self.is_named {
-            // Without a name it is of no use to anyone; if it cannot be removed, the next run will.
-            let _ = fs::remove_file(&self.path);
-        }
-    }
-}
-
-/// Writes an entry to a file without a name in `dir`, and opens it for reading only.
-pub(super) fn write(dir: &Path, bytes: &[u8]) -> io::Result<(Unnamed, File)> {
-    let number = RandomState::new().hash_one(process::id());
-    let path = dir.join(format!("{TEMPORARY}{number:016x}"));
-    let mut options = OpenOptions::new();
-    options.write(true).create_new(true).mode(0o400);
-    let mut file = options.open(&path)?;
-    let unnamed = Unnamed {
-        path,
-        is_named: false,
+/// Opens the entry at `path` and checks that it is what was written.
+///
+/// The check is cheap, because the file is mapped and not read: its modification time must be the
+/// one in the trailer (every write changes it), the headers and samples of the contents must have
+/// their checksums.
+pub(super) fn open(path: &Path) -> Found {
+    let (file, metadata) = match file::open(path) {
+        Ok(found) => found,
+        Err(why) if why.kind() == ErrorKind::NotFound => return Found::Nothing,
+        Err(_) => return Found::Foreign,
     };
-    file.write_all(bytes)
-        .and_then(|()| file.write_all(MARK))
-        .and_then(|()| file.write_all(&(bytes.len() as u64).to_le_bytes()))
-        .and_then(|()| File::open(&unnamed.path))
-        .map(|file| (unnamed, file))
+    if !is_ours(&metadata) {
+        return Found::Foreign;
+    }
+    let used = file.try_clone();
+    let Some(image) = checked(path, file, &metadata) else {
+        return Found::Damaged;
+    };
+    // The age of an entry counts from its last use. If the time cannot be set, it only looks older.
+    let _ = used.and_then(|file| file.set_times(FileTimes::new().set_accessed(SystemTime::now())));
+    Found::Kernel(Box::new(image))
 }
 
-/// Removes what was not used for longest until the rest is within the limit, but never `newest`;
-/// and what other runs have left unfinished. A run that has an entry mapped keeps it.
-pub(super) fn make_room(dir: &Path, newest: &Path, limit_bytes: u64) {
-    let Ok(files) = fs::read_dir(dir) else { return };
-    let now = SystemTime::now();
-    let mut entries = Vec::new();
-    let mut total = 0_u64;
-    for file in files.flatten() {
-        let (path, Ok(found)) = (file.path(), file.metadata()) else {
-            continue;
-        };
-        let name = file.file_name();
-        let name = name.to_string_lossy();
-        let used = found.modified().unwrap_or(SystemTime::UNIX_EPOCH);
-        if name.starts_with(TEMPORARY) {
-            let age = now.duration_since(used).unwrap_or_default();
-            if age > ABANDONED {
-                // Another run may have been faster.
-                let _ = fs::remove_file(path);
-            }
-        } else if name.ends_with(".elf") {
-            total = total.saturating_add(found.len());
-            if path != newest {
-                entries.push((used, found.len(), path));
-            }
-        }
+/// Writes an entry that will be named `path`, and opens it for reading only.
+pub(super) fn write(dir: &Path, path: &Path, image: &Image) -> io::Result<(Unnamed, File)> {
+    let bytes = image.bytes().unwrap_or_default();
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    // Whole, even seconds: every file system can hold them.
+    let seconds = now.unwrap_or_default().as_secs() & !1;
+    let trailer = Trailer {
+        len_bytes: bytes.len() as u64,
+        modified: i64::try_from(seconds).unwrap_or_default(),
+        headers: headers(image),
+        samples: samples(bytes.len() as u64, |offset, buf| {
+            let start = usize::try_from(offset).unwrap_or(usize::MAX);
+            let from = bytes.get(start..).and_then(|tail| tail.get(..buf.len()));
+            buf.copy_from_slice(from.ok_or(ErrorKind::UnexpectedEof)?);
+            Ok(())
+        })?,
+        name: name_crc(path),
+    };
+    file::write(dir, |file| {
+        file.write_all(bytes)?;
+        file.write_all(&trailer.to_bytes())?;
+        let modified = SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(seconds));
+        file.set_modified(modified.ok_or(ErrorKind::InvalidInput)?)
+    })
+}
+
+fn checked(path: &Path, file: File, metadata: &Metadata) -> Option<Image> {
+    if metadata.mtime_nsec() != 0 {
+        return None;
     }
-    entries.sort();
-    for (_, len, path) in entries {
-        if total <= limit_bytes {
-            break;
+    let len_bytes = metadata.len().checked_sub(Trailer::BYTES as u64)?;
+    let mut bytes = [0; Trailer::BYTES];
+    file.read_exact_at(&mut bytes, len_bytes).ok()?;
+    let samples = samples(len_bytes, |offset, buf| file.read_exact_at(buf, offset));
+    let image = Image::from_file(file, &Limits::default()).ok()?;
+    let wanted = Trailer {
+        len_bytes,
+        modified: metadata.mtime(),
+        headers: headers(&image),
+        samples: samples.ok()?,
+        name: name_crc(path),
+    };
+    (bytes == wanted.to_bytes()).then_some(image)
+}
+
+/// The end of an entry.
+struct Trailer {
+    len_bytes: u64,
+    /// The modification time of the file, in whole seconds since 1970.
+    modified: i64,
+    headers: u32,
+    samples: u32,
+    name: u32,
+}
+
+impl Trailer {
+    const BYTES: usize = 16 + 8 + 8 + 4 * 4;
+
+    fn to_bytes(&self) -> [u8; Self::BYTES] {
+        let mut all = Vec::with_capacity(Self::BYTES);
+        all.extend(MARK);
+        all.extend(self.len_bytes.to_le_bytes());
+        all.extend(self.modified.to_le_bytes());
+        for crc in [self.headers, self.samples, self.name] {
+            all.extend(crc.to_le_bytes());
         }
-        // If it cannot be removed, nothing can; if it is gone, so much the better.
-        let _ = fs::remove_file(path);
-        total = total.saturating_sub(len);
+        let crc = name::crc(&all);
+        all.extend(crc.to_le_bytes());
+        let mut bytes = [0; Self::BYTES];
+        bytes.copy_from_slice(&all);
+        bytes
     }
 }
 
-/// How the name of a file begins that is still being written.
-const TEMPORARY: &str = "unfinished-";
+/// The checksum of everything that the loader takes from headers and notes.
+fn headers(image: &Image) -> u32 {
+    let (entry, segments) = (image.entry(), image.segments());
+    name::crc(format!("{entry:x} {:?} {segments:?}", image.notes()).as_bytes())
+}
 
-/// Nobody writes for so long.
-const ABANDONED: Duration = Duration::from_secs(3600);
+/// The checksum of samples: the first 64 KiB, then 4 KiB of each MiB, and the last 4 KiB.
+fn samples(len_bytes: u64, read: impl Fn(u64, &mut [u8]) -> io::Result<()>) -> io::Result<u32> {
+    let last = len_bytes.saturating_sub(SAMPLE_BYTES);
+    let mut buffer = vec![0; 64 << 10];
+    let mut crc = Crc::new();
+    let starts = (1..).map(|mib: u64| mib << 20);
+    let starts = starts.take_while(|&start| start < last).chain([last]);
+    let rest = starts.map(|start| (start, SAMPLE_BYTES));
+    for (start, len) in [(0, buffer.len() as u64)].into_iter().chain(rest) {
+        let len = usize::try_from(len.min(len_bytes.saturating_sub(start))).unwrap_or_default();
+        let (sample, _) = buffer.split_at_mut(len);
+        read(start, sample)?;
+        crc.update(sample);
+    }
+    Ok(crc.sum())
+}
 
-/// Ends an entry, before its length.
-const MARK: &[u8; 16] = b"\0pvh-vmm cache 1";
+fn name_crc(path: &Path) -> u32 {
+    let name = path.file_name().unwrap_or_default();
+    name::crc(name.as_encoded_bytes())
+}
 
-const TRAILER_BYTES: u64 = MARK.len() as u64 + 8;
+/// Begins a trailer.
+const MARK: [u8; 16] = *b"\0pvh unpacked 2\0";
+
+const SAMPLE_BYTES: u64 = 4096;

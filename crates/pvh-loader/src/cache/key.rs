@@ -1,4 +1,4 @@
-//! What names an entry.
+//! The key of an entry: the identity of the packed file.
 
 use std::{
     fs::File,
@@ -8,8 +8,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-/// What a packed file is, as far as can be told without reading all of it: whoever writes to it
-/// changes its times.
+/// The identity of a packed file, found without reading all of it. Every write changes its times.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct Key {
     device: u64,
@@ -42,8 +41,8 @@ impl Key {
         })
     }
 
-    /// Tells whether a change from `now` on would show in the times: they move in steps, of 2
-    /// seconds at most.
+    /// Tells whether a change from `now` on would show in the times, whose steps are 2 seconds at
+    /// most.
     pub(super) fn is_settled(&self, now: SystemTime) -> bool {
         let seconds = self.modified.0.max(self.changed.0);
         let Ok(seconds) = u64::try_from(seconds) else {
@@ -55,8 +54,8 @@ impl Key {
             .is_some_and(|settled| settled < now)
     }
 
-    /// The name of the entry's file.
-    pub(super) fn name(&self) -> String {
+    /// Returns the key as text, for the name of the entry.
+    pub(super) fn text(&self) -> String {
         let Self {
             device,
             inode,
@@ -66,16 +65,16 @@ impl Key {
             ends,
         } = self;
         format!(
-            "{device:x}-{inode:x}-{len_bytes:x}-{:x}.{:x}-{:x}.{:x}-{ends:016x}.elf",
+            "{device:x}-{inode:x}-{len_bytes:x}-{:x}.{:x}-{:x}.{:x}-{ends:016x}",
             modified.0, modified.1, changed.0, changed.1
         )
     }
 }
 
-/// How much of either end is digested.
+/// How many bytes of either end are digested.
 const END_BYTES: u64 = 4096;
 
-/// More than the 2 seconds of FAT.
+/// More than the 2 seconds of FAT's times.
 const STEP_SECONDS: u64 = 3;
 
 #[cfg(test)]
@@ -91,9 +90,9 @@ mod tests {
     }
 
     #[test]
-    fn every_part_is_in_the_name() {
+    fn every_part_is_in_the_text() {
         let base = key(&[1; 10_000]);
-        assert_eq!(base.name(), base.clone().name());
+        assert_eq!(base.text(), base.clone().text());
         type Change = fn(&mut Key);
         let changes: [Change; 8] = [
             |key| key.device ^= 1,
@@ -108,7 +107,7 @@ mod tests {
         for change in changes {
             let mut other = base.clone();
             change(&mut other);
-            assert_ne!(base.name(), other.name());
+            assert_ne!(base.text(), other.text());
         }
     }
 

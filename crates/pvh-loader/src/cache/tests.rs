@@ -1,11 +1,13 @@
 //! The cache as its users see it.
 
 use std::{
-    io::Write,
+    fs::FileTimes,
     os::unix::fs::{PermissionsExt, symlink},
     thread,
     time::Duration,
 };
+
+use nix::{sys::stat::Mode, unistd::mkfifo};
 
 use pvh_testkit::elf::{Class, Elf, Note, Segment};
 use tempfile::TempDir;
@@ -46,14 +48,14 @@ impl Place {
         path
     }
 
-    /// Opens a kernel as if its file were old enough, and tells whether it came from a file, and
-    /// its byte.
+    /// Opens a kernel as if its file were old enough. Tells whether it is in a file of the cache,
+    /// and returns its byte.
     fn open(&self, path: &Path) -> (bool, u8) {
-        let file = File::open(path).unwrap();
-        let key = Key::of(&file).unwrap();
+        let key = Key::of(&File::open(path).unwrap()).unwrap();
         let opened = match self.cache.find(&key) {
-            Some(image) => image.into(),
-            None => self.cache.keep(&key, Image::open(path).unwrap().into()),
+            Found::Kernel(image) => (*image).into(),
+            Found::Foreign => Image::open(path).unwrap().into(),
+            _ => self.cache.keep(&key, Image::open(path).unwrap().into()),
         };
         if let Some(pending) = opened.pending {
             pending.finish().unwrap();
@@ -64,11 +66,25 @@ impl Place {
         (opened.image.bytes().is_none(), byte[0])
     }
 
-    fn names(&self) -> Vec<String> {
-        let files = fs::read_dir(&self.cache.dir).unwrap();
-        let names = files.map(|file| file.unwrap().file_name().into_string().unwrap());
-        names.collect()
+    /// The path of a kernel's entry.
+    fn entry(&self, kernel: &Path) -> PathBuf {
+        self.cache
+            .path(&Key::of(&File::open(kernel).unwrap()).unwrap())
     }
+
+    /// The names in the sub-folder, without the marker.
+    fn names(&self) -> Vec<String> {
+        let files = fs::read_dir(&self.cache.entries).unwrap();
+        let names = files.map(|file| file.unwrap().file_name().into_string().unwrap());
+        names.filter(|name| name != "CACHEDIR.TAG").collect()
+    }
+}
+
+/// Sets when a file was last used.
+fn set_used(path: &Path, seconds_ago: u64) {
+    let used = SystemTime::now().checked_sub(Duration::from_secs(seconds_ago));
+    let times = FileTimes::new().set_accessed(used.unwrap());
+    File::open(path).unwrap().set_times(times).unwrap();
 }
 
 #[test]
@@ -79,8 +95,9 @@ fn a_kernel_is_kept_once_and_found_again() {
     let [name] = &place.names()[..] else {
         panic!("{:?}", place.names())
     };
-    let entry = fs::metadata(place.cache.dir.join(name)).unwrap();
+    let entry = fs::metadata(place.cache.entries.join(name)).unwrap();
     assert_eq!(entry.permissions().mode() & 0o777, 0o400);
+    assert_eq!(name::kind(name), Some(name::Kind::Entry));
     fs::remove_file(&kernel).unwrap();
     assert_eq!(place.names().len(), 1);
 }
@@ -91,7 +108,9 @@ fn the_second_time_nothing_is_unpacked() {
     let kernel = place.kernel("a", 7);
     place.open(&kernel);
     let key = Key::of(&File::open(&kernel).unwrap()).unwrap();
-    let found = place.cache.find(&key).unwrap();
+    let Found::Kernel(found) = place.cache.find(&key) else {
+        panic!("no entry")
+    };
     assert_eq!(found.entry(), 0x10_0000);
     assert!(found.bytes().is_none());
 }
@@ -111,7 +130,7 @@ fn a_folder_that_takes_no_kernel_is_told_of_and_the_kernel_is_opened() {
     let place = Place::new();
     let kernel = place.kernel("a", 7);
     let key = Key::of(&File::open(&kernel).unwrap()).unwrap();
-    fs::remove_dir(&place.cache.dir).unwrap();
+    fs::remove_dir_all(&place.cache.entries).unwrap();
     let opened = place.cache.keep(&key, Image::open(&kernel).unwrap().into());
     let unkept = opened.unkept.unwrap();
     assert!(
@@ -141,33 +160,91 @@ fn what_is_not_packed_is_not_kept() {
     assert!(!is_packed(&File::open(&path).unwrap()));
 }
 
+/// Changes an entry in place.
+fn damage(entry: &Path, change: impl FnOnce(&File)) {
+    fs::set_permissions(entry, PermissionsExt::from_mode(0o600)).unwrap();
+    let file = File::options().read(true).write(true).open(entry);
+    change(&file.unwrap());
+    fs::set_permissions(entry, PermissionsExt::from_mode(0o400)).unwrap();
+}
+
 #[test]
-fn a_damaged_entry_is_made_anew() {
-    for damage in [0_u64, 1, 0x1_0000] {
+fn a_truncated_entry_is_unpacked_anew() {
+    for keep in [0_u64, 1, 0x1_0000, u64::MAX] {
         let place = Place::new();
         let kernel = place.kernel("a", 7);
         place.open(&kernel);
-        let entry = place.cache.dir.join(&place.names()[0]);
-        fs::set_permissions(&entry, PermissionsExt::from_mode(0o600)).unwrap();
-        let file = File::options().write(true).open(&entry).unwrap();
-        let len = file.metadata().unwrap().len();
-        file.set_len(len.checked_sub(1).unwrap().min(damage))
-            .unwrap();
-        assert_eq!(place.open(&kernel), (true, 7), "cut to {damage:#x}");
+        damage(&place.entry(&kernel), |file| {
+            let len = file.metadata().unwrap().len();
+            file.set_len(len.checked_sub(1).unwrap().min(keep)).unwrap();
+        });
+        assert_eq!(place.open(&kernel), (true, 7), "cut to {keep:#x}");
     }
 }
 
 #[test]
-fn an_entry_that_leads_elsewhere_is_not_followed() {
+fn a_write_anywhere_into_an_entry_is_found_by_its_time() {
     let place = Place::new();
     let kernel = place.kernel("a", 7);
     place.open(&kernel);
-    let entry = place.cache.dir.join(&place.names()[0]);
-    let elsewhere = place.dir.path().join("elsewhere");
+    for offset in [0x1_8000, 0x1_8001] {
+        let entry = place.entry(&kernel);
+        damage(&entry, |file| file.write_all_at(b"x", offset).unwrap());
+        let key = Key::of(&File::open(&kernel).unwrap()).unwrap();
+        assert!(matches!(place.cache.find(&key), Found::Damaged));
+        assert!(!entry.exists());
+        assert_eq!(place.open(&kernel), (true, 7), "at {offset:#x}");
+    }
+}
+
+/// Damage by a disk does not change the time of a file.
+#[test]
+fn damage_of_headers_notes_samples_or_trailer_is_found_by_checksums() {
+    let place = Place::new();
+    let kernel = place.kernel("a", 7);
+    place.open(&kernel);
+    let len = fs::metadata(place.entry(&kernel)).unwrap().len();
+    let trailer = (1..=48).map(|back| len.checked_sub(back).unwrap());
+    let last_page = len.checked_sub(48 + 4096).unwrap();
+    for offset in (0..0x200).chain([0xFFFF, last_page]).chain(trailer) {
+        let entry = place.entry(&kernel);
+        let modified = fs::metadata(&entry).unwrap().modified().unwrap();
+        damage(&entry, |file| {
+            let mut byte = [0];
+            file.read_exact_at(&mut byte, offset).unwrap();
+            file.write_all_at(&[byte[0] ^ 0x40], offset).unwrap();
+            file.set_modified(modified).unwrap();
+        });
+        let key = Key::of(&File::open(&kernel).unwrap()).unwrap();
+        let found = place.cache.find(&key);
+        assert!(matches!(found, Found::Damaged), "{offset:#x}: {found:?}");
+        assert_eq!(place.open(&kernel), (true, 7), "{offset:#x}");
+    }
+}
+
+#[test]
+fn an_entry_under_the_name_of_another_is_not_taken() {
+    let place = Place::new();
+    let [a, b] = [("a", 1), ("b", 2)].map(|(name, byte)| place.kernel(name, byte));
+    place.open(&a);
+    fs::rename(place.entry(&a), place.entry(&b)).unwrap();
+    assert_eq!(place.open(&b), (true, 2));
+}
+
+#[test]
+fn what_is_not_a_file_at_the_name_of_an_entry_is_left_alone() {
+    let place = Place::new();
+    let kernel = place.kernel("a", 7);
+    place.open(&kernel);
+    let (entry, elsewhere) = (place.entry(&kernel), place.dir.path().join("elsewhere"));
     fs::rename(&entry, &elsewhere).unwrap();
     symlink(&elsewhere, &entry).unwrap();
-    let key = Key::of(&File::open(&kernel).unwrap()).unwrap();
-    assert!(place.cache.find(&key).is_none());
+    assert_eq!(place.open(&kernel), (false, 7));
+    assert!(fs::symlink_metadata(&entry).unwrap().is_symlink());
+    fs::remove_file(&entry).unwrap();
+    mkfifo(&entry, Mode::S_IRUSR).unwrap(); // opening it does not wait
+    assert_eq!(place.open(&kernel), (false, 7));
+    assert!(entry.exists());
 }
 
 #[test]
@@ -176,40 +253,67 @@ fn what_was_not_used_for_longest_goes_first() {
     let [a, b, c] = [("a", 1), ("b", 2), ("c", 3)].map(|(name, byte)| place.kernel(name, byte));
     for (kernel, age) in [(&a, 30), (&b, 60)] {
         place.open(kernel);
-        let key = Key::of(&File::open(kernel).unwrap()).unwrap();
-        let entry = File::open(place.cache.dir.join(key.name())).unwrap();
-        let used = SystemTime::now()
-            .checked_sub(Duration::from_secs(age))
-            .unwrap();
-        entry.set_modified(used).unwrap();
+        set_used(&place.entry(kernel), age);
     }
     place.cache.limit_bytes = 0x5_0000; // two of them
     place.open(&c);
-    let has = |kernel: &Path| {
-        let key = Key::of(&File::open(kernel).unwrap()).unwrap();
-        place.cache.dir.join(key.name()).exists()
-    };
-    assert_eq!([has(&a), has(&b), has(&c)], [true, false, true]);
+    let has = [&a, &b, &c].map(|kernel| place.entry(kernel).exists());
+    assert_eq!(has, [true, false, true]);
 }
 
 #[test]
-fn what_a_killed_run_has_left_goes_after_an_hour() {
+fn files_of_others_are_neither_removed_nor_counted() {
+    let mut place = Place::new();
+    place.cache.limit_bytes = 0x3_0000; // one of them
+    let (dir, entries) = (place.cache.dir.clone(), place.cache.entries.clone());
+    let names = [
+        "vmlinux.elf",
+        "unfinished-1",
+        "pvh2-1.elf",
+        "pvh2-1-00000000.elf",
+        "pvh2-2.tmp",
+    ];
+    let theirs: Vec<_> = [dir, entries]
+        .iter()
+        .flat_map(|dir| names.map(|name| dir.join(name)))
+        .collect();
+    for path in &theirs {
+        fs::write(path, vec![1; 0x4_0000]).unwrap();
+        set_used(path, 100_000);
+    }
+    let kernel = place.kernel("a", 7);
+    place.open(&kernel);
+    place.open(&place.kernel("b", 8));
+    assert!(!place.entry(&kernel).exists());
+    for path in &theirs {
+        assert!(path.exists(), "{}", path.display());
+    }
+}
+
+#[test]
+fn a_temporary_file_is_removed_as_soon_as_its_writer_is_gone() {
     let place = Place::new();
-    let left = |name: &str, age| {
-        let mut file = File::create(place.cache.dir.join(name)).unwrap();
-        file.write_all(b"half").unwrap();
-        let then = SystemTime::now()
-            .checked_sub(Duration::from_secs(age))
-            .unwrap();
-        file.set_modified(then).unwrap();
-    };
-    left("unfinished-1", 3700);
-    left("unfinished-2", 60);
-    left("something of the user's", 100_000);
+    let left = place.cache.entries.join(name::temporary(1));
+    fs::write(&left, b"half").unwrap();
+    let (writing, _file) = file::write(&place.cache.entries, |_| Ok(())).unwrap();
+    assert_eq!(place.names().len(), 2);
     place.open(&place.kernel("a", 7));
-    let names = place.names();
-    assert!(!names.contains(&"unfinished-1".to_owned()));
-    assert_eq!(names.len(), 3, "{names:?}");
+    assert!(!left.exists());
+    assert_eq!(place.names().len(), 2, "{:?}", place.names());
+    drop(writing);
+    assert_eq!(place.names().len(), 1);
+}
+
+#[test]
+fn what_others_are_writing_counts_towards_the_limit() {
+    let mut place = Place::new();
+    let [a, b] = [("a", 1), ("b", 2)].map(|(name, byte)| place.kernel(name, byte));
+    place.cache.limit_bytes = 0x5_0000; // two of them
+    place.open(&a);
+    let write = |file: &mut File| file.set_len(0x2_0000);
+    let _writing = file::write(&place.cache.entries, write).unwrap();
+    place.open(&b);
+    assert!(!place.entry(&a).exists() && place.entry(&b).exists());
 }
 
 #[test]
@@ -221,9 +325,58 @@ fn a_folder_that_others_may_write_to_is_refused() {
         refused.to_string().ends_with("is not this user's alone"),
         "{refused}"
     );
-    let file = dir.path().join("file");
+    let inside = Cache::at(dir.path().join("inside")).unwrap_err();
+    assert!(matches!(inside, CacheError::UnsafeParent { .. }));
+    // Nobody else can rename what is this user's in a sticky folder.
+    fs::set_permissions(dir.path(), PermissionsExt::from_mode(0o1777)).unwrap();
+    Cache::at(dir.path().join("inside")).unwrap();
+}
+
+#[test]
+fn links_fifos_and_files_are_no_folders() {
+    let dir = tempfile::tempdir().unwrap();
+    let [file, link, fifo] = ["file", "link", "fifo"].map(|name| dir.path().join(name));
     fs::write(&file, b"").unwrap();
-    assert!(matches!(Cache::at(file), Err(CacheError::Host { .. })));
+    fs::create_dir(dir.path().join("folder")).unwrap();
+    symlink(dir.path().join("folder"), &link).unwrap();
+    mkfifo(&fifo, Mode::S_IRWXU).unwrap();
+    for path in [&file, &link, &fifo] {
+        let refused = Cache::at(path.clone()).unwrap_err();
+        assert!(
+            matches!(refused, CacheError::NotAFolder { .. }),
+            "{refused}"
+        );
+        let home = tempfile::tempdir().unwrap();
+        fs::rename(path, home.path().join("unpacked")).unwrap();
+        let refused = Cache::at(home.path().to_owned()).unwrap_err();
+        assert!(
+            matches!(refused, CacheError::NotAFolder { .. }),
+            "{refused}"
+        );
+    }
+}
+
+#[test]
+fn a_sub_folder_that_this_cache_did_not_make_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let entries = dir.path().join("unpacked");
+    fs::create_dir(&entries).unwrap();
+    fs::write(entries.join("vmlinux.elf"), b"mine").unwrap();
+    let refused = Cache::at(dir.path().to_owned()).unwrap_err();
+    assert!(matches!(refused, CacheError::NotMadeHere { .. }));
+    // An empty one, or one that a process left before it wrote the marker, is taken.
+    fs::rename(
+        entries.join("vmlinux.elf"),
+        entries.join(name::temporary(1)),
+    )
+    .unwrap();
+    Cache::at(dir.path().to_owned()).unwrap();
+    fs::write(entries.join("vmlinux.elf"), b"mine").unwrap();
+    Cache::at(dir.path().to_owned()).unwrap();
+    fs::remove_file(entries.join("CACHEDIR.TAG")).unwrap();
+    fs::write(entries.join("CACHEDIR.TAG"), b"of something else").unwrap();
+    let refused = Cache::at(dir.path().to_owned()).unwrap_err();
+    assert!(matches!(refused, CacheError::NotMadeHere { .. }));
 }
 
 #[test]

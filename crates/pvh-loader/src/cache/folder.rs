@@ -1,0 +1,120 @@
+//! The folder of the entries: who may write to it, and whether this cache made it.
+
+use std::{
+    fs::{self, DirBuilder, Metadata},
+    io::{self, ErrorKind, Read},
+    os::unix::fs::{DirBuilderExt, MetadataExt},
+    path::{Path, PathBuf},
+};
+
+use nix::unistd::geteuid;
+
+use super::{error::CacheError, file, name};
+
+/// Makes the folder `dir`, checks it and its parents, and returns the sub-folder of the entries.
+pub(super) fn open(dir: &Path) -> Result<PathBuf, CacheError> {
+    let host = |source| CacheError::Host {
+        dir: dir.to_owned(),
+        source,
+    };
+    let mut builder = DirBuilder::new();
+    builder.recursive(true).mode(0o700);
+    if fs::symlink_metadata(dir).is_err() {
+        builder.create(dir).map_err(host)?;
+    }
+    check_folder(dir, dir)?;
+    let real = fs::canonicalize(dir).map_err(host)?;
+    check_parents(dir, &real)?;
+    let entries = real.join(ENTRIES);
+    match DirBuilder::new().mode(0o700).create(&entries) {
+        Err(why) if why.kind() != ErrorKind::AlreadyExists => return Err(host(why)),
+        _ => check_folder(dir, &entries)?,
+    }
+    match has_marker(&entries) {
+        Ok(true) => Ok(entries),
+        Ok(false) => Err(CacheError::NotMadeHere { dir: entries }),
+        Err(source) => Err(host(source)),
+    }
+}
+
+/// Tells whether a file or folder belongs to this user and nobody else may write to it.
+pub(super) fn is_ours(found: &Metadata) -> bool {
+    found.uid() == geteuid().as_raw() && found.mode() & WRITABLE_BY_OTHERS == 0
+}
+
+/// Checks that `path` is a folder, not a link to one, and this user's alone.
+fn check_folder(dir: &Path, path: &Path) -> Result<(), CacheError> {
+    let dir = dir.to_owned();
+    match fs::symlink_metadata(path) {
+        Ok(found) if !found.is_dir() => Err(CacheError::NotAFolder {
+            dir,
+            path: path.to_owned(),
+        }),
+        Ok(found) if is_ours(&found) => Ok(()),
+        Ok(_) => Err(CacheError::NotOurs { dir }),
+        Err(source) => Err(CacheError::Host { dir, source }),
+    }
+}
+
+/// Checks the parents of a real path by the rule of sshd: each belongs to root or to this user, and
+/// nobody else may write to it. A sticky folder such as /tmp is accepted too: nobody else can
+/// rename what is this user's in it.
+fn check_parents(dir: &Path, real: &Path) -> Result<(), CacheError> {
+    for parent in real.ancestors().skip(1) {
+        let found = fs::symlink_metadata(parent).map_err(|source| CacheError::Host {
+            dir: dir.to_owned(),
+            source,
+        })?;
+        let mode = found.mode();
+        let is_closed = mode & WRITABLE_BY_OTHERS == 0 || mode & STICKY != 0;
+        if !is_closed || ![0, geteuid().as_raw()].contains(&found.uid()) {
+            return Err(CacheError::UnsafeParent {
+                dir: dir.to_owned(),
+                parent: parent.to_owned(),
+            });
+        }
+    }
+    Ok(())
+}
+
+/// Tells whether the marker is in `entries`. It is written if the folder is new: if all files in it
+/// have names of this cache.
+fn has_marker(entries: &Path) -> io::Result<bool> {
+    match file::open(&entries.join(MARKER)) {
+        Ok((mut marker, found)) => {
+            let mut text = String::new();
+            let read = marker.by_ref().take(1 << 12).read_to_string(&mut text);
+            Ok(is_ours(&found) && read.is_ok() && text == MARKER_TEXT)
+        }
+        Err(why) if why.kind() == ErrorKind::NotFound => {
+            for found in fs::read_dir(entries)? {
+                let found = found?.file_name();
+                // Another process may have written the marker meanwhile.
+                if !(found.to_str().is_some_and(name::is_ours) || found == MARKER) {
+                    return Ok(false);
+                }
+            }
+            let (unnamed, _) = file::write(entries, |file| {
+                io::Write::write_all(file, MARKER_TEXT.as_bytes())
+            })?;
+            unnamed.rename(&entries.join(MARKER))?;
+            Ok(true)
+        }
+        Err(_) => Ok(false),
+    }
+}
+
+/// The sub-folder of the entries.
+const ENTRIES: &str = "unpacked";
+
+/// The file that says that this cache made the sub-folder; by this name, backups skip the folder.
+const MARKER: &str = "CACHEDIR.TAG";
+
+const MARKER_TEXT: &str = "Signature: 8a477f597d28d172789f06886806bc55\n\
+    # Unpacked kernels, written by pvh-loader (format 2). They may be deleted at any time.\n";
+
+/// Write permission of the group and of all others.
+const WRITABLE_BY_OTHERS: u32 = 0o022;
+
+/// In a sticky folder, only the owner of a file may rename or delete it.
+const STICKY: u32 = 0o1000;
