@@ -1,14 +1,10 @@
 //! `pvh-vmm inspect FILE`: describes a kernel file and, if it cannot boot, says why.
 
 mod json;
-mod text;
 
 use std::io::{self, Write};
 
-use pvh_loader::{
-    image::ImageError,
-    inspect::{Report, inspect},
-};
+use pvh_loader::{image::ImageError, inspect::inspect};
 
 use crate::{
     args::InspectArguments,
@@ -24,15 +20,9 @@ pub(crate) fn run(arguments: &InspectArguments) -> u8 {
         Ok(report) => report,
         Err(error) => return unreadable(&name, &error, arguments.json),
     };
-    let page = if arguments.json {
-        json::report(&name, &report).to_string()
-    } else {
-        let report = &report;
-        text::Page {
-            name: &name,
-            report,
-        }
-        .to_string()
+    let page = match arguments.json {
+        true => json::report(&name, &report).to_string(),
+        false => report.page(&name).to_string(),
     };
     let code = if report.verdict.is_bootable() {
         SUCCESS
@@ -48,14 +38,6 @@ fn unreadable(name: &str, error: &ImageError, as_json: bool) -> u8 {
     }
     complain(&format!("{name}: {}", sentence(error, error.fix())));
     REFUSED
-}
-
-/// The reason why the file cannot boot and what to do, in one line.
-fn why(report: &Report) -> String {
-    let Some(why) = report.verdict.why() else {
-        return String::new();
-    };
-    sentence(&why, report.verdict.fix())
 }
 
 /// Prints to standard output and returns `code`. A closed pipe is no error, other lost output is.

@@ -1,5 +1,7 @@
 //! Describes a kernel file and says whether it would boot: the data of a report.
 
+mod text;
+
 use std::{fs::File, path::Path};
 
 use pvh_abi::{Gpa, elfnote::XenNoteType};

@@ -8,7 +8,6 @@ use pvh_loader::{
 };
 use serde_json::{Value, json};
 
-use super::text::{Kind, SHOWN, note_name};
 use crate::exit::Chain;
 
 /// The object for a readable file.
@@ -16,7 +15,7 @@ pub(super) fn report(name: &str, report: &Report) -> Value {
     json!({
         "file": name,
         "file_bytes": report.file_bytes,
-        "format": report.format.map(|_| Kind(report).to_string()),
+        "format": report.format.map(|format| format.to_string()),
         "payload": report.payload.as_ref().map(payload),
         "elf": report.elf.as_ref().map(elf),
         "entry": report.elf.as_ref().and_then(|elf| elf.entry),
@@ -65,17 +64,13 @@ fn payload(payload: &PayloadReport) -> Value {
 }
 
 fn elf(elf: &ElfReport) -> Value {
-    let shown = elf
-        .segments
-        .iter()
-        .filter(|segment| SHOWN.contains(&segment.kind));
     json!({
         "class": match elf.class { Class::Elf32 => 32, Class::Elf64 => 64 },
         "machine": elf.machine,
         "type": elf.kind,
         "bytes": elf.len_bytes,
         "e_entry": elf.start,
-        "segments": shown.map(segment).collect::<Vec<_>>(),
+        "segments": elf.boot_segments().map(segment).collect::<Vec<_>>(),
         "notes": elf.notes.iter().map(note).collect::<Vec<_>>(),
         "notes_from": notes_from(elf),
         "relocation": elf.relocation.map(|reloc| json!({
@@ -102,7 +97,7 @@ fn segment(segment: &ProgramHeader) -> Value {
 fn note(note: &NoteReport) -> Value {
     json!({
         "type": note.kind.0,
-        "name": note_name(note.kind),
+        "name": note.name(),
         "offset": note.offset,
         "value": match &note.value {
             NoteValue::Number(number) => json!(number),

@@ -1,27 +1,60 @@
 //! The report for people.
 
-use std::fmt;
+use std::{error::Error, fmt};
 
-use pvh_abi::elfnote::XenNoteType;
 use pvh_elfnote::{Class, Origin, PF_R, PF_W, PF_X, PT_LOAD, PT_NOTE, ProgramHeader};
-use pvh_loader::{
-    image::Format,
-    inspect::{ElfReport, NoteReport, NoteValue, Report},
-    stubs::StubError,
-};
 
-use crate::exit::Chain;
+use super::{ElfReport, NoteReport, NoteValue, Report};
+use crate::{image::Format, stubs::StubError};
 
-/// The whole report of one file.
-pub(super) struct Page<'a> {
-    pub(super) name: &'a str,
-    pub(super) report: &'a Report,
+impl Report {
+    /// Returns the report as a page for people, about the file called `name`.
+    pub fn page<'a>(&'a self, name: &'a str) -> impl fmt::Display + 'a {
+        Page { name, report: self }
+    }
+}
+
+impl ElfReport {
+    /// Returns the program headers that matter for a boot: `PT_LOAD` and `PT_NOTE`.
+    pub fn boot_segments(&self) -> impl Iterator<Item = &ProgramHeader> {
+        let segments = self.segments.iter();
+        segments.filter(|segment| [PT_LOAD, PT_NOTE].contains(&segment.kind))
+    }
+}
+
+impl NoteReport {
+    /// Returns the name of the note's type, or "type" and its number.
+    #[must_use]
+    pub fn name(&self) -> String {
+        let name = self.kind.name();
+        name.map_or_else(|| format!("type {}", self.kind.0), str::to_owned)
+    }
+}
+
+impl fmt::Display for Format {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Elf => f.write_str("ELF"),
+            Self::GzippedElf => f.write_str("gzipped ELF"),
+            Self::BzImage { codec } => write!(f, "bzImage ({})", codec.name()),
+            Self::GzippedBzImage { codec } => write!(f, "gzipped bzImage ({})", codec.name()),
+        }
+    }
+}
+
+/// The report of the file called `name`.
+struct Page<'a> {
+    name: &'a str,
+    report: &'a Report,
 }
 
 impl fmt::Display for Page<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { name, report } = *self;
-        writeln!(f, "{name}: {}", Kind(report))?;
+        match report.format {
+            Some(format) => writeln!(f, "{name}: {format}")?,
+            None => writeln!(f, "{name}: not a kernel")?,
+        }
         writeln!(f, "  file        {} bytes", report.file_bytes)?;
         if let Some(payload) = &report.payload {
             let (major, minor) = payload.protocol;
@@ -38,9 +71,13 @@ impl fmt::Display for Page<'_> {
             elf_lines(f, elf)?;
         }
         stubs_line(f, report)?;
-        match report.verdict.is_bootable() {
-            true => writeln!(f, "  verdict     can boot through PVH"),
-            false => writeln!(f, "  verdict     refused: {}", super::why(report)),
+        let Some(why) = report.verdict.why() else {
+            return writeln!(f, "  verdict     can boot through PVH");
+        };
+        write!(f, "  verdict     refused: {}", Chain(why))?;
+        match report.verdict.fix() {
+            Some(fix) => writeln!(f, "; {fix}"),
+            None => writeln!(f),
         }
     }
 }
@@ -59,11 +96,7 @@ fn elf_lines(f: &mut fmt::Formatter<'_>, elf: &ElfReport) -> fmt::Result {
         type_name(elf.kind),
         elf.len_bytes,
     )?;
-    for segment in elf
-        .segments
-        .iter()
-        .filter(|segment| SHOWN.contains(&segment.kind))
-    {
+    for segment in elf.boot_segments() {
         writeln!(f, "  segment     {}", SegmentLine(segment))?;
     }
     for note in &elf.notes {
@@ -110,23 +143,6 @@ fn stubs_line(f: &mut fmt::Formatter<'_>, report: &Report) -> fmt::Result {
     }
 }
 
-/// The file's format, in a few words.
-pub(super) struct Kind<'a>(pub(super) &'a Report);
-
-impl fmt::Display for Kind<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0.format {
-            Some(Format::Elf) => f.write_str("ELF"),
-            Some(Format::GzippedElf) => f.write_str("gzipped ELF"),
-            Some(Format::BzImage { codec }) => write!(f, "bzImage ({})", codec.name()),
-            Some(Format::GzippedBzImage { codec }) => {
-                write!(f, "gzipped bzImage ({})", codec.name())
-            }
-            _ => f.write_str("not a kernel"),
-        }
-    }
-}
-
 struct SegmentLine<'a>(&'a ProgramHeader);
 
 impl fmt::Display for SegmentLine<'_> {
@@ -164,7 +180,7 @@ struct NoteLine<'a>(&'a NoteReport);
 impl fmt::Display for NoteLine<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let note = self.0;
-        write!(f, "{} = ", note_name(note.kind))?;
+        write!(f, "{} = ", note.name())?;
         match &note.value {
             NoteValue::Number(number) => write!(f, "{number:#x}"),
             NoteValue::Words(words) => {
@@ -173,15 +189,8 @@ impl fmt::Display for NoteLine<'_> {
             }
             NoteValue::Text(text) => write!(f, "\"{text}\""),
             NoteValue::Opaque { len_bytes } => write!(f, "{len_bytes} bytes"),
-            _ => f.write_str("?"),
         }
     }
-}
-
-/// The name of a note type, or its number.
-pub(super) fn note_name(kind: XenNoteType) -> String {
-    kind.name()
-        .map_or_else(|| format!("type {}", kind.0), str::to_owned)
 }
 
 fn machine_name(machine: u16) -> &'static str {
@@ -204,5 +213,17 @@ fn type_name(kind: u16) -> &'static str {
     }
 }
 
-/// The segment types that matter for a boot.
-pub(super) const SHOWN: [u32; 2] = [PT_LOAD, PT_NOTE];
+/// An error and its causes, in one line.
+struct Chain<'a>(&'a dyn Error);
+
+impl fmt::Display for Chain<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)?;
+        let mut source = self.0.source();
+        while let Some(cause) = source {
+            write!(f, ": {cause}")?;
+            source = cause.source();
+        }
+        Ok(())
+    }
+}
