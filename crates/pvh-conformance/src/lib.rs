@@ -4,6 +4,7 @@
 pub mod known;
 pub mod report;
 pub mod selection;
+pub mod summary;
 pub mod tap;
 
 /// Returns the demo guest: an ELF32 image with a `PHYS32_ENTRY` note, which prints what it finds at entry
