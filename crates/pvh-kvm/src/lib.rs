@@ -10,8 +10,8 @@ mod vm;
 pub use cpuid::{ApicIds, CpuidLeaf, CpuidPolicy, HypervisorLeaves, cpuid_for_vcpu};
 pub use kvm::{Capabilities, Kvm, KvmError};
 pub use memory::{
-    GuestRam, IDENTITY_MAP_AT, KVM_PRIVATE_BYTES, LostPages, MAX_ADDED_FRAMES, Progress, RamError,
-    TSS_AT, WriteAhead,
+    CopyAhead, GuestRam, IDENTITY_MAP_AT, KVM_PRIVATE_BYTES, LostPages, MAX_ADDED_FRAMES, Progress,
+    RamError, TSS_AT, WriteAhead,
 };
 pub use vcpu::{
     Activity, Crash, ExitData, Failure, GuestClock, HypercallState, InternalError, KickError,

@@ -1,6 +1,7 @@
 //! Guest memory: RAM in this process, frames that the guest adds and removes, and memory slots.
 
 mod budget;
+mod copy_ahead;
 mod frames;
 mod lost_page;
 mod map_file;
@@ -13,6 +14,7 @@ mod slots;
 pub(crate) mod vm_with_ram;
 mod write_ahead;
 
+pub use copy_ahead::CopyAhead;
 pub use frames::MAX_ADDED_FRAMES;
 pub use lost_page::LostPages;
 pub use ram::GuestRam;

@@ -11,10 +11,10 @@ use std::{
     thread::{self, JoinHandle},
 };
 
-use pvh_kvm::{Kicker, Vcpu};
+use pvh_kvm::{CopyAhead, Kicker, Vcpu};
 use pvh_xen::{XenPlatform, XenVcpu};
 
-use super::{Ahead, Board, End, vcpu};
+use super::{Board, End, vcpu};
 
 /// Stops all vCPUs of a machine and its platform, from any thread.
 #[derive(Debug)]
@@ -57,7 +57,7 @@ pub(crate) struct BootVcpu {
     vcpu: Vcpu,
     board: Arc<Board>,
     xen: Option<XenVcpu>,
-    ahead: Option<Arc<Ahead>>,
+    ahead: Option<Arc<CopyAhead>>,
 }
 
 impl BootVcpu {
@@ -74,7 +74,7 @@ impl BootVcpu {
     }
 
     /// Has it copy pages ahead of the guest when it is called out.
-    pub(crate) fn copying(mut self, ahead: Option<&Arc<Ahead>>) -> Self {
+    pub(crate) fn copying(mut self, ahead: Option<&Arc<CopyAhead>>) -> Self {
         self.ahead = ahead.cloned();
         self
     }
@@ -141,12 +141,14 @@ impl Threads {
     /// # Errors
     ///
     /// When the host gives no more threads; the guest's own writes copy then.
-    pub(crate) fn copy_ahead(&mut self, ahead: Arc<Ahead>) -> io::Result<()> {
+    pub(crate) fn copy_ahead(&mut self, ahead: Arc<CopyAhead>) -> io::Result<()> {
         let Some(vcpu) = self.stopper.kickers.first().cloned() else {
             return Ok(());
         };
         let (sender, ended) = mpsc::channel();
-        self.spawn("ahead".to_owned(), move || ahead.call(&vcpu, &ended))?;
+        self.spawn("ahead".to_owned(), move || {
+            ahead.request_until(&vcpu, &ended)
+        })?;
         self.ahead = Some(sender);
         Ok(())
     }
@@ -170,7 +172,7 @@ impl Drop for Threads {
 }
 
 /// The life of a vCPU.
-fn live(mut vcpu: Vcpu, board: &Board, xen: Option<XenVcpu>, ahead: Option<&Ahead>) {
+fn live(mut vcpu: Vcpu, board: &Board, xen: Option<XenVcpu>, ahead: Option<&CopyAhead>) {
     let mut guard = EndOnPanic::new(board);
     if let Some(end) = vcpu::run(&mut vcpu, board, xen, ahead) {
         board.end(end);

@@ -2,10 +2,10 @@
 
 use std::ops::ControlFlow;
 
-use pvh_kvm::{Failure, SystemEventKind, Vcpu, VmEntry, VmExit};
+use pvh_kvm::{CopyAhead, Failure, SystemEventKind, Vcpu, VmEntry, VmExit};
 use pvh_xen::{ExitHandler, VcpuEnd, XenVcpu};
 
-use super::{Ahead, Board, End};
+use super::{Board, End};
 use crate::{
     devices::{Request, read_unclaimed},
     timings::{self, Moment},
@@ -16,7 +16,7 @@ pub(super) fn run(
     vcpu: &mut Vcpu,
     board: &Board,
     xen: Option<XenVcpu>,
-    ahead: Option<&Ahead>,
+    ahead: Option<&CopyAhead>,
 ) -> Option<End> {
     let mut devices = Devices {
         board,
@@ -59,7 +59,7 @@ fn run_plain(vcpu: &mut Vcpu, devices: &mut Devices<'_>) -> Option<End> {
 #[derive(Debug)]
 struct Devices<'a> {
     board: &'a Board,
-    ahead: Option<&'a Ahead>,
+    ahead: Option<&'a CopyAhead>,
     /// What the guest last read.
     answer: Vec<u8>,
 }
@@ -73,7 +73,7 @@ impl ExitHandler for Devices<'_> {
             timings::mark(Moment::Exit);
         }
         if let Some(ahead) = self.ahead {
-            ahead.look();
+            ahead.copy_if_requested();
         }
     }
 

@@ -10,7 +10,7 @@ use std::{
 };
 
 use nix::sys::signal::{SigSet, SigmaskHow};
-use pvh_kvm::Kvm;
+use pvh_kvm::{CopyAhead, Kvm};
 
 use super::{
     blueprint::Machine,
@@ -19,7 +19,7 @@ use super::{
 use crate::{
     console::{Output, Stream, Writer, is_shared},
     events::{self, User},
-    machine::{Ahead, BootVcpu, End, Stopper, Threads},
+    machine::{BootVcpu, End, Stopper, Threads},
     outlets::Outlets,
     platform::GuestLog,
     timings,
@@ -160,7 +160,7 @@ pub(super) fn run_machine(
     let (board, platform) = (machine.board, machine.platform);
     let boot = vcpus.next();
     let boot = boot.map(|vcpu| BootVcpu::new(vcpu, &board, platform.as_ref()));
-    let ahead = machine.ahead.map(|pages| Arc::new(Ahead::new(pages)));
+    let ahead = machine.ahead.map(|pages| Arc::new(CopyAhead::new(pages)));
     let boot = boot.map(|boot| boot.copying(ahead.as_ref()));
     thread::scope(|scope| {
         let beside = || {

@@ -1,6 +1,7 @@
-//! Copies pages ahead of a guest that writes to one after the other, while its first vCPU waits.
+//! Copies pages ahead of a guest that writes to one page after the other, while its first vCPU waits.
 //!
-//! Not while it runs: both would copy the same pages, and each of the guest's faults would interrupt the other's processor.
+//! It does not copy while the vCPU runs: both would copy the same pages, and each page fault of the
+//! guest would interrupt the copying processor.
 
 use std::{
     sync::{
@@ -11,21 +12,25 @@ use std::{
     time::{Duration, Instant},
 };
 
-use pvh_kvm::{Kicker, Progress, WriteAhead};
+use super::{Progress, WriteAhead};
+use crate::Kicker;
 
-/// What the thread of a vCPU and the one that calls it out of the guest share.
+/// Copying ahead, shared by the thread of a vCPU and a thread that calls the vCPU out of the guest.
 #[derive(Debug)]
-pub(crate) struct Ahead {
+pub struct CopyAhead {
     pages: Mutex<WriteAhead>,
-    /// The vCPU is to look when it comes out.
+    /// The vCPU's thread must look when the vCPU is out of the guest.
     is_wanted: AtomicBool,
-    /// It has copied pages since it was asked last.
+    /// Pages were copied since the last request.
     has_copied: AtomicBool,
+    /// Nothing will be copied any more.
     is_over: AtomicBool,
 }
 
-impl Ahead {
-    pub(crate) const fn new(pages: WriteAhead) -> Self {
+impl CopyAhead {
+    /// Copies these pages.
+    #[must_use]
+    pub const fn new(pages: WriteAhead) -> Self {
         Self {
             pages: Mutex::new(pages),
             is_wanted: AtomicBool::new(false),
@@ -34,8 +39,9 @@ impl Ahead {
         }
     }
 
-    /// Copies what is to be copied, if it is time to look: on the thread of the vCPU, out of the guest.
-    pub(crate) fn look(&self) {
+    /// Copies pages if [`CopyAhead::request_until`] has requested it. Call it on the vCPU's thread, out of
+    /// the guest.
+    pub fn copy_if_requested(&self) {
         if !self.is_wanted.load(SeqCst) || !self.is_wanted.swap(false, SeqCst) {
             return;
         }
@@ -49,32 +55,33 @@ impl Ahead {
         }
     }
 
-    /// Has the vCPU look until the machine ends, or the guest is no longer new: an image is written to while it starts. It
-    /// looks less and less often while there is nothing to copy.
-    pub(super) fn call(&self, vcpu: &Kicker, ended: &Receiver<()>) {
+    /// Requests copies, and kicks the vCPU out of the guest for each, until `ended` is closed or the guest
+    /// has run for 10 s: a guest writes to its image while it starts. The interval grows while there is
+    /// nothing to copy.
+    pub fn request_until(&self, vcpu: &Kicker, ended: &Receiver<()>) {
         let started = Instant::now();
-        let mut pause = SHORT_PAUSE;
-        while started.elapsed() < NEW && !self.is_over.load(SeqCst) {
+        let mut pause = BUSY_INTERVAL;
+        while started.elapsed() < START_TIME && !self.is_over.load(SeqCst) {
             if let Ok(()) | Err(RecvTimeoutError::Disconnected) = ended.recv_timeout(pause) {
                 return;
             }
             pause = match self.has_copied.swap(false, SeqCst) {
-                true => SHORT_PAUSE,
-                false => pause.saturating_mul(2).min(LONG_PAUSE),
+                true => BUSY_INTERVAL,
+                false => pause.saturating_mul(2).min(IDLE_INTERVAL),
             };
             self.is_wanted.store(true, SeqCst);
-            // A signal that the host refuses leaves the request to look at the next exit.
+            // If the host refuses the signal, the request waits for the vCPU's next exit.
             let _ = vcpu.kick();
         }
     }
 }
 
-/// How often a guest is looked at that writes to pages one after the other.
-const SHORT_PAUSE: Duration = Duration::from_millis(1);
-/// How often one is looked at that does not.
-const LONG_PAUSE: Duration = Duration::from_millis(256);
-/// How long a guest is new.
-const NEW: Duration = Duration::from_secs(10);
+/// Interval of requests while pages are copied.
+const BUSY_INTERVAL: Duration = Duration::from_millis(1);
+/// Longest interval while nothing is copied.
+const IDLE_INTERVAL: Duration = Duration::from_millis(256);
+/// Time in which a guest starts.
+const START_TIME: Duration = Duration::from_secs(10);
 
 #[cfg(test)]
 mod tests {
@@ -84,15 +91,15 @@ mod tests {
     };
 
     use pvh_abi::Gpa;
-    use pvh_kvm::GuestRam;
     use pvh_memory::{FileRange, GuestMemory};
 
     use super::*;
+    use crate::GuestRam;
 
     const MIB: u64 = 1 << 20;
 
     #[test]
-    fn it_copies_when_it_is_asked_and_the_guest_goes_through_its_image() {
+    fn it_copies_on_request_while_the_guest_writes_page_after_page() {
         let file = tempfile::tempfile().unwrap();
         file.write_all_at(&[1; 4 << 20], 0).unwrap();
         let ram = Arc::new(GuestRam::new(8 * MIB).unwrap());
@@ -102,15 +109,15 @@ mod tests {
             len_bytes: 4 * MIB,
         };
         ram.map_file(Gpa(MIB), range).unwrap();
-        let ahead = Ahead::new(WriteAhead::of(&ram).unwrap());
+        let ahead = CopyAhead::new(WriteAhead::of(&ram).unwrap());
         let ask = || {
             ahead.is_wanted.store(true, SeqCst);
-            ahead.look();
+            ahead.copy_if_requested();
             ahead.has_copied.swap(false, SeqCst)
         };
         assert!(!ask(), "nothing was written");
         ram.write(Gpa(MIB), &[2; 1 << 20]).unwrap();
-        ahead.look();
+        ahead.copy_if_requested();
         assert!(!ahead.has_copied.load(SeqCst), "nobody asked");
         assert!(ask());
         assert!(!ask(), "it is far enough ahead");
