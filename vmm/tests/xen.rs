@@ -269,6 +269,30 @@ mod tests {
 
     #[test]
     #[ignore = "needs /dev/kvm"]
+    fn the_last_words_of_a_guest_are_printed_without_an_event() {
+        // Puts "bad" into the console's ring, raises no event, and crashes or powers off.
+        #[rustfmt::skip]
+        let print = [
+            0xBD, 0x00, 0xF0, 0xFF, 0xFE,           // mov ebp, 0xFEFFF000
+            0xC7, 0x85, 0x00, 0x04, 0, 0, b'b', b'a', b'd', b'\n', // mov dword [ebp + 1024], "bad\n"
+            0xC7, 0x85, 0x0C, 0x0C, 0, 0, 4, 0, 0, 0, // mov dword [ebp + 3084], 4 (out_prod)
+        ];
+        let ends = [
+            (&b"\x0F\x0B"[..], 5),
+            (&shutting_down(0), 0),
+            (POWER_OFF, 0),
+        ];
+        for (end, code) in ends {
+            let (_dir, kernel) = image(&[&print, end].concat(), &[]);
+            let options = ["--memory", "4M", "--platform", "xen"];
+            let run = finish(start(&options, Some(&kernel)));
+            let got = (run.code, run.output.as_str());
+            assert_eq!(got, (Some(code), "bad\n"), "{}", run.errors);
+        }
+    }
+
+    #[test]
+    #[ignore = "needs /dev/kvm"]
     fn what_was_typed_and_not_taken_is_there_for_the_next_machine() {
         // Prints `B`, waits until the console's ring holds something, and reboots without taking it.
         #[rustfmt::skip]

@@ -13,7 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use pvh_abi::DomId;
+use pvh_abi::{DomId, sched::ShutdownReason};
 use pvh_domain::{
     Shutdown,
     domain::{Config, DomainError, Effect, Now},
@@ -204,6 +204,14 @@ impl XenPlatform {
             }
             can_hear
         })
+    }
+
+    /// Ends the domain for a reason of the embedder, such as a crash of a vCPU, unless it is over already.
+    /// In both cases, text in the console's ring goes to [`Host::console_output`].
+    pub fn end(&self, reason: ShutdownReason) {
+        self.with_domain(Backpressure::Ignore, |domain, memory, now, effects| {
+            domain.end(memory, reason, now, effects);
+        });
     }
 
     /// Makes all threads of the platform return: the one in [`keep_time`](XenPlatform::keep_time),

@@ -10,6 +10,7 @@ use std::{
 };
 
 use nix::sys::signal::{SigSet, SigmaskHow};
+use pvh_abi::sched::ShutdownReason;
 use pvh_kvm::{CopyAhead, Kvm};
 
 use super::{
@@ -177,6 +178,10 @@ pub(super) fn run_machine(
             }
             let ended = events::run(session.user, &board, platform.as_ref(), outlets);
             drop(threads);
+            if let Some(platform) = &platform {
+                // The guest's last words, which may lie in its console's ring.
+                platform.end(ShutdownReason::CRASH);
+            }
             let (end, user) = ended.map_err(RunError::Events)?;
             session.user = user;
             Ok((end, session))

@@ -102,7 +102,8 @@ impl Domain {
         }
     }
 
-    /// Ends the domain for a reason of the embedder's, such as a triple fault.
+    /// Ends the domain for a reason of the embedder, such as a triple fault. Text in the console's ring comes
+    /// out first, even if the domain is over already: a guest that ends may not raise the console's event.
     pub fn end(
         &mut self,
         memory: &dyn Frames,
@@ -115,6 +116,7 @@ impl Domain {
             now,
             effects,
         };
+        self.serve_console(scene);
         self.shut_down(scene, reason);
     }
 

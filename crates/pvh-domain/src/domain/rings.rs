@@ -95,7 +95,7 @@ impl Domain {
         self.serve_store(scene);
     }
 
-    fn serve_console(&mut self, scene: &mut Scene<'_>) {
+    pub(super) fn serve_console(&mut self, scene: &mut Scene<'_>) {
         let mut output = Vec::new();
         let mut buf = [0; OUTPUT_BYTES];
         let mut is_empty = false;

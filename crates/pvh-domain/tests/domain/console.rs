@@ -1,6 +1,7 @@
+use pvh_abi::sched::ShutdownReason;
 use pvh_domain::domain::Effect;
 
-use super::machine::{ARG, CONSOLE_IO, Machine, NOWHERE, config};
+use super::machine::{ARG, CONSOLE_IO, Machine, NOWHERE, SCHED_OP, config};
 
 /// The console's page and its port.
 const RING: u64 = 0xfeff_f000;
@@ -8,13 +9,17 @@ const PORT: u32 = 2;
 
 /// Prints from the guest's side.
 fn print(machine: &mut Machine, text: &[u8]) {
+    print_without_event(machine, text);
+    assert_eq!(machine.send(0, PORT), 0);
+}
+
+fn print_without_event(machine: &mut Machine, text: &[u8]) {
     let prod = machine.u32(RING + 3084);
     for (index, byte) in (prod..).zip(text) {
         machine.put(RING + 1024 + u64::from(index % 2048), &[*byte]);
     }
     let len = u32::try_from(text.len()).unwrap();
     machine.put_u32(RING + 3084, &[prod.wrapping_add(len)]);
-    assert_eq!(machine.send(0, PORT), 0);
 }
 
 fn type_in(machine: &mut Machine, bytes: &[u8]) -> usize {
@@ -37,6 +42,25 @@ fn what_is_printed_comes_out_and_is_consumed_before_the_call_returns() {
     );
     assert_eq!(machine.u32(RING + 3080), 6);
     assert!(machine.is_pending(PORT));
+}
+
+#[test]
+fn the_last_words_of_a_guest_come_out_at_its_end_without_an_event() {
+    for is_over in [false, true] {
+        let mut machine = Machine::ready(1);
+        if is_over {
+            machine.put_u32(ARG, &[0]);
+            machine.call(0, SCHED_OP, &[2, ARG]);
+        }
+        machine.take();
+        print_without_event(&mut machine, b"panic: ");
+        let (domain, effects) = (&mut machine.domain, &mut machine.effects);
+        domain.end(&machine.memory, ShutdownReason::CRASH, machine.now, effects);
+        let effects = machine.take();
+        assert_eq!(effects.first(), Some(&Effect::Output(b"panic: ".to_vec())));
+        let ended = effects.contains(&Effect::Shutdown(ShutdownReason::CRASH));
+        assert_eq!(ended, !is_over);
+    }
 }
 
 #[test]
