@@ -105,6 +105,9 @@ pub(crate) struct RunArguments {
     /// End with code 6 when the guest asks to reboot, instead of starting it again
     #[arg(long)]
     pub(crate) no_reboot: bool,
+    /// What a triple fault means within 10 seconds of the start and before any output; later ones are reboots
+    #[arg(long, value_name = "ACTION", value_enum, default_value_t = OnCrash::Report)]
+    pub(crate) on_crash: OnCrash,
 }
 
 #[derive(Args, Debug)]
@@ -181,6 +184,15 @@ pub(crate) enum LogArgument {
     On,
     /// Not at all
     Off,
+}
+
+/// What an early triple fault means.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub(crate) enum OnCrash {
+    /// A crash: report it and end with code 5
+    Report,
+    /// A reboot, as for any other guest; the third in a row is a crash
+    Reboot,
 }
 
 /// `FILE` or `FILE=CMDLINE`.

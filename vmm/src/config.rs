@@ -11,7 +11,7 @@ use pvh_start_info::Generation;
 
 use crate::{
     args::{
-        BackingArgument, LoadArgument, LogArgument, PlatformArgument, RunArguments,
+        BackingArgument, LoadArgument, LogArgument, OnCrash, PlatformArgument, RunArguments,
         StartInfoArgument,
     },
     timings,
@@ -54,6 +54,8 @@ pub(crate) struct RunConfig {
     pub(crate) is_quiet: bool,
     /// What happens when the guest asks to reboot.
     pub(crate) on_reboot: OnReboot,
+    /// What an early triple fault means.
+    pub(crate) on_crash: OnCrash,
     /// The KVM device, usually /dev/kvm.
     pub(crate) kvm_device: PathBuf,
 }
@@ -145,6 +147,7 @@ impl From<RunArguments> for RunConfig {
             has_guest_log: arguments.log == LogArgument::On && !arguments.quiet,
             is_quiet: arguments.quiet,
             kvm_device: arguments.kvm_device,
+            on_crash: arguments.on_crash,
             on_reboot: if arguments.no_reboot {
                 OnReboot::End
             } else {

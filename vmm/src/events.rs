@@ -290,7 +290,7 @@ impl Loop {
     fn take_end(&self) -> Option<End> {
         let end = self.board.take_end();
         match (&end, &self.leaving) {
-            (Some(End::Request(Request::Reboot)), Some(leaving)) => {
+            (Some(End::Request(Request::Reboot) | End::TripleFault(_)), Some(leaving)) => {
                 Some(End::Signal(leaving.signal))
             }
             _ => end,

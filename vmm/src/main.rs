@@ -117,6 +117,9 @@ fn end(config: &RunConfig, run: Result<Outcome, RunError>) -> u8 {
                 Outcome::Crashed(crash) => {
                     complain_at_length(&format_args!("the guest crashed: {crash}"));
                 }
+                Outcome::Reset(crash) => {
+                    complain_at_length(&format_args!("a triple fault reset the guest: {crash}"));
+                }
                 Outcome::Shutdown(reason) => complain(&shutdown_line(*reason)),
                 Outcome::Quit if !config.is_quiet => complain("Ctrl-A X ended the guest"),
                 _ => {}

@@ -8,10 +8,14 @@ mod modules;
 mod outcome;
 mod outputs;
 mod record;
+mod reset;
 mod session;
 mod uuid;
 
-use std::{thread, time::SystemTime};
+use std::{
+    thread,
+    time::{Instant, SystemTime},
+};
 
 use pvh_kvm::Kvm;
 
@@ -29,6 +33,7 @@ use crate::{
 };
 use blueprint::{Blueprint, Kernel, check_cpus};
 use record::Record;
+use reset::{Reset, Resets, TripleFault};
 use session::{Visit, Writing, run_machine};
 
 pub(crate) use error::RunError;
@@ -121,6 +126,7 @@ impl Machines<'_> {
             writing,
             has_input: !config.reads_standard_input(),
         };
+        let mut resets = Resets::default();
         loop {
             let started = SystemTime::now();
             let machine = timings::step("build", || blueprint.build(kvm, outlets));
@@ -134,15 +140,10 @@ impl Machines<'_> {
             if let Some(reason) = reason.take().filter(|_| !config.is_quiet) {
                 complain(&reason.to_string());
             }
+            let began = Instant::now();
             let (end, mut session) = run_machine(machine, visit, outlets)?;
-            if matches!(end, End::Crash(_) | End::LostMemory)
-                && let Some(changed) = blueprint.changed_file(started)
-            {
-                // Not straight to standard error: signals are heard only in the event loop, and while output drains.
-                let line = Printable(&changed.to_string()).to_string();
-                outlets.log.say(&line);
-            }
-            if let (End::Request(Request::Reboot), OnReboot::Rebuild) = (&end, config.on_reboot) {
+            let (end, is_reboot) = self.judge(end, &mut resets, (started, began));
+            if is_reboot {
                 visit = Visit::Again(Box::new(session));
                 continue;
             }
@@ -156,6 +157,48 @@ impl Machines<'_> {
             }
             return Outcome::of(end);
         }
+    }
+}
+
+impl Machines<'_> {
+    /// Says what the end of a machine means, and whether it is a reboot.
+    fn judge(&self, end: End, resets: &mut Resets, start: (SystemTime, Instant)) -> (End, bool) {
+        let (started, began) = start;
+        let is_file_changed = self.report_changed_file(&end, started);
+        let End::TripleFault(crash) = end else {
+            let is_reboot = matches!(end, End::Request(Request::Reboot));
+            return (end, is_reboot && self.config.on_reboot == OnReboot::Rebuild);
+        };
+        let fault = TripleFault {
+            has_printed: self.outlets.console.has_printed(),
+            ran_for: began.elapsed(),
+            is_file_changed,
+        };
+        match resets.decide(fault, self.config.on_crash, self.config.on_reboot) {
+            Reset::Crash => (End::Crash(crash), false),
+            Reset::End => (End::TripleFault(crash), false),
+            Reset::Reboot => {
+                if !self.config.is_quiet {
+                    let line = format!("vCPU {} had a triple fault: the guest reboots", crash.vcpu);
+                    self.outlets.log.say(&line);
+                }
+                (End::TripleFault(crash), true)
+            }
+        }
+    }
+
+    /// Reports a file that was changed under a guest that crashed; returns whether there is one.
+    fn report_changed_file(&self, end: &End, started: SystemTime) -> bool {
+        let is_crash = matches!(end, End::TripleFault(_) | End::Crash(_) | End::LostMemory);
+        let changed = is_crash.then(|| self.blueprint.changed_file(started));
+        let Some(changed) = changed.flatten() else {
+            return false;
+        };
+        // Not directly to standard error, which may block: only the event loop and the draining of output
+        // watch for signals.
+        let line = Printable(&changed.to_string()).to_string();
+        self.outlets.log.say(&line);
+        true
     }
 }
 

@@ -202,9 +202,9 @@ mod tests {
         File::create(&initrd).unwrap().set_len(64 << 20).unwrap();
         let (kernel, initrd) = (kernel.to_str().unwrap(), initrd.to_str().unwrap());
         let line = refusal(3, &["run", kernel, "--initrd", initrd, "--memory", "32M"]);
-        says(&line, &["initrd.gz", "67108864 bytes", "MiB of RAM"]);
+        says(&line, &["initrd.gz", "64 MiB contiguous", "MiB of RAM"]);
         // It has one subject: neither the kernel nor the module's number beside its name.
-        let told = format!("pvh-vmm: {initrd}: no room for ");
+        let told = format!("pvh-vmm: {initrd}: needs 64 MiB ");
         assert!(line.starts_with(&told), "{line}");
     }
 
@@ -225,7 +225,7 @@ mod tests {
     #[ignore = "needs /dev/kvm"]
     fn kvm_a_module_that_hides_its_length() {
         let line = refusal(3, &["run", "--initrd", "/proc/cpuinfo"]);
-        says(&line, &["/proc/cpuinfo", "copy it to a file"]);
+        says(&line, &["/proc/cpuinfo", "copy it to a regular file"]);
     }
 
     #[test]

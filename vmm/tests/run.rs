@@ -13,6 +13,7 @@ mod tests {
     };
 
     use assert_cmd::cargo::CommandCargoExt;
+    use pvh_testkit::elf::{Class, Elf, Note, Segment};
 
     use super::guest::obedient;
 
@@ -179,18 +180,77 @@ mod tests {
         );
     }
 
+    /// Checks that a triple fault is reported with its likely cause, or that an AMD host has lost it.
+    fn is_explained(errors: &str, rip: &str) -> bool {
+        let has = |what| errors.contains(what);
+        let is_explained = has(rip) && has("IDTR limit 0") && has("cr3");
+        has("vCPU 0: triple fault") && (is_explained || has("registers are lost"))
+    }
+
     #[test]
     #[ignore = "needs /dev/kvm"]
-    fn a_crash_is_exit_code_5_and_is_explained() {
-        let run = run(&[], b"X");
-        assert_eq!(run.code, Some(5));
-        assert_eq!(run.output, b"B");
-        let errors = run.errors;
-        let has = |what| errors.contains(what);
-        assert!(has("vCPU 0: triple fault"), "{errors}");
-        // An AMD host has no registers to tell from.
-        let is_explained = has("rip 0x100033") && has("IDTR limit 0") && has("cr3");
-        assert!(is_explained || has("registers are lost"), "{errors}");
+    fn a_triple_fault_is_a_reboot() {
+        let (_dir, kernel) = obedient();
+        let mut command = pvh_vmm();
+        let options = ["--memory", "4M", "--platform", "none"];
+        let command = command.arg("run").arg(kernel).args(options);
+        let command = command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+        let mut stdin = child.stdin.take().unwrap();
+        let mut stdout = child.stdout.take().unwrap();
+        for answer in [b"X", b"X", b"P"] {
+            let mut booted = [0];
+            stdout.read_exact(&mut booted).unwrap();
+            assert_eq!(&booted, b"B");
+            stdin.write_all(answer).unwrap();
+        }
+        let run = finish(child);
+        assert_eq!(run.code, Some(0), "{}", run.errors);
+        let line = "pvh-vmm: vCPU 0 had a triple fault: the guest reboots\n";
+        assert_eq!(run.errors, line.repeat(2));
+    }
+
+    #[test]
+    #[ignore = "needs /dev/kvm"]
+    fn a_triple_fault_that_may_not_reboot_is_exit_code_6_and_is_explained() {
+        let run = run(&["--no-reboot"], b"X");
+        assert_eq!((run.code, &run.output[..]), (Some(6), &b"B"[..]));
+        assert!(is_explained(&run.errors, "rip 0x100033"), "{}", run.errors);
+    }
+
+    #[test]
+    #[ignore = "needs /dev/kvm"]
+    fn a_triple_fault_before_any_output_is_exit_code_5_and_is_explained() {
+        let elf = Elf::new(Class::Elf32)
+            .segment(Segment::load(0x10_0000, *b"\x0F\x0B")) // ud2
+            .segment(Segment::notes(&[Note::entry(0x10_0000)]));
+        let dir = tempfile::tempdir().unwrap();
+        let kernel = dir.path().join("crash.elf");
+        fs::write(&kernel, elf.build()).unwrap();
+        for platform in ["none", "xen"] {
+            for (options, reboots) in [
+                (&[][..], 0),
+                (&["--no-reboot"], 0),
+                (&["--on-crash", "reboot"], 2),
+                (&["--on-crash", "reboot", "--quiet"], 0),
+            ] {
+                let output = pvh_vmm()
+                    .arg("run")
+                    .arg(&kernel)
+                    .args(["--memory", "4M", "--platform", platform])
+                    .args(options)
+                    .stdin(Stdio::null())
+                    .output()
+                    .unwrap();
+                let errors = String::from_utf8_lossy(&output.stderr);
+                assert_eq!(output.status.code(), Some(5), "{options:?}: {errors}");
+                assert!(is_explained(&errors, "rip 0x100000"), "{errors}");
+                let lines = errors
+                    .lines()
+                    .filter(|line| line.ends_with("the guest reboots"));
+                assert_eq!(lines.count(), reboots, "{options:?}: {errors}");
+            }
+        }
     }
 
     #[test]

@@ -47,7 +47,7 @@ mod tests {
                 .arg(assert_cmd::cargo::cargo_bin("pvh-vmm"))
                 .arg("run")
                 .arg(kernel)
-                .args(["--memory", "4M", "--platform", "none"])
+                .args(["--memory", "4M", "--platform", "none", "--no-reboot"])
                 .stdin(pty.slave.try_clone().unwrap())
                 .stdout(Stdio::piped())
                 .spawn()
@@ -164,7 +164,7 @@ mod tests {
     fn a_crash_restores_the_terminal() {
         let mut session = Session::start();
         session.type_keys(b"X");
-        assert_eq!(session.end().code(), Some(5));
+        assert_eq!(session.end().code(), Some(6));
     }
 
     #[test]

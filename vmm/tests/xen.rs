@@ -278,13 +278,13 @@ mod tests {
             0xC7, 0x85, 0x0C, 0x0C, 0, 0, 4, 0, 0, 0, // mov dword [ebp + 3084], 4 (out_prod)
         ];
         let ends = [
-            (&b"\x0F\x0B"[..], 5),
+            (&b"\x0F\x0B"[..], 6),
             (&shutting_down(0), 0),
             (POWER_OFF, 0),
         ];
         for (end, code) in ends {
             let (_dir, kernel) = image(&[&print, end].concat(), &[]);
-            let options = ["--memory", "4M", "--platform", "xen"];
+            let options = ["--memory", "4M", "--platform", "xen", "--no-reboot"];
             let run = finish(start(&options, Some(&kernel)));
             let got = (run.code, run.output.as_str());
             assert_eq!(got, (Some(code), "bad\n"), "{}", run.errors);

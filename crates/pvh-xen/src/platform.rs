@@ -206,6 +206,12 @@ impl XenPlatform {
         })
     }
 
+    /// Returns what a triple fault does to the domain: `HVM_PARAM_TRIPLE_FAULT_REASON`, reboot unless the guest
+    /// has set it.
+    pub fn triple_fault_reason(&self) -> ShutdownReason {
+        self.domain().triple_fault_reason()
+    }
+
     /// Ends the domain for a reason of the embedder, such as a crash of a vCPU, unless it is over already.
     /// In both cases, text in the console's ring goes to [`Host::console_output`].
     pub fn end(&self, reason: ShutdownReason) {

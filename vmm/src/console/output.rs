@@ -37,6 +37,8 @@ struct State {
     queue: VecDeque<u8>,
     /// Something was queued since the program began.
     has_received: bool,
+    /// Something was queued since this machine started.
+    has_printed: bool,
     /// Number of threads that wait for a change. A notification costs a system call even if none waits.
     waiting: u32,
     /// The writer has taken bytes that it has not written yet.
@@ -69,9 +71,12 @@ impl Output {
         self.change(|state| state.released = true);
     }
 
-    /// Makes vCPUs wait for room again, after a reboot.
+    /// Begins with a new machine: its vCPUs wait for room again, and it has printed nothing.
     pub(crate) fn hold(&self) {
-        self.change(|state| state.released = false);
+        self.change(|state| {
+            state.released = false;
+            state.has_printed = false;
+        });
     }
 
     /// Takes up to `limit` bytes off the queue.
@@ -104,6 +109,11 @@ impl Output {
         self.lock().has_received
     }
 
+    /// Tells whether the machine has printed anything.
+    pub(crate) fn has_printed(&self) -> bool {
+        self.lock().has_printed
+    }
+
     fn push_below(&self, limit: usize, bytes: &[u8]) -> bool {
         let has_room = self.lock().queue.len() < limit;
         if has_room {
@@ -115,6 +125,7 @@ impl Output {
     fn push(&self, bytes: &[u8]) {
         self.change(|state| {
             state.has_received = true;
+            state.has_printed = true;
             if !state.abandoned {
                 state.queue.extend(bytes);
             }

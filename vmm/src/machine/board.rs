@@ -22,6 +22,8 @@ use pvh_abi::sched::ShutdownReason;
 pub(crate) enum End {
     /// The guest asked for it.
     Request(Request),
+    /// A vCPU had a triple fault, which resets the machine.
+    TripleFault(Box<Crash>),
     /// The guest cannot go on.
     Crash(Box<Crash>),
     /// The guest's domain was shut down, for a reason that is neither to switch off nor to start anew.

@@ -124,6 +124,9 @@ impl Devices<'_> {
             } => {
                 return End::Request(Request::Reboot);
             }
+            VmExit::Shutdown => {
+                return End::TripleFault(Box::new(vcpu.crash(Failure::TripleFault)));
+            }
             other => Failure::from(other),
         };
         End::Crash(Box::new(vcpu.crash(failure)))
@@ -249,7 +252,7 @@ mod tests {
     fn an_exception_without_an_interrupt_table_is_a_named_crash() {
         // ud2
         let (end, _) = run_to_end(b"\x0F\x0B");
-        let End::Crash(crash) = end else {
+        let End::TripleFault(crash) = end else {
             panic!("{end:?}")
         };
         let report = crash.to_string();

@@ -17,6 +17,8 @@ pub(crate) enum Outcome {
     PoweredOff,
     /// The guest asked to reboot, with `--no-reboot`.
     RebootRequested,
+    /// A triple fault reset the guest, with `--no-reboot`.
+    Reset(Box<Crash>),
     /// The guest cannot go on.
     Crashed(Box<Crash>),
     /// The domain was shut down for a reason other than power-off or reboot.
@@ -34,7 +36,7 @@ impl Outcome {
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
             Self::PoweredOff => SUCCESS,
-            Self::RebootRequested => REBOOT,
+            Self::RebootRequested | Self::Reset(_) => REBOOT,
             Self::Crashed(_) | Self::Shutdown(_) => CRASHED,
             Self::Quit => QUIT,
             Self::RecordLost => HOST,
@@ -51,6 +53,7 @@ impl Outcome {
         Ok(match end {
             End::Request(Request::PowerOff) => Self::PoweredOff,
             End::Request(Request::Reboot) => Self::RebootRequested,
+            End::TripleFault(crash) => Self::Reset(crash),
             End::Crash(crash) => Self::Crashed(crash),
             End::Shutdown(reason) => Self::Shutdown(reason),
             End::Quit => Self::Quit,

@@ -12,6 +12,7 @@ use std::{
 use nix::sys::signal::{SigSet, SigmaskHow};
 use pvh_abi::sched::ShutdownReason;
 use pvh_kvm::{CopyAhead, Kvm};
+use pvh_xen::XenPlatform;
 
 use super::{
     blueprint::Machine,
@@ -19,6 +20,7 @@ use super::{
 };
 use crate::{
     console::{Output, Stream, Writer, is_shared},
+    devices::Request,
     events::{self, User},
     machine::{BootVcpu, End, Stopper, Threads},
     outlets::Outlets,
@@ -144,6 +146,22 @@ impl Session {
     }
 }
 
+/// Ends a domain, which gives out its last words, and says what its end means: what a triple fault does is the domain's to
+/// say.
+fn end_domain(platform: &XenPlatform, end: End) -> End {
+    let End::TripleFault(crash) = end else {
+        platform.end(ShutdownReason::CRASH);
+        return end;
+    };
+    let reason = platform.triple_fault_reason();
+    platform.end(reason);
+    match reason {
+        ShutdownReason::REBOOT => End::TripleFault(crash),
+        ShutdownReason::POWEROFF => End::Request(Request::PowerOff),
+        _ => End::Crash(crash),
+    }
+}
+
 /// Runs a machine to its end: its first vCPU on this thread, which is the shortest way into the guest, and all else beside it.
 ///
 /// # Errors
@@ -178,11 +196,11 @@ pub(super) fn run_machine(
             }
             let ended = events::run(session.user, &board, platform.as_ref(), outlets);
             drop(threads);
-            if let Some(platform) = &platform {
-                // The guest's last words, which may lie in its console's ring.
-                platform.end(ShutdownReason::CRASH);
-            }
             let (end, user) = ended.map_err(RunError::Events)?;
+            let end = match &platform {
+                Some(platform) => end_domain(platform, end),
+                None => end,
+            };
             session.user = user;
             Ok((end, session))
         };
