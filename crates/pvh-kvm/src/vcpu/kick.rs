@@ -95,10 +95,11 @@ impl KickTarget {
 
     /// Registers this thread as about to call KVM_RUN, until the guard is dropped.
     ///
-    /// No kick is lost, because of the order: a kicker sets the flag, then looks for a registered
-    /// thread. If it finds none, this thread registers later, and its KVM_RUN sees the flag. If it
-    /// finds this thread, the signal either interrupts KVM_RUN or comes before it, and then KVM_RUN
-    /// sees the flag.
+    /// No kick is lost: a kicker sets the flag and looks for a registered thread under one lock. If
+    /// it finds none, this thread registers later, and its KVM_RUN sees the flag. If it finds this
+    /// thread, the signal either interrupts KVM_RUN or comes before it, and then KVM_RUN sees the
+    /// flag. `is_signalled` implies that the flag was set since the registration, so a later kick
+    /// needs no second signal: only the end of this run clears the flag.
     pub(crate) fn enter(&self) -> Running<'_> {
         // SAFETY: `pthread_self` has no demands; it is unsafe only as a foreign function.
         let this = unsafe { libc::pthread_self() };
@@ -115,8 +116,8 @@ impl KickTarget {
     }
 
     fn kick(&self) -> Result<(), KickError> {
-        self.immediate_exit.flag().store(1, SeqCst);
         let mut run = self.lock();
+        self.immediate_exit.flag().store(1, SeqCst);
         let Some(thread) = run.thread.filter(|_| !run.is_signalled) else {
             return Ok(());
         };
