@@ -6,7 +6,7 @@ use pvh_domain::domain::Effect;
 
 use crate::{
     XenPlatform,
-    requests::{Due, VcpuRequests},
+    requests::{Due, VcpuRequests, query_states},
 };
 
 /// Whether the thread that carries out effects waits until the console has room.
@@ -70,14 +70,12 @@ impl XenPlatform {
     }
 
     /// Makes every vCPU flush its TLB before it runs on; returns when all have, or after
-    /// [`VCPU_REPLY_TIMEOUT`](crate::requests::VCPU_REPLY_TIMEOUT) for each that does not reply.
+    /// [`VCPU_REPLY_TIMEOUT`](crate::requests::VCPU_REPLY_TIMEOUT) if some do not reply.
     fn flush_tlbs(&self) {
         for requests in &self.vcpu_requests {
             requests.post(|pending| pending.flush = true);
         }
-        self.vcpu_requests
-            .iter()
-            .for_each(VcpuRequests::query_state);
+        query_states(&self.vcpu_requests);
     }
 
     /// Fires the domain's timers and retries upcalls, until [`stop`](XenPlatform::stop). The body

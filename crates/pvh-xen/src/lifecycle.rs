@@ -11,7 +11,7 @@ use pvh_vcpu::{Orders, State};
 use crate::{
     calls::{VcpuCall, may_precede_start},
     effects::Backpressure,
-    requests::VcpuRequests,
+    requests::{VcpuRequests, query_states},
     vcpu::{Idle, Lifecycle, RFLAGS_IF, XenVcpu},
 };
 
@@ -138,7 +138,7 @@ impl XenVcpu {
             VcpuOp::DOWN => {
                 let vcpu_requests = (0..).zip(&self.platform.vcpu_requests);
                 let others = vcpu_requests.filter(|(index, _)| is_other(*index));
-                others.for_each(|(_, requests)| requests.query_state());
+                query_states(others.map(|(_, requests)| requests));
             }
             _ => {}
         }

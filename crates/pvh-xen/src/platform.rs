@@ -225,11 +225,7 @@ impl XenPlatform {
     /// there before it calls this.
     pub fn stop(&self) {
         self.timer.stop();
-        for requests in &self.vcpu_requests {
-            // A parked thread waits up to 200 ms between two polls.
-            requests.reset_poll_interval();
-            requests.kick();
-        }
+        self.vcpu_requests.iter().for_each(VcpuRequests::stop);
     }
 
     /// Calls the domain, sets its next deadline, and carries out the effects.

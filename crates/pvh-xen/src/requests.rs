@@ -28,6 +28,8 @@ pub(crate) struct VcpuRequests {
     is_poll_reset: AtomicBool,
     /// The thread has not left the guest since the last check.
     is_silent: AtomicBool,
+    /// The machine is stopping: nobody waits for a reply.
+    is_stopped: AtomicBool,
 }
 
 /// What a vCPU's thread is to do.
@@ -80,6 +82,7 @@ impl VcpuRequests {
             acknowledged_count: AtomicU64::new(0),
             is_poll_reset: AtomicBool::new(false),
             is_silent: AtomicBool::new(false),
+            is_stopped: AtomicBool::new(false),
         }
     }
 
@@ -183,24 +186,46 @@ impl VcpuRequests {
     /// Asks a thread that is in the guest or parked to report its vCPU's state, and waits for the
     /// reply, at most [`VCPU_REPLY_TIMEOUT`].
     pub(crate) fn query_state(&self) {
+        query_states([self]);
+    }
+
+    /// Asks for the vCPU's state; returns the number of the query if there will be a reply.
+    fn begin_query(&self) -> Option<u64> {
         let pending = self.lock();
-        let query = self
-            .query_count
-            .fetch_add(1, Ordering::SeqCst)
-            .wrapping_add(1);
-        if !self.is_inside.load(Ordering::SeqCst) {
-            return;
+        let before = self.query_count.fetch_add(1, Ordering::SeqCst);
+        let is_available = self.is_inside.load(Ordering::SeqCst) && !self.is_stopped();
+        drop(pending);
+        if !is_available {
+            return None;
         }
         self.kick();
         self.changed.notify_all();
+        Some(before.wrapping_add(1))
+    }
+
+    /// Waits until the thread has replied, has left the guest for another reason, or the machine is
+    /// stopping.
+    fn await_reply(&self, query: u64, deadline: Instant) {
+        let limit = deadline.saturating_duration_since(Instant::now());
         let is_open = |_: &mut Requests| {
             self.is_inside.load(Ordering::SeqCst)
                 && self.acknowledged_count.load(Ordering::SeqCst) < query
+                && !self.is_stopped()
         };
-        let waited = self
-            .changed
-            .wait_timeout_while(pending, VCPU_REPLY_TIMEOUT, is_open);
-        drop(waited);
+        let pending = self.lock();
+        drop(self.changed.wait_timeout_while(pending, limit, is_open));
+    }
+
+    /// Ends all waits for this vCPU's thread, and those of the thread itself, now and later: the
+    /// machine is stopping.
+    pub(crate) fn stop(&self) {
+        self.is_stopped.store(true, Ordering::SeqCst);
+        self.reset_poll_interval();
+        self.kick();
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.is_stopped.load(Ordering::SeqCst)
     }
 
     /// Schedules the next look at the global vector, soon if it could not be injected; returns
@@ -269,6 +294,20 @@ impl VcpuRequests {
     }
 }
 
+/// Asks several threads for their vCPUs' state at the same time, and waits for all replies together, at
+/// most [`VCPU_REPLY_TIMEOUT`].
+pub(crate) fn query_states<'a>(mailboxes: impl IntoIterator<Item = &'a VcpuRequests>) {
+    let now = Instant::now();
+    let deadline = now.checked_add(VCPU_REPLY_TIMEOUT).unwrap_or(now);
+    let asked = mailboxes.into_iter();
+    let asked: Vec<_> = asked
+        .filter_map(|mailbox| Some((mailbox, mailbox.begin_query()?)))
+        .collect();
+    for (mailbox, query) in asked {
+        mailbox.await_reply(query, deadline);
+    }
+}
+
 impl Retry {
     fn after(vector: u8, delay: Duration) -> Self {
         let now = Instant::now();
@@ -288,7 +327,7 @@ const MAX_LEVEL_RETRY: Duration = Duration::from_millis(1);
 const MIN_EDGE_RETRY: Duration = Duration::from_millis(1);
 /// The longest delay of a vCPU's own vector; the vCPU may not be started yet.
 const MAX_EDGE_RETRY: Duration = Duration::from_millis(16);
-/// How long a state query waits. A thread leaves the guest within microseconds, on a busy host
+/// How long state queries wait, whether for one vCPU or for all. A thread leaves the guest within microseconds, on a busy host
 /// within milliseconds.
 const VCPU_REPLY_TIMEOUT: Duration = Duration::from_millis(200);
 
@@ -382,6 +421,34 @@ mod tests {
             requests.query_state();
         });
         assert!(start.elapsed() >= Duration::from_millis(20));
+    }
+
+    #[test]
+    #[ignore = "needs /dev/kvm"]
+    fn many_threads_that_do_not_reply_cost_one_timeout() {
+        let mailboxes = [requests(), requests(), requests()];
+        mailboxes.iter().for_each(VcpuRequests::enter);
+        let start = Instant::now();
+        query_states(&mailboxes);
+        assert!((VCPU_REPLY_TIMEOUT..VCPU_REPLY_TIMEOUT * 2).contains(&start.elapsed()));
+    }
+
+    #[test]
+    #[ignore = "needs /dev/kvm"]
+    fn a_stop_ends_queries_now_and_later() {
+        let requests = requests();
+        requests.enter();
+        let start = Instant::now();
+        thread::scope(|scope| {
+            let asking = scope.spawn(|| requests.query_state());
+            while requests.queries() == 0 {
+                thread::yield_now();
+            }
+            requests.stop();
+            asking.join().unwrap();
+        });
+        (0..100).for_each(|_| requests.query_state());
+        assert!(start.elapsed() < VCPU_REPLY_TIMEOUT);
     }
 
     #[test]

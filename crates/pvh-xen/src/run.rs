@@ -1,10 +1,13 @@
 //! The run loop of a vCPU's thread: enter the guest, answer the exit, enter again.
 
-use std::ops::ControlFlow;
+use std::{ops::ControlFlow, sync::Arc};
 
 use pvh_kvm::{Vcpu, VcpuError, VmEntry, VmExit};
 
-use crate::vcpu::{Handled, XenVcpu};
+use crate::{
+    requests::VcpuRequests,
+    vcpu::{Handled, XenVcpu},
+};
 
 /// Answers the exits that are not the platform's: the devices of the embedder.
 pub trait ExitHandler {
@@ -76,6 +79,8 @@ impl XenVcpu {
         vcpu: &mut Vcpu,
         handler: &mut H,
     ) -> VcpuEnd<H::End> {
+        let platform = Arc::clone(&self.platform);
+        let _gone = platform.requests_of(self.index).map(ThreadEnd);
         let mut entry = VmEntry::Resume;
         while !self.platform.host.is_stopping() {
             let exit = self.run(vcpu, entry);
@@ -95,6 +100,15 @@ impl XenVcpu {
             };
         }
         VcpuEnd::Over
+    }
+}
+
+/// Says, when a vCPU's thread ends or panics, that it replies to no state query any more.
+struct ThreadEnd<'a>(&'a VcpuRequests);
+
+impl Drop for ThreadEnd<'_> {
+    fn drop(&mut self) {
+        self.0.leave_guest();
     }
 }
 
