@@ -92,6 +92,9 @@ impl XenPlatform {
             if due.retry {
                 self.retry_upcalls();
             }
+            if due.input {
+                self.host.console_input_wanted();
+            }
             if due.silent_check {
                 self.vcpu_requests
                     .iter()
@@ -153,6 +156,7 @@ mod tests {
     #[derive(Debug, Default)]
     struct FullConsole {
         held: AtomicUsize,
+        input_wanted: AtomicBool,
     }
 
     impl Host for FullConsole {
@@ -172,7 +176,9 @@ mod tests {
             panic!("a call that must not be held up waits for the console");
         }
 
-        fn console_input_wanted(&self) {}
+        fn console_input_wanted(&self) {
+            self.input_wanted.store(true, Ordering::SeqCst);
+        }
 
         fn guest_log(&self, _: &[u8]) {}
 
@@ -275,5 +281,27 @@ mod tests {
         assert!(was_over, "the watchdog ends the domain");
         let held = host.held.load(Ordering::SeqCst);
         assert!((64 << 10..=3 << 20).contains(&held), "{held}");
+    }
+
+    #[test]
+    #[ignore = "needs /dev/kvm"]
+    fn a_locked_domain_holds_up_neither_keys_nor_a_power_off_request() {
+        let host = Arc::new(FullConsole::default());
+        let platform = platform(Arc::clone(&host));
+        let locked = platform.domain();
+        thread::scope(|scope| {
+            scope.spawn(|| platform.keep_time());
+            let start = Instant::now();
+            assert_eq!(platform.console_input(b"key"), 0);
+            assert!(!platform.request_power_off());
+            assert!(start.elapsed() < Duration::from_millis(500));
+            drop(locked);
+            while !host.input_wanted.load(Ordering::SeqCst) {
+                assert!(start.elapsed() < Duration::from_secs(10));
+                thread::sleep(Duration::from_millis(1));
+            }
+            assert_eq!(platform.console_input(b"key"), 3);
+            platform.stop();
+        });
     }
 }

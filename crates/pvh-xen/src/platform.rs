@@ -7,9 +7,10 @@
 use std::{
     num::NonZeroU64,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError, TryLockError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
+    thread,
     time::{Duration, Instant},
 };
 
@@ -186,23 +187,34 @@ impl XenPlatform {
         })
     }
 
-    /// Gives bytes to the guest's console; returns how many the guest has room for. The platform
-    /// asks for the rest by [`Host::console_input_wanted`].
+    /// Gives bytes to the guest's console; returns how many it took. The platform asks for the rest by
+    /// [`Host::console_input_wanted`].
+    ///
+    /// Returns within 10 ms, even while hypercalls keep the domain locked: then it takes
+    /// nothing.
     pub fn console_input(&self, bytes: &[u8]) -> usize {
-        self.with_domain(Backpressure::Ignore, |domain, memory, now, effects| {
+        let Some(domain) = self.domain_within(INPUT_LOCK_TIMEOUT) else {
+            self.timer.ask_for_input_in(INPUT_LOCK_TIMEOUT);
+            return 0;
+        };
+        self.with_locked(domain, |domain, memory, now, effects| {
             domain.console_input(memory, now, bytes, effects)
         })
     }
 
-    /// Asks the guest to power off. Returns `false` if the guest does not listen: it has not set up
-    /// xenstore, or the domain is over.
+    /// Asks the guest to power off. Returns `false` if the guest was not asked: it does not watch for
+    /// the request in xenstore, or its hypercalls keep the domain locked for longer than
+    /// 100 ms.
     pub fn request_power_off(&self) -> bool {
-        self.with_domain(Backpressure::Ignore, |domain, memory, now, effects| {
-            let can_hear = domain.can_be_asked();
-            if can_hear {
+        let Some(domain) = self.domain_within(POWER_OFF_LOCK_TIMEOUT) else {
+            return false;
+        };
+        self.with_locked(domain, |domain, memory, now, effects| {
+            let is_watching = domain.can_be_asked();
+            if is_watching {
                 domain.request_shutdown(memory, now, Shutdown::PowerOff, effects);
             }
-            can_hear
+            is_watching
         })
     }
 
@@ -240,13 +252,33 @@ impl XenPlatform {
         answer
     }
 
+    /// Calls the domain, which is locked, as [`with_domain`](Self::with_domain) does.
+    fn with_locked<T>(
+        &self,
+        domain: MutexGuard<'_, TracedDomain>,
+        call: impl FnOnce(&mut TracedDomain, &GuestRam, Now, &mut Vec<Effect>) -> T,
+    ) -> T {
+        let mut effects = Vec::new();
+        let answer = self.call_locked(domain, &mut effects, call);
+        self.carry_out(&mut effects, Backpressure::Ignore);
+        answer
+    }
+
     /// Calls the domain and sets its next deadline; the effects are left to the caller.
     pub(crate) fn call_domain<T>(
         &self,
         effects: &mut Vec<Effect>,
         call: impl FnOnce(&mut TracedDomain, &GuestRam, Now, &mut Vec<Effect>) -> T,
     ) -> T {
-        let mut domain = self.domain();
+        self.call_locked(self.domain(), effects, call)
+    }
+
+    fn call_locked<T>(
+        &self,
+        mut domain: MutexGuard<'_, TracedDomain>,
+        effects: &mut Vec<Effect>,
+        call: impl FnOnce(&mut TracedDomain, &GuestRam, Now, &mut Vec<Effect>) -> T,
+    ) -> T {
         // Taken under the lock, so that the domain never sees time go back.
         let answer = call(&mut domain, &self.ram, self.clock.now(), effects);
         // Set under the lock, so that an older deadline never replaces a newer one.
@@ -298,6 +330,19 @@ impl XenPlatform {
         self.domain.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Locks the domain, unless others keep it locked for longer than `limit`.
+    fn domain_within(&self, limit: Duration) -> Option<MutexGuard<'_, TracedDomain>> {
+        let start = Instant::now();
+        loop {
+            match self.domain.try_lock() {
+                Ok(domain) => return Some(domain),
+                Err(TryLockError::Poisoned(domain)) => return Some(domain.into_inner()),
+                Err(TryLockError::WouldBlock) if start.elapsed() > limit => return None,
+                Err(TryLockError::WouldBlock) => thread::sleep(LOCK_POLL_INTERVAL),
+            }
+        }
+    }
+
     pub(crate) fn requests_of(&self, vcpu: u32) -> Option<&VcpuRequests> {
         let index = usize::try_from(vcpu).ok()?;
         self.vcpu_requests.get(index)
@@ -340,6 +385,14 @@ const NAME: &str = "guest";
 /// How long the console's ring is left full while the host has no room: 1 ms. Timers fire at most
 /// this late.
 const CONSOLE_FULL_BACKOFF_NS: u64 = 1_000_000;
+/// How long console input waits for the domain's lock. A guest's call may hold it for longer; the user's keys
+/// must still be read.
+const INPUT_LOCK_TIMEOUT: Duration = Duration::from_millis(10);
+/// How long a request to power off waits for the domain's lock. Longer than input does, because a busy guest is asked
+/// rather than ended.
+const POWER_OFF_LOCK_TIMEOUT: Duration = Duration::from_millis(100);
+/// How often the lock is tried meanwhile.
+const LOCK_POLL_INTERVAL: Duration = Duration::from_micros(200);
 /// The first Xen leaf that has subleaves, which ECX selects.
 const FIRST_WITH_SUBLEAVES: u32 = 3;
 /// Xen leaf 3, EAX: the TSC is reliable.

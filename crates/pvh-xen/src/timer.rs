@@ -20,12 +20,14 @@ struct Plan {
     retry: Option<Instant>,
     /// The next check of vCPUs that have not left the guest.
     silent_check: Option<Instant>,
+    /// When to ask the host for console input again.
+    input: Option<Instant>,
     is_stopped: bool,
 }
 
 impl Plan {
     fn next(&self) -> Option<Instant> {
-        let all = [self.domain, self.retry, self.silent_check];
+        let all = [self.domain, self.retry, self.silent_check, self.input];
         all.into_iter().flatten().min()
     }
 }
@@ -39,6 +41,8 @@ pub(crate) struct DueNow {
     pub(crate) retry: bool,
     /// A check of silent vCPUs.
     pub(crate) silent_check: bool,
+    /// A request for console input.
+    pub(crate) input: bool,
 }
 
 impl Timer {
@@ -64,6 +68,14 @@ impl Timer {
         }
     }
 
+    /// Has the host asked for console input after this time.
+    pub(crate) fn ask_for_input_in(&self, delay: Duration) {
+        let mut plan = self.lock();
+        plan.input = plan.input.or_else(|| Instant::now().checked_add(delay));
+        drop(plan);
+        self.changed.notify_all();
+    }
+
     /// Ends all waits, now and later.
     pub(crate) fn stop(&self) {
         self.lock().is_stopped = true;
@@ -82,11 +94,12 @@ impl Timer {
                 domain: plan.domain.take_if(|at| *at <= now).is_some(),
                 retry: plan.retry.take_if(|at| *at <= now).is_some(),
                 silent_check: plan.silent_check.take_if(|at| *at <= now).is_some(),
+                input: plan.input.take_if(|at| *at <= now).is_some(),
             };
             if plan.silent_check.is_none() {
                 plan.silent_check = now.checked_add(SILENT_CHECK_INTERVAL);
             }
-            if due.domain || due.retry || due.silent_check {
+            if due.domain || due.retry || due.silent_check || due.input {
                 return Some(due);
             }
             plan = match plan.next() {
@@ -130,12 +143,14 @@ mod tests {
             domain: false,
             retry,
             silent_check,
+            input: false,
         };
         assert_eq!(timer.wait(), Some(first));
         let second = DueNow {
             domain,
             retry: false,
             silent_check,
+            input: false,
         };
         assert_eq!(timer.wait(), Some(second));
         assert!(now.elapsed() >= Duration::from_millis(20));
