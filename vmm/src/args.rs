@@ -38,6 +38,8 @@ pub(crate) enum Command {
     Inspect(InspectArguments),
     /// Run the conformance guest on the Xen platform and report differences from real Xen
     Conform(ConformArguments),
+    /// List the cache of unpacked kernels, or clear it
+    Cache(CacheArguments),
 }
 
 #[derive(Args, Debug)]
@@ -140,6 +142,16 @@ pub(crate) struct ConformArguments {
     pub(crate) kvm_device: PathBuf,
 }
 
+#[derive(Args, Debug)]
+pub(crate) struct CacheArguments {
+    /// Folder of the cache, as for 'run'; default: the user's cache folder
+    #[arg(long, value_name = "DIR")]
+    pub(crate) cache: Option<PathBuf>,
+    /// Remove all unpacked kernels; guests that run from them are not affected
+    #[arg(long)]
+    pub(crate) clear: bool,
+}
+
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
 pub(crate) enum StartInfoArgument {
     /// The 20-byte structure of 2015; it has no ACPI pointer, so the guest cannot power off through ACPI
@@ -228,7 +240,7 @@ mod tests {
         let words = ["pvh-vmm", "run"].iter().chain(arguments);
         match Arguments::try_parse_from(words)?.command {
             Command::Run(run) => Ok(run),
-            Command::Inspect(_) | Command::Conform(_) => unreachable!("the words say run"),
+            _ => unreachable!("the words say run"),
         }
     }
 

@@ -1,19 +1,23 @@
-//! Opens a kernel with the cache of unpacked kernels that the command line names.
+//! The cache of unpacked kernels: opens kernels with it, lists it and clears it.
 
 use std::{
+    fmt::Write as _,
     path::Path,
     thread::{self, JoinHandle},
+    time::SystemTime,
 };
 
 use pvh_loader::{
     Image, ImageError,
-    cache::{Cache, CacheError, PendingEntry},
+    cache::{Cache, CacheEntry, CacheError, PendingEntry},
     image::Limits,
 };
 
 use crate::{
+    args::CacheArguments,
     config::CacheConfig,
-    exit::{complain, sentence},
+    exit::{HOST, SUCCESS, complain, print, sentence},
+    size::Rounded,
 };
 
 /// An open kernel, and the thread that may still be writing it to the cache.
@@ -68,7 +72,7 @@ impl Drop for Keeping {
 pub(crate) fn open_as(config: &CacheConfig, path: &Path) -> Result<Opened, ImageError> {
     let cache = match config {
         CacheConfig::None => None,
-        CacheConfig::OfUser => Cache::of_user("pvh-vmm"),
+        CacheConfig::OfUser => Cache::of_user(FOLDER),
         CacheConfig::At(dir) => Cache::at(dir.clone()).map_err(|why| report(&why)).ok(),
     };
     let Some(cache) = cache else {
@@ -84,6 +88,65 @@ pub(crate) fn open_as(config: &CacheConfig, path: &Path) -> Result<Opened, Image
     })
 }
 
+/// Lists or clears the cache and returns the exit code.
+pub(crate) fn run(arguments: CacheArguments) -> u8 {
+    let cache = match arguments.cache {
+        Some(dir) => Cache::at(dir).map_err(|why| sentence(&why, None::<&str>)),
+        None => Cache::of_user(FOLDER).ok_or_else(|| NO_USER_CACHE.to_owned()),
+    };
+    let cache = match cache {
+        Ok(cache) => cache,
+        Err(line) => {
+            complain(&line);
+            return HOST;
+        }
+    };
+    let entries = match arguments.clear {
+        true => cache.clear(),
+        false => cache.entries(),
+    };
+    match entries {
+        Ok(entries) => print(&page(&cache, &entries, arguments.clear), SUCCESS),
+        Err(why) => {
+            let dir = cache.entries_dir().display();
+            complain(&format!("{dir}: cannot read or clear the cache: {why}"));
+            HOST
+        }
+    }
+}
+
+/// Lists entries: size, time since the last use, file.
+fn page(cache: &Cache, entries: &[CacheEntry], is_cleared: bool) -> String {
+    let total = entries.iter().map(|entry| entry.len_bytes).sum();
+    let (dir, count) = (cache.entries_dir().display(), entries.len());
+    if is_cleared {
+        return format!("{dir}: removed {count} kernels, {}", Rounded(total));
+    }
+    let limit = Rounded(Cache::LIMIT_BYTES);
+    let mut page = format!("{dir}: {count} kernels, {} of {limit}", Rounded(total));
+    for entry in entries {
+        let age = entry
+            .last_used
+            .and_then(|used| SystemTime::now().duration_since(used).ok());
+        let age = age.map_or_else(
+            || "unknown".to_owned(),
+            |age| format!("{} h ago", age.as_secs() / 3600),
+        );
+        let name = entry.path.file_name().unwrap_or_default().display();
+        // Writing to a string cannot fail.
+        let _ = write!(
+            page,
+            "\n  {:>10}  last used {age}  {name}",
+            Rounded(entry.len_bytes).to_string()
+        );
+    }
+    page
+}
+
 fn report(why: &CacheError) {
     complain(&sentence(why, Some("the kernel is unpacked without it")));
 }
+
+/// The cache's folder in the user's cache folder.
+const FOLDER: &str = "pvh-vmm";
+const NO_USER_CACHE: &str = "the user's cache folder cannot be used; name a folder with --cache";

@@ -4,8 +4,6 @@
 
 mod guest;
 
-use std::io::{self, Write};
-
 use pvh_conformance::{
     known::Judged,
     report_of_xen,
@@ -17,7 +15,7 @@ use serde_json::{Value, json};
 
 use crate::{
     args::ConformArguments,
-    exit::{ARGUMENTS, CRASHED, DIFFERS, HOST, SUCCESS, complain, signalled},
+    exit::{ARGUMENTS, CRASHED, DIFFERS, HOST, SUCCESS, complain, print, signalled},
 };
 use guest::{Boot, boot};
 
@@ -59,13 +57,7 @@ pub(crate) fn run(arguments: &ConformArguments) -> u8 {
     } else {
         summary.to_string()
     };
-    match writeln!(io::stdout(), "{}", page.trim_end()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            complain(&format!("cannot write to standard output: {error}"));
-            HOST
-        }
-        _ => exit_code(&summary),
-    }
+    print(&page, exit_code(&summary))
 }
 
 fn exit_code(summary: &Summary) -> u8 {

@@ -47,6 +47,17 @@ pub(crate) fn complain_at_length(text: &dyn fmt::Display) {
     let _ = writeln!(io::stderr(), "{}pvh-vmm: {text}", SCREEN.before_line());
 }
 
+/// Prints to standard output and returns `code`. A closed pipe is no error, other lost output is.
+pub(crate) fn print(page: &str, code: u8) -> u8 {
+    match writeln!(io::stdout(), "{}", page.trim_end()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            complain(&format!("cannot write to standard output: {error}"));
+            HOST
+        }
+        _ => code,
+    }
+}
+
 /// Text with escaped control characters, which file names may contain.
 pub(crate) struct Printable<'a>(pub(crate) &'a str);
 

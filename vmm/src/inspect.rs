@@ -2,14 +2,12 @@
 
 mod json;
 
-use std::io::{self, Write};
-
 use pvh_loader::{image::ImageError, inspect::inspect};
 
 use crate::{
     args::InspectArguments,
     config::input_file,
-    exit::{HOST, Printable, REFUSED, SUCCESS, complain, sentence},
+    exit::{Printable, REFUSED, SUCCESS, complain, print, sentence},
 };
 
 /// Prints the report of a file and returns the exit code.
@@ -38,15 +36,4 @@ fn unreadable(name: &str, error: &ImageError, as_json: bool) -> u8 {
     }
     complain(&format!("{name}: {}", sentence(error, error.fix())));
     REFUSED
-}
-
-/// Prints to standard output and returns `code`. A closed pipe is no error, other lost output is.
-fn print(page: &str, code: u8) -> u8 {
-    match writeln!(io::stdout(), "{}", page.trim_end()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            complain(&format!("cannot write to standard output: {error}"));
-            HOST
-        }
-        _ => code,
-    }
 }

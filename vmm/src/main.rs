@@ -50,6 +50,7 @@ fn main() -> ExitCode {
             Command::Run(arguments) => boot(&RunConfig::from(arguments), began),
             Command::Inspect(arguments) => inspect::run(&arguments),
             Command::Conform(arguments) => conform::run(&arguments),
+            Command::Cache(arguments) => cache::run(arguments),
         },
         Err(help) if !help.use_stderr() => {
             // Nobody is left to be told that standard output is gone.

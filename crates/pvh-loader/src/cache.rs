@@ -9,6 +9,7 @@ mod error;
 mod file;
 mod folder;
 mod key;
+mod list;
 mod name;
 mod room;
 
@@ -21,8 +22,8 @@ use std::{
     time::SystemTime,
 };
 
-pub use self::error::CacheError;
 use self::{entry::Found, file::Unnamed, key::Key};
+pub use self::{error::CacheError, list::CacheEntry};
 use crate::image::{Image, ImageError, Limits};
 
 /// A folder for unpacked kernels, and how many bytes they may take there.

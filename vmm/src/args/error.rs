@@ -5,7 +5,8 @@ use clap::error::ErrorKind;
 /// Turns an error of clap into one line, without the leading "pvh-vmm:".
 pub(crate) fn line(error: &clap::Error) -> String {
     if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
-        return "a command is missing: run, inspect or conform; see pvh-vmm --help".to_owned();
+        return "a command is missing: run, inspect, conform or cache; see pvh-vmm --help"
+            .to_owned();
     }
     let text = error.render().to_string();
     let mut paragraphs = text.split("\n\n");
@@ -49,7 +50,7 @@ mod tests {
             (&["run", "a", "b"], "unexpected argument 'b'"),
             (&["walk"], "unrecognized subcommand 'walk'"),
             (&["inspect"], "<FILE>"),
-            (&[], "run, inspect or conform"),
+            (&[], "run, inspect, conform or cache"),
         ];
         for (arguments, word) in cases {
             let told = told(arguments);

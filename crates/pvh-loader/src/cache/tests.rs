@@ -393,3 +393,24 @@ fn runs_that_keep_one_kernel_at_once_leave_one_entry() {
     });
     assert_eq!(place.names().len(), 1);
 }
+
+#[test]
+fn entries_are_listed_and_cleared_and_other_files_stay() {
+    let place = Place::new();
+    assert_eq!(place.cache.entries().unwrap(), []);
+    let kernel = place.kernel("a", 7);
+    let entry = place.entry(&kernel);
+    assert!(place.open(&kernel).0);
+    let other = place.cache.entries_dir().join("other");
+    fs::write(&other, b"other").unwrap();
+    let listed = place.cache.entries().unwrap();
+    assert_eq!(listed.len(), 1);
+    assert_eq!(
+        (&listed[0].path, listed[0].len_bytes > 0x2_0000),
+        (&entry, true)
+    );
+    assert_eq!(place.cache.clear().unwrap(), listed);
+    assert!(!entry.exists() && other.exists());
+    assert_eq!(place.cache.clear().unwrap(), []);
+    assert!(place.open(&kernel).0, "it is kept again");
+}
