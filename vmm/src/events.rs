@@ -1,4 +1,4 @@
-//! The event loop of the main thread: standard input, signals, and the end of the machine.
+//! The event loop: standard input, signals, timers, and the end of the machine.
 
 use std::{
     fs::File,
@@ -25,12 +25,12 @@ use crate::{
     terminal::{self, RawTerminal},
 };
 
-/// What belongs to the user rather than to one machine: it outlives a reboot.
+/// The user's input, terminal and signals; they outlive a reboot.
 #[derive(Debug)]
 pub(crate) struct User {
     stdin: Option<File>,
     input: Input,
-    // Before the signals: their mask must be in force until the terminal is as it was.
+    // Dropped before `signals`: they stay blocked until the terminal is restored.
     terminal: Option<RawTerminal>,
     signals: Signals,
     is_terminal: bool,
@@ -41,7 +41,7 @@ impl User {
     ///
     /// # Errors
     ///
-    /// When the host refuses either.
+    /// The host refuses either.
     pub(crate) fn take(has_input: bool) -> io::Result<Self> {
         let signals = Signals::block()?;
         let stdin = File::from(io::stdin().as_fd().try_clone_to_owned()?);
@@ -55,7 +55,7 @@ impl User {
         })
     }
 
-    /// Gives the terminal back: its keys make signals again.
+    /// Restores the terminal: its keys make signals again.
     pub(crate) fn leave_terminal(&mut self) {
         self.terminal = None;
     }
@@ -65,17 +65,17 @@ impl User {
         self.signals.leave_blocked();
     }
 
-    /// Takes the number of a signal that has arrived and asks to end; stops when one asks for that.
+    /// Takes the number of a pending signal that ends the process; stops the process on SIGTSTP.
     pub(crate) fn ending_signal(&self) -> Option<i32> {
         self.signals.next_ending()
     }
 }
 
-/// Runs until the machine on `board` has ended, and says why.
+/// Runs until the machine on `board` has ended, and returns why.
 ///
 /// # Errors
 ///
-/// When the host refuses to watch a descriptor.
+/// The host refuses to watch a descriptor.
 pub(crate) fn run(
     user: User,
     board: &Arc<Board>,
@@ -91,7 +91,7 @@ pub(crate) fn run(
         hint: outlets.hint,
         silence: None,
         watch: Watch::None,
-        leaving: None,
+        power_off: None,
         end: None,
         failed: None,
     };
@@ -109,14 +109,14 @@ pub(crate) fn run(
     }
 }
 
-/// How standard input is followed.
+/// How standard input is watched.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Watch {
-    /// Not now.
+    /// Not watched now.
     None,
     /// By epoll.
     Epoll,
-    /// It is a file, always readable.
+    /// Not by epoll: a file is always readable.
     Always,
 }
 
@@ -126,23 +126,23 @@ struct Loop {
     board: Arc<Board>,
     platform: Option<Arc<XenPlatform>>,
     log: GuestLog,
-    /// What a user at a terminal is told if the guest prints nothing.
+    /// The line for a user at a terminal whose guest prints nothing.
     hint: Option<&'static str>,
-    /// When that is; dropping it ends the watch.
+    /// The timer for this line; dropping it ends the watch.
     silence: Option<TimerFd>,
     watch: Watch,
-    /// The guest has been asked to power off.
-    leaving: Option<Leaving>,
+    /// Set once the guest was asked to power off.
+    power_off: Option<PowerOffRequest>,
     end: Option<End>,
     failed: Option<Error>,
 }
 
 /// A guest that was asked to power off.
 #[derive(Debug)]
-struct Leaving {
-    /// The signal because of which it was asked.
+struct PowerOffRequest {
+    /// The signal that asked for it.
     signal: i32,
-    /// When it is waited for no longer; dropping it would end the watch.
+    /// The time until the guest is ended; dropping the timer would end the watch.
     _grace: TimerFd,
 }
 
@@ -158,31 +158,31 @@ impl MutEventSubscriber for Loop {
         let mut added = added.into_iter().chain(lost);
         self.failed = added.find_map(|events| ops.add(events).err());
         self.watch_silence(ops);
-        // What was typed to a machine before this one, and not taken.
+        // Input that the machine before a reboot did not take.
         self.deliver();
-        self.follow_input(ops);
+        self.watch_input(ops);
     }
 
     fn process(&mut self, events: Events, ops: &mut EventOps) {
         match events.data() {
-            // What the user wants comes first: the signal that said so is read only once.
+            // An end by the user comes first: its signal is read only once.
             ENDED if self.end.is_none() => self.end = self.take_end(),
             WANTED => {
-                // Reset first: what the guest asks for meanwhile is not lost.
+                // Reset first, so that a later request of the guest is not lost.
                 let _ = self.board.input_wanted().read();
                 self.deliver();
-                self.follow_input(ops);
+                self.watch_input(ops);
             }
             SIGNALS => self.take_signals(ops),
             LOST if self.board.has_lost_memory() => self.end = Some(End::LostMemory),
             GRACE => {
-                let signal = self.leaving.as_ref().map(|leaving| leaving.signal);
+                let signal = self.power_off.as_ref().map(|request| request.signal);
                 self.end = self.end.take().or(signal.map(End::Signal));
             }
             SILENCE => self.end_silence(),
             STDIN => {
                 self.read_input(ops);
-                self.follow_input(ops);
+                self.watch_input(ops);
             }
             _ => {}
         }
@@ -190,12 +190,12 @@ impl MutEventSubscriber for Loop {
 }
 
 impl Loop {
-    /// Follows standard input exactly when it is wanted and there.
-    fn follow_input(&mut self, ops: &mut EventOps) {
+    /// Watches standard input while the guest takes more and the terminal is ours.
+    fn watch_input(&mut self, ops: &mut EventOps) {
         let usable = !self.user.is_terminal || terminal::is_ours();
         let wanted = usable && self.user.input.wants_more();
         if !wanted {
-            return self.unfollow(ops);
+            return self.unwatch_input(ops);
         }
         if self.watch == Watch::None
             && let Some(stdin) = &self.user.stdin
@@ -214,17 +214,17 @@ impl Loop {
         }
     }
 
-    fn unfollow(&mut self, ops: &mut EventOps) {
+    fn unwatch_input(&mut self, ops: &mut EventOps) {
         if self.watch == Watch::Epoll
             && let Some(stdin) = &self.user.stdin
         {
-            // It was added; if it is gone already, so much the better.
+            // It was added; an error means that it is removed already.
             let _ = ops.remove(Events::empty(stdin));
         }
         self.watch = Watch::None;
     }
 
-    /// Reads once; at the end of the input, or when it fails, the guest simply gets no more.
+    /// Reads once; at the end of the input or after an error the guest gets no more.
     fn read_input(&mut self, ops: &mut EventOps) {
         let mut buffer = [0; 4096];
         let count = match self
@@ -234,9 +234,9 @@ impl Loop {
             .map(|stdin| stdin.read(&mut buffer))
         {
             Some(Ok(count)) if count > 0 => count,
-            Some(Err(error)) if is_passing(&error) => return,
+            Some(Err(error)) if is_temporary(&error) => return,
             _ => {
-                self.unfollow(ops);
+                self.unwatch_input(ops);
                 self.user.stdin = None;
                 return;
             }
@@ -248,7 +248,7 @@ impl Loop {
         {
             Some(Command::Quit) => self.end = Some(End::Quit),
             Some(Command::Help) => {
-                // The queue takes everything.
+                // The queue accepts everything.
                 let _ = self.board.output().clone().write_all(HELP.as_bytes());
             }
             None => {}
@@ -256,12 +256,12 @@ impl Loop {
         self.deliver();
     }
 
-    /// Starts the time after which a user at a terminal is told what to do about a guest that prints nothing.
+    /// Starts the timer for the hint about a silent guest, if the user is at a terminal.
     fn watch_silence(&mut self, ops: &mut EventOps) {
         if self.hint.is_none() || !self.user.is_terminal || !io::stderr().is_terminal() {
             return;
         }
-        // Without the timer there is no hint, which no guest needs.
+        // If the host has no timer, there is no hint.
         let timer = start_timer(SILENCE_TIME).ok();
         self.silence = timer.filter(|timer| {
             ops.add(Events::with_data(timer, SILENCE, EventSet::IN))
@@ -285,13 +285,13 @@ impl Loop {
         });
     }
 
-    /// Takes why the machine ended. A guest that was asked to power off and reboots instead is not to be built anew: the
-    /// signal would be forgotten.
+    /// Takes why the machine ended. A guest that was asked to power off and reboots instead is ended: a
+    /// reboot would forget the signal.
     fn take_end(&self) -> Option<End> {
         let end = self.board.take_end();
-        match (&end, &self.leaving) {
-            (Some(End::Request(Request::Reboot) | End::TripleFault(_)), Some(leaving)) => {
-                Some(End::Signal(leaving.signal))
+        match (&end, &self.power_off) {
+            (Some(End::Request(Request::Reboot) | End::TripleFault(_)), Some(request)) => {
+                Some(End::Signal(request.signal))
             }
             _ => end,
         }
@@ -303,24 +303,23 @@ impl Loop {
                 Signal::SIGTSTP => {
                     self.user.terminal = None;
                     stop_self();
-                    self.come_back(ops);
+                    self.resume(ops);
                 }
-                Signal::SIGCONT => self.come_back(ops),
+                Signal::SIGCONT => self.resume(ops),
                 _ if matches!(self.end, Some(End::Quit)) => {}
-                other if self.ask_to_leave(other, ops) => {}
+                other if self.request_power_off(other, ops) => {}
                 other => self.end = Some(End::Signal(other as i32)),
             }
         }
     }
 
-    /// Asks the guest to power off because of a signal that has come for the first time; `false` if it is to be ended
-    /// without being asked.
-    fn ask_to_leave(&mut self, signal: Signal, ops: &mut EventOps) -> bool {
+    /// Asks the guest to power off after the first signal; returns `false` if it must be ended instead.
+    fn request_power_off(&mut self, signal: Signal, ops: &mut EventOps) -> bool {
         let is_polite = matches!(signal, Signal::SIGTERM | Signal::SIGINT);
         let Some(platform) = self.platform.as_ref().filter(|_| is_polite) else {
             return false;
         };
-        if self.leaving.is_some() || self.end.is_some() {
+        if self.power_off.is_some() || self.end.is_some() {
             return false;
         }
         let Ok(grace) = start_timer(GRACE_TIME) else {
@@ -333,24 +332,24 @@ impl Loop {
         {
             return false;
         }
-        // Not straight to standard error: a guest whose log nobody reads would hold up the next signal.
+        // Not directly to standard error: if nobody reads it, that would delay the next signal.
         self.log.say(&format!(
             "asked the guest to power off; {signal} again, or {} seconds, end it",
             GRACE_TIME.as_secs()
         ));
-        self.leaving = Some(Leaving {
+        self.power_off = Some(PowerOffRequest {
             signal: signal as i32,
             _grace: grace,
         });
         true
     }
 
-    /// After a stop: the terminal may be ours again, or somebody else's now.
-    fn come_back(&mut self, ops: &mut EventOps) {
+    /// After a stop: the terminal may belong to this job again, or to another one.
+    fn resume(&mut self, ops: &mut EventOps) {
         self.user.terminal = None;
-        // A terminal that refuses raw mode now is used as it is.
+        // A terminal that refuses raw mode now is used without it.
         self.user.terminal = RawTerminal::enter().ok().flatten();
-        self.follow_input(ops);
+        self.watch_input(ops);
     }
 }
 
@@ -361,8 +360,8 @@ fn start_timer(after: Duration) -> io::Result<TimerFd> {
     Ok(timer)
 }
 
-/// Tells whether reading may be tried again later.
-fn is_passing(error: &io::Error) -> bool {
+/// Tells whether a later read may succeed.
+fn is_temporary(error: &io::Error) -> bool {
     matches!(
         error.kind(),
         io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
@@ -376,7 +375,7 @@ const STDIN: u32 = 3;
 const GRACE: u32 = 4;
 const LOST: u32 = 5;
 const SILENCE: u32 = 6;
-/// How long a guest may print nothing until its user is told what to do.
+/// Time without output until the user gets a hint.
 const SILENCE_TIME: Duration = Duration::from_secs(10);
-/// How long a guest that was asked to power off is waited for.
+/// Time for a guest to power off after it was asked.
 const GRACE_TIME: Duration = Duration::from_secs(30);

@@ -1,4 +1,4 @@
-//! A machine from its parts to its end: memory, vCPU threads, and what stops them.
+//! A machine: its devices, its vCPU threads, and how it ends.
 
 mod board;
 mod host;

@@ -53,7 +53,7 @@ fn main() -> ExitCode {
             Command::Cache(arguments) => cache::run(arguments),
         },
         Err(help) if !help.use_stderr() => {
-            // Nobody is left to be told that standard output is gone.
+            // If standard output is closed, there is nobody to tell.
             let _ = help.print();
             SUCCESS
         }
@@ -66,7 +66,7 @@ fn main() -> ExitCode {
 
 /// Runs one machine to its end and returns the exit code.
 fn boot(config: &RunConfig, began: Instant) -> u8 {
-    // Before anything is written, the trace of a failure included.
+    // Check and open outputs first: even the trace of a failure must not overwrite a wrong file.
     let trace = match check_outputs(config).and_then(|()| open_trace(config)) {
         Ok(trace) => trace,
         Err(error) => return end(config, Err(error)),
@@ -75,20 +75,20 @@ fn boot(config: &RunConfig, began: Instant) -> u8 {
         timings::begin(began);
     }
     let code = end(config, run(config));
-    match tell_timings(config, trace) {
+    match report_timings(config, trace) {
         false if code == SUCCESS => HOST,
         _ => code,
     }
 }
 
-/// Tells the user how long the start took, if that was asked for; returns `false` if the trace of it is lost.
-fn tell_timings(config: &RunConfig, trace: Option<File>) -> bool {
+/// Reports how long the start took, if wanted; returns `false` if the trace could not be written.
+fn report_timings(config: &RunConfig, trace: Option<File>) -> bool {
     let Some(recorded) = timings::recorded() else {
         return true;
     };
     let written = trace.map(|mut file| file.write_all(timings::trace(&recorded).as_bytes()));
     if let Some(style) = config.timings {
-        say_at_end(&timings::report(&recorded, style));
+        print_at_end(&timings::report(&recorded, style));
     }
     if let (Some(path), Some(Err(why))) = (&config.trace, written) {
         let line = format!("{}: cannot write the trace: {why}", path.display());
@@ -98,15 +98,15 @@ fn tell_timings(config: &RunConfig, trace: Option<File>) -> bool {
     true
 }
 
-/// Writes to standard error; if that may take until somebody reads it, a signal can end it.
-fn say_at_end(text: &str) {
+/// Writes to standard error. If the write may block, signals are unblocked so that one can end it.
+fn print_at_end(text: &str) {
     let stderr = io::stderr();
     let mut fds = [PollFd::new(stderr.as_fd(), PollFlags::POLLOUT)];
     let is_ready = poll(&mut fds, PollTimeout::ZERO).is_ok_and(|ready| ready > 0);
     if !is_ready || text.len() > libc::PIPE_BUF {
         signals::unblock();
     }
-    // Nobody is left to be told that standard error is gone.
+    // If standard error is closed, there is nobody to tell.
     let text = format!("{}{text}", SCREEN.before_line());
     let _ = stderr.lock().write_all(text.as_bytes());
 }

@@ -1,4 +1,4 @@
-//! Which platform a guest gets, and where the log of a Xen guest goes.
+//! The choice of the platform, and the log of a Xen guest.
 
 mod choice;
 mod log;

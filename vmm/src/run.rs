@@ -1,4 +1,4 @@
-//! Runs a machine: reads what it needs, builds it, and builds it anew when the guest reboots.
+//! Runs a guest: reads its files, builds the machine, and builds it again when the guest reboots.
 
 mod advice;
 mod blueprint;
@@ -34,7 +34,7 @@ use crate::{
 use blueprint::{Blueprint, Kernel, check_cpus};
 use record::Record;
 use reset::{Reset, Resets, TripleFault};
-use session::{Visit, Writing, run_machine};
+use session::{Start, Writing, run_machine};
 
 pub(crate) use error::RunError;
 pub(crate) use outcome::{Outcome, shutdown_line};
@@ -54,7 +54,7 @@ pub(crate) fn run(config: &RunConfig) -> Result<Outcome, RunError> {
     let kvm = match kvm {
         Ok(kvm) => kvm,
         Err(refused) => {
-            // What is wrong with the image is told first.
+            // A fault of the image is reported first.
             Kernel::open(config)?;
             return Err(RunError::Kvm(refused));
         }
@@ -62,7 +62,7 @@ pub(crate) fn run(config: &RunConfig) -> Result<Outcome, RunError> {
     let console = Output::default();
     let log = GuestLog::new(Output::default(), config.has_guest_log);
     thread::scope(|scope| {
-        let writing = Writing::begin_beside(scope, &kvm, &console, &log);
+        let writing = Writing::start_on_thread(scope, &kvm, &console, &log);
         let outlets = Outlets {
             console: console.clone(),
             log: log.clone(),
@@ -105,7 +105,7 @@ fn run_on(
     }
 }
 
-/// What each machine of a run is made of.
+/// Everything that the machines of a run share.
 struct Machines<'a> {
     config: &'a RunConfig,
     blueprint: &'a Blueprint<'a>,
@@ -114,7 +114,7 @@ struct Machines<'a> {
 }
 
 impl Machines<'_> {
-    /// Runs a machine, and after each reboot another, until the end.
+    /// Runs a machine, and another one after each reboot, until the end.
     fn run(&self, mut reason: Option<Reason>, writing: Writing<'_>) -> Result<Outcome, RunError> {
         let Self {
             config,
@@ -122,7 +122,7 @@ impl Machines<'_> {
             kvm,
             outlets,
         } = self;
-        let mut visit = Visit::First {
+        let mut start = Start::First {
             writing,
             has_input: !config.reads_standard_input(),
         };
@@ -133,7 +133,7 @@ impl Machines<'_> {
             let machine = match machine {
                 Ok(machine) => machine,
                 Err(error) => {
-                    visit.give_up();
+                    start.give_up();
                     return Err(error);
                 }
             };
@@ -141,10 +141,10 @@ impl Machines<'_> {
                 complain(&reason.to_string());
             }
             let began = Instant::now();
-            let (end, mut session) = run_machine(machine, visit, outlets)?;
+            let (end, mut session) = run_machine(machine, start, outlets)?;
             let (end, is_reboot) = self.judge(end, &mut resets, (started, began));
             if is_reboot {
-                visit = Visit::Again(Box::new(session));
+                start = Start::Again(Box::new(session));
                 continue;
             }
             let patience = match end {
@@ -161,9 +161,9 @@ impl Machines<'_> {
 }
 
 impl Machines<'_> {
-    /// Says what the end of a machine means, and whether it is a reboot.
-    fn judge(&self, end: End, resets: &mut Resets, start: (SystemTime, Instant)) -> (End, bool) {
-        let (started, began) = start;
+    /// Decides what the end of a machine means, and whether it is a reboot.
+    fn judge(&self, end: End, resets: &mut Resets, times: (SystemTime, Instant)) -> (End, bool) {
+        let (started, began) = times;
         let is_file_changed = self.report_changed_file(&end, started);
         let End::TripleFault(crash) = end else {
             let is_reboot = matches!(end, End::Request(Request::Reboot));
@@ -202,7 +202,7 @@ impl Machines<'_> {
     }
 }
 
-/// Refuses options that a machine without the Xen platform has no use for.
+/// Refuses options that need the Xen platform.
 fn check_plain(config: &RunConfig, reason: Option<Reason>) -> Result<(), RunError> {
     let asked = [
         (config.patch_hypercalls, "--patch-hypercalls"),
@@ -214,7 +214,7 @@ fn check_plain(config: &RunConfig, reason: Option<Reason>) -> Result<(), RunErro
     }
 }
 
-/// What to try with a guest that prints nothing.
+/// The line that says what to try with a silent guest.
 fn silence_hint(platform: Platform, cmdline: &[u8]) -> &'static str {
     match (platform, last_console(cmdline)) {
         (Platform::Xen(_), _) => "no output yet; Ctrl-A X ends, try --platform none",
@@ -227,7 +227,7 @@ fn silence_hint(platform: Platform, cmdline: &[u8]) -> &'static str {
     }
 }
 
-/// Decides over the platform.
+/// Decides on the platform.
 fn choose(config: &RunConfig, kernel: &Kernel, kvm: &Kvm) -> Result<Choice, RunError> {
     let guest = Guest {
         kind: kernel.kind(),

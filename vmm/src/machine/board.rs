@@ -1,4 +1,4 @@
-//! What the threads of one machine share.
+//! The state that the threads of one machine share.
 
 use std::{
     io,
@@ -20,25 +20,25 @@ use pvh_abi::sched::ShutdownReason;
 /// Why a machine ended.
 #[derive(Debug)]
 pub(crate) enum End {
-    /// The guest asked for it.
+    /// The guest requested it.
     Request(Request),
     /// A vCPU had a triple fault, which resets the machine.
     TripleFault(Box<Crash>),
     /// The guest cannot go on.
     Crash(Box<Crash>),
-    /// The guest's domain was shut down, for a reason that is neither to switch off nor to start anew.
+    /// The domain was shut down for a reason other than power-off or reboot.
     Shutdown(ShutdownReason),
-    /// The user asked for it at the terminal.
+    /// The user ended it at the terminal.
     Quit,
-    /// A signal with this number asked for it.
+    /// A signal with this number ended it.
     Signal(i32),
-    /// A vCPU thread panicked: a fault of this program.
+    /// A vCPU thread panicked: a bug in pvh-vmm.
     Panic,
-    /// Guest memory is lost that was mapped from a file.
+    /// Guest memory that was mapped from a file is lost.
     LostMemory,
 }
 
-/// The devices of a machine, and how it ends: the first reason counts.
+/// The devices of a machine, and why it ends: the first reason counts.
 #[derive(Debug)]
 pub(crate) struct Board {
     ports: Mutex<Ports>,
@@ -47,7 +47,7 @@ pub(crate) struct Board {
     stopping: AtomicBool,
     end: Mutex<Option<End>>,
     ended: EventFd,
-    /// Watches over memory that is mapped from files.
+    /// Watches memory that is mapped from files.
     lost: OnceLock<LostPages>,
 }
 
@@ -56,7 +56,7 @@ impl Board {
     ///
     /// # Errors
     ///
-    /// When the host has no more descriptors.
+    /// The host has no more descriptors.
     pub(crate) fn new(output: Output, com1: EventFd) -> io::Result<Self> {
         let input_wanted = EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC)?;
         let wanted = InputWanted(input_wanted.try_clone()?);
@@ -73,13 +73,13 @@ impl Board {
         })
     }
 
-    /// Has the loss of mapped memory end the machine.
+    /// Makes the loss of mapped memory end the machine.
     pub(crate) fn watch(&self, lost: LostPages) {
-        // A machine has one memory, so one watch.
+        // A machine has one memory, so this is the first call.
         let _ = self.lost.set(lost);
     }
 
-    /// Readable when mapped memory was lost, if any is watched.
+    /// Becomes readable when mapped memory is lost, if it is watched.
     pub(crate) fn lost(&self) -> Option<&EventFd> {
         self.lost.get()?.event()
     }
@@ -89,36 +89,36 @@ impl Board {
         self.lost.get().is_some_and(LostPages::any)
     }
 
-    /// The ports, for one access.
+    /// Locks the ports for one access.
     pub(crate) fn ports(&self) -> MutexGuard<'_, Ports> {
         self.ports.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Where the guest's output goes.
+    /// The queue of the guest's console output.
     pub(crate) const fn output(&self) -> &Output {
         &self.output
     }
 
-    /// Readable when the guest has room for more input.
+    /// Becomes readable when the guest has room for more input.
     pub(crate) const fn input_wanted(&self) -> &EventFd {
         &self.input_wanted
     }
 
-    /// Says that the guest has room for more input.
+    /// Tells the event loop that the guest has room for more input.
     pub(crate) fn want_input(&self) {
-        // The only failure is a counter that is full: then the event loop has been told already.
+        // It fails only if the counter is full: then the event loop has been told already.
         let _ = self.input_wanted.write(1);
     }
 
-    /// Readable when the machine has ended.
+    /// Becomes readable when the machine has ended.
     pub(crate) const fn ended(&self) -> &EventFd {
         &self.ended
     }
 
-    /// Ends the machine, unless something else has.
+    /// Ends the machine, unless it has ended already.
     pub(crate) fn end(&self, reason: End) {
         self.lock_end().get_or_insert(reason);
-        // It fails only when it has been written to 2^64 - 2 times: then it is readable.
+        // It fails only if the counter is full: then it is readable.
         let _ = self.ended.write(1);
     }
 
@@ -127,13 +127,13 @@ impl Board {
         self.lock_end().take()
     }
 
-    /// Has the vCPU threads leave at their next exit, and lets go those that wait for the console.
+    /// Makes the vCPU threads return at their next exit, and ends their waiting for the console.
     pub(crate) fn stop(&self) {
         self.stopping.store(true, Ordering::SeqCst);
         self.output.release();
     }
 
-    /// Tells whether the vCPU threads are to leave.
+    /// Tells whether the vCPU threads must return.
     pub(crate) fn is_stopping(&self) -> bool {
         self.stopping.load(Ordering::SeqCst)
     }

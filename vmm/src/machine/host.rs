@@ -1,4 +1,4 @@
-//! The machine as the host of a Xen platform: its console, its log, its end.
+//! The machine as the host of a Xen platform: console, log and end.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use pvh_xen::{EndReason, Host, Notice};
 use super::{Board, End};
 use crate::{devices::Request, platform::GuestLog};
 
-/// What a Xen platform writes to, and where it says that its domain is over.
+/// Receives the Xen platform's console output, log and end.
 #[derive(Debug)]
 pub(crate) struct MachineHost {
     board: Arc<Board>,
@@ -15,7 +15,7 @@ pub(crate) struct MachineHost {
 }
 
 impl MachineHost {
-    /// The console and the end are the board's; lines for the user go to `log`.
+    /// Console output and the end go to `board`, lines for the user to `log`.
     pub(crate) const fn new(board: Arc<Board>, log: GuestLog) -> Self {
         Self { board, log }
     }

@@ -1,5 +1,5 @@
-//! The threads of a machine: one for each vCPU but the first, one that keeps a platform's time, one that has pages copied
-//! ahead of its guest; and what stops them all.
+//! The threads of a machine: one per vCPU except the first, one for the platform's timers, one that
+//! requests copying ahead; and what stops them.
 
 use std::{
     io,
@@ -45,13 +45,13 @@ impl Stopper {
             return platform.stop();
         }
         for kicker in &self.kickers {
-            // A signal that the host refuses leaves the request to stop at the next exit.
+            // If the host refuses the signal, the vCPU stops at its next exit.
             let _ = kicker.kick();
         }
     }
 }
 
-/// The first vCPU of a machine, which lives on the thread that has it.
+/// The first vCPU of a machine, which runs on the calling thread.
 #[derive(Debug)]
 pub(crate) struct BootVcpu {
     vcpu: Vcpu,
@@ -61,7 +61,7 @@ pub(crate) struct BootVcpu {
 }
 
 impl BootVcpu {
-    /// Makes it ready to live.
+    /// Prepares it to run.
     pub(crate) fn new(vcpu: Vcpu, board: &Arc<Board>, platform: Option<&Arc<XenPlatform>>) -> Self {
         let xen = platform.map(|platform| XenVcpu::new(Arc::clone(platform), vcpu.index()));
         let board = Arc::clone(board);
@@ -73,42 +73,42 @@ impl BootVcpu {
         }
     }
 
-    /// Has it copy pages ahead of the guest when it is called out.
+    /// Makes it copy pages ahead of the guest when it is kicked.
     pub(crate) fn copying(mut self, ahead: Option<&Arc<CopyAhead>>) -> Self {
         self.ahead = ahead.cloned();
         self
     }
 
     /// Runs it until the machine stops.
-    pub(crate) fn live(self) {
+    pub(crate) fn run(self) {
         let Self {
             vcpu,
             board,
             xen,
             ahead,
         } = self;
-        // A panic has been printed and has ended the machine; nothing of the vCPU is left then.
+        // The panic's message was printed and the panic has ended the machine.
         let _ = catch_unwind(AssertUnwindSafe(|| {
-            live(vcpu, &board, xen, ahead.as_deref());
+            run_vcpu(vcpu, &board, xen, ahead.as_deref());
         }));
     }
 }
 
-/// The threads of the other vCPUs and those beside them; dropping it stops the machine and joins them.
+/// The other threads of a machine; dropping this stops the machine and joins them.
 #[derive(Debug)]
 pub(crate) struct Threads {
     stopper: Stopper,
-    /// Dropped, it ends the one that has pages copied.
+    /// Dropping it ends the thread that requests copying.
     ahead: Option<Sender<()>>,
     threads: Vec<JoinHandle<()>>,
 }
 
 impl Threads {
-    /// Starts a thread for each of these vCPUs, and one that keeps the time of a platform.
+    /// Starts a thread for each of these vCPUs, and one for the platform's timers.
     ///
     /// # Errors
     ///
-    /// When the host gives no more threads; the machine is stopped then, as by dropping it.
+    /// The host refuses a thread; the machine is stopped then.
     pub(crate) fn start(
         stopper: Stopper,
         vcpus: impl IntoIterator<Item = Vcpu>,
@@ -123,7 +123,7 @@ impl Threads {
             threads.spawn("time".to_owned(), move || {
                 let mut guard = EndOnPanic::new(&board);
                 platform.keep_time();
-                guard.armed = false;
+                guard.is_armed = false;
             })?;
         }
         for vcpu in vcpus {
@@ -131,16 +131,16 @@ impl Threads {
             let platform = threads.stopper.platform.clone();
             let xen = platform.map(|platform| XenVcpu::new(platform, vcpu.index()));
             let name = format!("vcpu{}", vcpu.index());
-            threads.spawn(name, move || live(vcpu, &board, xen, None))?;
+            threads.spawn(name, move || run_vcpu(vcpu, &board, xen, None))?;
         }
         Ok(threads)
     }
 
-    /// Starts a thread that has the first vCPU copy pages ahead of the guest.
+    /// Starts a thread that requests the first vCPU to copy pages ahead of the guest.
     ///
     /// # Errors
     ///
-    /// When the host gives no more threads; the guest's own writes copy then.
+    /// The host refuses a thread; the guest's own page faults copy then.
     pub(crate) fn copy_ahead(&mut self, ahead: Arc<CopyAhead>) -> io::Result<()> {
         let Some(vcpu) = self.stopper.kickers.first().cloned() else {
             return Ok(());
@@ -165,36 +165,39 @@ impl Drop for Threads {
         self.stopper.stop();
         self.ahead = None;
         for thread in self.threads.drain(..) {
-            // A panic has been printed and has ended the machine.
+            // A panic's message was printed, and the panic has ended the machine.
             let _ = thread.join();
         }
     }
 }
 
-/// The life of a vCPU.
-fn live(mut vcpu: Vcpu, board: &Board, xen: Option<XenVcpu>, ahead: Option<&CopyAhead>) {
+/// The thread of a vCPU.
+fn run_vcpu(mut vcpu: Vcpu, board: &Board, xen: Option<XenVcpu>, ahead: Option<&CopyAhead>) {
     let mut guard = EndOnPanic::new(board);
     if let Some(end) = vcpu::run(&mut vcpu, board, xen, ahead) {
         board.end(end);
     }
-    guard.armed = false;
+    guard.is_armed = false;
 }
 
-/// Sees to it that a thread that panics ends the machine.
+/// Ends the machine if its thread panics.
 struct EndOnPanic<'a> {
     board: &'a Board,
-    armed: bool,
+    is_armed: bool,
 }
 
 impl<'a> EndOnPanic<'a> {
     const fn new(board: &'a Board) -> Self {
-        Self { board, armed: true }
+        Self {
+            board,
+            is_armed: true,
+        }
     }
 }
 
 impl Drop for EndOnPanic<'_> {
     fn drop(&mut self) {
-        if self.armed {
+        if self.is_armed {
             self.board.end(End::Panic);
         }
     }

@@ -1,4 +1,4 @@
-//! The life of a vCPU: run, answer the exit, run.
+//! Runs a vCPU: enter the guest, answer the exit, enter again.
 
 use std::ops::ControlFlow;
 
@@ -11,7 +11,7 @@ use crate::{
     timings::{self, Moment},
 };
 
-/// Runs until the machine ends; says why, if it is this vCPU that ends it.
+/// Runs until the machine ends; returns why if this vCPU ends it.
 pub(super) fn run(
     vcpu: &mut Vcpu,
     board: &Board,
@@ -23,7 +23,7 @@ pub(super) fn run(
         ahead,
         answer: Vec::new(),
     };
-    // Each machine prints before it waits: one that reboots again and again would fill the queue without end.
+    // A guest that reboots again and again would fill the queue: each machine waits for room first.
     board.output().wait_for_room();
     timings::mark(Moment::Entry);
     match xen {
@@ -60,7 +60,7 @@ fn run_plain(vcpu: &mut Vcpu, devices: &mut Devices<'_>) -> Option<End> {
 struct Devices<'a> {
     board: &'a Board,
     ahead: Option<&'a CopyAhead>,
-    /// What the guest last read.
+    /// The data of the guest's last read.
     answer: Vec<u8>,
 }
 
@@ -68,7 +68,7 @@ impl ExitHandler for Devices<'_> {
     type End = End;
 
     fn left_guest(&mut self, is_interrupted: bool) {
-        // One that this program itself called out has not left the guest's work by itself.
+        // A vCPU that pvh-vmm has kicked has not left the guest by itself.
         if !is_interrupted {
             timings::mark(Moment::Exit);
         }
@@ -109,7 +109,7 @@ impl ExitHandler for Devices<'_> {
 }
 
 impl Devices<'_> {
-    /// Says what an exit means after which nothing runs.
+    /// What an exit means that ends the machine.
     fn ending(&self, vcpu: &Vcpu, exit: VmExit) -> End {
         let failure = match exit {
             VmExit::SystemEvent {
@@ -133,32 +133,32 @@ impl Devices<'_> {
     }
 }
 
-/// Takes one exit's port writes, a string instruction's one after the other.
+/// Performs the port writes of one exit; a string instruction has several.
 fn port_out(board: &Board, port: u16, size_bytes: u8, data: &[u8]) -> Option<Request> {
     let mut ports = board.ports();
     let accesses = data.chunks(usize::from(size_bytes).max(1));
     let requests = accesses.filter_map(|access| ports.write(port, access));
     let request = requests.last();
     drop(ports);
-    // Not under the lock: the event loop needs it to deliver input while the console is stuck.
+    // Not under the lock, which the event loop needs to deliver input while the console is blocked.
     board.output().wait_for_room();
     request
 }
 
-/// Answers one exit's port reads into `answer`, at most a page of them.
+/// Performs the port reads of one exit into `answer`, at most one page.
 fn port_in(board: &Board, port: u16, size_bytes: u8, count: u32, answer: &mut Vec<u8>) {
     let size = usize::from(size_bytes).max(1);
     let count = usize::try_from(count).unwrap_or(usize::MAX);
     answer.clear();
-    answer.resize(size.saturating_mul(count).min(STRING_LIMIT), 0);
+    answer.resize(size.saturating_mul(count).min(STRING_LIMIT_BYTES), 0);
     let mut ports = board.ports();
     for access in answer.chunks_mut(size) {
         ports.read(port, access);
     }
 }
 
-/// KVM moves at most a page of string data per exit.
-const STRING_LIMIT: usize = 4096;
+/// KVM transfers at most one page of string data per exit.
+const STRING_LIMIT_BYTES: usize = 4096;
 
 #[cfg(test)]
 mod tests {
@@ -196,7 +196,7 @@ mod tests {
         let mut vcpus = vcpus.into_iter();
         let boot = BootVcpu::new(vcpus.next().unwrap(), &board, None);
         let threads = Threads::start(stopper, vcpus).unwrap();
-        thread::spawn(|| boot.live());
+        thread::spawn(|| boot.run());
         (board, threads)
     }
 

@@ -1,4 +1,4 @@
-//! Which platform a guest gets, and why: decided from values, before anything is built.
+//! Decides which platform a guest gets, and why, before anything is built.
 
 use std::fmt;
 
@@ -11,19 +11,19 @@ use crate::{
     linux_cmdline::{Console, last_console},
 };
 
-/// What of an image matters here.
+/// How an image makes hypercalls.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum GuestKind {
-    /// It makes hypercalls through the page that it asks for, or none at all.
+    /// Through the hypercall page, or not at all.
     UsesThePage,
-    /// A Linux without the note of a hypercall page: it executes VMCALL or VMMCALL itself.
+    /// By VMCALL or VMMCALL in its own code: a Linux without a HYPERCALL_PAGE note.
     CallsBare,
-    /// Its stubs are rewritten to leave by the port.
+    /// Through an I/O port: its stubs are patched.
     Patched,
 }
 
 impl GuestKind {
-    /// Tells from its notes what an image does.
+    /// Finds out from an image's notes.
     pub(crate) fn of(image: &Image) -> Self {
         let notes = image.notes();
         let os = notes.guest_os.as_ref().map(|name| name.as_bytes());
@@ -35,64 +35,64 @@ impl GuestKind {
     }
 }
 
-/// What there is to know of a guest before it is decided what it gets.
+/// The properties of a guest that decide its platform.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Guest<'a> {
-    /// What its image is.
+    /// How it makes hypercalls.
     pub(crate) kind: GuestKind,
     /// Its command line.
     pub(crate) cmdline: &'a [u8],
-    /// How many vCPUs it is to have.
+    /// Number of vCPUs.
     pub(crate) cpus: u32,
 }
 
-/// What was decided.
+/// A platform.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Platform {
     /// A plain PC.
     Plain,
-    /// What Xen gives a PVH domain; hypercalls arrive so.
+    /// A Xen PVH domain, with this hypercall transport.
     Xen(HypercallTransport),
 }
 
-/// A decision, with the reason for it where it was ours to take.
+/// A decision, with its reason if `auto` decided.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Choice {
-    /// What the guest gets.
+    /// The platform of the guest.
     pub(crate) platform: Platform,
-    /// What the user is told; nothing if it is what was asked for.
+    /// The reason for the user; `None` if the user chose the platform.
     pub(crate) reason: Option<Reason>,
 }
 
-/// Why it was decided so.
+/// Why `auto` decided so.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Reason {
-    /// The image and the host can do it.
+    /// Host and image support the Xen platform.
     Served(HypercallTransport),
-    /// They can, for the image's stubs are patched.
+    /// They support it because the image's stubs are patched.
     Patched,
-    /// They cannot.
+    /// They do not support it.
     Obstacle(Obstacle),
-    /// The command line wants a serial console, which Xen does not give a PVH domain.
+    /// The command line wants a serial console, which a Xen PVH domain does not have.
     SerialConsole,
 }
 
 /// Why an image cannot have the Xen platform on this host.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 pub(crate) enum Obstacle {
-    /// The host's KVM lacks what every transport needs.
+    /// The host's KVM lacks a capability that every transport needs.
     #[error("this host's KVM lacks {capability}, so pvh-vmm cannot receive hypercalls")]
     Host {
         /// KVM's name for it.
         capability: &'static str,
     },
-    /// A Xen domain has fewer vCPUs.
+    /// A Xen domain cannot have so many vCPUs.
     #[error("--cpus {cpus}: a Xen domain has 1 to {MAX_XEN_CPUS} CPUs")]
     Cpus {
         /// How many were asked for.
         cpus: u32,
     },
-    /// The guest calls bare, and the host cannot catch that.
+    /// The guest executes VMCALL or VMMCALL itself, and the host cannot intercept that.
     #[error(
         "the kernel executes VMCALL or VMMCALL itself (a Linux without a HYPERCALL_PAGE note), and this host's KVM cannot \
          intercept them: it lacks {capability}"
@@ -129,11 +129,11 @@ impl fmt::Display for Reason {
     }
 }
 
-/// Decides what a guest gets.
+/// Decides on the platform of a guest.
 ///
 /// # Errors
 ///
-/// [`Obstacle`]: the Xen platform was asked for and cannot be had.
+/// [`Obstacle`]: the user asked for the Xen platform, and it is not available.
 pub(crate) fn choose(
     asked: PlatformArgument,
     guest: &Guest<'_>,
@@ -165,7 +165,7 @@ pub(crate) fn choose(
     }
 }
 
-/// Names the best transport that serves a guest.
+/// Chooses the best hypercall transport for a guest.
 fn transport(guest: &Guest<'_>, host: &Capabilities) -> Result<HypercallTransport, Obstacle> {
     const PORT: HypercallTransport = HypercallTransport::Port {
         port: HYPERCALL_PORT as u16,

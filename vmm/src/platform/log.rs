@@ -1,4 +1,4 @@
-//! The lines that a guest writes to its hypervisor's log, on their way to standard error.
+//! Writes the lines of a guest's log to standard error, within a limit.
 
 use std::{
     fmt::Write as _,
@@ -9,9 +9,9 @@ use std::{
 
 use crate::console::Output;
 
-/// Passes a guest's lines on, so many at once and so many in a second; the rest is counted and named.
+/// Passes on a guest's lines, up to a burst and a rate; further lines are dropped and counted.
 ///
-/// Clones share what may still be written: a guest that reboots has no more of it than one that does not.
+/// Clones share the budget, so a reboot does not refill it.
 #[derive(Clone, Debug)]
 pub(crate) struct GuestLog {
     output: Output,
@@ -20,7 +20,7 @@ pub(crate) struct GuestLog {
 }
 
 impl GuestLog {
-    /// Lines go to `output`; without `has_lines`, those of the guest go nowhere.
+    /// Lines go to `output`; without `has_lines`, the guest's lines are dropped silently.
     pub(crate) fn new(output: Output, has_lines: bool) -> Self {
         Self {
             output,
@@ -29,19 +29,19 @@ impl GuestLog {
         }
     }
 
-    /// Where the lines go.
+    /// The queue of the lines.
     pub(crate) const fn output(&self) -> &Output {
         &self.output
     }
 
-    /// Says something of the VMM's own, behind the guest's lines. It never waits for standard error, which the guest may have
-    /// filled.
+    /// Queues a line of pvh-vmm after the guest's lines. It never waits for standard error, which the
+    /// guest may have filled.
     pub(crate) fn say(&self, line: &str) {
-        // The queue takes everything.
+        // The queue accepts everything.
         let _ = writeln!(self.output.clone(), "pvh-vmm: {line}");
     }
 
-    /// Takes a line without its end. It never waits: what has no room is dropped.
+    /// Takes a line of the guest, without its end. It never waits: a line without room is dropped.
     pub(crate) fn line(&self, line: &[u8]) {
         if !self.has_lines {
             return;
@@ -62,7 +62,7 @@ impl GuestLog {
     }
 }
 
-/// How many lines may still be written.
+/// The number of lines that the guest may still write.
 #[derive(Debug)]
 struct Budget {
     lines: u32,
@@ -73,19 +73,19 @@ struct Budget {
 impl Budget {
     const fn new(now: Instant) -> Self {
         Self {
-            lines: BURST,
+            lines: BURST_LINES,
             refilled: now,
             dropped: 0,
         }
     }
 
-    /// Takes one line out; returns how many were dropped before it, or `None` if it is dropped itself.
+    /// Takes one line; returns how many were dropped before it, or `None` if this one is dropped.
     fn take(&mut self, now: Instant) -> Option<u64> {
         let passed = now.saturating_duration_since(self.refilled).as_millis();
-        let refills = passed.checked_div(LINE_EVERY.as_millis()).unwrap_or(0);
+        let refills = passed.checked_div(LINE_INTERVAL.as_millis()).unwrap_or(0);
         if refills > 0 {
             let refills = u32::try_from(refills).unwrap_or(u32::MAX);
-            self.lines = self.lines.saturating_add(refills).min(BURST);
+            self.lines = self.lines.saturating_add(refills).min(BURST_LINES);
             self.refilled = now;
         }
         if let Some(left) = self.lines.checked_sub(1) {
@@ -97,10 +97,10 @@ impl Budget {
     }
 }
 
-/// So many lines at once.
-const BURST: u32 = 2000;
-/// And then one in this time.
-const LINE_EVERY: Duration = Duration::from_millis(20);
+/// Lines at once.
+const BURST_LINES: u32 = 2000;
+/// Time until one more line is allowed.
+const LINE_INTERVAL: Duration = Duration::from_millis(20);
 
 #[cfg(test)]
 mod tests {
@@ -116,7 +116,7 @@ mod tests {
         let text = String::from_utf8(output.take(usize::MAX)).unwrap();
         let lines = text.lines().count();
         assert!((2000..3000).contains(&lines), "{lines}");
-        std::thread::sleep(LINE_EVERY * 2);
+        std::thread::sleep(LINE_INTERVAL * 2);
         log.line(b"later");
         let text = String::from_utf8(output.take(usize::MAX)).unwrap();
         assert!(text.starts_with("pvh-vmm: "), "{text}");
@@ -128,12 +128,12 @@ mod tests {
     fn lines_come_back_with_time() {
         let start = Instant::now();
         let mut budget = Budget::new(start);
-        for _ in 0..BURST {
+        for _ in 0..BURST_LINES {
             assert_eq!(budget.take(start), Some(0));
         }
         assert_eq!(budget.take(start), None);
-        assert_eq!(budget.take(start + LINE_EVERY), Some(1));
-        assert_eq!(budget.take(start + LINE_EVERY), None);
+        assert_eq!(budget.take(start + LINE_INTERVAL), Some(1));
+        assert_eq!(budget.take(start + LINE_INTERVAL), None);
     }
 
     #[test]

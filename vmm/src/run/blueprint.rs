@@ -1,4 +1,4 @@
-//! From what is to be run to a machine that is ready to run.
+//! Plans a machine from its configuration, and builds it, once per reboot.
 
 use std::{
     path::{Path, PathBuf},
@@ -39,7 +39,7 @@ use crate::{
     timings,
 };
 
-/// What a domain is called.
+/// The name of the domain, as the guest reads it in xenstore.
 const DOMAIN_NAME: &str = "pvh-vmm";
 /// The most vCPUs of any machine.
 pub(super) const MAX_CPUS: u32 = pvh_layout::Platform::Plain.max_vcpus();
@@ -56,12 +56,12 @@ pub(super) fn check_cpus(cpus: u32) -> Result<(), RunError> {
     }
 }
 
-/// The image, and what to call it.
+/// The kernel image and its name.
 pub(super) struct Kernel {
     image: Image,
     name: PathBuf,
     patch: Option<HypercallPatch>,
-    /// Ends with the run, and not before.
+    /// Keeps writing the cache entry until the run ends.
     _keeping: Keeping,
 }
 
@@ -105,12 +105,12 @@ impl Kernel {
 }
 
 impl Kernel {
-    /// What to call it.
+    /// The name in messages.
     pub(super) fn name(&self) -> &Path {
         &self.name
     }
 
-    /// What matters of it for the platform.
+    /// How the kernel makes hypercalls.
     pub(super) fn kind(&self) -> GuestKind {
         match self.patch {
             Some(_) => GuestKind::Patched,
@@ -119,7 +119,7 @@ impl Kernel {
     }
 }
 
-/// Everything about a machine that does not change when it is built anew.
+/// Everything about a machine that stays the same after a reboot.
 pub(super) struct Blueprint<'a> {
     config: &'a RunConfig,
     kernel: &'a Kernel,
@@ -129,11 +129,11 @@ pub(super) struct Blueprint<'a> {
 }
 
 impl<'a> Blueprint<'a> {
-    /// Decides everything; nothing is built. The boot is kept in `boot`, from where the plan borrows it.
+    /// Decides everything; builds nothing. The boot is kept in `boot`, from where the plan borrows it.
     ///
     /// # Errors
     ///
-    /// [`RunError`]: what was asked for does not fit together, or not this host.
+    /// [`RunError`]: the configuration is contradictory, or does not fit this host.
     pub(super) fn draw(
         config: &'a RunConfig,
         kernel: &'a Kernel,
@@ -219,7 +219,7 @@ impl<'a> Blueprint<'a> {
             let domain = timings::step("domain", || XenPlatform::new(parts, &mut vcpus))?;
             platform = Some(Arc::new(domain));
         }
-        // Last: with it go the CPUID leaves, of which a domain brings some.
+        // Last: this sets the CPUID leaves too, and a domain adds some.
         if let Some(boot) = vcpus.first_mut() {
             let set = timings::step("entry state", || boot.set_entry(&entry));
             set.map_err(RunError::Vcpu)?;
@@ -240,7 +240,7 @@ impl<'a> Blueprint<'a> {
         }
     }
 
-    /// Puts kernel, modules, start info and ACPI tables into fresh memory.
+    /// Loads kernel, modules, start info and ACPI tables into new memory.
     fn load(&self, ram: &GuestRam) -> Result<EntryState, RunError> {
         let loaded = self.plan.commit(self.config.load, ram);
         let loaded = loaded.map_err(|source| {
@@ -253,7 +253,7 @@ impl<'a> Blueprint<'a> {
         Ok(loaded.entry)
     }
 
-    /// Finds the file that was changed under the guest's memory, after `since`.
+    /// Finds a file that was changed after `since` and that guest memory is mapped from.
     pub(super) fn changed_file(&self, since: SystemTime) -> Option<Changed> {
         if self.config.load != Method::Map {
             return None;
@@ -273,7 +273,7 @@ pub(super) struct Machine {
     pub(super) ahead: Option<WriteAhead>,
 }
 
-/// Has both stubs of a kernel leave by the port.
+/// Patches both hypercall stubs of a kernel to use the I/O port.
 fn patch(image: &Image) -> Result<HypercallPatch, StubError> {
     Ok(HypercallPatch {
         stubs: StubPair::find(image)?,

@@ -1,4 +1,4 @@
-//! What belongs to the user rather than to one machine, and the machine that runs with it.
+//! The user's session, which outlives a reboot, and the run of one machine in it.
 
 use std::{
     fs::File,
@@ -28,7 +28,7 @@ use crate::{
     timings,
 };
 
-/// What writes to standard output, and to standard error what a guest says to its hypervisor.
+/// The writer of console output to standard output, and that of the guest's log to standard error.
 type Writers = [Writer; 2];
 
 fn start_writers(console: &Output, log: &GuestLog) -> io::Result<Writers> {
@@ -45,82 +45,83 @@ fn start_writers(console: &Output, log: &GuestLog) -> io::Result<Writers> {
     ])
 }
 
-/// The writers, or how they are to be had.
+/// The writer threads, started or still to be started.
 pub(super) enum Writing<'scope> {
-    /// They write.
-    Begun(Writers),
+    /// They run.
+    Started(Writers),
     /// Another thread starts them.
-    Beside(ScopedJoinHandle<'scope, io::Result<Writers>>),
-    /// Nobody starts them.
+    Starting(ScopedJoinHandle<'scope, io::Result<Writers>>),
+    /// They have to be started.
     Wanted,
 }
 
 impl<'scope> Writing<'scope> {
-    /// On another thread, while the machine is built: has KVM list its CPUID leaves, which takes as long as all the rest of its
-    /// work, and starts the writers.
-    pub(super) fn begin_beside(
+    /// Starts the writers on another thread while the machine is built. That thread also makes KVM list
+    /// its CPUID leaves, which takes as long as the rest of KVM's setup.
+    pub(super) fn start_on_thread(
         scope: &'scope Scope<'scope, '_>,
         kvm: &'scope Kvm,
         console: &'scope Output,
         log: &'scope GuestLog,
     ) -> Self {
-        // No signal is for these threads: it is not known yet which are to end the process by themselves.
+        // Threads inherit the mask: block all signals until `User::take` decides who handles them.
         let before = SigSet::all().thread_swap_mask(SigmaskHow::SIG_SETMASK);
         let thread = thread::Builder::new().name("beside".to_owned());
         let thread = thread.spawn_scoped(scope, || {
-            // A new thread begins on the processor of the one that made it, and may keep it off: one that wakes finds an idle one.
+            // A new thread starts on the processor of its creator and may delay it; after a sleep it wakes
+            // on an idle one.
             thread::sleep(Duration::from_nanos(1));
-            // If it comes late, the first vCPU has them listed; that is also where a failure is told.
+            // If this is late, the first vCPU lists them itself; it also reports a failure.
             let _ = timings::step("list CPUID", || kvm.supported_cpuid());
             timings::step("console", || start_writers(console, log))
         });
         if let Ok(before) = before {
-            // A mask that was in force before is one that can be set.
+            // This mask was in force before, so the kernel accepts it.
             let _ = before.thread_set_mask();
         }
-        thread.map_or(Self::Wanted, Self::Beside)
+        thread.map_or(Self::Wanted, Self::Starting)
     }
 
     fn finish(self, outlets: &Outlets) -> io::Result<Writers> {
         let begun = match self {
-            Self::Begun(writers) => Some(Ok(writers)),
-            Self::Beside(thread) => thread.join().ok(),
+            Self::Started(writers) => Some(Ok(writers)),
+            Self::Starting(thread) => thread.join().ok(),
             Self::Wanted => None,
         };
         begun.unwrap_or_else(|| start_writers(&outlets.console, &outlets.log))
     }
 }
 
-/// The user's signals and terminal, and what writes. It outlives a reboot.
+/// The user's signals and terminal, and the writers. It outlives a reboot.
 pub(super) struct Session {
     user: User,
     writers: Writers,
 }
 
-/// The session of the machine before, or what the first one begins with.
-pub(super) enum Visit<'scope> {
-    /// None yet.
+/// How a machine starts: as the first one, or after a reboot.
+pub(super) enum Start<'scope> {
+    /// The first machine of the run.
     First {
         /// The writers.
         writing: Writing<'scope>,
-        /// The guest gets what comes from standard input.
+        /// Whether the guest gets standard input.
         has_input: bool,
     },
-    /// That of the machine before.
+    /// After a reboot, with the session of the machine before.
     Again(Box<Session>),
 }
 
-impl<'scope> Visit<'scope> {
-    /// Takes the signals and the terminal: before there are threads that do not block the ones, and before the guest prints
-    /// what the user answers at the other.
+impl<'scope> Start<'scope> {
+    /// Takes the signals and the terminal: before threads start that would not block the signals, and
+    /// before the guest prints a prompt.
     fn begin(self) -> io::Result<(User, Writing<'scope>)> {
         Ok(match self {
             Self::First { writing, has_input } => (User::take(has_input)?, writing),
-            Self::Again(session) => (session.user, Writing::Begun(session.writers)),
+            Self::Again(session) => (session.user, Writing::Started(session.writers)),
         })
     }
 
-    /// Lets the console's reader have all that the guest printed before it could not be built anew.
+    /// Writes out all that the guest printed, after the next machine could not be built.
     pub(super) fn give_up(self) {
         if let Self::Again(mut session) = self {
             session.finish(u32::MAX);
@@ -129,12 +130,13 @@ impl<'scope> Visit<'scope> {
 }
 
 impl Session {
-    /// Has no other signal end the process before it has told what it has to.
+    /// Keeps further signals from ending the process before its last messages.
     pub(super) fn leave_signals_blocked(self) {
         self.user.leave_signals_blocked();
     }
 
-    /// Waits for the reader of the console: so often, but not against the user's will, whose keys make signals again.
+    /// Restores the terminal and waits until all output is written, at most `patience` times 50 ms, or
+    /// until a signal.
     pub(super) fn finish(&mut self, mut patience: u32) {
         self.user.leave_terminal();
         for writer in &self.writers {
@@ -146,8 +148,7 @@ impl Session {
     }
 }
 
-/// Ends a domain, which gives out its last words, and says what its end means: what a triple fault does is the domain's to
-/// say.
+/// Ends a domain, which prints its last words. The guest's HVM parameter decides what a triple fault means.
 fn end_domain(platform: &XenPlatform, end: End) -> End {
     let End::TripleFault(crash) = end else {
         platform.end(ShutdownReason::CRASH);
@@ -162,18 +163,19 @@ fn end_domain(platform: &XenPlatform, end: End) -> End {
     }
 }
 
-/// Runs a machine to its end: its first vCPU on this thread, which is the shortest way into the guest, and all else beside it.
+/// Runs a machine to its end. The first vCPU runs on this thread, which is the fastest way into the
+/// guest; everything else runs on other threads.
 ///
 /// # Errors
 ///
 /// [`RunError`]: the host refuses a thread, the terminal or a descriptor.
 pub(super) fn run_machine(
     machine: Machine,
-    visit: Visit<'_>,
+    start: Start<'_>,
     outlets: &Outlets,
 ) -> Result<(End, Session), RunError> {
     let refused = "cannot set up the console";
-    let (user, writing) = visit.begin().map_err(host(refused))?;
+    let (user, writing) = start.begin().map_err(host(refused))?;
     let stopper = Stopper::new(&machine.board, &machine.vcpus, machine.platform.as_ref());
     let mut vcpus = machine.vcpus.into_iter();
     let (board, platform) = (machine.board, machine.platform);
@@ -182,7 +184,7 @@ pub(super) fn run_machine(
     let ahead = machine.ahead.map(|pages| Arc::new(CopyAhead::new(pages)));
     let boot = boot.map(|boot| boot.copying(ahead.as_ref()));
     thread::scope(|scope| {
-        let beside = || {
+        let other_threads = || {
             let threads = timings::step("vCPU threads", || Threads::start(stopper, vcpus));
             let writers = writing.finish(outlets).map_err(host(refused))?;
             let mut session = Session { user, writers };
@@ -191,7 +193,7 @@ pub(super) fn run_machine(
                 host("cannot start a vCPU thread")(source)
             })?;
             if let Some(ahead) = ahead {
-                // Without it the guest does the same, more slowly.
+                // Without this thread the guest's page faults copy, more slowly.
                 let _ = threads.copy_ahead(ahead);
             }
             let ended = events::run(session.user, &board, platform.as_ref(), outlets);
@@ -205,12 +207,12 @@ pub(super) fn run_machine(
             Ok((end, session))
         };
         let thread = thread::Builder::new().name("events".to_owned());
-        let thread = thread.spawn_scoped(scope, beside);
+        let thread = thread.spawn_scoped(scope, other_threads);
         let thread = thread.map_err(host("cannot start the thread of the devices"))?;
         if let Some(boot) = boot {
-            boot.live();
+            boot.run();
         }
-        // A panic has been printed.
+        // The panic's message was printed.
         thread.join().unwrap_or(Err(RunError::Panicked))
     })
 }
