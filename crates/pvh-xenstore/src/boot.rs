@@ -1,27 +1,27 @@
-//! The keys that libxl writes for a PVH domain, and the one that asks it to stop.
+//! The toolstack's keys: those that libxl writes for a PVH domain, and the shutdown request.
 
 use pvh_abi::DomId;
 
 use crate::{Access, Permission, Store, StoreError};
 
-/// What the toolstack tells a domain about itself.
+/// The values of the keys that libxl writes for a PVH domain.
 #[derive(Clone, Copy, Debug)]
 #[expect(
     clippy::exhaustive_structs,
     reason = "plain data that the embedder fills in"
 )]
 pub struct DomainKeys<'a> {
-    /// The domain.
+    /// The domain's id.
     pub domid: DomId,
     /// Its name.
     pub name: &'a str,
-    /// Its UUID as text; also the name of its directory in `/vm`.
+    /// Its UUID as text. It also names the domain's directory in `/vm`.
     pub uuid: &'a str,
     /// How many vCPUs are online at boot.
     pub cpus: u32,
-    /// How many vCPUs it may have.
+    /// How many vCPUs it has at most.
     pub max_cpus: u32,
-    /// How much memory it has, in KiB.
+    /// Its memory in KiB.
     pub memory_kib: u64,
     /// The store's own page and port.
     pub store: RingKeys,
@@ -29,7 +29,7 @@ pub struct DomainKeys<'a> {
     pub console: Option<ConsoleKeys<'a>>,
 }
 
-/// A page and a port of the guest.
+/// A page and a port through which the guest reaches a service.
 #[derive(Clone, Copy, Debug)]
 #[expect(
     clippy::exhaustive_structs,
@@ -42,20 +42,20 @@ pub struct RingKeys {
     pub port: u32,
 }
 
-/// A console.
+/// The guest's console.
 #[derive(Clone, Copy, Debug)]
 #[expect(
     clippy::exhaustive_structs,
     reason = "plain data that the embedder fills in"
 )]
 pub struct ConsoleKeys<'a> {
-    /// Its page and port.
+    /// The page and port of its ring.
     pub ring: RingKeys,
-    /// What it is connected to on the host, like `pty`.
+    /// The kind of its host side, `pty` for example.
     pub output: &'a str,
 }
 
-/// What a domain can be asked to do with itself.
+/// What a shutdown request asks a domain to do.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[expect(
     clippy::exhaustive_enums,
@@ -72,13 +72,14 @@ pub enum Shutdown {
     Suspend,
 }
 
-/// Asks a domain to stop, by `control/shutdown`; the guest is told if it watches that key, as Linux does.
+/// Writes a shutdown request to a domain's `control/shutdown`.
 ///
-/// The message waits in the store: `StoreRing::service` carries it to the guest.
+/// A guest that watches this key, as Linux does, gets a watch event. The event waits in the store
+/// until the guest's connection takes it.
 ///
 /// # Errors
 ///
-/// None that a valid domain can cause; the type is that of any write.
+/// None: the path is valid for every domain.
 pub fn request_shutdown(
     store: &mut Store,
     domid: DomId,
@@ -93,7 +94,9 @@ pub fn request_shutdown(
     store.write(&shutdown_key(domid), value.as_bytes())
 }
 
-/// Returns the request that the guest has not taken: it takes one by writing the key back empty.
+/// Returns the shutdown request that the guest has not taken yet.
+///
+/// A guest takes a request by writing an empty value to the key.
 #[must_use]
 pub fn pending_shutdown(store: &Store, domid: DomId) -> Option<&[u8]> {
     let value = store.read(&shutdown_key(domid))?;
@@ -105,7 +108,7 @@ fn shutdown_key(DomId(id): DomId) -> String {
 }
 
 impl DomainKeys<'_> {
-    /// Connects the domain unless it is, and writes its keys.
+    /// Writes the domain's keys, and connects the domain first if it is not connected.
     ///
     /// # Errors
     ///
@@ -197,7 +200,7 @@ impl DomainKeys<'_> {
     }
 }
 
-/// What the guest owns below its home.
+/// The nodes below its home that the guest owns.
 const GUEST_KEYS: [&str; 11] = [
     "device/suspend/event-channel",
     "control/shutdown",
@@ -212,19 +215,19 @@ const GUEST_KEYS: [&str; 11] = [
     "error",
 ];
 
-/// Writes keys with permissions.
+/// Writes keys and their permissions.
 struct Keys<'a> {
     store: &'a mut Store,
     domid: DomId,
 }
 
 impl Keys<'_> {
-    /// A value with the permissions of what is above it.
+    /// Writes a value with the permissions of the node above it.
     fn text(&mut self, path: &str, value: &str) -> Result<(), StoreError> {
         self.store.write(path, value.as_bytes())
     }
 
-    /// An empty node that the guest may read.
+    /// Makes an empty node that the guest may read.
     fn read_only(&mut self, path: &str) -> Result<(), StoreError> {
         let toolstack = Permission::new(DomId(0), Access::None);
         let guest = Permission::new(self.domid, Access::Read);
@@ -232,7 +235,7 @@ impl Keys<'_> {
         self.store.set_permissions(path, &[toolstack, guest])
     }
 
-    /// An empty node that the guest owns.
+    /// Makes an empty node that the guest owns.
     fn owned(&mut self, path: &str) -> Result<(), StoreError> {
         let guest = Permission::new(self.domid, Access::None);
         self.store.write(path, b"")?;

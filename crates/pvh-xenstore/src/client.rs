@@ -111,9 +111,9 @@ impl Client {
         self.bytes = self.bytes.saturating_sub(freed);
     }
 
-    /// Queues an event for each watch that `concerns` says, as far as `room_bytes` goes.
+    /// Queues an event for each watch that `concerns` selects, while `room_bytes` are not used up.
     ///
-    /// An event of a host connection that finds no room is not lost: its watch is marked, and
+    /// If `is_told_later`, a watch whose event finds no room is marked, and
     /// [`Client::next_message`] reports it later.
     pub(crate) fn notify(
         &mut self,
@@ -132,8 +132,8 @@ impl Client {
         }
     }
 
-    /// Takes the oldest message. After the last one, each watch that missed an event reports the path that
-    /// is watched.
+    /// Takes the oldest message. After the last one, each watch that missed an event reports its
+    /// own path.
     pub(crate) fn next_message(&mut self) -> Option<Message> {
         if let Some(message) = self.outbox.pop() {
             return Some(message);

@@ -1,4 +1,4 @@
-//! The beginning and the end of a transaction.
+//! How a transaction starts, and how it is committed or dropped.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +13,7 @@ use crate::{
 };
 
 impl Store {
-    /// Begins a transaction and returns its id, which is never 0.
+    /// Starts a transaction and returns its id, which is never 0.
     pub(crate) fn start_transaction(&mut self, by: Caller) -> Result<u32, Errno> {
         if by.transaction.is_some() {
             return Err(Errno::EBUSY);
@@ -32,7 +32,7 @@ impl Store {
         Ok(id)
     }
 
-    /// Ends a transaction: whatever is answered, it is gone.
+    /// Ends a transaction. The transaction is gone whatever the answer is.
     pub(crate) fn end_transaction(&mut self, by: Caller, is_commit: bool) -> Result<(), Errno> {
         let id = by.transaction.ok_or(Errno::ENOENT)?;
         let client = self.client(by).ok_or(Errno::ENOENT)?;
@@ -50,7 +50,7 @@ impl Store {
         Ok(())
     }
 
-    /// Refuses a commit after which a domain would own as many nodes as the limit says, or more.
+    /// Refuses a commit that adds nodes for a domain and brings it to its limit of nodes.
     fn check_owners(&self, view: &Transaction) -> Result<(), Errno> {
         let mut changes: BTreeMap<u32, i64> = BTreeMap::new();
         for record in view.records().iter().filter(|record| record.is_modified) {
@@ -75,7 +75,7 @@ impl Store {
         Ok(())
     }
 
-    /// Refuses a commit if a node it touched has changed since.
+    /// Refuses a commit if a node that the transaction touched has changed outside since.
     fn check_conflicts(&self, view: &Transaction) -> Result<(), Errno> {
         let is_same = view.records().iter().all(|record| {
             let now = self.tree.get(&*record.path).map(|node| node.generation);
@@ -84,7 +84,8 @@ impl Store {
         if is_same { Ok(()) } else { Err(Errno::EAGAIN) }
     }
 
-    /// Makes the changes, then fires for each in the order in which nodes were first touched.
+    /// Makes all changes. Then it fires watches for them, in the order in which the transaction
+    /// first touched the nodes.
     fn apply(&mut self, by: Caller, view: &Transaction) {
         for record in view.records().iter().filter(|record| record.is_modified) {
             match &record.now {

@@ -1,4 +1,4 @@
-//! Who is told of a change.
+//! Which clients get a watch event for a change.
 
 use std::sync::Arc;
 
@@ -14,10 +14,11 @@ use crate::{
 };
 
 impl Store {
-    /// Tells of a change at `path`, or in a transaction notes that its commit has to.
+    /// Queues events for a change of the node at `path`. In a transaction, it leaves that to the
+    /// commit.
     ///
-    /// Told is who may read the node or the one above it; `known` is the node, which may be gone by now, and
-    /// the permissions it had before.
+    /// A domain gets an event if it may read the node or the node above. `known` holds the node,
+    /// which may be removed by now, and the permissions that it had before.
     pub(crate) fn fire(
         &mut self,
         by: Caller,
@@ -49,7 +50,7 @@ impl Store {
         }
     }
 
-    /// Tells of an event the server makes up.
+    /// Queues events for a special path.
     pub(crate) fn fire_special(&mut self, name: &[u8]) {
         let Some(permissions) = self.special.get(name) else {
             return;
@@ -62,7 +63,7 @@ impl Store {
         }
     }
 
-    /// Tells a client of the watch it has just set.
+    /// Queues the first event of the watch that a client has just set.
     pub(crate) fn fire_first(&mut self, id: ClientId) {
         let limit = self.limits.memory_bytes;
         let Some(client) = self.clients.get_mut(&id) else {
@@ -76,9 +77,11 @@ impl Store {
     }
 }
 
-/// How many bytes of messages may wait for a client, and whether events beyond that are told later.
+/// Returns how many bytes of messages may wait for a client, and whether events that find no room
+/// are reported later.
 ///
-/// The toolstack's nodes do not count, but what waits for it is bounded as well: guests make it grow.
+/// No limit holds for the nodes of domain 0. Its waiting messages are bounded all the same, because
+/// guests make them grow.
 fn room(limit_bytes: usize, held_bytes: usize, domid: DomId) -> (usize, bool) {
     if is_privileged(domid) {
         (limit_bytes, true)

@@ -1,4 +1,4 @@
-//! Requests: the message types of xs_wire.h, answered as Xen 4.17's C xenstored does.
+//! Reads requests, the message types of xs_wire.h, and answers them as Xen 4.17's C xenstored does.
 
 use pvh_abi::Errno;
 
@@ -11,20 +11,20 @@ use crate::{
     wire::{Header, MAX_PAYLOAD_BYTES, MessageType, error_payload},
 };
 
-/// Why a request was not taken; nothing was done, and no reply is queued.
+/// Why the store did not take a request. Then it has done nothing and queues no reply.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum NotTaken {
     /// The client is not connected.
     #[error("{0} is not connected to the store")]
     NotConnected(ClientId),
-    /// Too many messages wait for the client: take some first, see [`Store::is_ready`].
+    /// Too many messages wait for the client. Take some first; see [`Store::is_ready`].
     #[error("too many messages wait for {0}: take some first")]
     NotReady(ClientId),
-    /// The payload is longer than [`MAX_PAYLOAD_BYTES`]: the connection has to be ended.
+    /// The payload is longer than [`MAX_PAYLOAD_BYTES`]. The protocol ends such a connection.
     #[error("a payload of {len_bytes} bytes is longer than 4096: end the connection")]
     TooLong {
-        /// Its length in bytes.
+        /// The payload's length in bytes.
         len_bytes: usize,
     },
 }
@@ -32,15 +32,15 @@ pub enum NotTaken {
 const OK: &[u8] = b"OK\0";
 
 impl Store {
-    /// Answers a request: its reply, and the events it causes, wait to be taken by
-    /// [`Store::take_message`].
+    /// Answers a request. [`Store::take_message`] returns the reply and the events it causes.
     ///
-    /// Events for the caller's own change come before the reply, the first event of a new watch after it.
-    /// The payload is `payload`, whatever length the header names.
+    /// Events for the caller's own change come before the reply. The first event of a new watch
+    /// comes after it. The length in the header is ignored: `payload` is the payload.
     ///
     /// # Errors
     ///
-    /// See [`NotTaken`]. A request that is refused is taken, and answered by an ERROR message.
+    /// See [`NotTaken`]. A request with a mistake in it is taken, and the reply is an ERROR
+    /// message.
     pub fn handle(
         &mut self,
         caller: impl Into<ClientId>,
@@ -88,7 +88,7 @@ impl Store {
         Ok(())
     }
 
-    /// The refusals that come before a request is looked at, in their order, and the reply.
+    /// Makes the refusals that come before the payload is read, in xenstored's order, or the reply.
     fn answer(
         &mut self,
         client: ClientId,
@@ -154,7 +154,7 @@ impl Store {
         }
     }
 
-    /// Requests that are answered by OK.
+    /// Carries out the requests whose reply is `OK`.
     fn change(&mut self, by: Caller, kind: MessageType, payload: &[u8]) -> Result<(), Errno> {
         match kind {
             MessageType::WRITE => self.write_value(by, payload),
@@ -192,7 +192,7 @@ impl Store {
         Ok(self.node(by, &path, READ)?.children().to_vec())
     }
 
-    /// Whole names from an offset on, as many as fit, and an empty one after the last.
+    /// Returns whole names from an offset on, as many as fit, and an empty name after the last one.
     fn directory_part(&mut self, by: Caller, payload: &[u8]) -> Result<Vec<u8>, Errno> {
         let (raw, rest) = two_strings(payload)?;
         let path = self.absolute(by, raw);
@@ -200,7 +200,7 @@ impl Store {
         let offset = usize::try_from(atoi(rest)).unwrap_or(usize::MAX);
         let mut reply = format!("{}\0", node.generation).into_bytes();
         let mut left = node.children().get(offset..).unwrap_or_default();
-        // One byte is kept for the empty name.
+        // Keep one byte for the empty name.
         let room = MAX_PAYLOAD_BYTES.saturating_sub(1);
         while let Some((name, after)) = first_string(left) {
             if reply.len().saturating_add(name.len()) >= room {
@@ -255,7 +255,7 @@ impl Store {
     }
 }
 
-/// The two strings of a payload that has exactly two.
+/// Returns the two strings of a payload that has exactly two.
 fn two_strings(payload: &[u8]) -> Result<(&[u8], &[u8]), Errno> {
     let mut found = strings(payload);
     match (found.next(), found.next(), found.next()) {
@@ -264,7 +264,7 @@ fn two_strings(payload: &[u8]) -> Result<(&[u8], &[u8]), Errno> {
     }
 }
 
-/// Whether only the toolstack may ask so.
+/// Whether only domain 0 may send this type of request.
 fn is_for_toolstack(kind: MessageType) -> bool {
     matches!(
         kind,

@@ -1,4 +1,4 @@
-//! The host's connections: what back ends and servers of the host ask, by typed methods.
+//! Host connections: typed calls for back ends and for servers of the host.
 
 use std::sync::Arc;
 
@@ -13,10 +13,10 @@ use crate::{
     wire::MessageType,
 };
 
-/// One connection of the host for the time of a few calls; see [`Store::host`].
+/// One connection of the host, borrowed from the store for a few calls; see [`Store::host`].
 ///
-/// It has domain 0's rights: no permission and no limit holds for it. Relative paths begin at
-/// `/local/domain/0`. No call waits for anything.
+/// It has domain 0's rights: neither permissions nor limits hold for it. Relative paths begin at
+/// `/local/domain/0`. No call waits.
 #[derive(Debug)]
 pub struct Host<'a> {
     store: &'a mut Store,
@@ -29,22 +29,25 @@ pub struct TransactionId(u32);
 
 /// A watch of the host has fired.
 ///
-/// The event says where to look, not what is there: read the node after the event was taken. The path is that of
-/// the changed node. It is the path that is watched in the first event of a watch, and after events that
-/// found no room: then anything at or below that path may have changed.
+/// An event names the node that has changed, not the change. Take the event first and read the node
+/// after it.
+///
+/// The path is the watched path itself in the first event of a watch, and in the event that stands
+/// for events without room. Then every node at or below this path may have changed.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Event {
     /// Path and token, each with a NUL.
     payload: Arc<[u8]>,
 }
 
-/// The longest token of a host's watch in bytes, so that an event with the longest path fits a message.
+/// The longest token of a host's watch in bytes, so that an event with the longest path fits a
+/// message.
 const MAX_TOKEN_BYTES: usize = 1024;
 
 impl Store {
-    /// Returns a connection of the host, to make calls.
+    /// Borrows a connection of the host for calls.
     ///
-    /// The methods of a connection that has ended all answer ENOENT.
+    /// The calls of a connection that has ended return ENOENT.
     pub fn host(&mut self, id: HostId) -> Host<'_> {
         Host {
             store: self,
@@ -56,10 +59,11 @@ impl Store {
     }
 }
 
-/// Each method that returns an error may return EINVAL for a path that cannot be a node's, and ENOENT for a connection
-/// or a transaction that has ended.
+/// Each call returns EINVAL for a path that no node can have, and ENOENT for a connection or a
+/// transaction that has ended.
 impl Host<'_> {
-    /// Returns the same connection inside a transaction: reads see its changes, and changes wait for its commit.
+    /// Returns the same connection inside a transaction. Reads see the transaction's changes.
+    /// Changes reach the tree with the commit.
     #[must_use]
     pub fn within(mut self, transaction: TransactionId) -> Self {
         self.by.transaction = Some(transaction.0);
@@ -100,9 +104,10 @@ impl Host<'_> {
         Ok(self.store.node(self.by, &path, READ)?.permissions.clone())
     }
 
-    /// Writes a node's value; makes the node, and missing nodes above it, with the permissions of the nearest node above.
+    /// Writes a node's value. Missing nodes are made with the permissions of the nearest node
+    /// above.
     ///
-    /// No limit holds for the value, but a guest cannot read one of more than 4096 bytes.
+    /// The length of the value has no limit. A guest can read at most 4096 bytes.
     ///
     /// # Errors
     ///
@@ -122,7 +127,7 @@ impl Host<'_> {
         Ok(self.store.make(self.by, &path)?)
     }
 
-    /// Removes a node and all nodes below it. A node that does not exist is no error if the node above it does.
+    /// Removes a node and all nodes below. A missing node is no error if the node above exists.
     ///
     /// # Errors
     ///
@@ -132,13 +137,14 @@ impl Host<'_> {
         Ok(self.store.remove_path(self.by, &path)?)
     }
 
-    /// Sets a node's permissions, the first entry naming its owner; or who is told of a special path.
+    /// Sets the permissions of a node, or of a special path. The first entry names the owner.
     ///
-    /// An entry for a domain that is not connected grants nothing, not even to a domain that is connected later.
+    /// An entry for a domain that is not connected grants nothing, also if such a domain is
+    /// connected later.
     ///
     /// # Errors
     ///
-    /// EINVAL without an entry, ENOENT if the node or the domain of the first entry does not exist.
+    /// EINVAL without an entry, ENOENT if the node does not exist or the owner is not connected.
     pub fn set_permissions(
         &mut self,
         path: &str,
@@ -150,7 +156,7 @@ impl Host<'_> {
             .set_entries(self.by, &path, permissions.to_vec())?)
     }
 
-    /// Begins a transaction.
+    /// Starts a transaction.
     ///
     /// # Errors
     ///
@@ -160,18 +166,18 @@ impl Host<'_> {
         Ok(TransactionId(self.store.start_transaction(self.by)?))
     }
 
-    /// Makes a transaction's changes, all or none, and ends it. Watches fire for the changed nodes in the order in
-    /// which the transaction first touched them.
+    /// Ends a transaction and makes all of its changes, or none. Watches fire for the changed nodes
+    /// in the order in which the transaction first touched them.
     ///
     /// # Errors
     ///
-    /// EAGAIN if a node that it touched has changed outside since: nothing is changed, begin anew. ENOSPC if a guest
-    /// would own too many nodes.
+    /// EAGAIN if a node that the transaction touched has changed outside since: start again. ENOSPC
+    /// if a guest would own too many nodes. Nothing is changed then.
     pub fn commit(&mut self, transaction: TransactionId) -> Result<(), StoreError> {
         self.end(transaction, true)
     }
 
-    /// Drops a transaction; no watch fires.
+    /// Ends a transaction and drops its changes. No watch fires.
     ///
     /// # Errors
     ///
@@ -180,14 +186,16 @@ impl Host<'_> {
         self.end(transaction, false)
     }
 
-    /// Sets a watch: each change of the node and of nodes below makes an [`Event`] with this token, and so does the
-    /// removal of a node above. The first event comes at once.
+    /// Sets a watch. Each change of the node and of nodes below queues an [`Event`] with this
+    /// token, and so does the removal of a node above. The first event is queued at once.
     ///
-    /// `@introduceDomain` and `@releaseDomain` tell of domains that are connected and released.
+    /// The special paths `@introduceDomain` and `@releaseDomain` report that a domain was connected
+    /// or released, not which one.
     ///
     /// # Errors
     ///
-    /// EEXIST if the connection has such a watch, EINVAL for a token with a NUL or of more than 1024 bytes.
+    /// EEXIST if the connection has this watch already, EINVAL for a token with a NUL or of more
+    /// than 1024 bytes.
     pub fn watch(&mut self, path: &str, token: &[u8]) -> Result<(), StoreError> {
         self.connected()?;
         if path.contains('\0') || token.contains(&0) || token.len() > MAX_TOKEN_BYTES {
@@ -198,7 +206,7 @@ impl Host<'_> {
         Ok(())
     }
 
-    /// Takes a watch back. Its events that wait already still come.
+    /// Removes a watch. Events that wait already stay in the queue.
     ///
     /// # Errors
     ///
@@ -207,14 +215,18 @@ impl Host<'_> {
         Ok(self.store.remove_watch(self.by, path.as_bytes(), token)?)
     }
 
-    /// Takes the oldest event that waits.
+    /// Takes the oldest waiting event.
     ///
-    /// Events come in the order of the changes. An event that equals one that still waits is not added.
-    /// At most [`crate::Limits::memory_bytes`] wait for each connection, with 114 bytes for each event beside path and token.
-    /// A watch whose event finds no room adds none until all that wait were taken, and then one with the path that is watched:
-    /// guests can make the host read again, but no change is missed.
+    /// Events come in the order of the changes. An event that equals a waiting one is not queued
+    /// again.
     ///
-    /// Use either this method or [`Store::take_message`] on a connection: replies to messages are not events.
+    /// At most [`crate::Limits::memory_bytes`] of events wait for each connection. An event costs
+    /// its path and token, and 114 bytes. A watch whose event finds no room queues no event until
+    /// the connection has taken all waiting ones. Then the watch reports its own path once. So
+    /// guests can make the host read a subtree again, but they cannot make it miss a change.
+    ///
+    /// Use either this call or [`Store::take_message`] on a connection. This call drops replies to
+    /// messages.
     pub fn take_event(&mut self) -> Option<Event> {
         let message = self.store.take_message(self.by.client)?;
         let is_event = message.header.kind.get() == MessageType::WATCH_EVENT.0;
@@ -231,7 +243,7 @@ impl Host<'_> {
         Ok(self.store.end_transaction(by, is_commit)?)
     }
 
-    /// Makes a path absolute, on a connection that has not ended.
+    /// Makes a path absolute if the connection has not ended.
     fn path(&self, path: &str) -> Result<Vec<u8>, StoreError> {
         self.connected()?;
         Ok(self.store.absolute(self.by, path.as_bytes()))
@@ -246,10 +258,11 @@ impl Host<'_> {
 }
 
 impl Event {
-    /// Returns the path: as long as the path of the watch was relative, it is, too.
+    /// Returns the path of the changed node. It is relative if the watch was set on a relative
+    /// path.
     #[must_use]
     pub fn path(&self) -> &str {
-        // Paths of nodes are ASCII.
+        // Paths are ASCII, but for special paths that the host chose.
         std::str::from_utf8(self.parts().0).unwrap_or_default()
     }
 

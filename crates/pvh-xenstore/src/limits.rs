@@ -1,24 +1,31 @@
-/// What one unprivileged domain may have at once; the defaults are those of Xen 4.17's C xenstored.
+//! How much of the store a domain may use, and how much it uses.
+
+/// What one domain may have at once. The defaults are those of Xen 4.17's C xenstored. No limit but
+/// [`Limits::outstanding`], and [`Limits::memory_bytes`] for waiting events, holds for domain 0.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub struct Limits {
-    /// Nodes it owns; one more is ENOSPC. 1000.
+    /// Nodes that it owns, 1000. The reply to one more is ENOSPC.
     pub nodes: usize,
-    /// Watches; refused with E2BIG once there are *more* than this, so one more than this fits. 128.
+    /// Watches, 128. The reply is E2BIG once it has *more* than this, so one more than this fits.
     pub watches: usize,
-    /// Transactions; refused with ENOSPC once there are *more* than this. 10.
+    /// Transactions, 10. The reply is ENOSPC once it has *more* than this.
     pub transactions: usize,
-    /// Nodes that one transaction may touch; one more is ENOSPC and dooms the transaction. 1024.
+    /// Nodes that one transaction may touch, 1024. The reply to one more is ENOSPC, and the
+    /// transaction cannot be committed any more.
     pub transaction_nodes: usize,
-    /// Permission entries of a node; more are ENOSPC. 5.
+    /// Permission entries of a node, 5. The reply to more is ENOSPC.
     pub permissions: usize,
-    /// Size of a node, which must stay below it: 24, 8 a permission entry, its value, and its children's
-    /// names with a NUL each. ENOSPC. 2048.
+    /// Size of a node in bytes, 2048. A node must stay *below* it, or the reply is ENOSPC. A node
+    /// counts 24, 8 for each permission entry, its value, and the names of its children with a NUL
+    /// each.
     pub node_bytes: usize,
-    /// Replies that wait for being fetched; no request is taken while there are so many. 20.
+    /// Replies that wait to be taken, 20. The store takes no request while so many wait.
     pub outstanding: usize,
-    /// Bytes kept for it: nodes it owns, watches, transactions, waiting replies and events. Above it a
-    /// request that needs more gets ENOMEM and an event is dropped. 2.5 MiB.
+    /// Bytes that the store keeps for it, 2.5 MiB: the nodes that it owns, watches, transactions,
+    /// waiting replies and events. Above it, the reply to a request that needs more is ENOMEM, and
+    /// events are dropped. For each host connection it is the limit of waiting events;
+    /// [`crate::Host::take_event`] says what happens to others.
     pub memory_bytes: usize,
 }
 
@@ -37,15 +44,15 @@ impl Default for Limits {
     }
 }
 
-/// What a domain has now, against its [`Limits`].
+/// What a client has now; compare it with [`Limits`].
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 #[non_exhaustive]
 pub struct Usage {
-    /// Nodes it owns.
+    /// Nodes that it owns.
     pub nodes: usize,
-    /// Watches it set.
+    /// Its watches.
     pub watches: usize,
-    /// Transactions it has open.
+    /// Its open transactions.
     pub transactions: usize,
     /// Replies that wait for it.
     pub outstanding: usize,

@@ -1,28 +1,30 @@
+//! One node of the tree.
+
 use crate::{
     permission::Permission,
     text::{first_string, strings},
 };
 
-/// What a node's record costs beside its permissions, value and children, as in Xen's data base.
+/// Size in bytes of a node without permissions, value and children, as in xenstored's database.
 const RECORD_BYTES: usize = 24;
 
-/// What one permission entry costs.
+/// Size in bytes of one permission entry.
 const PERMISSION_BYTES: usize = 8;
 
 /// A node of the tree.
 #[derive(Clone, Debug)]
 pub(crate) struct Node {
-    /// Grows with each change of the store: two equal ones are the same state of the node.
+    /// The number of the change that made this state of the node; no two states have the same.
     pub(crate) generation: u64,
-    /// Never empty: the first entry names the owner.
+    /// Never empty. The first entry names the owner.
     pub(crate) permissions: Vec<Permission>,
     pub(crate) value: Vec<u8>,
-    /// The children's names in the order they were made, each with a NUL.
+    /// The names of the children in the order in which they were made, each with a NUL.
     children: Vec<u8>,
 }
 
 impl Node {
-    /// A node without value and children.
+    /// Makes a node without value and children.
     pub(crate) fn new(permissions: Vec<Permission>) -> Self {
         Self {
             generation: 0,
@@ -32,18 +34,18 @@ impl Node {
         }
     }
 
-    /// The same node at another generation.
+    /// Returns the same node with another generation.
     pub(crate) fn at_generation(mut self, generation: u64) -> Self {
         self.generation = generation;
         self
     }
 
-    /// The number of the domain that owns it.
+    /// Returns the number of the domain that owns the node.
     pub(crate) fn owner(&self) -> u32 {
         self.permissions.first().map_or(0, |entry| entry.domid())
     }
 
-    /// What it counts as against the size limit.
+    /// Returns the size that counts against [`crate::Limits::node_bytes`].
     pub(crate) fn size_bytes(&self) -> usize {
         let permissions = self.permissions.len().saturating_mul(PERMISSION_BYTES);
         RECORD_BYTES
@@ -52,7 +54,7 @@ impl Node {
             .saturating_add(self.children.len())
     }
 
-    /// The children's names, each with a NUL.
+    /// Returns the names of the children, each with a NUL.
     pub(crate) fn children(&self) -> &[u8] {
         &self.children
     }

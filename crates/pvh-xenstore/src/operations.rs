@@ -1,4 +1,4 @@
-//! What a request does once its payload has been read; the host's methods do the same.
+//! The operations behind both the messages and the host's methods.
 
 use pvh_abi::{DomId, Errno};
 
@@ -13,7 +13,7 @@ use crate::{
 };
 
 impl Store {
-    /// Gives a node a value, and makes it if need be.
+    /// Sets a node's value, and makes the node if it does not exist.
     pub(crate) fn set_value(&mut self, by: Caller, path: &[u8], value: &[u8]) -> Result<(), Errno> {
         match self.node(by, path, WRITE) {
             Ok(node) => {
@@ -28,7 +28,7 @@ impl Store {
         Ok(())
     }
 
-    /// Makes a node without a value, unless there is one.
+    /// Makes a node with an empty value, unless the node exists.
     pub(crate) fn make(&mut self, by: Caller, path: &[u8]) -> Result<(), Errno> {
         match self.node(by, path, WRITE) {
             Ok(_) => Ok(()),
@@ -41,7 +41,7 @@ impl Store {
         }
     }
 
-    /// Removes a node and all below; one that is not there is fine if the node above is.
+    /// Removes a node and all nodes below. A missing node is no error if the node above exists.
     pub(crate) fn remove_path(&mut self, by: Caller, path: &[u8]) -> Result<(), Errno> {
         match self.node(by, path, WRITE) {
             Ok(_) if path == b"/" => Err(Errno::EINVAL),
@@ -54,7 +54,7 @@ impl Store {
         }
     }
 
-    /// Gives a node permissions, or a special event.
+    /// Sets the permissions of a node, or of a special path.
     pub(crate) fn set_entries(
         &mut self,
         by: Caller,
@@ -91,7 +91,7 @@ impl Store {
         Ok(())
     }
 
-    /// Sets a watch; its first event is [`Store::fire_first`]'s.
+    /// Sets a watch. The caller fires its first event with [`Store::fire_first`].
     pub(crate) fn add_watch(&mut self, by: Caller, raw: &[u8], token: &[u8]) -> Result<(), Errno> {
         let path = self.absolute(by, raw);
         let is_allowed = if path::is_special(&path) {
@@ -123,7 +123,7 @@ impl Store {
         Ok(())
     }
 
-    /// Takes a watch back.
+    /// Removes a watch.
     pub(crate) fn remove_watch(
         &mut self,
         by: Caller,
@@ -140,13 +140,13 @@ impl Store {
         Ok(())
     }
 
-    /// Makes a relative path of the caller absolute.
+    /// Makes a path absolute: a relative one begins at the caller's home.
     pub(crate) fn absolute(&self, by: Caller, raw: &[u8]) -> Vec<u8> {
         let home = self.clients.get(&by.client).map(|client| &client.home);
         path::canonical(home.map_or(b"/", Vec::as_slice), raw)
     }
 
-    /// Whether a number is that of a connected domain.
+    /// Whether a connected domain has this number.
     pub(crate) fn is_known(&self, domid: u32) -> bool {
         u16::try_from(domid).is_ok_and(|id| self.clients.contains_key(&ClientId::Domain(DomId(id))))
     }

@@ -1,3 +1,5 @@
+//! The messages that wait for one client.
+
 use std::{
     collections::{HashSet, VecDeque},
     sync::Arc,
@@ -8,38 +10,39 @@ use crate::{
     wire::{HEADER_BYTES, Header, MAX_PAYLOAD_BYTES, Message, MessageType},
 };
 
-/// What a waiting message costs beside its header and payload: its places in the queue and in the set.
+/// Cost in bytes of a waiting message beside its header and payload: an entry in the queue, and one
+/// in the set.
 const QUEUED_BYTES: usize = 96;
 
-/// Messages that wait for one client, in the order they were made.
+/// A queue of messages, oldest first.
 #[derive(Debug, Default)]
 pub(crate) struct Outbox {
     queue: VecDeque<Message>,
-    /// The payloads of the events in the queue: an equal one is not queued again.
+    /// The payloads of the events in the queue. An equal event is not queued again.
     events: HashSet<Arc<[u8]>>,
     replies: usize,
     bytes: usize,
 }
 
 impl Outbox {
-    /// How many replies wait.
+    /// Returns how many replies wait.
     pub(crate) fn replies(&self) -> usize {
         self.replies
     }
 
-    /// What the waiting messages cost.
+    /// Returns the cost of the waiting messages in bytes.
     pub(crate) fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// Queues a reply. Their number is bounded by the caller, who takes no request beyond it.
+    /// Queues a reply. The caller bounds their number: it takes no request while many wait.
     pub(crate) fn reply(&mut self, header: Header, payload: Vec<u8>) {
         self.replies = self.replies.saturating_add(1);
         self.push(header, payload.into());
     }
 
-    /// Queues a watch event unless an equal one waits, or it is too long, or the outbox would cost more
-    /// than `room_bytes`. Tells whether the event waits now.
+    /// Queues a watch event and returns true, also if an equal event waits already. Returns false
+    /// if the event is longer than a message, or if the outbox would cost more than `room_bytes`.
     pub(crate) fn event(&mut self, path: &[u8], token: &[u8], room_bytes: usize) -> bool {
         let len = path.len().saturating_add(token.len()).saturating_add(2);
         if len > MAX_PAYLOAD_BYTES || self.bytes.saturating_add(cost(len)) > room_bytes {
@@ -72,7 +75,7 @@ impl Outbox {
     }
 }
 
-/// What a message of this length costs.
+/// Returns the cost of a message with a payload of this length.
 fn cost(payload_len: usize) -> usize {
     payload_len
         .saturating_add(HEADER_BYTES)
@@ -84,7 +87,7 @@ mod tests {
     use super::Outbox;
 
     #[test]
-    fn an_equal_event_is_not_queued_twice_until_it_was_taken() {
+    fn an_event_that_equals_a_waiting_one_is_not_queued() {
         let mut outbox = Outbox::default();
         for _ in 0..3 {
             outbox.event(b"/a", b"t", usize::MAX);

@@ -1,14 +1,15 @@
-//! Paths as bytes: absolute ones start with `/`, special ones with `@`, others lie below the caller's home.
+//! Paths as bytes. Absolute paths begin with `/` and special paths with `@`. All others are
+//! relative to the caller's home.
 
-/// The longest path below a domain's home, or below the root, in bytes.
+/// The longest path in bytes, from a domain's home or from the root.
 const MAX_PATH_BYTES: usize = 2048;
 
-/// The path that a domain's relative paths begin at.
+/// Returns the home of a domain: its relative paths begin there.
 pub(crate) fn home(domid: u32) -> Vec<u8> {
     format!("/local/domain/{domid}").into_bytes()
 }
 
-/// Makes a relative path absolute; nothing is checked.
+/// Makes a relative path absolute. The path may be invalid.
 pub(crate) fn canonical(home: &[u8], raw: &[u8]) -> Vec<u8> {
     match raw.first() {
         Some(b'/' | b'@') => raw.to_vec(),
@@ -16,12 +17,12 @@ pub(crate) fn canonical(home: &[u8], raw: &[u8]) -> Vec<u8> {
     }
 }
 
-/// Whether a path is that of an event the server makes up.
+/// Whether a path is special: the store itself makes the events of such a path.
 pub(crate) fn is_special(path: &[u8]) -> bool {
     path.first() == Some(&b'@')
 }
 
-/// Whether a special path may be watched.
+/// Whether a special path is short enough to be watched.
 pub(crate) fn is_short(path: &[u8]) -> bool {
     path.len() <= MAX_PATH_BYTES
 }
@@ -36,7 +37,8 @@ pub(crate) fn is_valid(path: &[u8]) -> bool {
     is_rooted && ends_well && !has_empty_name && path.len() <= limit && path.iter().all(is_spelt)
 }
 
-/// The length of `/local/domain/N/` where a path begins so: it does not count against the limit.
+/// Returns the length of a path's `/local/domain/N/`, if it has one: it does not count against the
+/// limit.
 fn home_len(path: &[u8]) -> usize {
     const BEFORE: &[u8] = b"/local/domain/";
     let Some(rest) = path.strip_prefix(BEFORE) else {
@@ -51,7 +53,7 @@ fn home_len(path: &[u8]) -> usize {
     }
 }
 
-/// The path above; the root's is the root.
+/// Returns the path of the node above. The root is above itself.
 pub(crate) fn parent(path: &[u8]) -> &[u8] {
     match path.iter().rposition(|&byte| byte == b'/') {
         Some(0) | None => b"/",
@@ -59,12 +61,12 @@ pub(crate) fn parent(path: &[u8]) -> &[u8] {
     }
 }
 
-/// The last name of a path.
+/// Returns the last name of a path.
 pub(crate) fn base(path: &[u8]) -> &[u8] {
     path.rsplit(|&byte| byte == b'/').next().unwrap_or(path)
 }
 
-/// The path of a child.
+/// Returns the path of a child.
 pub(crate) fn child(parent: &[u8], name: &[u8]) -> Vec<u8> {
     match parent {
         b"/" => [b"/", name].concat(),
@@ -72,7 +74,7 @@ pub(crate) fn child(parent: &[u8], name: &[u8]) -> Vec<u8> {
     }
 }
 
-/// Whether `path` is `above` or lies below it.
+/// Whether `path` is `above` or below it.
 pub(crate) fn is_within(path: &[u8], above: &[u8]) -> bool {
     above == b"/"
         || path
@@ -93,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn paths_are_spelt_as_the_protocol_says() {
+    fn paths_have_the_characters_of_the_protocol() {
         for good in ["/", "/a", "/a/b", "/A-z_0/@", "/local/domain/1"] {
             assert!(is_valid(good.as_bytes()), "{good}");
         }
@@ -105,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn a_path_has_2048_bytes_and_those_of_its_home() {
+    fn a_path_has_at_most_2048_bytes_beside_its_home() {
         let name = |len| vec![b'x'; len];
         assert!(is_valid(&child(b"/", &name(2047))));
         assert!(!is_valid(&child(b"/", &name(2048))));
@@ -116,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn parent_base_and_child_fit_together() {
+    fn child_undoes_parent_and_base() {
         for (path, above, name) in [
             ("/a", "/", "a"),
             ("/a/b", "/a", "b"),
@@ -130,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn a_path_is_within_itself_and_what_is_above() {
+    fn a_path_is_within_itself_and_within_paths_above() {
         for (path, above) in [("/a", "/a"), ("/a/b", "/a"), ("/a", "/"), ("/", "/")] {
             assert!(
                 is_within(path.as_bytes(), above.as_bytes()),

@@ -1,3 +1,5 @@
+//! Permissions of nodes: who may read, write and own them.
+
 use pvh_abi::{DomId, Errno};
 
 use crate::text::whole_number;
@@ -16,17 +18,21 @@ pub enum Access {
     Both,
 }
 
-/// One entry of a node's permissions; the first one names the owner and holds for all who are not named.
+/// One entry of a node's permissions.
+///
+/// The first entry of a node names its owner, and its access holds for all domains without an
+/// entry.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Permission {
-    /// Any number may come from a guest.
+    /// A guest may send any number.
     domid: u32,
     access: Access,
-    /// The domain did not exist when the entry was made, and one that comes later does not get it.
+    /// The domain was not connected when the entry was made. The entry grants nothing, also if such
+    /// a domain is connected later.
     is_void: bool,
 }
 
-/// Bits of what a request needs and a domain has.
+/// Rights as bits: those that a request needs, or that a domain has.
 pub(crate) const READ: u8 = 1;
 pub(crate) const WRITE: u8 = 2;
 pub(crate) const OWNER: u8 = 4;
@@ -42,7 +48,7 @@ impl Permission {
         }
     }
 
-    /// Reads an entry like `r5`.
+    /// Reads an entry as text, `r5` for example.
     pub(crate) fn parse(string: &[u8]) -> Result<Self, Errno> {
         let (letter, number) = string.split_first().ok_or(Errno::EINVAL)?;
         let access = match letter {
@@ -71,7 +77,9 @@ impl Permission {
         text.extend_from_slice(format!("{letter}{domid}\0").as_bytes());
     }
 
-    /// Returns the number of the domain it names. A guest may write any number, also one that no domain can have.
+    /// Returns the number of the domain that it names.
+    ///
+    /// A guest may write any number, also one that no domain can have.
     #[must_use]
     pub const fn domid(self) -> u32 {
         self.domid
@@ -83,7 +91,7 @@ impl Permission {
         self.access
     }
 
-    /// The same access for another domain.
+    /// Returns the same access for another domain.
     pub(crate) fn given_to(self, domid: DomId) -> Self {
         Self {
             domid: u32::from(domid.0),
@@ -92,12 +100,12 @@ impl Permission {
         }
     }
 
-    /// Whether it counts.
+    /// Whether the entry grants nothing, because its domain was not connected.
     pub(crate) fn is_void(self) -> bool {
         self.is_void
     }
 
-    /// Marks an entry for a domain that does not exist.
+    /// Marks an entry whose domain is not connected.
     pub(crate) fn make_void(&mut self) {
         self.is_void = true;
     }
@@ -112,12 +120,12 @@ impl Permission {
     }
 }
 
-/// Whether a domain is above permissions and limits.
+/// Whether permissions and limits do not hold for a domain.
 pub(crate) fn is_privileged(domid: DomId) -> bool {
     domid.0 == 0
 }
 
-/// What `domid` may do with a node that has these permissions.
+/// Returns the rights of `domid` on a node with these permissions.
 pub(crate) fn allowed(permissions: &[Permission], domid: DomId) -> u8 {
     let Some((owner, others)) = permissions.split_first() else {
         return 0;

@@ -1,3 +1,5 @@
+//! The store itself: its tree, its clients, and how domains and the host connect.
+
 use std::{
     collections::{BTreeMap, HashMap},
     sync::Arc,
@@ -16,25 +18,25 @@ use crate::{
 
 /// The store: a tree of nodes, and the clients that use it.
 ///
-/// Domain 0 is the toolstack, above permissions and limits; it is there from the start. What it asks comes
-/// by methods or by messages, what a guest asks by messages only.
+/// Domain 0 is the toolstack. It is connected from the start, and neither permissions nor limits
+/// hold for it. The host uses methods or messages; guests use messages.
 #[derive(Debug)]
 pub struct Store {
     pub(crate) tree: HashMap<Box<[u8]>, Arc<Node>>,
     pub(crate) clients: BTreeMap<ClientId, Client>,
-    /// Who gets `@introduceDomain` and `@releaseDomain`.
+    /// The permissions of `@introduceDomain` and `@releaseDomain`.
     pub(crate) special: BTreeMap<&'static [u8], Vec<Permission>>,
     pub(crate) generation: u64,
     pub(crate) limits: Limits,
     next_host: u64,
 }
 
-/// Why the toolstack's wish was refused.
+/// Why the store refused a request of the host.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
-#[error("the store answers {}", .errno.name().unwrap_or("an error without name"))]
+#[error("the store answered {}", .errno.name().unwrap_or("an error without a name"))]
 #[non_exhaustive]
 pub struct StoreError {
-    /// What a client would have been answered.
+    /// The error that a client gets in an ERROR message.
     pub errno: Errno,
 }
 
@@ -42,7 +44,7 @@ pub(crate) const INTRODUCE_DOMAIN: &[u8] = b"@introduceDomain";
 pub(crate) const RELEASE_DOMAIN: &[u8] = b"@releaseDomain";
 
 impl Store {
-    /// Makes a store with the nodes `/` and `/tool/xenstored`, which only the toolstack may touch.
+    /// Makes a store with the nodes `/` and `/tool/xenstored`, which only domain 0 may use.
     #[must_use]
     pub fn new(limits: Limits) -> Self {
         let private = vec![Permission::new(DomId(0), Access::None)];
@@ -57,14 +59,15 @@ impl Store {
         };
         store.clients.insert(DomId(0).into(), Client::new(DomId(0)));
         store.insert(b"/", Node::new(private));
-        // Nothing can refuse the toolstack a valid path.
+        // Domain 0 may write every valid path.
         let _ = store.write("/tool/xenstored", b"");
         store
     }
 
-    /// Connects a domain, or connects it anew: its watches, transactions and messages are gone then.
+    /// Connects a domain. A connected domain is reset, see [`Store::reset`].
     ///
-    /// A permission entry for a domain that is not connected is void, so this comes before its keys.
+    /// Connect a domain before you write its keys: a permission entry grants nothing if its domain
+    /// was not connected when the entry was made.
     pub fn introduce(&mut self, domid: DomId) {
         let id = ClientId::Domain(domid);
         if self.clients.contains_key(&id) {
@@ -75,7 +78,10 @@ impl Store {
         self.fire_special(INTRODUCE_DOMAIN);
     }
 
-    /// Ends a domain: the nodes it owns go, with all below, and so do permission entries that name it.
+    /// Disconnects a domain. The nodes that it owns are removed with all nodes below, and so are
+    /// the permission entries that name it. Domain 0 stays.
+    ///
+    /// It visits all nodes of the store.
     pub fn release(&mut self, domid: DomId) {
         let client = ClientId::Domain(domid);
         if is_privileged(domid) || !self.clients.contains_key(&client) {
@@ -85,11 +91,11 @@ impl Store {
         let id = u32::from(domid.0);
         let nodes = self.tree.iter().filter(|(_, node)| node.owner() == id);
         let mut owned: Vec<Box<[u8]>> = nodes.map(|(path, _)| path.clone()).collect();
-        // Watches fire in the same order each time.
+        // Fire watches in the same order each time.
         owned.sort_unstable();
         for path in owned {
             if &*path != b"/" && self.tree.contains_key(&path) {
-                // The toolstack is refused nothing that is there.
+                // Domain 0 may remove every node.
                 let _ = self.remove_tree(TOOLSTACK, &path);
             }
         }
@@ -98,7 +104,8 @@ impl Store {
         self.fire_special(RELEASE_DOMAIN);
     }
 
-    /// Takes a domain out of all permissions; what it still owns becomes the toolstack's.
+    /// Removes a domain from all permissions. Domain 0 becomes the owner of nodes that it still
+    /// owns.
     fn forget(&mut self, id: u32) {
         let is_named = |node: &Node| node.permissions.iter().any(|entry| entry.domid() == id);
         let nodes = self.tree.iter().filter(|(_, node)| is_named(node));
@@ -114,10 +121,11 @@ impl Store {
         }
     }
 
-    /// Makes a connection of the host, with domain 0's rights and watches of its own.
+    /// Makes a connection of the host. It has domain 0's rights, and its own watches, transactions
+    /// and waiting events.
     ///
-    /// Each watch of the host makes each change of the store a little slower: a change compares its path with
-    /// the watches of all clients.
+    /// Each watch makes each change of the store a little slower, because a change compares its
+    /// path with the watches of all clients.
     pub fn connect_host(&mut self) -> HostId {
         let id = HostId(self.next_host);
         self.next_host = self.next_host.wrapping_add(1);
@@ -125,12 +133,12 @@ impl Store {
         id
     }
 
-    /// Ends a connection of the host: its watches, transactions and waiting messages are gone.
+    /// Ends a connection of the host. Its watches, transactions and waiting messages are dropped.
     pub fn disconnect_host(&mut self, id: HostId) {
         self.clients.remove(&ClientId::Host(id));
     }
 
-    /// Drops a client's watches, transactions and waiting messages, as when its connection is made anew.
+    /// Drops a client's watches, transactions and waiting messages, as for a new connection.
     pub fn reset(&mut self, id: impl Into<ClientId>) {
         if let Some(client) = self.clients.get_mut(&id.into()) {
             client.drop_requests();
@@ -143,10 +151,10 @@ impl Store {
         self.clients.get_mut(&id.into())?.next_message()
     }
 
-    /// Tells whether a request of this client would be taken now.
+    /// Tells whether the store would take a request of this client now.
     ///
-    /// It is not while [`Limits::outstanding`] replies wait, nor while messages wait and the domain is above
-    /// [`Limits::memory_bytes`].
+    /// The store takes none while [`Limits::outstanding`] replies wait. It takes none of a domain
+    /// above [`Limits::memory_bytes`] while messages wait for that domain.
     #[must_use]
     pub fn is_ready(&self, id: impl Into<ClientId>) -> bool {
         let id = id.into();
@@ -178,7 +186,7 @@ impl Store {
     }
 }
 
-/// Takes a domain out of permissions.
+/// Removes a domain from permissions.
 fn forget_in(permissions: &mut Vec<Permission>, id: u32) {
     if let Some(owner) = permissions.first_mut()
         && owner.domid() == id

@@ -1,27 +1,27 @@
-//! Payloads: NUL-terminated strings, and numbers as C reads them.
+//! The strings and numbers in payloads: NUL-terminated strings, and numbers as C reads them.
 
-/// The strings of a payload that end in a NUL; bytes after the last NUL are no string.
+/// Returns the strings of a payload that end in a NUL. Bytes after the last NUL are no string.
 pub(crate) fn strings(payload: &[u8]) -> impl Iterator<Item = &[u8]> {
     payload
         .split_inclusive(|&byte| byte == 0)
         .filter_map(|string| string.strip_suffix(b"\0"))
 }
 
-/// The only string of a payload whose only NUL is its last byte.
+/// Returns the string of a payload whose only NUL is its last byte.
 pub(crate) fn only_string(payload: &[u8]) -> Option<&[u8]> {
     payload
         .strip_suffix(b"\0")
         .filter(|string| !string.contains(&0))
 }
 
-/// Splits a payload after its first string.
+/// Returns the first string of a payload, and the bytes after it.
 pub(crate) fn first_string(payload: &[u8]) -> Option<(&[u8], &[u8])> {
     let end = payload.iter().position(|&byte| byte == 0)?;
     let (string, rest) = payload.split_at(end);
     Some((string, rest.get(1..)?))
 }
 
-/// A decimal number at the start of a string, 0 if there is none; kept modulo 2^32, as `atoi` does.
+/// Returns the decimal number at the start of a string modulo 2^32, or 0, as `atoi` does.
 pub(crate) fn atoi(string: &[u8]) -> u32 {
     let (is_negative, digits) = sign(string);
     let (value, _) = number(digits, 10);
@@ -32,7 +32,7 @@ pub(crate) fn atoi(string: &[u8]) -> u32 {
     })
 }
 
-/// A number that is the whole string: decimal, octal after `0`, hexadecimal after `0x`; modulo 2^32.
+/// Reads a whole string as a number modulo 2^32: decimal, octal after `0`, hexadecimal after `0x`.
 pub(crate) fn whole_number(string: &[u8]) -> Option<u32> {
     let (is_negative, digits) = sign(string);
     let hex = digits
@@ -54,7 +54,7 @@ pub(crate) fn whole_number(string: &[u8]) -> Option<u32> {
     }))
 }
 
-/// Skips blanks and takes a sign.
+/// Skips blanks and reads a sign; true stands for a minus.
 fn sign(string: &[u8]) -> (bool, &[u8]) {
     let is_blank = |byte: &u8| matches!(byte, b' ' | b'\t'..=b'\r');
     let blanks = string.iter().take_while(|&byte| is_blank(byte)).count();
@@ -65,7 +65,7 @@ fn sign(string: &[u8]) -> (bool, &[u8]) {
     }
 }
 
-/// The number that digits make, and how many digits there were.
+/// Returns the number at the start of a string, and how many digits it has.
 fn number(string: &[u8], base: u32) -> (i64, usize) {
     let digit = |&byte: &u8| char::from(byte).to_digit(base);
     let digits = string.iter().map_while(digit);
@@ -80,7 +80,7 @@ fn number(string: &[u8], base: u32) -> (i64, usize) {
 #[expect(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
-    reason = "the low 32 bits are what is kept"
+    reason = "the number is kept modulo 2^32"
 )]
 fn wrap(value: i64) -> u32 {
     value as u32

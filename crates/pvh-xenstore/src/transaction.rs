@@ -1,26 +1,28 @@
+//! A transaction: its own view of the nodes that it has touched.
+
 use std::{collections::HashMap, sync::Arc};
 
 use crate::node::Node;
 
-/// What a touched node costs beside its path and the node itself.
+/// Cost in bytes of a touched node beside its path and the node itself.
 const RECORD_BYTES: usize = 128;
 
-/// A view of the tree in which changes are kept until they are committed.
+/// A view of the tree that keeps changes until the commit.
 ///
-/// A node is taken from the tree when it is first touched, and the commit is refused if any touched node
-/// has changed in the tree since.
+/// The view takes a node from the tree when a request first touches it. The commit is refused if
+/// any touched node has changed in the tree since.
 #[derive(Debug, Default)]
 pub(crate) struct Transaction {
-    /// In the order they were first touched.
+    /// In the order in which the nodes were first touched.
     records: Vec<Record>,
     index: HashMap<Arc<[u8]>, usize>,
-    /// A change could not be made: the commit answers ENOMEM.
+    /// A request found no room: the commit answers ENOMEM.
     pub(crate) is_doomed: bool,
-    /// What all records cost.
+    /// Cost of all records.
     bytes: usize,
 }
 
-/// A node the transaction touched.
+/// A node that the transaction touched.
 #[derive(Debug)]
 pub(crate) struct Record {
     pub(crate) path: Arc<[u8]>,
@@ -29,16 +31,16 @@ pub(crate) struct Record {
     /// The node as the transaction sees it.
     pub(crate) now: Option<Arc<Node>>,
     pub(crate) is_modified: bool,
-    /// Whether the commit fires watches: only those of exactly this node, or those above as well.
+    /// Which watches the commit fires for this node, if any.
     pub(crate) fire: Option<Reach>,
 }
 
-/// Which watches an event concerns.
+/// Which watches a change fires.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Reach {
-    /// Those set on exactly this node: it went away with a node above.
+    /// Those on exactly this node: it was removed together with a node above.
     Exact,
-    /// Those set on this node and on nodes above.
+    /// Those on this node and on nodes above.
     Upwards,
 }
 
@@ -55,7 +57,7 @@ impl Transaction {
         self.records.get(*self.index.get(path)?)
     }
 
-    /// What touching a node costs.
+    /// Returns the cost of touching a node.
     pub(crate) fn touch_bytes(path: &[u8], node: Option<&Arc<Node>>) -> usize {
         path.len()
             .saturating_add(RECORD_BYTES)
@@ -89,12 +91,12 @@ impl Transaction {
         self.bytes = self.bytes.saturating_sub(freed).saturating_add(added);
     }
 
-    /// What the view's own version of a node costs now.
+    /// Returns the cost of the view's own version of a node.
     pub(crate) fn held_bytes(&self, path: &[u8]) -> usize {
         self.record(path).map_or(0, Record::held_bytes)
     }
 
-    /// Notes that the commit has to fire; watches above stay concerned once they were.
+    /// Makes the commit fire watches for this node. The wider reach wins if it is called twice.
     pub(crate) fn fire(&mut self, path: &[u8], reach: Reach) {
         if let Some(record) = self.record_mut(path)
             && record.fire != Some(Reach::Upwards)

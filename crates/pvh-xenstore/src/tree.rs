@@ -1,4 +1,4 @@
-//! Nodes as a caller sees them: in its transaction, or in the tree itself.
+//! Reads and changes nodes where the caller sees them: in its transaction, or in the tree itself.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use crate::{
 };
 
 impl Store {
-    /// Looks a node up, whatever its permissions; in a transaction, touches it.
+    /// Returns a node without a look at its permissions. In a transaction this touches the node.
     pub(crate) fn look(&mut self, by: Caller, path: &[u8]) -> Result<Option<Arc<Node>>, Errno> {
         let node = self.tree.get(path);
         let Some(id) = by.transaction else {
@@ -42,9 +42,10 @@ impl Store {
         Ok(node.cloned())
     }
 
-    /// Returns a node with which the caller may do what it `needs`.
+    /// Returns a node on which the caller has the rights that it `needs`.
     ///
-    /// Whoever may not do so much above the node is told EACCES, and so learns nothing of it.
+    /// A caller without these rights on the node above gets EACCES, so that it does not learn
+    /// whether the node exists.
     pub(crate) fn node(&mut self, by: Caller, path: &[u8], needs: u8) -> Result<Arc<Node>, Errno> {
         if !path::is_valid(path) {
             return Err(Errno::EINVAL);
@@ -65,7 +66,7 @@ impl Store {
         })
     }
 
-    /// The nearest node above that exists, and the paths between that do not, deepest first.
+    /// Returns the nearest existing node above, and the missing paths in between, deepest first.
     pub(crate) fn ancestor<'a>(
         &mut self,
         by: Caller,
@@ -85,7 +86,7 @@ impl Store {
         }
     }
 
-    /// Makes a node that does not exist, and what is missing above it.
+    /// Makes a node that does not exist, and the missing nodes above it.
     pub(crate) fn create(&mut self, by: Caller, path: &[u8], value: &[u8]) -> Result<(), Errno> {
         let (above, ancestor) = self.ancestor(by, path)?;
         let paths: Vec<&[u8]> = [path].into_iter().chain(above).collect();
@@ -119,7 +120,7 @@ impl Store {
         self.put_all(by, vec![(path, node)])
     }
 
-    /// Removes a node and all below, children first, and fires for each.
+    /// Removes a node and all nodes below, children first, and fires watches for each.
     pub(crate) fn remove_tree(&mut self, by: Caller, path: &[u8]) -> Result<(), Errno> {
         let above = path::parent(path);
         self.look(by, above)?.ok_or(Errno::EINVAL)?;
@@ -138,7 +139,7 @@ impl Store {
         let parent = self.look(by, above)?.ok_or(Errno::EIO)?;
         let mut parent = Node::clone(&parent);
         parent.remove_child(path::base(path));
-        // Only a transaction can lack room: its view has the parent twice from here on.
+        // Only a transaction can lack room: its view holds two versions of the parent from here on.
         let parent = [(above, parent)];
         self.or_doomed(by, |store| store.check_memory(by, &parent))?;
         for (path, parent) in parent {
@@ -147,7 +148,7 @@ impl Store {
         Ok(())
     }
 
-    /// The paths of a node and all below, children first.
+    /// Returns the paths of a node and all nodes below, children first.
     fn walk(&mut self, by: Caller, path: &[u8]) -> Result<Vec<Vec<u8>>, Errno> {
         let mut found = Vec::new();
         let mut left = vec![(path.to_vec(), false)];
@@ -168,7 +169,7 @@ impl Store {
         Ok(found)
     }
 
-    /// Writes nodes if all of them are within the limits, else none.
+    /// Writes all nodes, or none if one exceeds a limit.
     fn put_all(&mut self, by: Caller, nodes: Vec<(&[u8], Node)>) -> Result<(), Errno> {
         self.or_doomed(by, |store| store.check_sizes(by, &nodes))?;
         for (path, node) in nodes {
@@ -177,7 +178,7 @@ impl Store {
         Ok(())
     }
 
-    /// Checks something; a transaction in which it fails cannot be committed.
+    /// Runs a check. A transaction in which the check fails cannot be committed.
     fn or_doomed(
         &mut self,
         by: Caller,
@@ -192,7 +193,7 @@ impl Store {
         checked
     }
 
-    /// Refuses nodes that are too large, or more than the caller has room for.
+    /// Refuses nodes that are too large, or for which the caller has no room.
     fn check_sizes(&mut self, by: Caller, nodes: &[(&[u8], Node)]) -> Result<(), Errno> {
         if by.is_privileged() {
             return Ok(());
@@ -204,7 +205,7 @@ impl Store {
         self.check_memory(by, nodes)
     }
 
-    /// Refuses nodes that are more than the caller has room for.
+    /// Refuses nodes for which the caller has no room.
     fn check_memory(&mut self, by: Caller, nodes: &[(&[u8], Node)]) -> Result<(), Errno> {
         if by.is_privileged() {
             return Ok(());
@@ -228,10 +229,10 @@ impl Store {
         Ok(())
     }
 
-    /// Refuses new nodes to a caller that owns too many.
+    /// Refuses new nodes to a caller that owns too many nodes.
     fn check_node_count(&mut self, by: Caller, new: usize) -> Result<(), Errno> {
         let owned = self.client(by).map_or(0, |client| client.nodes);
-        // In a transaction the count is that of the tree until the commit, which looks again.
+        // A transaction compares the nodes of the tree; its commit counts again.
         let last = match by.transaction {
             Some(_) => owned,
             None => owned.saturating_add(new).saturating_sub(1),
@@ -242,7 +243,8 @@ impl Store {
         Ok(())
     }
 
-    /// Writes or removes a node where the caller sees it. In a transaction it was touched before.
+    /// Writes or removes a node where the caller sees it. In a transaction the node is touched
+    /// already.
     fn put(&mut self, by: Caller, path: &[u8], node: Option<Node>) {
         if by.transaction.is_none() {
             match node {
@@ -268,7 +270,7 @@ impl Store {
         }
     }
 
-    /// Writes a node of the tree and counts it for its owner.
+    /// Writes a node of the tree, and charges its owner for it.
     pub(crate) fn insert(&mut self, path: &[u8], node: Node) {
         self.take(path);
         self.generation = self.generation.wrapping_add(1);
@@ -281,7 +283,7 @@ impl Store {
         self.tree.insert(path.into(), Arc::new(node));
     }
 
-    /// Takes a node out of the tree and off its owner's account.
+    /// Removes a node from the tree, and no longer charges its owner for it.
     pub(crate) fn take(&mut self, path: &[u8]) {
         if let Some(node) = self.tree.remove(path)
             && let Some(owner) = self.owner(&node)
@@ -291,7 +293,7 @@ impl Store {
         }
     }
 
-    /// The caller's transaction.
+    /// Returns the caller's transaction.
     fn view(&mut self, by: Caller) -> Option<&mut Transaction> {
         let id = by.transaction?;
         self.client(by)?.transactions.get_mut(&id)
@@ -306,14 +308,14 @@ impl Store {
         self.clients.get_mut(&ClientId::Domain(DomId(owner)))
     }
 
-    /// What a node of the tree counts as for a domain.
+    /// Returns what a domain is charged for a node of the tree.
     fn owned_bytes(&self, domid: DomId, path: &[u8]) -> usize {
         let node = self.tree.get(path);
         node.map_or(0, |node| owned_bytes(domid, path, node))
     }
 }
 
-/// What a node counts as for a domain: nothing if another one owns it.
+/// Returns what a domain is charged for a node: nothing if another domain owns it.
 fn owned_bytes(domid: DomId, path: &[u8], node: &Node) -> usize {
     if node.owner() == u32::from(domid.0) {
         node_bytes(path, node)

@@ -1,22 +1,25 @@
+//! One watch of a client.
+
 use crate::{path::is_within, transaction::Reach};
 
-/// What a watch costs beside its path and token.
+/// Cost in bytes of a watch beside its path and token.
 const WATCH_BYTES: usize = 64;
 
-/// A wish to be told of changes.
+/// A client's request to get events for changes of a node and of nodes below.
 #[derive(Debug)]
 pub(crate) struct Watch {
-    /// Absolute, or special.
+    /// An absolute path, or a special one.
     pub(crate) path: Vec<u8>,
     pub(crate) token: Vec<u8>,
-    /// How much of a path is not told: the home of a client that watches a relative path.
+    /// Length of the prefix that events leave out: the client's home, if it watches a relative
+    /// path.
     hidden: usize,
-    /// An event found no room: the watch reports its own path once the messages before it are taken.
+    /// An event found no room. The watch reports its own path once the messages before are taken.
     pub(crate) is_behind: bool,
 }
 
 impl Watch {
-    /// Makes a watch; a relative one hides so many bytes, the length of the home.
+    /// Makes a watch whose events leave out the first `hidden` bytes of paths.
     pub(crate) fn new(path: Vec<u8>, token: &[u8], hidden: usize) -> Self {
         Self {
             path,
@@ -37,7 +40,7 @@ impl Watch {
         }
     }
 
-    /// A path as this watch tells it.
+    /// Returns a path as the events of this watch name it.
     pub(crate) fn told<'a>(&self, path: &'a [u8]) -> &'a [u8] {
         let rest = path.get(self.hidden..).unwrap_or(path);
         match self.hidden {

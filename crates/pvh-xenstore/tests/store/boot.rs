@@ -1,4 +1,4 @@
-//! The keys a guest reads at boot, and how it is asked to stop.
+//! The keys that a guest reads at boot, and shutdown requests.
 
 use pvh_abi::DomId;
 use pvh_xenstore::{Limits, Shutdown, Store, pending_shutdown, request_shutdown};
@@ -60,7 +60,7 @@ fn a_guest_finds_the_keys_libxl_writes() {
 }
 
 #[test]
-fn a_guest_writes_only_what_is_its_own() {
+fn a_guest_writes_only_nodes_that_it_owns() {
     let mut client = booted();
     let own = [
         "control/shutdown",
@@ -120,11 +120,11 @@ fn linux_takes_a_shutdown_request_in_a_transaction() {
 }
 
 #[test]
-fn a_name_that_is_no_path_is_refused_for_a_uuid() {
+fn a_uuid_that_cannot_be_part_of_a_path_is_refused() {
     let mut store = Store::new(Limits::default());
     let mut keys = keys(DomId(3));
     keys.uuid = "not a path";
     let error = keys.write(&mut store).unwrap_err();
     assert_eq!(error.errno.name(), Some("EINVAL"));
-    assert_eq!(error.to_string(), "the store answers EINVAL");
+    assert_eq!(error.to_string(), "the store answered EINVAL");
 }

@@ -1,4 +1,4 @@
-//! A client that asks and waits.
+//! A guest that sends requests and takes the replies.
 
 use std::sync::Arc;
 
@@ -7,12 +7,12 @@ use pvh_xenstore::{ConsoleKeys, DomainKeys, Header, Limits, MessageType, RingKey
 
 pub(crate) const GUEST: DomId = DomId(1);
 
-/// A store with one guest, domain 1, that has the keys of a PVH domain.
+/// Makes a store with one guest, domain 1, and the keys of a PVH domain.
 pub(crate) fn booted() -> Client {
     limited(Limits::default())
 }
 
-/// The same with other limits.
+/// Does the same with other limits.
 pub(crate) fn limited(limits: Limits) -> Client {
     let mut store = Store::new(limits);
     keys(GUEST).write(&mut store).unwrap();
@@ -50,7 +50,7 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    /// Asks and returns all messages that wait then, as numbers of types and payloads.
+    /// Sends a request and takes all waiting messages, as numbers of types and payloads.
     pub(crate) fn all(
         &mut self,
         kind: u32,
@@ -65,7 +65,7 @@ impl Client {
             .collect()
     }
 
-    /// Asks and returns the reply.
+    /// Sends a request and returns the reply.
     pub(crate) fn ask(
         &mut self,
         kind: u32,
@@ -86,14 +86,14 @@ impl Client {
         Ok(reply.to_vec())
     }
 
-    /// Begins a transaction.
+    /// Starts a transaction.
     pub(crate) fn start(&mut self) -> u32 {
         let reply = self.ask(6, 0, b"\0").unwrap();
         let id = reply.strip_suffix(b"\0").expect("an id ends in a NUL");
         std::str::from_utf8(id).unwrap().parse().unwrap()
     }
 
-    /// Asks and returns the events it causes.
+    /// Sends a request and returns the events that it causes.
     pub(crate) fn events(&mut self, kind: u32, transaction: u32, payload: &[u8]) -> Vec<Vec<u8>> {
         let mut found = self.all(kind, transaction, payload);
         found.retain(|(kind, _)| *kind == 15);

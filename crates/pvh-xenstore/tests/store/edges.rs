@@ -1,11 +1,11 @@
-//! Where limits lie to the byte, and what is beside them.
+//! Limits to the exact byte, and cases beside them.
 
 use pvh_abi::DomId;
 use pvh_xenstore::{Access, Header, Limits, MessageType, Permission};
 
 use crate::client::{Client, GUEST, booted, limited, refused};
 
-/// What is asked in a test, after what comes before.
+/// Requests before the tested one, and the tested one.
 type Ask = fn(&mut Client) -> Result<Vec<u8>, String>;
 
 fn with_memory(memory_bytes: usize) -> Client {
@@ -19,21 +19,21 @@ fn used(client: &Client) -> usize {
 }
 
 #[test]
-fn the_limits_of_a_store_are_told() {
+fn a_store_returns_its_limits() {
     let mut limits = Limits::default();
     limits.nodes = 7;
     assert_eq!(limited(limits).store.limits().nodes, 7);
 }
 
 #[test]
-fn a_guest_may_use_its_last_byte_of_memory_and_none_after_it() {
+fn a_guest_may_use_exactly_its_limit_of_memory() {
     let asks: [(&str, Ask); 4] = [
         ("a node", |client| client.ask(11, 0, b"data/x\0value")),
         ("a watch", |client| client.ask(4, 0, b"data\0token\0")),
         ("a look", |client| {
             let id = client.start();
             client.ask(2, id, b"name\0").and_then(|_| {
-                // Nothing more to look at, for the node is in the view by now.
+                // The view holds the node by now, so nothing more is touched.
                 client.ask(2, id, b"name\0")
             })
         }),
@@ -64,8 +64,8 @@ fn a_watch_costs_its_path_its_token_and_64_bytes() {
 }
 
 #[test]
-fn a_guest_above_its_limit_may_write_what_is_no_larger() {
-    // The toolstack has made it more than it may have.
+fn a_guest_above_its_limit_may_write_values_that_are_not_longer() {
+    // The toolstack gave it more than its limit.
     let mut client = with_memory(1);
     client
         .store
@@ -78,7 +78,7 @@ fn a_guest_above_its_limit_may_write_what_is_no_larger() {
 }
 
 #[test]
-fn a_guest_above_its_limit_is_asked_to_take_what_waits_first() {
+fn a_guest_above_its_limit_must_take_waiting_messages_first() {
     let mut client = with_memory(1);
     let header = Header::new(MessageType::READ, 0, 0, b"name\0");
     assert!(client.store.is_ready(GUEST));
@@ -86,7 +86,7 @@ fn a_guest_above_its_limit_is_asked_to_take_what_waits_first() {
     assert!(!client.store.is_ready(GUEST));
     client.store.take_message(GUEST).unwrap();
     assert!(client.store.is_ready(GUEST));
-    // The toolstack has no limit.
+    // Domain 0 has no limit.
     let header = Header::new(MessageType::READ, 0, 0, b"/tool\0");
     client.store.handle(DomId(0), &header, b"/tool\0").unwrap();
     assert!(client.store.is_ready(DomId(0)));
@@ -100,7 +100,7 @@ fn a_payload_has_4096_bytes_at_most() {
 }
 
 #[test]
-fn the_toolstack_and_what_is_not_there_cannot_be_released() {
+fn domain_0_and_unknown_domains_cannot_be_released() {
     let mut client = booted();
     client.domid = DomId(0);
     client.all(4, 0, b"@releaseDomain\0t\0");
@@ -112,7 +112,7 @@ fn the_toolstack_and_what_is_not_there_cannot_be_released() {
 }
 
 #[test]
-fn a_domain_that_ends_leaves_the_root_and_other_owners_alone() {
+fn a_released_domain_leaves_the_root_and_other_owners_alone() {
     let mut client = booted();
     let other = DomId(2);
     client.store.introduce(other);
@@ -130,7 +130,7 @@ fn a_domain_that_ends_leaves_the_root_and_other_owners_alone() {
 }
 
 #[test]
-fn who_watches_a_node_is_told_of_it_alone() {
+fn is_watched_knows_the_node_and_the_domain() {
     let mut client = booted();
     let path = "/local/domain/1/data";
     assert!(!client.store.is_watched(GUEST, path));

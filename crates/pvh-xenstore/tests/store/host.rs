@@ -1,4 +1,4 @@
-//! Connections of the host: calls, transactions and watches.
+//! Host connections: calls, transactions and watches.
 
 use pvh_abi::{DomId, Errno};
 use pvh_xenstore::{Access, Header, HostId, MessageType, Permission, Store, StoreError};
@@ -7,14 +7,14 @@ use crate::client::{Client, GUEST, booted};
 
 const DATA: &str = "/local/domain/1/data";
 
-/// A booted guest, and a connection of the host without waiting events.
+/// Makes a store with a booted guest, and a host connection.
 fn connected() -> (Client, HostId) {
     let mut client = booted();
     let host = client.store.connect_host();
     (client, host)
 }
 
-/// The paths and tokens of the events that wait.
+/// Takes the waiting events, as paths and tokens.
 pub(crate) fn drain(store: &mut Store, host: HostId) -> Vec<(String, String)> {
     let mut host = store.host(host);
     let events = std::iter::from_fn(|| host.take_event());
@@ -44,7 +44,7 @@ fn a_watch_reports_its_path_first_and_then_each_change_in_order() {
     client.ask(14, 0, b"data/b\0n1\0").unwrap();
     let told = drain(&mut client.store, host);
     let told: Vec<_> = told.iter().map(|(p, t)| (p.as_str(), t.as_str())).collect();
-    // The second event of data/b equals the first, which still waited.
+    // The second event of data/b equals the first one, which was waiting, and is not queued.
     assert_eq!(
         told,
         [
@@ -74,7 +74,7 @@ fn a_committed_transaction_fires_in_the_order_of_its_nodes_and_an_aborted_one_do
 }
 
 #[test]
-fn a_removal_is_told_to_watches_of_each_node_and_above_only_of_the_topmost() {
+fn a_removal_fires_the_watches_of_each_removed_node_and_of_nodes_above_once() {
     let (mut client, host) = connected();
     for path in ["data/a/b/c", "data/a/d"] {
         client.ask(12, 0, format!("{path}\0").as_bytes()).unwrap();
@@ -104,7 +104,7 @@ fn a_removal_is_told_to_watches_of_each_node_and_above_only_of_the_topmost() {
 }
 
 #[test]
-fn domains_that_come_and_go_are_told_by_special_paths() {
+fn special_paths_report_connected_and_released_domains() {
     let (mut client, host) = connected();
     for path in ["@introduceDomain", "@releaseDomain"] {
         client.store.host(host).watch(path, b"t").unwrap();
@@ -121,7 +121,7 @@ fn domains_that_come_and_go_are_told_by_special_paths() {
 }
 
 #[test]
-fn the_nodes_of_a_released_domain_are_told_in_the_order_of_their_paths() {
+fn a_release_fires_in_the_order_of_paths() {
     let (mut client, host) = connected();
     for name in ["q", "c", "x", "a"] {
         client
@@ -139,7 +139,7 @@ fn the_nodes_of_a_released_domain_are_told_in_the_order_of_their_paths() {
 }
 
 #[test]
-fn a_relative_path_begins_at_the_home_of_domain_0_and_is_told_so() {
+fn events_of_a_relative_watch_have_relative_paths() {
     let (mut client, host) = connected();
     client.store.host(host).watch("backend", b"t").unwrap();
     client
@@ -228,7 +228,7 @@ fn nodes_are_listed_in_their_order_and_permissions_are_read_back() {
 }
 
 #[test]
-fn the_host_is_refused_paths_and_tokens_that_cannot_be() {
+fn invalid_paths_and_tokens_are_einval() {
     let (mut client, host) = connected();
     let mut host = client.store.host(host);
     for bad in ["/a b", "/a//b", "/a/", "", "/a\0b"] {
@@ -244,7 +244,7 @@ fn the_host_is_refused_paths_and_tokens_that_cannot_be() {
 }
 
 #[test]
-fn an_ended_connection_answers_enoent_and_is_told_nothing() {
+fn an_ended_connection_returns_enoent_and_no_events() {
     let (mut client, old) = connected();
     client.store.host(old).watch("/tool", b"t").unwrap();
     let inside = client.store.host(old).start().unwrap();
@@ -262,7 +262,7 @@ fn an_ended_connection_answers_enoent_and_is_told_nothing() {
 }
 
 #[test]
-fn a_connection_can_speak_by_messages() {
+fn a_host_connection_can_use_messages() {
     let (mut client, host) = connected();
     let store = &mut client.store;
     let payload = b"/local/domain/1/name\0";
@@ -274,7 +274,7 @@ fn a_connection_can_speak_by_messages() {
 }
 
 #[test]
-fn a_node_that_one_transaction_made_and_removed_is_told_to_the_host() {
+fn the_host_gets_an_event_for_a_node_that_one_transaction_made_and_removed() {
     let (mut client, host) = connected();
     client.all(4, 0, b"data\0t\0");
     client.store.host(host).watch(DATA, b"t").unwrap();

@@ -1,4 +1,4 @@
-//! What waits for the host is bounded, and no change is missed.
+//! The queue of a host connection is bounded, and no change is missed.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ use crate::{
 
 const DATA: &str = "/local/domain/1/data";
 
-/// Limits with so much room for waiting messages.
+/// Returns limits with this much room for waiting messages.
 fn room(memory_bytes: usize) -> Limits {
     let mut limits = Limits::default();
     limits.memory_bytes = memory_bytes;
@@ -20,7 +20,7 @@ fn room(memory_bytes: usize) -> Limits {
 }
 
 #[test]
-fn events_without_room_become_one_that_tells_to_read_all_again() {
+fn events_without_room_become_one_event_with_the_watched_path() {
     // An event costs 114 bytes beside `/tool/N` and `t`.
     let mut client = limited(room(16384));
     let store = &mut client.store;
@@ -52,7 +52,7 @@ fn events_without_room_become_one_that_tells_to_read_all_again() {
 }
 
 #[test]
-fn a_watch_that_is_taken_back_owes_nothing() {
+fn a_removed_watch_reports_no_missed_events() {
     let mut client = limited(room(16384));
     let store = &mut client.store;
     let host = store.connect_host();
@@ -67,7 +67,7 @@ fn a_watch_that_is_taken_back_owes_nothing() {
     assert_eq!((empty.memory_bytes, empty.watches), (0, 0));
 }
 
-/// A copy of all below one node, kept by rereading what events name.
+/// A copy of a subtree. It is kept up to date by reading again the nodes that events name.
 #[derive(Default)]
 struct Mirror(BTreeMap<String, Vec<u8>>);
 
@@ -76,7 +76,7 @@ impl Mirror {
         let below = format!("{path}/");
         self.0
             .retain(|key, _| key != path && !key.starts_with(&below));
-        // Missing nodes above one that is written are made without an event of their own.
+        // A write makes missing nodes above without events for them.
         let above = path.rsplit_once('/').unwrap().0;
         if path != DATA && !self.0.contains_key(above) {
             return self.reread(store, host, above);
@@ -94,9 +94,10 @@ impl Mirror {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(100))]
 
-    /// A client that rereads what events name knows the tree once it has taken all, whatever had room.
+    /// A client that reads again each node that an event names has an exact copy of the tree once
+    /// it has taken all events, also if events found no room.
     #[test]
-    fn who_rereads_what_events_name_misses_nothing(
+    fn a_client_that_reads_nodes_again_after_events_misses_no_change(
         steps in proptest::collection::vec((0_u8..9, "[ab](/[ab]){0,2}", any::<u8>()), 1..80),
         room_bytes in 12_000_usize..20_000,
     ) {
@@ -107,7 +108,7 @@ proptest! {
         mirror.reread(&mut client.store, host, DATA);
         drain(&mut client.store, host);
         let mut inside = None;
-        // Fill the room but for an event or two, so that later ones have none.
+        // Fill the queue but for one or two events, so that later events find no room.
         for index in 0..200 {
             if client.store.usage(host).unwrap().memory_bytes + 400 > room_bytes {
                 break;
@@ -146,7 +147,7 @@ proptest! {
 }
 
 #[test]
-fn the_host_has_no_limits_but_that_of_what_waits() {
+fn no_limit_but_that_of_waiting_events_holds_for_the_host() {
     let mut client = booted();
     let host = client.store.connect_host();
     for index in 0..1100 {

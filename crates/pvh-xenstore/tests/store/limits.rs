@@ -1,11 +1,11 @@
-//! What a guest can make grow, and where it ends.
+//! The limits of what a guest can make grow.
 
 use pvh_abi::DomId;
 use pvh_xenstore::{Header, Limits, MessageType, NotTaken};
 
 use crate::client::{Client, GUEST, booted, refused};
 
-/// Asks until refused, and tells how often it was not and why it was.
+/// Repeats a request until it is refused. Returns how often it succeeded, and the error.
 fn until_refused(
     client: &mut Client,
     mut ask: impl FnMut(&mut Client, usize) -> Result<Vec<u8>, String>,
@@ -39,19 +39,19 @@ fn a_guest_owns_1000_nodes() {
     });
     assert_eq!((count, name.as_str()), (1000 - before - 10, "ENOSPC"));
     assert_eq!(client.store.usage(GUEST).unwrap().nodes, 1000);
-    // The toolstack goes on, and what it makes below the guest's nodes is the guest's.
+    // No limit holds for the toolstack. The guest owns the nodes that it makes below the guest's.
     client
         .store
         .write("/local/domain/1/data/more", b"")
         .unwrap();
     assert_eq!(client.store.usage(GUEST).unwrap().nodes, 1001);
-    // A refused request has made nothing.
+    // A refused request makes nothing.
     client.ask(13, 0, b"data/more\0").unwrap();
     client.ask(13, 0, b"data/0/0\0").unwrap();
     assert_eq!(client.ask(12, 0, b"data/one/two\0"), refused("ENOSPC"));
     assert_eq!(client.ask(2, 0, b"data/one\0"), refused("ENOENT"));
     assert_eq!(client.ask(12, 0, b"data/one\0"), Ok(b"OK\0".to_vec()));
-    // A commit that adds none does not ask how many there are.
+    // A commit that adds no node is not compared with the limit.
     assert_eq!(client.store.usage(GUEST).unwrap().nodes, 1000);
     let id = client.start();
     client.ask(11, id, b"data/one\0v").unwrap();
@@ -89,7 +89,7 @@ fn a_node_is_smaller_than_2048_bytes() {
     let big = [b"data/big\0".to_vec(), vec![b'v'; 2016]].concat();
     assert_eq!(client.ask(11, 0, &big), refused("ENOSPC"));
     assert_eq!(client.ask(2, 0, b"data/big\0"), refused("ENOENT"));
-    // The names of children count, each with its NUL.
+    // The names of children count, each with a NUL.
     client.ask(13, 0, b"data/x\0").unwrap();
     client.ask(12, 0, b"feature/long\0").unwrap();
     let name = |len| [b"feature/long/".to_vec(), vec![b'n'; len], b"\0".to_vec()].concat();
@@ -138,7 +138,7 @@ fn a_transaction_touches_1024_nodes() {
                 .unwrap_err(),
         );
     }
-    // One of them is the node above, which tells whether an absence may be told.
+    // One of them is the node above: its permissions say whether the caller may learn ENOENT.
     let told = errors.iter().position(|name| name == "ENOSPC");
     assert_eq!(told, Some(1023));
     assert_eq!(client.ask(7, id, b"T\0"), refused("ENOMEM"));
@@ -180,7 +180,7 @@ fn no_request_is_taken_while_20_replies_wait() {
 }
 
 #[test]
-fn events_that_nobody_takes_end_at_the_memory_limit() {
+fn events_that_a_guest_does_not_take_are_bounded_by_the_memory_limit() {
     let mut client = booted();
     let token = [b't'; 1000];
     client.all(4, 0, &[&b"data\0"[..], &token, b"\0"].concat());
@@ -202,7 +202,7 @@ fn events_that_nobody_takes_end_at_the_memory_limit() {
 }
 
 #[test]
-fn what_a_guest_makes_wait_for_the_toolstack_ends_too() {
+fn events_that_a_guest_causes_for_domain_0_are_bounded() {
     let mut client = booted();
     client.domid = DomId(0);
     client.all(4, 0, &[&b"/\0"[..], &[b't'; 1000], b"\0"].concat());
@@ -220,7 +220,7 @@ fn what_a_guest_makes_wait_for_the_toolstack_ends_too() {
 }
 
 #[test]
-fn a_guest_that_uses_all_its_memory_is_told_enomem_and_lives_on() {
+fn a_guest_that_uses_all_its_memory_gets_enomem_and_is_served_again() {
     let mut client = booted();
     let value = |path: &str| [path.as_bytes(), b"\0", &[b'v'; 2000][..]].concat();
     for index in 0..900 {
@@ -246,7 +246,7 @@ fn a_removal_in_a_transaction_needs_room_for_the_node_above() {
     client.ask(11, 0, b"data/p/c\0").unwrap();
     let id = client.start();
     let used = |client: &Client| client.store.usage(GUEST).unwrap().memory_bytes;
-    // Another transaction reads until little is left.
+    // Another transaction reads until little memory is left.
     let filler = client.start();
     for (count, len) in [(700, 2000), (40, 200)] {
         for index in 0..count {
@@ -263,7 +263,7 @@ fn a_removal_in_a_transaction_needs_room_for_the_node_above() {
             client.ask(2, filler, path.as_bytes()).unwrap();
         }
     }
-    // It can look at the two nodes, and cannot keep a second version of the upper one.
+    // The transaction can touch both nodes, but cannot keep a second version of the upper one.
     assert_eq!(client.ask(13, id, b"data/p/c\0"), refused("ENOMEM"));
     assert!(used(&client) <= 2_621_440 && used(&client) > 2_619_000);
     assert_eq!(client.ask(7, id, b"T\0"), refused("ENOMEM"));

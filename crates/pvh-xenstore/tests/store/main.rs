@@ -1,4 +1,4 @@
-//! The store, its messages, limits and ring.
+//! The store: its messages, limits, transactions, watches and host connections.
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,

@@ -1,4 +1,4 @@
-//! Each row of the table of message types: its number, its reply, its refusals.
+//! Each message type: its number, its reply and its errors.
 
 use pvh_abi::DomId;
 use pvh_xenstore::{Access, Header, MessageType, NotTaken, Permission};
@@ -37,11 +37,11 @@ fn a_reply_echoes_both_ids() {
 }
 
 #[test]
-fn what_only_the_toolstack_may_ask_is_eacces_for_a_guest() {
+fn privileged_messages_are_eacces_for_a_guest() {
     let mut client = booted();
     for kind in [0, 8, 9, 17, 18, 19] {
         assert_eq!(client.ask(kind, 0, b"1\0"), refused("EACCES"), "{kind}");
-        // Even before the transaction is looked for.
+        // This error comes before that of an unknown transaction.
         assert_eq!(client.ask(kind, 9, b"1\0"), refused("EACCES"), "{kind}");
     }
     client.domid = DomId(0);
@@ -60,7 +60,7 @@ fn an_unknown_type_is_enosys() {
 }
 
 #[test]
-fn read_gives_the_raw_value_without_a_terminator() {
+fn read_returns_the_raw_value_without_a_terminator() {
     let mut client = booted();
     assert_eq!(client.ask(2, 0, b"name\0"), Ok(b"probe".to_vec()));
     assert_eq!(
@@ -83,7 +83,7 @@ fn read_gives_the_raw_value_without_a_terminator() {
 }
 
 #[test]
-fn who_may_not_read_above_learns_nothing() {
+fn a_caller_without_rights_on_the_node_above_gets_eacces() {
     let mut client = booted();
     for hidden in [
         "/nothing",
@@ -99,7 +99,7 @@ fn who_may_not_read_above_learns_nothing() {
 }
 
 #[test]
-fn directory_gives_names_with_a_nul_each_in_the_order_they_were_made() {
+fn directory_returns_names_with_a_nul_each_in_the_order_of_their_making() {
     let mut client = booted();
     for key in ["z", "a", "m"] {
         client
@@ -112,7 +112,7 @@ fn directory_gives_names_with_a_nul_each_in_the_order_they_were_made() {
 }
 
 #[test]
-fn a_directory_of_more_than_4096_bytes_is_e2big_and_comes_in_parts() {
+fn a_directory_of_more_than_4096_bytes_is_e2big_and_can_be_read_in_parts() {
     let mut client = booted();
     for index in 0..500 {
         let path = format!("/local/domain/1/cpu/x{index:09}");
@@ -163,7 +163,7 @@ fn write_makes_missing_parents_with_empty_values() {
 }
 
 #[test]
-fn mkdir_is_fine_if_the_node_exists_and_leaves_its_value() {
+fn mkdir_of_an_existing_node_is_ok_and_keeps_its_value() {
     let mut client = booted();
     client.ask(11, 0, b"data/a\0v").unwrap();
     assert_eq!(client.ask(12, 0, b"data/a\0"), Ok(OK.to_vec()));
@@ -173,7 +173,7 @@ fn mkdir_is_fine_if_the_node_exists_and_leaves_its_value() {
 }
 
 #[test]
-fn rm_takes_all_below_and_minds_only_a_missing_parent() {
+fn rm_removes_all_nodes_below_and_fails_only_without_a_parent() {
     let mut client = booted();
     client.ask(11, 0, b"data/a/b/c\0v").unwrap();
     assert_eq!(client.ask(13, 0, b"data/a\0"), Ok(OK.to_vec()));
@@ -214,7 +214,7 @@ fn permissions_name_the_owner_first() {
 }
 
 #[test]
-fn what_a_guest_makes_is_its_own_and_else_as_above() {
+fn a_guest_owns_nodes_that_it_makes_and_they_inherit_other_permissions() {
     let mut client = booted();
     let entries = [
         Permission::new(DomId(0), Access::Write),
@@ -232,7 +232,7 @@ fn what_a_guest_makes_is_its_own_and_else_as_above() {
 }
 
 #[test]
-fn an_entry_for_a_domain_that_comes_later_is_void() {
+fn an_entry_for_a_domain_that_is_connected_later_grants_nothing() {
     let mut client = booted();
     client.ask(14, 0, b"data\0n1\0b2\0").unwrap();
     client.store.introduce(DomId(2));
@@ -248,7 +248,7 @@ fn an_entry_for_a_domain_that_comes_later_is_void() {
 }
 
 #[test]
-fn a_domain_that_ends_takes_its_nodes_and_entries_along() {
+fn a_release_removes_the_domains_nodes_and_entries() {
     let mut client = booted();
     client.store.introduce(DomId(2));
     client.ask(11, 0, b"data/a/b\0v").unwrap();
@@ -278,7 +278,7 @@ fn a_domain_that_ends_takes_its_nodes_and_entries_along() {
 }
 
 #[test]
-fn a_domains_path_is_told_for_any_number() {
+fn get_domain_path_takes_any_number() {
     let mut client = booted();
     for (domid, path) in [
         ("1", "/local/domain/1"),

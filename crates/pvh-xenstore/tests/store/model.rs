@@ -123,7 +123,8 @@ proptest! {
         prop_assert_eq!(nodes, nodes_before + outside.0.len() - 1);
     }
 
-    /// No request panics, none takes the guest over its limits, and all that was counted is given back.
+    /// No request panics, none takes the guest over its limits, and all that was counted is given
+    /// back.
     #[test]
     fn any_requests_stay_within_the_limits(requests in proptest::collection::vec(
         (

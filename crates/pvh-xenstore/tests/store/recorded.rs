@@ -1,21 +1,25 @@
-//! What a guest of a real Xen 4.17 was answered, asked again here.
+//! Sends requests again that a guest sent on a real Xen 4.17, and compares the replies.
 //!
-//! Each file of `recorded/` is what one guest printed: `>` is a request as type, transaction and payload; `<` a
-//! message that came back, as type and payload; `=` how often a repeated request was not refused, and the refusal.
-//! In payloads `\0` is a NUL, `{x*20}` is 20 times x, `%` the number of the turn of a repeated request (`TYPE*N`).
-//! `TYPE=A` keeps the id of a new transaction as A.
+//! Each file of `recorded/` is the output of one guest:
+//!
+//! - `>` is a request: type, transaction and payload. `TYPE*N` repeats it N times. `TYPE=A` names
+//!   the id of a new transaction A.
+//! - `<` is a message that came back: type and payload.
+//! - `=` says how often a repeated request succeeded, and the error that ended it.
+//!
+//! In payloads `\0` is a NUL, `{x*20}` is 20 times x, and `%` the number of the repetition.
 
 use std::{collections::HashMap, fmt::Write as _};
 
 use crate::client::{Client, booted};
 
 #[test]
-fn messages_and_watches_are_answered_as_by_xen_4_17() {
+fn messages_and_watches_are_those_of_xen_4_17() {
     replay_all(include_str!("recorded/messages.txt"));
 }
 
 #[test]
-fn transactions_are_answered_as_by_xen_4_17() {
+fn transactions_are_those_of_xen_4_17() {
     replay_all(include_str!("recorded/transactions.txt"));
 }
 
@@ -102,7 +106,7 @@ fn kind(name: &str) -> u32 {
     }
 }
 
-/// The bytes of a payload as it is written in the file.
+/// Returns the bytes of a payload that is written in the file.
 fn bytes(text: &str) -> Vec<u8> {
     let mut bytes = Vec::new();
     let mut rest = text;
@@ -124,7 +128,7 @@ fn bytes(text: &str) -> Vec<u8> {
     bytes
 }
 
-/// The payload as the recording guest printed it: runs of more than 20 are shortened.
+/// Returns a payload as the recording guest printed it: runs of more than 20 bytes are shortened.
 fn show(payload: &[u8]) -> String {
     let mut text = String::new();
     for run in payload.chunk_by(|one, other| one == other) {

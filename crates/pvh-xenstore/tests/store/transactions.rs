@@ -1,4 +1,4 @@
-//! Transactions: what is seen inside, what is a conflict, what is told when.
+//! Transactions: what they see, when they conflict, and when watches fire.
 
 use crate::client::{booted, refused};
 
@@ -18,7 +18,7 @@ fn a_transaction_begins_with_id_0_and_ends_with_t_or_f() {
 }
 
 #[test]
-fn changes_are_seen_outside_after_the_commit_only() {
+fn changes_are_seen_outside_only_after_the_commit() {
     let mut client = booted();
     let id = client.start();
     client.ask(11, id, b"data/x\0v").unwrap();
@@ -78,7 +78,7 @@ fn two_transactions_that_add_children_to_one_node_conflict() {
 }
 
 #[test]
-fn what_a_transaction_has_read_it_reads_again() {
+fn a_transaction_reads_the_same_value_again() {
     let mut client = booted();
     client.ask(11, 0, b"data/x\0old").unwrap();
     let id = client.start();
@@ -88,7 +88,7 @@ fn what_a_transaction_has_read_it_reads_again() {
 }
 
 #[test]
-fn events_of_a_transaction_come_with_the_commit_before_its_reply() {
+fn events_of_a_transaction_come_before_the_reply_to_its_commit() {
     let mut client = booted();
     client.all(4, 0, b"data\0t\0");
     let id = client.start();

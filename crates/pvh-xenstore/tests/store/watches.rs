@@ -33,7 +33,7 @@ fn an_event_has_both_ids_0() {
 }
 
 #[test]
-fn an_event_of_the_callers_own_comes_before_the_reply() {
+fn events_of_the_callers_own_change_come_before_the_reply() {
     let mut client = booted();
     client.all(4, 0, b"data\0t\0");
     let found = client.all(11, 0, b"data/x\0v");
@@ -45,7 +45,7 @@ fn an_event_of_the_callers_own_comes_before_the_reply() {
 }
 
 #[test]
-fn a_path_is_told_relative_if_the_watch_was() {
+fn events_of_a_relative_watch_have_relative_paths() {
     let mut client = booted();
     client.all(4, 0, b"data\0r\0");
     client.all(4, 0, b"/local/domain/1/data\0a\0");
@@ -111,7 +111,7 @@ fn a_watch_takes_two_strings_and_no_depth() {
     ] {
         assert_eq!(client.ask(4, 0, bad), refused("EINVAL"), "{bad:?}");
     }
-    // The transaction does not matter.
+    // The transaction id is ignored.
     assert_eq!(client.ask(4, 99, b"data\0t\0"), Ok(b"OK\0".to_vec()));
     assert_eq!(client.ask(5, 99, b"data\0t\0"), Ok(b"OK\0".to_vec()));
     assert_eq!(client.ask(5, 0, b"data\0t\0"), refused("ENOENT"));
@@ -119,7 +119,7 @@ fn a_watch_takes_two_strings_and_no_depth() {
 }
 
 #[test]
-fn who_may_not_read_is_not_told() {
+fn a_client_that_may_not_read_a_node_gets_no_event() {
     let mut client = booted();
     client.all(4, 0, b"/\0t\0");
     client.store.write("/tool/secret", b"").unwrap();
@@ -130,7 +130,7 @@ fn who_may_not_read_is_not_told() {
 }
 
 #[test]
-fn special_events_are_for_the_toolstack_unless_it_lets_others() {
+fn special_events_are_for_domain_0_unless_permissions_let_others() {
     let mut client = booted();
     assert_eq!(
         client.ask(4, 0, b"@releaseDomain\0g\0"),
