@@ -228,11 +228,14 @@ impl Host<'_> {
     /// Use either this call or [`Store::take_message`] on a connection. This call drops replies to
     /// messages.
     pub fn take_event(&mut self) -> Option<Event> {
-        let message = self.store.take_message(self.by.client)?;
-        let is_event = message.header.kind.get() == MessageType::WATCH_EVENT.0;
-        is_event.then_some(Event {
-            payload: message.payload,
-        })
+        loop {
+            let message = self.store.take_message(self.by.client)?;
+            if message.header.kind.get() == MessageType::WATCH_EVENT.0 {
+                return Some(Event {
+                    payload: message.payload,
+                });
+            }
+        }
     }
 
     fn end(&mut self, transaction: TransactionId, is_commit: bool) -> Result<(), StoreError> {
