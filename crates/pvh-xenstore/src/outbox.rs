@@ -45,13 +45,15 @@ impl Outbox {
     /// if the event is longer than a message, or if the outbox would cost more than `room_bytes`.
     pub(crate) fn event(&mut self, path: &[u8], token: &[u8], room_bytes: usize) -> bool {
         let len = path.len().saturating_add(token.len()).saturating_add(2);
-        if len > MAX_PAYLOAD_BYTES || self.bytes.saturating_add(cost(len)) > room_bytes {
+        if len > MAX_PAYLOAD_BYTES {
             return false;
         }
         let payload: Arc<[u8]> = [path, b"\0", token, b"\0"].concat().into();
-        if !is_special(path) && !self.events.insert(Arc::clone(&payload)) {
-            return true;
+        let is_waiting = !is_special(path) && self.events.contains(&payload);
+        if is_waiting || self.bytes.saturating_add(cost(len)) > room_bytes {
+            return is_waiting;
         }
+        self.events.insert(Arc::clone(&payload));
         let header = Header::new(MessageType::WATCH_EVENT, 0, 0, &payload);
         self.push(header, payload);
         true
@@ -96,6 +98,13 @@ mod tests {
         assert_eq!((outbox.pop(), outbox.bytes()), (None, 0));
         outbox.event(b"/a", b"t", usize::MAX);
         assert!(outbox.pop().is_some());
+    }
+
+    #[test]
+    fn an_event_that_equals_a_waiting_one_needs_no_room() {
+        let mut outbox = Outbox::default();
+        assert!(outbox.event(b"/a", b"t", 117) && outbox.event(b"/a", b"t", 117));
+        assert!(!outbox.event(b"/b", b"t", 117));
     }
 
     #[test]
