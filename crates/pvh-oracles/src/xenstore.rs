@@ -3,22 +3,20 @@
 use std::collections::BTreeSet;
 
 use pvh_abi::DomId;
-use pvh_xenstore::{Access, Header, Limits, Message, MessageType, Permission, Store};
+use pvh_xenstore::{Header, HostId, MessageType, Store};
 
 use self::{
-    model::{Change, Model, Node},
+    host::queued,
+    model::{Change, Changes, Model, Node},
+    setup::{EVENT_BYTES, GUEST, HOME, OTHER, check_limits, event, lossy, nul, path, store},
     wire::wire,
 };
 use crate::Tape;
 
+mod host;
 mod model;
+mod setup;
 mod wire;
-
-pub(super) const GUEST: DomId = DomId(1);
-const OTHER: DomId = DomId(2);
-/// More than any event costs.
-const EVENT_BYTES: usize = 200;
-const HOME: &str = "/local/domain/1";
 
 /// Sends requests: the first byte says whether whole ones or bytes through the ring.
 ///
@@ -35,43 +33,21 @@ pub fn xenstore(bytes: &[u8]) {
     }
 }
 
-/// A store with two guests, the first of which owns `data` below its home.
-pub(super) fn store() -> Store {
-    let mut limits = Limits::default();
-    limits.nodes = 24;
-    limits.watches = 3;
-    limits.transactions = 1;
-    limits.transaction_nodes = 20;
-    limits.node_bytes = 160;
-    limits.memory_bytes = 3000;
-    let mut store = Store::new(limits);
-    for domid in [GUEST, OTHER] {
-        store.introduce(domid);
-    }
-    let shared = [
-        Permission::new(DomId(0), Access::None),
-        Permission::new(GUEST, Access::Read),
-    ];
-    let data = format!("{HOME}/data");
-    let done = store
-        .write(HOME, b"")
-        .and_then(|()| store.set_permissions(HOME, &shared))
-        .and_then(|()| store.write(&data, b""))
-        .and_then(|()| store.set_permissions(&data, &[Permission::new(GUEST, Access::None)]));
-    done.expect("the toolstack is refused nothing");
-    while store.take_message(DomId(0)).is_some() {}
-    store
-}
-
 struct Client {
     store: Store,
+    host: HostId,
+    /// The changes whose events wait for the host.
+    waiting: Changes,
     model: Model,
     next_id: u32,
 }
 
 fn structured(tape: &mut Tape<'_>) {
+    let (store, host) = store();
     let mut client = Client {
-        store: store(),
+        store,
+        host,
+        waiting: Changes::new(),
         model: Model::new(),
         next_id: 1,
     };
@@ -81,15 +57,21 @@ fn structured(tape: &mut Tape<'_>) {
         }
         client.step(tape);
         client.check_limits();
+        if client.next_id.is_multiple_of(HOST_TAKES_EVERY) {
+            client.check_host();
+        }
     }
     client.finish();
 }
 
-/// What came of a request: its reply's payload or error name, and the events beside it.
+/// What came of a request: its reply's payload or error name, and the events that it caused.
 struct Answer {
     reply: Result<Vec<u8>, String>,
     events: BTreeSet<(String, String)>,
 }
+
+/// The host takes its events after this many requests, so that some find no room.
+const HOST_TAKES_EVERY: u32 = 32;
 
 impl Client {
     fn ask(&mut self, by: DomId, kind: MessageType, tx: u32, payload: &[u8]) -> Answer {
@@ -158,6 +140,7 @@ impl Client {
     ///
     /// Tells whether watches were to fire at once.
     fn changed(&mut self, answer: &Answer, tx: u32, change: Change) -> bool {
+        self.model.touch_for(tx, &change);
         match answer.reply.as_ref().map_err(String::as_str) {
             Err("ENOSPC" | "ENOMEM") => {
                 self.model.doom(tx);
@@ -187,8 +170,7 @@ impl Client {
         let is_large = value.len() + 32 >= self.store.limits().node_bytes;
         assert!(!(is_large && answer.reply.is_ok()), "a node without bound");
         if self.changed(&answer, tx, Change::Write(path.into(), value.into())) {
-            let wanted = self.model.told(&[(path, true)]);
-            self.check_events(&answer.events, &wanted);
+            self.check_change(&answer, &[(path.into(), true)]);
         }
     }
 
@@ -196,27 +178,21 @@ impl Client {
         let was_there = self.model.has(tx, path);
         let answer = self.ask(GUEST, MessageType::MKDIR, tx, &nul(path));
         if self.changed(&answer, tx, Change::Make(path.into())) && !was_there {
-            let wanted = self.model.told(&[(path, true)]);
-            self.check_events(&answer.events, &wanted);
+            self.check_change(&answer, &[(path.into(), true)]);
         }
     }
 
     fn remove(&mut self, path: &str, tx: u32) {
-        let gone = self.model.below(path);
+        let gone = self.model.removals(path);
         let answer = self.ask(GUEST, MessageType::RM, tx, &nul(path));
         if self.changed(&answer, tx, Change::Remove(path.into())) {
-            let changes: Vec<(&str, bool)> = gone
-                .iter()
-                .map(|gone| (gone.as_str(), gone == path))
-                .collect();
-            let wanted = self.model.told(&changes);
-            self.check_events(&answer.events, &wanted);
+            self.check_change(&answer, &gone);
         }
     }
 
     fn read(&mut self, path: &str, tx: u32) {
         let answer = self.ask(GUEST, MessageType::READ, tx, &nul(path));
-        self.compare(&answer, tx, self.model.value(tx, path));
+        self.compare(&answer, tx, path, self.model.value(tx, path));
     }
 
     fn directory(&mut self, path: &str, tx: u32) {
@@ -226,11 +202,12 @@ impl Client {
             sorted.sort_unstable();
             *names = sorted.concat();
         }
-        self.compare(&answer, tx, self.model.children(tx, path));
+        self.compare(&answer, tx, path, self.model.children(tx, path));
     }
 
     /// In a transaction only while nothing outside of it has changed. One with no room for what is read cannot be committed.
-    fn compare(&mut self, answer: &Answer, tx: u32, wanted: Option<Vec<u8>>) {
+    fn compare(&mut self, answer: &Answer, tx: u32, path: &str, wanted: Option<Vec<u8>>) {
+        self.model.touch(tx, path);
         let error = answer.reply.as_ref().err().map(String::as_str);
         if let Some("ENOSPC" | "ENOMEM") = error {
             assert_ne!(tx, 0);
@@ -256,8 +233,7 @@ impl Client {
         let payload = [&nul(path)[..], entries].concat();
         let answer = self.ask(GUEST, MessageType::SET_PERMS, tx, &payload);
         if self.changed(&answer, tx, Change::Share(path.into(), is_open)) {
-            let wanted = self.model.told(&[(path, true)]);
-            self.check_events(&answer.events, &wanted);
+            self.check_change(&answer, &[(path.into(), true)]);
         }
     }
 
@@ -314,14 +290,27 @@ impl Client {
             return assert_eq!(answer.reply, Err("ENOENT".into()));
         }
         let (is_behind, is_doomed) = (self.model.is_behind(), self.model.is_doomed());
-        let is_done = answer.reply.is_ok();
+        let is_done = answer.reply.is_ok() && is_commit;
+        match &answer.reply {
+            // Other nodes have changed: the model does not know what the transaction has seen.
+            Ok(_) if is_done && is_behind => {
+                self.host_events();
+                self.waiting.clear();
+            }
+            Ok(_) if is_done => {
+                let (all, seen) = self.model.committed();
+                self.waiting.extend(all);
+                self.check_events(&answer.events, &self.model.told(&seen));
+            }
+            _ => {}
+        }
         match answer.reply {
             Ok(_) => {}
             Err(name) if name == "EAGAIN" => assert!(is_behind, "nothing has changed outside"),
             Err(name) if name == "ENOMEM" => assert!(is_doomed),
             Err(name) => assert_eq!(name, "ENOSPC"),
         }
-        self.model.end(is_commit && is_done);
+        self.model.end(is_done);
     }
 
     /// The other guest tries to read or to write.
@@ -359,6 +348,27 @@ impl Client {
         }
     }
 
+    /// Compares the events of a change outside of transactions.
+    fn check_change(&mut self, answer: &Answer, changes: &[(String, bool)]) {
+        self.check_events(&answer.events, &self.model.told(changes));
+        self.waiting.extend_from_slice(changes);
+    }
+
+    /// The host takes all its events: they are those of the changes, in their order.
+    fn check_host(&mut self) {
+        let room_bytes = self.store.limits().memory_bytes;
+        let wanted = queued(&self.waiting, room_bytes);
+        assert_eq!(self.host_events(), wanted);
+        self.waiting.clear();
+    }
+
+    fn host_events(&mut self) -> Vec<(String, String)> {
+        let mut host = self.store.host(self.host);
+        let told = std::iter::from_fn(|| host.take_event());
+        told.map(|event| (event.path().to_owned(), lossy(event.token())))
+            .collect()
+    }
+
     fn check_events(&self, told: &BTreeSet<(String, String)>, wanted: &BTreeSet<(String, String)>) {
         if told == wanted {
             return;
@@ -387,6 +397,7 @@ impl Client {
     }
 
     fn finish(mut self) {
+        self.check_host();
         for (path, Node { value, .. }) in self.model.nodes() {
             let is = self.store.read(&format!("{HOME}/{path}"));
             assert_eq!(is, Some(&value[..]), "{path}");
@@ -398,50 +409,5 @@ impl Client {
         assert!(self.store.usage(GUEST).is_none());
         let left = self.store.read(&format!("{HOME}/data"));
         assert_eq!(left, None, "a domain's nodes go with it");
-    }
-}
-
-pub(super) fn check_limits(store: &Store) {
-    let (usage, limits) = (store.usage(GUEST), store.limits());
-    let usage = usage.expect("it is connected");
-    assert!(usage.nodes <= limits.nodes, "{usage:?}");
-    assert!(usage.watches <= limits.watches + 1, "{usage:?}");
-    assert!(usage.transactions <= limits.transactions + 1, "{usage:?}");
-    assert!(usage.outstanding <= limits.outstanding, "{usage:?}");
-    // One reply may lie beyond it.
-    assert!(
-        usage.memory_bytes <= limits.memory_bytes + 4300,
-        "{usage:?}"
-    );
-}
-
-/// A path below `data`, of up to three names of one letter.
-fn path(tape: &mut Tape<'_>) -> String {
-    let which = tape.byte();
-    let names = [which & 3, which >> 2 & 3, which >> 4 & 3];
-    let mut path = String::from("data");
-    for name in names.into_iter().take_while(|&name| name > 0) {
-        path.push('/');
-        path.push(char::from(b'`' + name));
-    }
-    path
-}
-
-fn event(message: &Message) -> (String, String) {
-    let text = lossy(&message.payload);
-    let mut parts = text.split('\0').map(str::to_owned);
-    let mut next = || parts.next().expect("a path and a token");
-    (next(), next())
-}
-
-fn nul(text: &str) -> Vec<u8> {
-    [text.as_bytes(), b"\0"].concat()
-}
-
-fn lossy(bytes: &[u8]) -> String {
-    let text = String::from_utf8_lossy(bytes).into_owned();
-    match text.strip_suffix('\0') {
-        Some(name) if name.starts_with('E') => name.to_owned(),
-        _ => text,
     }
 }

@@ -7,6 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 pub(super) struct Node {
     pub(super) value: Vec<u8>,
     pub(super) is_open: bool,
+    /// Grows from node to node: children are listed in the order in which they were made.
+    made: u64,
 }
 
 type Tree = BTreeMap<String, Node>;
@@ -18,6 +20,7 @@ pub(super) struct Model {
     /// By node and token: what a told path begins with.
     watches: BTreeMap<(String, String), &'static str>,
     transactions: Vec<Transaction>,
+    made: u64,
 }
 
 /// A request that changes the tree.
@@ -37,7 +40,14 @@ struct Transaction {
     is_doomed: bool,
     /// Something outside has changed since it began.
     is_behind: bool,
+    /// The nodes that it has looked at, in their order; a node may be there twice.
+    touched: Vec<String>,
+    /// The nodes that its commit tells of, and whether they changed by themselves.
+    fired: BTreeMap<String, bool>,
 }
+
+/// Changed nodes, and whether they changed by themselves or went away with a node above.
+pub(super) type Changes = Vec<(String, bool)>;
 
 impl Model {
     pub(super) fn new() -> Self {
@@ -45,6 +55,7 @@ impl Model {
             tree: Tree::from([("data".into(), Node::default())]),
             watches: BTreeMap::new(),
             transactions: Vec::new(),
+            made: 0,
         }
     }
 
@@ -77,6 +88,8 @@ impl Model {
             log: Vec::new(),
             is_doomed: false,
             is_behind: false,
+            touched: Vec::new(),
+            fired: BTreeMap::new(),
         });
     }
 
@@ -113,10 +126,14 @@ impl Model {
             return is_fine;
         }
         self.swap_view();
+        let fired = self.fired(&change);
         let is_fine = self.change(&change);
         self.swap_view();
         if let Some(last) = self.transactions.last_mut() {
             last.log.push(change);
+            for (path, by_itself) in fired.into_iter().filter(|_| is_fine) {
+                *last.fired.entry(path).or_default() |= by_itself;
+            }
         }
         is_fine
     }
@@ -149,9 +166,11 @@ impl Model {
         let ends = path.match_indices('/').map(|(at, _)| at);
         let mut is_open = false;
         for end in ends.chain([path.len()]) {
+            self.made += 1;
             let fresh = Node {
                 value: Vec::new(),
                 is_open,
+                made: self.made,
             };
             let node = self.tree.entry(path[..end].to_owned()).or_insert(fresh);
             is_open = node.is_open;
@@ -173,6 +192,94 @@ impl Model {
     fn share(&mut self, path: &str, is_open: bool) -> bool {
         let node = self.tree.get_mut(path);
         node.map(|node| node.is_open = is_open).is_some()
+    }
+
+    /// What a request looks at before it changes anything.
+    pub(super) fn touch_for(&mut self, tx: u32, change: &Change) {
+        let path = match change {
+            Change::Write(path, _) | Change::Make(path) | Change::Share(path, _) => {
+                return self.touch(tx, path);
+            }
+            Change::Remove(path) => path,
+        };
+        self.touch(tx, path);
+        let nodes = Self::in_order(self.seen(tx), path);
+        if let Some((above, _)) = path.rsplit_once('/') {
+            self.touch(tx, above);
+        }
+        for node in nodes {
+            self.touch(tx, &node);
+        }
+    }
+
+    /// A node is looked at in a transaction; if it is not there, those above are until one is.
+    pub(super) fn touch(&mut self, tx: u32, path: &str) {
+        let Some(last) = self.transactions.last_mut().filter(|last| last.id == tx) else {
+            return;
+        };
+        let ends = path.match_indices('/').map(|(end, _)| end);
+        let above = ends.rev().map(|end| &path[..end]);
+        for node in std::iter::once(path).chain(above) {
+            last.touched.push(node.to_owned());
+            if last.view.contains_key(node) {
+                break;
+            }
+        }
+    }
+
+    /// What a change tells of, in a tree that has not changed yet.
+    fn fired(&self, change: &Change) -> Changes {
+        match change {
+            Change::Write(path, _) | Change::Share(path, _) => vec![(path.clone(), true)],
+            Change::Make(path) if self.tree.contains_key(path) => Vec::new(),
+            Change::Make(path) => vec![(path.clone(), true)],
+            Change::Remove(path) => self.removals(path),
+        }
+    }
+
+    /// The nodes that go away with a node, children first.
+    pub(super) fn removals(&self, path: &str) -> Changes {
+        let mut gone = Vec::new();
+        for child in sorted_children(&self.tree, path) {
+            let below = self.removals(&child).into_iter();
+            gone.extend(below.map(|(node, _)| (node, false)));
+        }
+        if self.tree.contains_key(path) {
+            gone.push((path.to_owned(), true));
+        }
+        gone
+    }
+
+    /// A node and all below, each before its children.
+    fn in_order(tree: &Tree, path: &str) -> Vec<String> {
+        let mut found = Vec::new();
+        if tree.contains_key(path) {
+            found.push(path.to_owned());
+        }
+        for child in sorted_children(tree, path) {
+            found.extend(Self::in_order(tree, &child));
+        }
+        found
+    }
+
+    /// What a commit tells of, in the order in which its nodes were first looked at; and the part of it
+    /// that a guest is told, too: not nodes that are there neither before nor after it.
+    pub(super) fn committed(&self) -> (Changes, Changes) {
+        let Some(last) = self.transactions.last() else {
+            return (Vec::new(), Vec::new());
+        };
+        let mut all = Changes::new();
+        for path in &last.touched {
+            if let Some(&by_itself) = last.fired.get(path)
+                && all.iter().all(|(node, _)| node != path)
+            {
+                all.push((path.clone(), by_itself));
+            }
+        }
+        let is_seen = |path: &String| self.tree.contains_key(path) || last.view.contains_key(path);
+        let seen = all.iter().filter(|(path, _)| is_seen(path));
+        let seen = seen.cloned().collect();
+        (all, seen)
     }
 
     /// A node and all below.
@@ -242,7 +349,7 @@ impl Model {
     }
 
     /// The events of changed nodes: a watch hears of its own node, and of one below if that changed by itself.
-    pub(super) fn told(&self, changes: &[(&str, bool)]) -> BTreeSet<(String, String)> {
+    pub(super) fn told(&self, changes: &[(String, bool)]) -> BTreeSet<(String, String)> {
         let mut told = BTreeSet::new();
         for ((node, token), prefix) in &self.watches {
             for (path, by_itself) in changes {
@@ -256,6 +363,19 @@ impl Model {
         }
         told
     }
+}
+
+/// The paths of a node's children, in the order in which they were made.
+fn sorted_children(tree: &Tree, path: &str) -> Vec<String> {
+    let is_child = |key: &str| {
+        let name = key
+            .strip_prefix(path)
+            .and_then(|rest| rest.strip_prefix('/'));
+        name.is_some_and(|name| !name.contains('/'))
+    };
+    let mut children: Vec<_> = tree.iter().filter(|(key, _)| is_child(key)).collect();
+    children.sort_unstable_by_key(|(_, node)| node.made);
+    children.into_iter().map(|(key, _)| key.clone()).collect()
 }
 
 /// How the path of a watch begins, and its node.

@@ -5,14 +5,14 @@ use pvh_domain::store_ring::StoreRing;
 use pvh_memory::GuestMemory;
 use pvh_xenstore::MessageType;
 
-use super::{GUEST, check_limits, store};
+use super::setup::{GUEST, check_limits, store};
 use crate::{SparseMemory, Tape, bytes::field};
 
 const PAGE: u64 = 0x2000;
 
 /// Bytes through the ring, as a guest writes them: in pieces, with indices that it may spoil.
 pub(super) fn wire(tape: &mut Tape<'_>) {
-    let mut store = store();
+    let (mut store, host) = store();
     let memory = SparseMemory::new(&[(PAGE, 4096)], 0);
     let mut ring = StoreRing::new(Gpa(PAGE), GUEST);
     ring.connect(&memory).expect("the page is there");
@@ -45,6 +45,12 @@ pub(super) fn wire(tape: &mut Tape<'_>) {
         let progress = ring.service(&memory, &mut store);
         progress.expect("the page is there");
         check_limits(&store);
+        // Nobody takes the host's events, but two watches are all that lies beyond the limit.
+        let waiting = store.usage(host).expect("it is connected");
+        assert!(
+            waiting.memory_bytes <= store.limits().memory_bytes + 1000,
+            "{waiting:?}"
+        );
         assert!(is_spoilt || word(&memory, 2064) == 3, "no features");
     }
     if is_spoilt {

@@ -9,6 +9,7 @@
     reason = "tests"
 )]
 
+mod any_requests;
 mod boot;
 mod client;
 mod edges;
@@ -16,8 +17,6 @@ mod host;
 mod host_bounds;
 mod limits;
 mod messages;
-mod model;
-
 mod recorded;
 mod transactions;
 mod watches;
