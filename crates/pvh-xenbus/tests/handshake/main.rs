@@ -1,0 +1,6 @@
+//! The handshake: states, nodes, and a front end that does anything.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
+
+mod machine;
+mod model;
+mod nodes;
