@@ -187,7 +187,8 @@ impl Host<'_> {
     }
 
     /// Sets a watch. Each change of the node and of nodes below queues an [`Event`] with this
-    /// token, and so does the removal of a node above. The first event is queued at once.
+    /// token, also if the node is removed together with a node above. The first event is queued at
+    /// once.
     ///
     /// The special paths `@introduceDomain` and `@releaseDomain` report that a domain was connected
     /// or released, not which one.
