@@ -16,11 +16,16 @@
 //! A vCPU whose answer holds a [`Sleep`] is not to run until an interrupt comes for it or [`Effect::Wake`] does; before it
 //! runs again, for whatever reason, [`Domain::entered`] is to be called.
 
+mod act;
+mod answer;
 mod areas;
 mod build;
 mod calls;
+mod config;
+mod input;
 mod lifecycle;
 mod log;
+mod no_memory;
 mod reset;
 mod rings;
 mod scene;
@@ -29,163 +34,36 @@ mod signal;
 mod timers;
 mod vcpu;
 
-use core::num::NonZeroU64;
-
-use pvh_abi::{DomId, event_channel::Port, sched::ShutdownReason};
-use pvh_hypercall::{Call, GuestIo, Outcome};
+use pvh_abi::{event_channel::Port, hvm::HvmParam, sched::ShutdownReason};
+use pvh_hypercall::{Call, Width};
 use pvh_memory::Frames;
-use pvh_vcpu::{CpuPolicy, VcpuSet};
-use pvh_xenstore::Store;
+use pvh_vcpu::{Orders, State, VcpuSet};
+use pvh_xenstore::{Shutdown, Store};
 
+#[cfg(feature = "trace")]
+use crate::trace::{self, Recorder};
 use crate::{
     event::{EventChannels, HostPort},
     grant::GrantTable,
     hvm::HvmState,
-    memory::{self, MemoryOps},
+    memory::MemoryOps,
+    runstate,
     shared_info::SharedInfo,
     store_ring::StoreRing,
     time::TimeInfo,
     vcpu_info::VcpuInfos,
 };
 use log::Log;
+use no_memory::NoMemory;
 use rings::Console;
 use scene::Scene;
-use session::Session;
 use timers::Watchdogs;
 use vcpu::VcpuData;
 
+pub use answer::{Answer, Effect, Sleep};
 pub use build::DomainError;
-
-/// What a domain is made with.
-#[derive(Clone, Debug)]
-#[expect(
-    clippy::exhaustive_structs,
-    reason = "plain data that the embedder fills in"
-)]
-pub struct Config {
-    /// Its id; not 0, which is the embedder's.
-    pub domid: DomId,
-    /// Its UUID.
-    pub uuid: [u8; 16],
-    /// Its name, for the store.
-    pub name: String,
-    /// How many vCPUs it has, 1 to 128.
-    pub vcpus: u32,
-    /// What its CPU may be told by `VCPUOP_initialise`.
-    pub cpu: CpuPolicy,
-    /// How often its TSC ticks in a second.
-    pub tsc_hz: NonZeroU64,
-    /// Whether the TSCs of all vCPUs agree for as long as it lives, so that the guest may compare them.
-    pub is_tsc_stable: bool,
-    /// How much RAM it begins with, in KiB, for the store.
-    pub memory_kib: u64,
-    /// Its memory, as it is told to it.
-    pub memory: memory::Config,
-    /// Whether `console_io` writes to the log; else it is EPERM, as in a release build of Xen.
-    pub may_log: bool,
-}
-
-/// A moment.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-#[expect(clippy::exhaustive_structs, reason = "the three clocks a guest sees")]
-pub struct Now {
-    /// System time in ns: what [`TimeInfo`] makes of `tsc`. It never goes back.
-    pub system_ns: u64,
-    /// The guest's TSC at that moment.
-    pub tsc: u64,
-    /// Wall time, in ns since 1970, UTC.
-    pub wall_ns: u64,
-}
-
-/// Who makes a hypercall, and when.
-#[derive(Clone, Copy)]
-#[expect(
-    clippy::exhaustive_structs,
-    reason = "plain data that the embedder fills in"
-)]
-pub struct Origin<'a> {
-    /// The calling vCPU.
-    pub vcpu: u32,
-    /// Guest memory as it maps it.
-    pub io: &'a dyn GuestIo,
-    /// Whether it takes interrupts: RFLAGS.IF.
-    pub takes_interrupts: bool,
-    /// The moment of the call.
-    pub now: Now,
-}
-
-impl core::fmt::Debug for Origin<'_> {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.debug_struct("Origin")
-            .field("vcpu", &self.vcpu)
-            .field("takes_interrupts", &self.takes_interrupts)
-            .field("now", &self.now)
-            .finish_non_exhaustive()
-    }
-}
-
-/// What a hypercall came to.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-#[expect(clippy::exhaustive_structs, reason = "a result, and what follows it")]
-pub struct Answer {
-    /// The result for the guest's register, or what is left of the call.
-    pub outcome: Outcome,
-    /// Whether the calling vCPU sleeps now; only with [`Outcome::Return`].
-    pub sleep: Option<Sleep>,
-}
-
-/// How a vCPU sleeps.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-#[expect(clippy::exhaustive_enums, reason = "sched_op has these two")]
-pub enum Sleep {
-    /// Until an interrupt or [`Effect::Wake`].
-    Block,
-    /// The same; its timeout, if any, is one of the domain's deadlines.
-    Poll,
-}
-
-/// What the embedder has to do, in this order.
-#[derive(Clone, Debug, Eq, PartialEq)]
-#[non_exhaustive]
-pub enum Effect {
-    /// Inject this vector into the vCPU, past its local APIC and with no EOI to come, whenever it takes interrupts, and again
-    /// while [`Domain::is_upcall_pending`].
-    GlobalVector {
-        /// Which vCPU.
-        vcpu: u32,
-        /// The vector.
-        vector: u8,
-    },
-    /// Send this vector to the vCPU's local APIC, once. If that is disabled by software, do so when it is enabled, if
-    /// [`Domain::is_upcall_pending`] then.
-    VcpuVector {
-        /// Which vCPU.
-        vcpu: u32,
-        /// The vector.
-        vector: u8,
-    },
-    /// The vCPU sleeps no longer.
-    Wake(u32),
-    /// The vCPU is up, with registers: its thread is to ask [`Domain::orders`].
-    Start(u32),
-    /// The vCPU is up again: its thread is to ask [`Domain::orders`].
-    Resume(u32),
-    /// The vCPU is down: make it leave the guest; its thread is to ask [`Domain::orders`].
-    Stop(u32),
-    /// Send an NMI to the vCPU.
-    Nmi(u32),
-    /// Flush the TLBs of all vCPUs.
-    FlushTlbs,
-    /// What the guest wrote to its console. Where several threads call, the pieces have to keep the order of the calls.
-    Output(Vec<u8>),
-    /// The guest took input from its console, after some had not fit.
-    InputWanted,
-    /// A line of the guest's for the hypervisor's log, without its newline. A guest may write as many as it likes.
-    Log(Vec<u8>),
-    /// The domain is over; all its vCPUs stop. Given once, and never with the reason "soft reset": that the domain does
-    /// itself, and goes on.
-    Shutdown(ShutdownReason),
-}
+pub use config::{Config, Now, Origin};
+pub(crate) use input::{Input, Output};
 
 /// A PVH domain.
 ///
@@ -215,12 +93,68 @@ pub struct Domain {
     /// The reason of a shutdown, once there is one.
     reason: Option<ShutdownReason>,
     is_over: bool,
+    /// Where its calls are recorded.
+    #[cfg(feature = "trace")]
+    recorder: Option<Recorder>,
 }
 
+/// The beginning.
 impl Domain {
+    /// Makes a domain as the toolstack does: two ports, the HVM parameters, the special pages, the store's keys and the
+    /// grants of the two rings. vCPU 0 is up, and has yet to be [`entered`](Self::entered).
+    ///
+    /// # Errors
+    ///
+    /// [`DomainError`]; of memory, nothing but the special pages has been touched then.
+    pub fn new(config: Config, memory: &dyn Frames, now: Now) -> Result<Self, DomainError> {
+        Self::build(config, memory, now)
+    }
+
+    /// The same, and has every call recorded that changes the domain, this one included, if there is a recorder.
+    ///
+    /// # Errors
+    ///
+    /// [`DomainError`], as [`new`](Self::new).
+    #[cfg(feature = "trace")]
+    pub fn recorded(
+        config: Config,
+        memory: &dyn Frames,
+        now: Now,
+        recorder: Option<Recorder>,
+    ) -> Result<Self, DomainError> {
+        let Some(recorder) = recorder else {
+            return Self::new(config, memory, now);
+        };
+        let mut domain = trace::record_new(&recorder, config, memory, now)?;
+        domain.recorder = Some(recorder);
+        Ok(domain)
+    }
+}
+
+/// What the threads of vCPUs do. Calls for an unknown vCPU are ignored.
+impl Domain {
+    /// Tells what a vCPU's thread has to do now; registers are handed out once.
+    pub fn orders(&mut self, vcpu: u32) -> Orders {
+        let input = Input::Orders { vcpu };
+        self.apply(&NoMemory, &mut Vec::new(), input).into()
+    }
+
+    /// Tells where a vCPU is in its life; `None` if there is no such vCPU.
+    #[must_use]
+    pub fn lifecycle(&self, vcpu: u32) -> Option<State> {
+        self.set.state(vcpu).ok()
+    }
+
+    /// A vCPU is about to run, after it slept, was down, or was never up: it sleeps no longer, its time is written
+    /// anew, and a periodic timer that stood still goes on.
+    pub fn entered(&mut self, memory: &dyn Frames, vcpu: u32, now: Now, effects: &mut Vec<Effect>) {
+        self.apply(memory, effects, Input::Entered { vcpu, now });
+    }
+
     /// Runs a hypercall, or a bounded part of it.
     ///
-    /// [`Outcome::Again`] holds what is left: hand it in again, for the same vCPU and before any other call of its.
+    /// [`Outcome::Again`](pvh_hypercall::Outcome::Again) holds what is left: hand it in again, for the same vCPU and before any
+    /// other call of its.
     pub fn hypercall(
         &mut self,
         memory: &dyn Frames,
@@ -228,27 +162,20 @@ impl Domain {
         call: Call,
         effects: &mut Vec<Effect>,
     ) -> Answer {
-        let scene = Scene {
-            memory,
-            now: origin.now,
-            effects,
-        };
-        Session::new(self, scene, origin, call.width).run(call)
+        let origin = *origin;
+        self.apply(memory, effects, Input::Hypercall { origin, call })
+            .into()
     }
 
-    /// Does what is due.
-    pub fn tick(&mut self, memory: &dyn Frames, now: Now, effects: &mut Vec<Effect>) {
-        self.run_due(&mut Scene {
-            memory,
-            now,
-            effects,
-        });
+    /// Latches the width of shared info, as a write of the hypercall page's MSR does, by the mode of the vCPU that wrote.
+    pub fn hypercall_page_written(&mut self, memory: &dyn Frames, width: Width, now: Now) {
+        let input = Input::HypercallPageWritten { width, now };
+        self.apply(memory, &mut Vec::new(), input);
     }
 
-    /// Tells the system time at which [`tick`](Self::tick) is to be called next; it may be past. Any other call may change it.
-    #[must_use]
-    pub fn next_deadline_ns(&self) -> Option<u64> {
-        self.earliest()
+    /// Takes a byte that the guest wrote to port 0xe9, which is part of a line of the log.
+    pub fn debug_port(&mut self, byte: u8, effects: &mut Vec<Effect>) {
+        self.apply(&NoMemory, effects, Input::DebugPort { byte });
     }
 
     /// Tells whether a vCPU's upcall flag is set.
@@ -270,19 +197,156 @@ impl Domain {
         self.hvm.vcpu_vector(vcpu)
     }
 
-    /// Latches the width of shared info, as a write of the hypercall page's MSR does, by the mode of the vCPU that wrote.
-    pub fn hypercall_page_written(
+    /// A vCPU does something else from now on, as far as its runstate tells.
+    ///
+    /// What follows from calls (a sleep, down, up, a wake) is noted by itself.
+    pub fn state_changed(
         &mut self,
         memory: &dyn Frames,
-        width: pvh_hypercall::Width,
+        vcpu: u32,
+        state: runstate::State,
         now: Now,
     ) {
-        self.latch(memory, width, now);
+        let input = Input::StateChanged { vcpu, state, now };
+        self.apply(memory, &mut Vec::new(), input);
+    }
+
+    /// Writes the time of a vCPU anew.
+    pub fn update_time(&mut self, memory: &dyn Frames, vcpu: u32) {
+        self.apply(memory, &mut Vec::new(), Input::UpdateTime { vcpu });
+    }
+
+    /// INIT came for a vCPU: it goes down, and can be given new registers.
+    pub fn init(&mut self, memory: &dyn Frames, vcpu: u32, now: Now, effects: &mut Vec<Effect>) {
+        self.apply(memory, effects, Input::Init { vcpu, now });
+    }
+
+    /// The start-up interrupt came for a vCPU: one that has no registers starts in real mode.
+    pub fn sipi(
+        &mut self,
+        memory: &dyn Frames,
+        vcpu: u32,
+        vector: u8,
+        now: Now,
+        effects: &mut Vec<Effect>,
+    ) {
+        self.apply(memory, effects, Input::Sipi { vcpu, vector, now });
+    }
+
+    /// A vCPU was found running that was never given registers here: something below, such as KVM's local APIC, has
+    /// started it. It is up from now on, with the registers it has.
+    pub fn found_running(&mut self, memory: &dyn Frames, vcpu: u32, now: Now) {
+        let input = Input::FoundRunning { vcpu, now };
+        self.apply(memory, &mut Vec::new(), input);
+    }
+
+    /// A vCPU waits with its interrupts off (HLT with RFLAGS.IF clear): nothing but an NMI could wake it, so it goes down, and
+    /// with the last one the domain powers off.
+    pub fn halted(&mut self, memory: &dyn Frames, vcpu: u32, now: Now, effects: &mut Vec<Effect>) {
+        self.apply(memory, effects, Input::Halted { vcpu, now });
+    }
+}
+
+/// Time, the console and the store.
+impl Domain {
+    /// Does what is due.
+    pub fn tick(&mut self, memory: &dyn Frames, now: Now, effects: &mut Vec<Effect>) {
+        self.apply(memory, effects, Input::Tick { now });
+    }
+
+    /// Tells the system time at which [`tick`](Self::tick) is to be called next; it may be past. Any other call may change it.
+    #[must_use]
+    pub fn next_deadline_ns(&self) -> Option<u64> {
+        self.earliest()
+    }
+
+    /// Gives the guest's console bytes to read, as many as fit, and answers how many. If that is not all,
+    /// [`Effect::InputWanted`] tells when to try again.
+    pub fn console_input(
+        &mut self,
+        memory: &dyn Frames,
+        now: Now,
+        bytes: &[u8],
+        effects: &mut Vec<Effect>,
+    ) -> usize {
+        self.apply(memory, effects, Input::Typed { bytes, now })
+            .into()
     }
 
     /// Returns the ports that the guest has for the store and for its console.
     #[must_use]
     pub fn service_ports(&self) -> [Option<Port>; 2] {
         [self.store_end, self.console_end].map(|end| self.events.host_peer(end))
+    }
+}
+
+/// The end.
+impl Domain {
+    /// Tells whether the guest would hear a request to stop: it watches the key.
+    #[must_use]
+    pub fn can_be_asked(&self) -> bool {
+        self.watches_shutdown()
+    }
+
+    /// Asks the guest to stop, by its store.
+    pub fn request_shutdown(
+        &mut self,
+        memory: &dyn Frames,
+        now: Now,
+        kind: Shutdown,
+        effects: &mut Vec<Effect>,
+    ) {
+        self.apply(memory, effects, Input::RequestShutdown { kind, now });
+    }
+
+    /// Tells whether the guest has not taken the last request to stop.
+    #[must_use]
+    pub fn is_request_pending(&self) -> bool {
+        pvh_xenstore::pending_shutdown(&self.store, self.config.domid).is_some()
+    }
+
+    /// Ends the domain for a reason of the embedder, such as a triple fault. Text in the console's ring comes out first, even
+    /// if the domain is over already: a guest that ends may not raise the console's event.
+    pub fn end(
+        &mut self,
+        memory: &dyn Frames,
+        reason: ShutdownReason,
+        now: Now,
+        effects: &mut Vec<Effect>,
+    ) {
+        self.apply(memory, effects, Input::End { reason, now });
+    }
+
+    /// The reason that a triple fault ends the domain with.
+    #[must_use]
+    pub fn triple_fault_reason(&self) -> ShutdownReason {
+        let value = self.hvm.value(HvmParam::TRIPLE_FAULT_REASON);
+        ShutdownReason(u8::try_from(value).unwrap_or(ShutdownReason::CRASH.0))
+    }
+
+    /// Tells whether the domain is over.
+    #[must_use]
+    pub const fn is_over(&self) -> bool {
+        self.is_over
+    }
+}
+
+impl Domain {
+    /// Does what an input says. Every change of a domain comes through here, so here they are recorded.
+    fn apply(
+        &mut self,
+        memory: &dyn Frames,
+        effects: &mut Vec<Effect>,
+        input: Input<'_>,
+    ) -> Output {
+        #[cfg(feature = "trace")]
+        if let Some(recorder) = self
+            .recorder
+            .clone()
+            .filter(|recorder| !recorder.is_ended())
+        {
+            return trace::record(&recorder, self, memory, effects, input);
+        }
+        self.act(memory, effects, input)
     }
 }

@@ -18,10 +18,10 @@ use proptest::prelude::*;
 use pvh_abi::{DomId, Gpa, sched::ShutdownReason};
 use pvh_domain::{
     Shutdown,
-    domain::{Config, Effect, Now, Origin},
+    domain::{Config, Domain, Effect, Now, Origin},
     memory,
     runstate::State,
-    trace::{RecordError, Recorder, ReplayError, TraceError, TracedDomain, replay},
+    trace::{RecordError, Recorder, ReplayError, TraceError, replay},
 };
 use pvh_hypercall::{Call, Outcome, Width};
 use pvh_memory::{GuestMemory, LinearMemory, PagingPolicy, PagingState, VecMemory};
@@ -121,7 +121,7 @@ fn at(system_ns: u64) -> Now {
 
 struct Guest {
     memory: VecMemory,
-    domain: TracedDomain,
+    domain: Domain,
     effects: Vec<Effect>,
     now: Now,
 }
@@ -131,7 +131,7 @@ impl Guest {
         let memory = VecMemory::zeroed(&[(Gpa(0), RAM_BYTES)]).unwrap();
         let memory = memory.with_spare_frames(64);
         let now = at(START_NS);
-        let domain = TracedDomain::new(config(), &memory, now, recorder).unwrap();
+        let domain = Domain::recorded(config(), &memory, now, recorder).unwrap();
         Self {
             memory,
             domain,

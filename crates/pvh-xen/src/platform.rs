@@ -17,10 +17,10 @@ use std::{
 use pvh_abi::{DomId, sched::ShutdownReason};
 use pvh_domain::{
     Shutdown,
-    domain::{Config, DomainError, Effect, Now},
+    domain::{Config, Domain, DomainError, Effect, Now},
     memory,
     time::TscScale,
-    trace::{Recorder, TracedDomain},
+    trace::Recorder,
 };
 use pvh_hypercall::{CpuidConfig, Stub, TscInfo};
 use pvh_kvm::{
@@ -45,7 +45,7 @@ use crate::{
 /// ([`keep_time`](XenPlatform::keep_time)), and those that deliver console input.
 #[derive(Debug)]
 pub struct XenPlatform {
-    pub(crate) domain: Mutex<TracedDomain>,
+    pub(crate) domain: Mutex<Domain>,
     pub(crate) ram: Arc<GuestRam>,
     pub(crate) vm: Vm,
     pub(crate) host: Arc<dyn Host>,
@@ -167,7 +167,7 @@ impl XenPlatform {
             // A release build of Xen refuses console writes of a guest, too.
             may_log: false,
         };
-        let domain = TracedDomain::new(config, &*ram, clock.now(), parts.recorder)?;
+        let domain = Domain::recorded(config, &*ram, clock.now(), parts.recorder)?;
         let vcpu_requests = vcpus
             .iter()
             .map(|vcpu| VcpuRequests::new(vcpu.kicker()))
@@ -244,7 +244,7 @@ impl XenPlatform {
     pub(crate) fn with_domain<T>(
         &self,
         backpressure: Backpressure,
-        call: impl FnOnce(&mut TracedDomain, &GuestRam, Now, &mut Vec<Effect>) -> T,
+        call: impl FnOnce(&mut Domain, &GuestRam, Now, &mut Vec<Effect>) -> T,
     ) -> T {
         let mut effects = Vec::new();
         let answer = self.call_domain(&mut effects, call);
@@ -255,8 +255,8 @@ impl XenPlatform {
     /// Calls the domain, which is locked, as [`with_domain`](Self::with_domain) does.
     fn with_locked<T>(
         &self,
-        domain: MutexGuard<'_, TracedDomain>,
-        call: impl FnOnce(&mut TracedDomain, &GuestRam, Now, &mut Vec<Effect>) -> T,
+        domain: MutexGuard<'_, Domain>,
+        call: impl FnOnce(&mut Domain, &GuestRam, Now, &mut Vec<Effect>) -> T,
     ) -> T {
         let mut effects = Vec::new();
         let answer = self.call_locked(domain, &mut effects, call);
@@ -268,16 +268,16 @@ impl XenPlatform {
     pub(crate) fn call_domain<T>(
         &self,
         effects: &mut Vec<Effect>,
-        call: impl FnOnce(&mut TracedDomain, &GuestRam, Now, &mut Vec<Effect>) -> T,
+        call: impl FnOnce(&mut Domain, &GuestRam, Now, &mut Vec<Effect>) -> T,
     ) -> T {
         self.call_locked(self.domain(), effects, call)
     }
 
     fn call_locked<T>(
         &self,
-        mut domain: MutexGuard<'_, TracedDomain>,
+        mut domain: MutexGuard<'_, Domain>,
         effects: &mut Vec<Effect>,
-        call: impl FnOnce(&mut TracedDomain, &GuestRam, Now, &mut Vec<Effect>) -> T,
+        call: impl FnOnce(&mut Domain, &GuestRam, Now, &mut Vec<Effect>) -> T,
     ) -> T {
         // Taken under the lock, so that the domain never sees time go back.
         let answer = call(&mut domain, &self.ram, self.clock.now(), effects);
@@ -326,12 +326,12 @@ impl XenPlatform {
         });
     }
 
-    pub(crate) fn domain(&self) -> MutexGuard<'_, TracedDomain> {
+    pub(crate) fn domain(&self) -> MutexGuard<'_, Domain> {
         self.domain.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Locks the domain, unless others keep it locked for longer than `limit`.
-    fn domain_within(&self, limit: Duration) -> Option<MutexGuard<'_, TracedDomain>> {
+    fn domain_within(&self, limit: Duration) -> Option<MutexGuard<'_, Domain>> {
         let start = Instant::now();
         loop {
             match self.domain.try_lock() {

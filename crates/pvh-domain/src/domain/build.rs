@@ -74,13 +74,11 @@ pub enum DomainError {
 }
 
 impl Domain {
-    /// Makes a domain as the toolstack does: two ports, the HVM parameters, the special pages, the store's keys and the
-    /// grants of the two rings. vCPU 0 is up, and has yet to be [`entered`](Domain::entered).
-    ///
-    /// # Errors
-    ///
-    /// [`DomainError`]; of memory, nothing but the special pages has been touched then.
-    pub fn new(mut config: Config, memory: &dyn Frames, now: Now) -> Result<Self, DomainError> {
+    pub(super) fn build(
+        mut config: Config,
+        memory: &dyn Frames,
+        now: Now,
+    ) -> Result<Self, DomainError> {
         let DomId(id) = config.domid;
         if !(1..DomId::SELF.0).contains(&id) {
             return Err(DomainError::Id { id });
@@ -129,6 +127,8 @@ impl Domain {
             log: Log::default(),
             reason: None,
             is_over: false,
+            #[cfg(feature = "trace")]
+            recorder: None,
             config,
         };
         domain.preset_params(store_port.0, console_port.0)?;

@@ -2,135 +2,36 @@
 
 use pvh_abi::{Errno, sched::ShutdownReason, vcpu::VcpuHvmContext};
 use pvh_memory::Frames;
-use pvh_vcpu::{Orders, VcpuError};
+use pvh_vcpu::VcpuError;
 
 use super::{Domain, Effect, Now, Scene};
 use crate::{hvm, runstate::State};
 
-/// What the threads of vCPUs do here. An id that no vCPU has is nothing's: nothing happens.
+/// What happens to a vCPU.
 impl Domain {
-    /// Tells what a vCPU's thread has to do now; registers are handed out once.
-    pub fn orders(&mut self, vcpu: u32) -> Orders {
-        self.set.orders(vcpu).unwrap_or(Orders::End)
-    }
-
-    /// Tells where a vCPU is in its life; `None` if there is no such vCPU.
-    #[must_use]
-    pub fn lifecycle(&self, vcpu: u32) -> Option<pvh_vcpu::State> {
-        self.set.state(vcpu).ok()
-    }
-
-    /// A vCPU is about to run, after it slept, was down, or was never up: it sleeps no longer, its time is written
-    /// anew, and a periodic timer that stood still goes on.
-    pub fn entered(&mut self, memory: &dyn Frames, vcpu: u32, now: Now, effects: &mut Vec<Effect>) {
+    pub(super) fn enter(&mut self, scene: &mut Scene<'_>, vcpu: u32) {
         self.stop_sleep(vcpu);
-        self.change_runstate(memory, vcpu, State::Running, now.system_ns);
-        self.write_time(memory, vcpu);
-        let scene = &mut Scene {
-            memory,
-            now,
-            effects,
-        };
+        self.change_runstate(scene.memory, vcpu, State::Running, scene.now.system_ns);
+        self.write_time(scene.memory, vcpu);
         self.run_periodic(scene, vcpu);
     }
 
-    /// A vCPU does something else from now on, as far as its runstate tells.
-    ///
-    /// What follows from calls (a sleep, down, up, a wake) is noted by itself.
-    pub fn state_changed(&mut self, memory: &dyn Frames, vcpu: u32, state: State, now: Now) {
-        self.change_runstate(memory, vcpu, state, now.system_ns);
-    }
-
-    /// Writes the time of a vCPU anew.
-    pub fn update_time(&self, memory: &dyn Frames, vcpu: u32) {
-        self.write_time(memory, vcpu);
-    }
-
-    /// INIT came for a vCPU: it goes down, and can be given new registers.
-    pub fn init(&mut self, memory: &dyn Frames, vcpu: u32, now: Now, effects: &mut Vec<Effect>) {
+    pub(super) fn reset_vcpu(&mut self, scene: &mut Scene<'_>, vcpu: u32) {
         let changed = self.set.init(vcpu);
-        let scene = &mut Scene {
-            memory,
-            now,
-            effects,
-        };
         self.stop_sleep(vcpu);
-        // What was left of a call of its is never made.
+        // The rest of a call that the vCPU was in is never made.
         if let Some(data) = self.vcpus.get_mut(vcpu as usize) {
             data.is_in_call = false;
         }
         self.lifecycle_changed(scene, changed);
     }
 
-    /// The start-up interrupt came for a vCPU: one that has no registers starts in real mode.
-    pub fn sipi(
-        &mut self,
-        memory: &dyn Frames,
-        vcpu: u32,
-        vector: u8,
-        now: Now,
-        effects: &mut Vec<Effect>,
-    ) {
-        let changed = self.set.sipi(vcpu, vector);
-        let scene = &mut Scene {
-            memory,
-            now,
-            effects,
-        };
-        self.lifecycle_changed(scene, changed);
-    }
-
-    /// A vCPU waits with its interrupts off (HLT with RFLAGS.IF clear): nothing but an NMI could wake it, so it goes down, and
-    /// with the last one the domain powers off.
-    pub fn halted(&mut self, memory: &dyn Frames, vcpu: u32, now: Now, effects: &mut Vec<Effect>) {
-        let changed = self.set.down(vcpu);
-        let scene = &mut Scene {
-            memory,
-            now,
-            effects,
-        };
-        self.lifecycle_changed(scene, changed);
-    }
-
-    /// A vCPU was found running that was never given registers here: something below, such as KVM's local APIC, has
-    /// started it. It is up from now on, with the registers it has.
-    pub fn found_running(&mut self, memory: &dyn Frames, vcpu: u32, now: Now) {
+    pub(super) fn find_running(&mut self, memory: &dyn Frames, vcpu: u32, now: Now) {
         if let Ok(Some(_)) = self.set.sipi(vcpu, 0) {
             // The registers of such a start are there already.
             let _ = self.set.orders(vcpu);
             self.change_runstate(memory, vcpu, State::Running, now.system_ns);
         }
-    }
-
-    /// Ends the domain for a reason of the embedder, such as a triple fault. Text in the console's ring comes
-    /// out first, even if the domain is over already: a guest that ends may not raise the console's event.
-    pub fn end(
-        &mut self,
-        memory: &dyn Frames,
-        reason: ShutdownReason,
-        now: Now,
-        effects: &mut Vec<Effect>,
-    ) {
-        let scene = &mut Scene {
-            memory,
-            now,
-            effects,
-        };
-        self.serve_console(scene);
-        self.shut_down(scene, reason);
-    }
-
-    /// The reason that a triple fault ends the domain with.
-    #[must_use]
-    pub fn triple_fault_reason(&self) -> ShutdownReason {
-        let value = self.hvm.value(pvh_abi::hvm::HvmParam::TRIPLE_FAULT_REASON);
-        ShutdownReason(u8::try_from(value).unwrap_or(ShutdownReason::CRASH.0))
-    }
-
-    /// Tells whether the domain is over.
-    #[must_use]
-    pub const fn is_over(&self) -> bool {
-        self.is_over
     }
 }
 

@@ -1,11 +1,6 @@
-use super::{Domain, Effect};
+//! The line that a guest writes to the hypervisor's log.
 
-impl Domain {
-    /// Takes a byte that the guest wrote to port 0xe9, which is part of a line of the log.
-    pub fn debug_port(&mut self, byte: u8, effects: &mut Vec<Effect>) {
-        self.log.write(&[byte], effects);
-    }
-}
+use super::Effect;
 
 /// The line that a guest is writing to the hypervisor's log: what can be printed of it, at most 80 bytes at once.
 #[derive(Debug, Default)]

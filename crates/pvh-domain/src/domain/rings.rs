@@ -1,9 +1,8 @@
 //! The console's ring and the store's.
 
-use pvh_memory::Frames;
-use pvh_xenstore::{Shutdown, pending_shutdown, request_shutdown};
+use pvh_xenstore::{Shutdown, request_shutdown};
 
-use super::{Domain, Effect, Now, Scene};
+use super::{Domain, Effect, Scene};
 use crate::{
     console::{ConsoleRing, OUTPUT_BYTES},
     event::HostPort,
@@ -27,22 +26,9 @@ impl Console {
 }
 
 impl Domain {
-    /// Gives the guest's console bytes to read, as many as fit, and answers how many. If that is not all,
-    /// [`Effect::InputWanted`] tells when to try again.
-    pub fn console_input(
-        &mut self,
-        memory: &dyn Frames,
-        now: Now,
-        bytes: &[u8],
-        effects: &mut Vec<Effect>,
-    ) -> usize {
-        let scene = &mut Scene {
-            memory,
-            now,
-            effects,
-        };
+    pub(super) fn type_in(&mut self, scene: &mut Scene<'_>, bytes: &[u8]) -> usize {
         // A ring that the guest has spoilt takes nothing.
-        let moved = self.console.ring.push_input(memory, bytes);
+        let moved = self.console.ring.push_input(scene.memory, bytes);
         let (len_bytes, notify) = moved.map_or((0, false), |moved| (moved.len_bytes, moved.notify));
         self.console.is_full = len_bytes < bytes.len();
         if notify {
@@ -51,34 +37,15 @@ impl Domain {
         len_bytes
     }
 
-    /// Asks the guest to stop, by its store.
-    pub fn request_shutdown(
-        &mut self,
-        memory: &dyn Frames,
-        now: Now,
-        kind: Shutdown,
-        effects: &mut Vec<Effect>,
-    ) {
+    pub(super) fn ask_to_stop(&mut self, scene: &mut Scene<'_>, kind: Shutdown) {
         // The key is the domain's own, made with it; a toolstack's write to it has no limit to meet.
         let _ = request_shutdown(&mut self.store, self.config.domid, kind);
-        self.serve_store(&mut Scene {
-            memory,
-            now,
-            effects,
-        });
+        self.serve_store(scene);
     }
 
-    /// Tells whether the guest would hear a request to stop: it watches the key.
-    #[must_use]
-    pub fn can_be_asked(&self) -> bool {
+    pub(super) fn watches_shutdown(&self) -> bool {
         let key = format!("/local/domain/{}/control/shutdown", self.config.domid.0);
         self.store.is_watched(self.config.domid, &key)
-    }
-
-    /// Tells whether the guest has not taken the last request to stop.
-    #[must_use]
-    pub fn is_request_pending(&self) -> bool {
-        pending_shutdown(&self.store, self.config.domid).is_some()
     }
 
     /// The guest has raised the event of a service.

@@ -10,3 +10,17 @@ pub(super) struct Scene<'a> {
     /// What the embedder has to do.
     pub(super) effects: &'a mut Vec<Effect>,
 }
+
+impl<'a> Scene<'a> {
+    pub(super) const fn new(
+        memory: &'a dyn Frames,
+        now: Now,
+        effects: &'a mut Vec<Effect>,
+    ) -> Self {
+        Self {
+            memory,
+            now,
+            effects,
+        }
+    }
+}

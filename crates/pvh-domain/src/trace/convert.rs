@@ -2,18 +2,18 @@
 
 use core::num::NonZeroU64;
 
-use pvh_abi::{DomId, Gpa, memory::E820Entry};
-use pvh_hypercall::{Call, Outcome, Width};
+use pvh_abi::{DomId, Gpa, memory::E820Entry, sched::ShutdownReason};
+use pvh_hypercall::{Call, GuestIo, Outcome, Width};
 use pvh_memory::{FrameError, MemoryError, WordOp};
 use pvh_vcpu::{CpuPolicy, Orders};
 
 use super::wire::{
-    Found, Output, WireCall, WireConfig, WireEffect, WireFrameError, WireMemory, WireMemoryError,
-    WireNow, WireOp, WireOutcome, WireShutdown, WireSleep,
+    Found, WireCall, WireConfig, WireEffect, WireFrameError, WireInput, WireMemory,
+    WireMemoryError, WireNow, WireOp, WireOutcome, WireOutput, WireShutdown, WireSleep,
 };
 use crate::{
     Shutdown,
-    domain::{Answer, Config, Effect, Now, Sleep},
+    domain::{Answer, Config, Effect, Input, Now, Origin, Output, Sleep},
     memory, runstate,
 };
 
@@ -140,7 +140,7 @@ impl From<WireCall> for Call {
     }
 }
 
-pub(super) const fn width(is_native: bool) -> Width {
+const fn width(is_native: bool) -> Width {
     if is_native {
         Width::Native
     } else {
@@ -149,14 +149,164 @@ pub(super) const fn width(is_native: bool) -> Width {
 }
 
 /// The state with that number; one that has none is offline.
-pub(super) fn state(number: u32) -> runstate::State {
+fn state(number: u32) -> runstate::State {
     use runstate::State::{Blocked, Offline, Runnable, Running};
     let all = [Running, Runnable, Blocked];
     let found = all.into_iter().find(|state| state.number() == number);
     found.unwrap_or(Offline)
 }
 
-impl From<Answer> for Output {
+impl From<Input<'_>> for WireInput {
+    fn from(input: Input<'_>) -> Self {
+        match input {
+            Input::Orders { vcpu } => Self::Orders { vcpu },
+            Input::Entered { vcpu, now } => Self::Entered {
+                vcpu,
+                now: now.into(),
+            },
+            Input::Hypercall { origin, call } => Self::Hypercall {
+                vcpu: origin.vcpu,
+                takes_interrupts: origin.takes_interrupts,
+                now: origin.now.into(),
+                call: call.into(),
+            },
+            Input::HypercallPageWritten { width, now } => Self::HypercallPageWritten {
+                is_native: width == Width::Native,
+                now: now.into(),
+            },
+            Input::DebugPort { byte } => Self::DebugPort { byte },
+            Input::StateChanged { vcpu, state, now } => Self::StateChanged {
+                vcpu,
+                state: state.number(),
+                now: now.into(),
+            },
+            Input::UpdateTime { vcpu } => Self::UpdateTime { vcpu },
+            Input::Init { vcpu, now } => Self::Init {
+                vcpu,
+                now: now.into(),
+            },
+            Input::Sipi { vcpu, vector, now } => Self::Sipi {
+                vcpu,
+                vector,
+                now: now.into(),
+            },
+            Input::FoundRunning { vcpu, now } => Self::FoundRunning {
+                vcpu,
+                now: now.into(),
+            },
+            Input::Halted { vcpu, now } => Self::Halted {
+                vcpu,
+                now: now.into(),
+            },
+            Input::Tick { now } => Self::Tick(now.into()),
+            Input::Typed { bytes, now } => Self::Typed {
+                bytes: bytes.to_vec(),
+                now: now.into(),
+            },
+            Input::RequestShutdown { kind, now } => Self::RequestShutdown {
+                kind: kind.into(),
+                now: now.into(),
+            },
+            Input::End { reason, now } => Self::End {
+                reason: reason.0,
+                now: now.into(),
+            },
+        }
+    }
+}
+
+impl WireInput {
+    /// The input, of a vCPU that sees memory through `io`; `None` for the making of a domain.
+    pub(super) fn input<'a>(&'a self, io: &'a dyn GuestIo) -> Option<Input<'a>> {
+        Some(match *self {
+            Self::Hypercall {
+                vcpu,
+                takes_interrupts,
+                now,
+                call,
+            } => Input::Hypercall {
+                origin: Origin {
+                    vcpu,
+                    io,
+                    takes_interrupts,
+                    now: now.into(),
+                },
+                call: call.into(),
+            },
+            Self::HypercallPageWritten { is_native, now } => Input::HypercallPageWritten {
+                width: width(is_native),
+                now: now.into(),
+            },
+            Self::DebugPort { byte } => Input::DebugPort { byte },
+            Self::Tick(now) => Input::Tick { now: now.into() },
+            Self::Typed { now, ref bytes } => Input::Typed {
+                bytes,
+                now: now.into(),
+            },
+            Self::RequestShutdown { now, kind } => Input::RequestShutdown {
+                kind: kind.into(),
+                now: now.into(),
+            },
+            Self::End { reason, now } => Input::End {
+                reason: ShutdownReason(reason),
+                now: now.into(),
+            },
+            _ => return self.vcpu_input(),
+        })
+    }
+
+    /// The same for what happens to a vCPU.
+    fn vcpu_input(&self) -> Option<Input<'static>> {
+        Some(match *self {
+            Self::Orders { vcpu } => Input::Orders { vcpu },
+            Self::Entered { vcpu, now } => Input::Entered {
+                vcpu,
+                now: now.into(),
+            },
+            Self::StateChanged {
+                vcpu,
+                state: number,
+                now,
+            } => Input::StateChanged {
+                vcpu,
+                state: state(number),
+                now: now.into(),
+            },
+            Self::UpdateTime { vcpu } => Input::UpdateTime { vcpu },
+            Self::Init { vcpu, now } => Input::Init {
+                vcpu,
+                now: now.into(),
+            },
+            Self::Sipi { vcpu, vector, now } => Input::Sipi {
+                vcpu,
+                vector,
+                now: now.into(),
+            },
+            Self::FoundRunning { vcpu, now } => Input::FoundRunning {
+                vcpu,
+                now: now.into(),
+            },
+            Self::Halted { vcpu, now } => Input::Halted {
+                vcpu,
+                now: now.into(),
+            },
+            _ => return None,
+        })
+    }
+}
+
+impl From<&Output> for WireOutput {
+    fn from(output: &Output) -> Self {
+        match output {
+            Output::Nothing => Self::Nothing,
+            Output::Answer(answer) => (*answer).into(),
+            Output::Count(count) => Self::Count(*count as u64),
+            Output::Orders(orders) => orders.as_ref().into(),
+        }
+    }
+}
+
+impl From<Answer> for WireOutput {
     fn from(answer: Answer) -> Self {
         Self::Answer {
             outcome: match answer.outcome {
@@ -171,7 +321,7 @@ impl From<Answer> for Output {
     }
 }
 
-impl From<&Orders> for Output {
+impl From<&Orders> for WireOutput {
     fn from(orders: &Orders) -> Self {
         let Orders::Run(state) = orders else {
             return match orders {

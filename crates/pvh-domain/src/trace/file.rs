@@ -2,7 +2,7 @@
 
 use std::io::{self, ErrorKind, Read, Write};
 
-use super::{recorder::Recorded, wire::Record};
+use super::wire::Record;
 
 /// Why a trace is not written any further.
 #[derive(Debug, thiserror::Error)]
@@ -61,6 +61,16 @@ pub enum TraceError {
         /// Its number, counted from 0.
         record: u64,
     },
+}
+
+/// What a trace holds.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub struct Recorded {
+    /// How many calls.
+    pub records: u64,
+    /// How long it is.
+    pub len_bytes: u64,
 }
 
 /// Takes records and writes them out.

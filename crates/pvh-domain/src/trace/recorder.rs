@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{
-    file::{RecordError, Writer},
+    file::{RecordError, Recorded, Writer},
     wire::Record,
 };
 
@@ -16,16 +16,6 @@ use super::{
 #[derive(Clone)]
 pub struct Recorder {
     shared: Arc<Mutex<Shared>>,
-}
-
-/// What a trace holds.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-#[non_exhaustive]
-pub struct Recorded {
-    /// How many calls.
-    pub records: u64,
-    /// How long it is.
-    pub len_bytes: u64,
 }
 
 struct Shared {
@@ -66,7 +56,7 @@ impl Recorder {
     }
 
     /// Tells whether the trace has ended, so that nothing has to be noted for it.
-    pub(super) fn is_ended(&self) -> bool {
+    pub(crate) fn is_ended(&self) -> bool {
         self.shared().writer.is_ended()
     }
 

@@ -3,15 +3,12 @@
 use core::fmt;
 use std::io::Read;
 
-use pvh_abi::sched::ShutdownReason;
-
 use super::{
-    convert,
     file::{Reader, TraceError},
     script::{Script, Unlike},
-    wire::{Input, Output, Record, Request, WireEffect},
+    wire::{Record, Request, WireEffect, WireInput, WireOutput},
 };
-use crate::domain::{Domain, DomainError, Effect, Now, Origin};
+use crate::domain::{Domain, DomainError, Effect, Now};
 
 /// What a trace held that was played to its end.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -64,7 +61,7 @@ pub enum ReplayError {
 #[derive(Debug)]
 pub struct Divergence {
     record: u64,
-    input: Input,
+    input: WireInput,
     recorded: Option<Step>,
     replayed: Option<Step>,
 }
@@ -73,7 +70,7 @@ pub struct Divergence {
 #[derive(Debug, Eq, PartialEq)]
 enum Step {
     Access(Request),
-    Output(Output),
+    Output(WireOutput),
     Effect(WireEffect),
 }
 
@@ -121,7 +118,7 @@ pub fn replay(source: impl Read) -> Result<Replayed, ReplayError> {
     while let Some(record) = reader.next().map_err(ReplayError::Trace)? {
         let number = replayed.records;
         replayed.records = number.saturating_add(1);
-        let is_hypercall = matches!(record.input, Input::Hypercall { .. });
+        let is_hypercall = matches!(record.input, WireInput::Hypercall { .. });
         replayed.hypercalls = replayed.hypercalls.saturating_add(is_hypercall.into());
         let (accesses, effects) = (record.accesses.len(), record.effects.len());
         replayed.accesses = replayed.accesses.saturating_add(accesses as u64);
@@ -141,7 +138,7 @@ fn play(domain: &mut Option<Domain>, number: u64, record: Record) -> Result<(), 
     let script = Script::new(accesses);
     let mut effects = Vec::new();
     let found = match (&input, domain.as_mut()) {
-        (Input::New { config, now }, _) => {
+        (WireInput::New { config, now }, _) => {
             let config = config.config();
             let config = config.ok_or(ReplayError::Config { record: number })?;
             let made = Domain::new(config, &script, Now::from(*now));
@@ -154,9 +151,12 @@ fn play(domain: &mut Option<Domain>, number: u64, record: Record) -> Result<(), 
                 }
                 Err(_) => {}
             }
-            Output::Nothing
+            WireOutput::Nothing
         }
-        (input, Some(domain)) => call(domain, &script, input, &mut effects),
+        (input, Some(domain)) => match input.input(&script) {
+            Some(input) => (&domain.act(&script, &mut effects, input)).into(),
+            None => WireOutput::Nothing,
+        },
         (_, None) => return Err(ReplayError::NoDomain { record: number }),
     };
     let steps = unlike_access(script)
@@ -191,56 +191,6 @@ fn unlike_effects(recorded: Vec<WireEffect>, effects: &[Effect]) -> Option<Steps
         unlike(Some(Step::Effect(recorded)), replayed)
     });
     first.or_else(|| unlike(None, replayed.next().map(Step::Effect)))
-}
-
-/// Makes the call of a record.
-fn call(domain: &mut Domain, script: &Script, input: &Input, effects: &mut Vec<Effect>) -> Output {
-    match *input {
-        Input::New { .. } => {}
-        Input::Hypercall {
-            vcpu,
-            takes_interrupts,
-            now,
-            call,
-        } => {
-            let origin = Origin {
-                vcpu,
-                io: script,
-                takes_interrupts,
-                now: now.into(),
-            };
-            let answer = domain.hypercall(script, &origin, call.into(), effects);
-            return answer.into();
-        }
-        Input::Tick(now) => domain.tick(script, now.into(), effects),
-        Input::Entered { vcpu, now } => domain.entered(script, vcpu, now.into(), effects),
-        Input::StateChanged { vcpu, state, now } => {
-            domain.state_changed(script, vcpu, convert::state(state), now.into());
-        }
-        Input::UpdateTime { vcpu } => domain.update_time(script, vcpu),
-        Input::Typed { now, ref bytes } => {
-            let taken = domain.console_input(script, now.into(), bytes, effects);
-            return Output::Count(taken as u64);
-        }
-        Input::RequestShutdown { now, kind } => {
-            domain.request_shutdown(script, now.into(), kind.into(), effects);
-        }
-        Input::HypercallPageWritten { is_native, now } => {
-            domain.hypercall_page_written(script, convert::width(is_native), now.into());
-        }
-        Input::DebugPort { byte } => domain.debug_port(byte, effects),
-        Input::Orders { vcpu } => return Output::from(&domain.orders(vcpu)),
-        Input::Init { vcpu, now } => domain.init(script, vcpu, now.into(), effects),
-        Input::Sipi { vcpu, vector, now } => {
-            domain.sipi(script, vcpu, vector, now.into(), effects);
-        }
-        Input::Halted { vcpu, now } => domain.halted(script, vcpu, now.into(), effects),
-        Input::FoundRunning { vcpu, now } => domain.found_running(script, vcpu, now.into()),
-        Input::End { reason, now } => {
-            domain.end(script, ShutdownReason(reason), now.into(), effects);
-        }
-    }
-    Output::Nothing
 }
 
 /// The start of what may be long: a page of bytes, for example.

@@ -5,14 +5,14 @@ use serde::{Deserialize, Serialize};
 /// One call of a domain: what went in, what it did to guest memory and saw there, and what came out.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub(super) struct Record {
-    pub(super) input: Input,
+    pub(super) input: WireInput,
     pub(super) accesses: Vec<Access>,
-    pub(super) output: Output,
+    pub(super) output: WireOutput,
     pub(super) effects: Vec<WireEffect>,
 }
 
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
-pub(super) enum Input {
+pub(super) enum WireInput {
     New {
         config: WireConfig,
         now: WireNow,
@@ -114,7 +114,7 @@ pub(super) enum Found {
 }
 
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
-pub(super) enum Output {
+pub(super) enum WireOutput {
     Nothing,
     Answer {
         outcome: WireOutcome,

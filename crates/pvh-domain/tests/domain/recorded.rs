@@ -27,12 +27,15 @@ mod traced {
         sync::{Arc, Mutex},
     };
 
-    use pvh_domain::trace::{RecordError, Recorder, TracedDomain, replay};
+    use pvh_domain::{
+        domain,
+        trace::{RecordError, Recorder, replay},
+    };
 
     use super::{Config, Now, VecMemory};
 
     pub(crate) struct Domain {
-        domain: TracedDomain,
+        domain: domain::Domain,
         recorder: Recorder,
         trace: Sink,
     }
@@ -54,7 +57,7 @@ mod traced {
         pub(super) fn new(config: Config, memory: &VecMemory, now: Now) -> Self {
             let trace = Sink::default();
             let recorder = Recorder::new(Box::new(trace.clone()), 256 << 10).unwrap();
-            let domain = TracedDomain::new(config, memory, now, Some(recorder.clone()));
+            let domain = domain::Domain::recorded(config, memory, now, Some(recorder.clone()));
             Self {
                 domain: domain.unwrap(),
                 recorder,
@@ -77,15 +80,15 @@ mod traced {
     }
 
     impl Deref for Domain {
-        type Target = TracedDomain;
+        type Target = domain::Domain;
 
-        fn deref(&self) -> &TracedDomain {
+        fn deref(&self) -> &domain::Domain {
             &self.domain
         }
     }
 
     impl DerefMut for Domain {
-        fn deref_mut(&mut self) -> &mut TracedDomain {
+        fn deref_mut(&mut self) -> &mut domain::Domain {
             &mut self.domain
         }
     }

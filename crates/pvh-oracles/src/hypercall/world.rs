@@ -5,9 +5,9 @@ use std::{collections::BTreeMap, num::NonZeroU64, ops::Range};
 use pvh_abi::{DomId, Gpa};
 use pvh_domain::{
     Shutdown,
-    domain::{Config, Effect, Now},
+    domain::{Config, Domain, Effect, Now},
     memory,
-    trace::{Recorder, TracedDomain},
+    trace::Recorder,
 };
 use pvh_hypercall::Width;
 use pvh_memory::GuestMemory;
@@ -27,7 +27,7 @@ const START_NS: u64 = 1 << 32;
 const VCPUS: Range<u32> = 0..COUNT;
 
 pub(super) struct World {
-    pub(super) domain: TracedDomain,
+    pub(super) domain: Domain,
     pub(super) memory: SparseMemory,
     pub(super) now: Now,
     pub(super) effects: Vec<Effect>,
@@ -72,7 +72,7 @@ impl World {
             },
             may_log: narrow & 16 != 0,
         };
-        let domain = TracedDomain::new(config, &memory, now, recorder);
+        let domain = Domain::recorded(config, &memory, now, recorder);
         let domain = domain.expect("it is a sound configuration");
         let mut world = Self {
             domain,

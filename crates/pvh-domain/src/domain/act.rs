@@ -1,0 +1,64 @@
+//! What each input does.
+
+use pvh_memory::Frames;
+use pvh_vcpu::Orders;
+
+use super::{Domain, Effect, Input, Output, Scene, session::Session};
+
+impl Domain {
+    /// Does what an input says, unrecorded: for [`Domain`]'s methods, and for a replay.
+    pub(crate) fn act(
+        &mut self,
+        memory: &dyn Frames,
+        effects: &mut Vec<Effect>,
+        input: Input<'_>,
+    ) -> Output {
+        match input {
+            Input::Orders { vcpu } => {
+                let orders = self.set.orders(vcpu).unwrap_or(Orders::End);
+                return Output::Orders(Box::new(orders));
+            }
+            Input::Hypercall { origin, call } => {
+                let session = Session::new(
+                    self,
+                    Scene::new(memory, origin.now, effects),
+                    &origin,
+                    call.width,
+                );
+                return Output::Answer(session.run(call));
+            }
+            Input::Typed { bytes, now } => {
+                return Output::Count(self.type_in(&mut Scene::new(memory, now, effects), bytes));
+            }
+            Input::Entered { vcpu, now } => self.enter(&mut Scene::new(memory, now, effects), vcpu),
+            Input::HypercallPageWritten { width, now } => self.latch(memory, width, now),
+            Input::DebugPort { byte } => self.log.write(&[byte], effects),
+            Input::StateChanged { vcpu, state, now } => {
+                self.change_runstate(memory, vcpu, state, now.system_ns);
+            }
+            Input::UpdateTime { vcpu } => self.write_time(memory, vcpu),
+            Input::Init { vcpu, now } => {
+                self.reset_vcpu(&mut Scene::new(memory, now, effects), vcpu)
+            }
+            Input::Sipi { vcpu, vector, now } => {
+                let changed = self.set.sipi(vcpu, vector);
+                self.lifecycle_changed(&mut Scene::new(memory, now, effects), changed);
+            }
+            Input::FoundRunning { vcpu, now } => self.find_running(memory, vcpu, now),
+            Input::Halted { vcpu, now } => {
+                let changed = self.set.down(vcpu);
+                self.lifecycle_changed(&mut Scene::new(memory, now, effects), changed);
+            }
+            Input::Tick { now } => self.run_due(&mut Scene::new(memory, now, effects)),
+            Input::RequestShutdown { kind, now } => {
+                self.ask_to_stop(&mut Scene::new(memory, now, effects), kind)
+            }
+            Input::End { reason, now } => {
+                let scene = &mut Scene::new(memory, now, effects);
+                self.serve_console(scene);
+                self.shut_down(scene, reason);
+            }
+        }
+        Output::Nothing
+    }
+}
