@@ -39,5 +39,5 @@ for crate in elfnote start-info entry vcpu hypercall memory loader xenstore doma
 	total "pvh-$crate" "crates/pvh-$crate/src"
 done
 total "pvh-memory, the linear walker" crates/pvh-memory/src/linear
-total "pvh-domain, rings" crates/pvh-domain/src/store_ring.rs crates/pvh-domain/src/console.rs crates/pvh-domain/src/ring.rs
+total "pvh-domain, rings" crates/pvh-domain/src/parts/store_ring.rs crates/pvh-domain/src/parts/console.rs crates/pvh-domain/src/parts/ring.rs
 total "pvh-loader, the plan" crates/pvh-loader/src/plan crates/pvh-loader/src/layout.rs

@@ -1,6 +1,6 @@
 //! Where everything goes that comes out of a machine; it stays the same when the guest reboots.
 
-use pvh_domain::trace::Recorder;
+use pvh_domain::Recorder;
 
 use crate::{console::Output, platform::GuestLog};
 

@@ -9,7 +9,7 @@ mod tests {
     };
 
     use assert_cmd::cargo::CommandCargoExt;
-    use pvh_domain::trace::{Replayed, replay};
+    use pvh_domain::{Replayed, replay};
     use pvh_testkit::elf::{Class, Elf, Note, Segment};
     use tempfile::TempDir;
 

@@ -6,10 +6,7 @@ pub(crate) mod trips;
 use std::num::NonZeroU64;
 
 use pvh_abi::{DomId, Gpa, memory::E820Entry};
-use pvh_domain::{
-    domain::{Config, Domain, Now, Origin},
-    memory,
-};
+use pvh_domain::{Config, Domain, MemoryConfig, Now, Origin};
 use pvh_hypercall::{Call, Caller, Outcome, Registers};
 use pvh_memory::{GuestMemory, LinearMemory, PagingPolicy, PagingState, VecMemory};
 use pvh_vcpu::CpuPolicy;
@@ -32,7 +29,7 @@ fn domain(memory: &VecMemory, now: Now) -> Domain {
         tsc_hz: NonZeroU64::new(1_000_000_000).expect("not 0"),
         is_tsc_stable: true,
         memory_kib: 1024,
-        memory: memory::Config {
+        memory: MemoryConfig {
             pages: 264,
             max_pages: 512,
             max_gfn: 0xF_EFFF,
@@ -80,7 +77,7 @@ pub(crate) const ARGUMENT: u64 = 0x8000;
 pub(crate) struct Guest {
     pub(crate) memory: VecMemory,
     domain: Domain,
-    effects: Vec<pvh_domain::domain::Effect>,
+    effects: Vec<pvh_domain::Effect>,
 }
 
 impl Guest {

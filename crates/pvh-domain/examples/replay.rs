@@ -2,7 +2,7 @@
 
 use std::{env, error::Error, fs::File, io::BufReader, process::ExitCode};
 
-use pvh_domain::trace::{Replayed, replay};
+use pvh_domain::{Replayed, replay};
 
 fn main() -> ExitCode {
     let mut code = ExitCode::SUCCESS;

@@ -40,9 +40,7 @@ use pvh_memory::Frames;
 use pvh_vcpu::{Orders, State, VcpuSet};
 use pvh_xenstore::{Shutdown, Store};
 
-#[cfg(feature = "trace")]
-use crate::trace::{self, Recorder};
-use crate::{
+use crate::parts::{
     event::{EventChannels, HostPort},
     grant::GrantTable,
     hvm::HvmState,
@@ -53,6 +51,8 @@ use crate::{
     time::TimeInfo,
     vcpu_info::VcpuInfos,
 };
+#[cfg(feature = "trace")]
+use crate::trace::{self, Recorder};
 use log::Log;
 use no_memory::NoMemory;
 use rings::Console;
@@ -204,7 +204,7 @@ impl Domain {
         &mut self,
         memory: &dyn Frames,
         vcpu: u32,
-        state: runstate::State,
+        state: runstate::RunState,
         now: Now,
     ) {
         let input = Input::StateChanged { vcpu, state, now };

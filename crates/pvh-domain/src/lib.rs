@@ -1,21 +1,15 @@
 #![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
 
-pub mod console;
-pub mod domain;
-pub mod event;
-pub mod grant;
-pub mod hvm;
-pub mod memory;
-mod ring;
-pub mod runstate;
-pub mod shared_info;
-pub mod store_ring;
-mod target;
-pub mod time;
+mod domain;
+pub mod parts;
 #[cfg(feature = "trace")]
-pub mod trace;
-pub mod vcpu_info;
+mod trace;
 
+pub use domain::{Answer, Config, Domain, DomainError, Effect, Now, Origin, Sleep};
+pub use parts::{memory::MemoryConfig, ring::RingError, runstate::RunState, time::TscScale};
 pub use pvh_xenstore::Shutdown;
-pub use ring::RingError;
+#[cfg(feature = "trace")]
+pub use trace::{
+    Divergence, RecordError, Recorded, Recorder, ReplayError, Replayed, TraceError, replay,
+};

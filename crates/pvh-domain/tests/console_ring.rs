@@ -8,7 +8,7 @@
 
 use proptest::prelude::*;
 use pvh_abi::Gpa;
-use pvh_domain::{RingError, console::ConsoleRing};
+use pvh_domain::{RingError, parts::console::ConsoleRing};
 use pvh_memory::{GuestMemory, VecMemory};
 
 const PAGE: Gpa = Gpa(0x5000);

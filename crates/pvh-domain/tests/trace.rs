@@ -16,13 +16,7 @@ use std::{
 
 use proptest::prelude::*;
 use pvh_abi::{DomId, Gpa, sched::ShutdownReason};
-use pvh_domain::{
-    Shutdown,
-    domain::{Config, Domain, Effect, Now, Origin},
-    memory,
-    runstate::State,
-    trace::{RecordError, Recorder, ReplayError, TraceError, replay},
-};
+use pvh_domain::{Config, Domain, Effect, MemoryConfig, Now, Origin, RecordError, Recorder, ReplayError, RunState, Shutdown, TraceError, replay};
 use pvh_hypercall::{Call, Outcome, Width};
 use pvh_memory::{GuestMemory, LinearMemory, PagingPolicy, PagingState, VecMemory};
 use pvh_vcpu::CpuPolicy;
@@ -100,7 +94,7 @@ fn config() -> Config {
         tsc_hz: NonZeroU64::new(1_000_000_000).unwrap(),
         is_tsc_stable: true,
         memory_kib: 1024,
-        memory: memory::Config {
+        memory: MemoryConfig {
             pages: 264,
             max_pages: 512,
             max_gfn: 0xf_efff,
@@ -180,7 +174,7 @@ impl Guest {
         domain.entered(memory, 0, *now, effects);
         domain.hypercall_page_written(memory, Width::Native, *now);
         domain.update_time(memory, 0);
-        domain.state_changed(memory, 0, State::Running, *now);
+        domain.state_changed(memory, 0, RunState::Running, *now);
         // add_to_physmap of shared info into a hole, where a frame has to be made.
         self.put(ARG, &[0x7ff0, 0, 0, 0, 0x200, 0]);
         assert_eq!(self.call(0, 12, &[7, ARG]), 0);

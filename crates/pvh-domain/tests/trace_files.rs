@@ -5,7 +5,7 @@
 use std::io::{self, BufReader, Read, Write};
 
 use flate2::read::GzDecoder;
-use pvh_domain::trace::{RecordError, Recorder, ReplayError, TraceError, replay};
+use pvh_domain::{RecordError, Recorder, ReplayError, TraceError, replay};
 
 /// A trace of a guest whose vCPUs go up and down.
 fn trace() -> Vec<u8> {

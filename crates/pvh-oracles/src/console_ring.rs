@@ -1,7 +1,7 @@
 //! The console's ring against a guest that writes anything into its page.
 
 use pvh_abi::Gpa;
-use pvh_domain::{RingError, console::ConsoleRing};
+use pvh_domain::{RingError, parts::console::ConsoleRing};
 use pvh_memory::GuestMemory;
 
 use crate::{SparseMemory, Tape};

@@ -1,6 +1,6 @@
 //! A whole domain, and several vCPUs that call it in any order.
 
-use pvh_domain::{Shutdown, trace::Recorder};
+use pvh_domain::{Recorder, Shutdown};
 use pvh_hypercall::Width;
 
 use self::world::{ARG, COUNT, SHARED_INFO, World};

@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use pvh_domain::trace::{Recorder, ReplayError, TraceError, replay};
+use pvh_domain::{Recorder, ReplayError, TraceError, replay};
 
 use crate::{
     Tape,

@@ -18,7 +18,7 @@ use std::{
 };
 
 use pvh_abi::{Gpa, GuestRange, address::PAGE_SIZE, start_info::MemmapKind};
-use pvh_domain::memory;
+use pvh_domain::MemoryConfig;
 use pvh_kvm::{GuestRam, HypercallTransport, Kvm, Vm};
 use pvh_loader::{Boot, Image, Method};
 use pvh_start_info::MemmapRange;
@@ -101,7 +101,7 @@ pub(crate) fn run(output: &mut impl Write) -> Result<EndReason, Box<dyn Error>> 
         len_bytes: RAM_BYTES,
         kind: MemmapKind::RAM,
     }];
-    let pages = memory::Config {
+    let pages = MemoryConfig {
         pages: RAM_BYTES / PAGE_SIZE + 8,
         max_pages: RAM_BYTES / PAGE_SIZE + 256,
         max_gfn: 0xF_EFFF,

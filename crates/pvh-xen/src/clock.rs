@@ -6,7 +6,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use pvh_domain::{domain::Now, time::TscScale};
+use pvh_domain::{Now, TscScale};
 use pvh_kvm::GuestClock;
 
 /// Tells a domain the time; system time is 0 when the clock is made.

@@ -2,7 +2,7 @@
 
 use std::{sync::atomic::Ordering, time::Instant};
 
-use pvh_domain::domain::Effect;
+use pvh_domain::Effect;
 
 use crate::{
     XenPlatform,
@@ -143,7 +143,7 @@ mod tests {
     };
 
     use pvh_abi::{Gpa, GuestRange};
-    use pvh_domain::{domain::Origin, memory};
+    use pvh_domain::{MemoryConfig, Origin};
     use pvh_hypercall::{Call, Width};
     use pvh_kvm::{GuestRam, HypercallTransport, Kvm, Vm};
     use pvh_memory::{GuestMemory, LinearMemory, PagingState};
@@ -197,7 +197,7 @@ mod tests {
         let ram = GuestRange::new(Gpa(0), 16 << 20);
         let special = GuestRange::new(Gpa(0xFEFF_8000), 0x8000);
         let ram = GuestRam::with_ranges(&[ram], &[special], 48).unwrap();
-        let memory = memory::Config {
+        let memory = MemoryConfig {
             pages: 0x1008,
             max_pages: 0x1100,
             max_gfn: 0xF_EFFF,

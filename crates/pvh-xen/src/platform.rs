@@ -15,13 +15,7 @@ use std::{
 };
 
 use pvh_abi::{DomId, sched::ShutdownReason};
-use pvh_domain::{
-    Shutdown,
-    domain::{Config, Domain, DomainError, Effect, Now},
-    memory,
-    time::TscScale,
-    trace::Recorder,
-};
+use pvh_domain::{Config, Domain, DomainError, Effect, MemoryConfig, Now, Recorder, Shutdown, TscScale};
 use pvh_hypercall::{CpuidConfig, Stub, TscInfo};
 use pvh_kvm::{
     ApicIds, CpuidLeaf, GuestRam, HypercallTransport, HypervisorLeaves, InterruptControllers, Vcpu,
@@ -86,7 +80,7 @@ pub struct Parts {
     /// How hypercalls arrive; the same value that [`vm_config`] was given.
     pub transport: HypercallTransport,
     /// The pages of the domain and its memory map.
-    pub memory: memory::Config,
+    pub memory: MemoryConfig,
     /// The UUID of the domain, which the guest reads by hypercall and in xenstore; all zero unless
     /// set.
     pub uuid: [u8; 16],
@@ -102,7 +96,7 @@ impl Parts {
         vm: Vm,
         host: Arc<dyn Host>,
         transport: HypercallTransport,
-        memory: memory::Config,
+        memory: MemoryConfig,
     ) -> Self {
         Self {
             vm,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use pvh_abi::cpuid::XEN_HYPERCALL_MSR;
-use pvh_domain::domain::{Effect, Origin};
+use pvh_domain::{Effect, Origin};
 use pvh_hypercall::{Call, MSR_READ, Outcome, Width, write_msr};
 use pvh_kvm::{Activity, HypercallState, Vcpu, VcpuError, VmEntry, VmExit};
 use pvh_memory::LinearMemory;

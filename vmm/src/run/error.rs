@@ -2,7 +2,7 @@
 
 use std::{fmt, io, path::PathBuf};
 
-use pvh_domain::trace::RecordError;
+use pvh_domain::RecordError;
 
 use pvh_kvm::{KvmError, RamError, VcpuError, VmError};
 use pvh_layout::{LayoutError, RamSizeError};

@@ -1,6 +1,6 @@
 //! Where everything lies in the guest of a run.
 
-use pvh_domain::memory;
+use pvh_domain::MemoryConfig;
 use pvh_elfnote::XenNotes;
 use pvh_layout::{Layout, LayoutConfig, LayoutError, RsdpPlace};
 
@@ -37,9 +37,9 @@ pub(super) fn lay_out(
 }
 
 /// Returns what a domain reports about its guest's memory.
-pub(super) fn domain_memory(layout: &Layout) -> memory::Config {
+pub(super) fn domain_memory(layout: &Layout) -> MemoryConfig {
     let counts = layout.page_counts();
-    memory::Config {
+    MemoryConfig {
         pages: counts.pages,
         max_pages: counts.max_pages,
         max_gfn: counts.max_gfn,

@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use pvh_domain::trace::{RecordError, Recorder};
+use pvh_domain::{RecordError, Recorder};
 
 use super::{error::RunError, outputs::create};
 use crate::exit::{complain, sentence};

@@ -5,8 +5,8 @@ use pvh_hypercall::{GuestIo, Width};
 use pvh_memory::{Frames, GuestMemory};
 
 use super::{Domain, Now, Scene};
-use crate::{
-    runstate::{self, State},
+use crate::parts::{
+    runstate::{self, RunState},
     time::Wallclock,
 };
 
@@ -81,11 +81,11 @@ impl Domain {
         &mut self,
         memory: &dyn Frames,
         vcpu: u32,
-        state: State,
+        state: RunState,
         now_ns: u64,
     ) {
         let is_up = self.set.is_up(vcpu).unwrap_or(false);
-        let state = if is_up { state } else { State::Offline };
+        let state = if is_up { state } else { RunState::Offline };
         let Some(data) = self.vcpus.get_mut(vcpu as usize) else {
             return;
         };

@@ -15,14 +15,14 @@ use pvh_vcpu::{Vcpu, VcpuSet};
 use pvh_xenstore::{ConsoleKeys, DomainKeys, Limits, RingKeys, Store, StoreError};
 
 use super::{Config, Console, Domain, Log, Now, VcpuData, Watchdogs};
-use crate::{
-    RingError,
+use crate::parts::{
     console::ConsoleRing,
     event::{self, Delivery, EventChannels, HostPort},
     grant::{CONSOLE_REFERENCE, GrantTable, MAX_FRAMES, XENSTORE_REFERENCE},
     hvm::HvmState,
     memory::MemoryOps,
-    runstate::State,
+    ring::RingError,
+    runstate::RunState,
     shared_info::SharedInfo,
     store_ring::StoreRing,
     time::{TSC_STABLE, TimeInfo, TscScale, Wallclock},
@@ -134,7 +134,7 @@ impl Domain {
         domain.preset_params(store_port.0, console_port.0)?;
         domain.grant_rings(memory)?;
         domain.fill_store(store_port.0, console_port.0)?;
-        domain.change_runstate(memory, 0, State::Runnable, now.system_ns);
+        domain.change_runstate(memory, 0, RunState::Runnable, now.system_ns);
         for vcpu in 0..vcpus {
             domain.write_time(memory, vcpu);
         }

@@ -6,9 +6,9 @@ use pvh_abi::DomId;
 use pvh_hypercall::GuestIo;
 use pvh_vcpu::CpuPolicy;
 
-use crate::memory;
+use crate::parts::memory::MemoryConfig;
 #[cfg(doc)]
-use crate::time::TimeInfo;
+use crate::parts::time::TimeInfo;
 
 /// What a domain is made with.
 #[derive(Clone, Debug)]
@@ -34,7 +34,7 @@ pub struct Config {
     /// How much RAM it begins with, in KiB, for the store.
     pub memory_kib: u64,
     /// Its memory, as it is told to it.
-    pub memory: memory::Config,
+    pub memory: MemoryConfig,
     /// Whether `console_io` writes to the log; else it is EPERM, as in a release build of Xen.
     pub may_log: bool,
 }

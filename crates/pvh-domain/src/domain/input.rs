@@ -6,26 +6,69 @@ use pvh_vcpu::Orders;
 use pvh_xenstore::Shutdown;
 
 use super::{Answer, Now, Origin};
-use crate::runstate::State;
+use crate::parts::runstate::RunState;
 
 /// One call of a domain that changes it, with all that it is told but guest memory. The methods of these names say more.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Input<'a> {
-    Orders { vcpu: u32 },
-    Entered { vcpu: u32, now: Now },
-    Hypercall { origin: Origin<'a>, call: Call },
-    HypercallPageWritten { width: Width, now: Now },
-    DebugPort { byte: u8 },
-    StateChanged { vcpu: u32, state: State, now: Now },
-    UpdateTime { vcpu: u32 },
-    Init { vcpu: u32, now: Now },
-    Sipi { vcpu: u32, vector: u8, now: Now },
-    FoundRunning { vcpu: u32, now: Now },
-    Halted { vcpu: u32, now: Now },
-    Tick { now: Now },
-    Typed { bytes: &'a [u8], now: Now },
-    RequestShutdown { kind: Shutdown, now: Now },
-    End { reason: ShutdownReason, now: Now },
+    Orders {
+        vcpu: u32,
+    },
+    Entered {
+        vcpu: u32,
+        now: Now,
+    },
+    Hypercall {
+        origin: Origin<'a>,
+        call: Call,
+    },
+    HypercallPageWritten {
+        width: Width,
+        now: Now,
+    },
+    DebugPort {
+        byte: u8,
+    },
+    StateChanged {
+        vcpu: u32,
+        state: RunState,
+        now: Now,
+    },
+    UpdateTime {
+        vcpu: u32,
+    },
+    Init {
+        vcpu: u32,
+        now: Now,
+    },
+    Sipi {
+        vcpu: u32,
+        vector: u8,
+        now: Now,
+    },
+    FoundRunning {
+        vcpu: u32,
+        now: Now,
+    },
+    Halted {
+        vcpu: u32,
+        now: Now,
+    },
+    Tick {
+        now: Now,
+    },
+    Typed {
+        bytes: &'a [u8],
+        now: Now,
+    },
+    RequestShutdown {
+        kind: Shutdown,
+        now: Now,
+    },
+    End {
+        reason: ShutdownReason,
+        now: Now,
+    },
 }
 
 /// What an input returns, beside its effects.

@@ -5,13 +5,13 @@ use pvh_memory::Frames;
 use pvh_vcpu::VcpuError;
 
 use super::{Domain, Effect, Now, Scene};
-use crate::{hvm, runstate::State};
+use crate::parts::{hvm, runstate::RunState};
 
 /// What happens to a vCPU.
 impl Domain {
     pub(super) fn enter(&mut self, scene: &mut Scene<'_>, vcpu: u32) {
         self.stop_sleep(vcpu);
-        self.change_runstate(scene.memory, vcpu, State::Running, scene.now.system_ns);
+        self.change_runstate(scene.memory, vcpu, RunState::Running, scene.now.system_ns);
         self.write_time(scene.memory, vcpu);
         self.run_periodic(scene, vcpu);
     }
@@ -30,7 +30,7 @@ impl Domain {
         if let Ok(Some(_)) = self.set.sipi(vcpu, 0) {
             // The registers of such a start are there already.
             let _ = self.set.orders(vcpu);
-            self.change_runstate(memory, vcpu, State::Running, now.system_ns);
+            self.change_runstate(memory, vcpu, RunState::Running, now.system_ns);
         }
     }
 }
@@ -55,7 +55,7 @@ impl Domain {
             pvh_vcpu::Effect::Start(vcpu) => self.is_up_now(scene, vcpu, Effect::Start(vcpu)),
             pvh_vcpu::Effect::Resume(vcpu) => self.is_up_now(scene, vcpu, Effect::Resume(vcpu)),
             pvh_vcpu::Effect::Stop(vcpu) => {
-                self.change_runstate(scene.memory, vcpu, State::Offline, scene.now.system_ns);
+                self.change_runstate(scene.memory, vcpu, RunState::Offline, scene.now.system_ns);
                 scene.effects.push(Effect::Stop(vcpu));
             }
             _ => {
@@ -72,9 +72,9 @@ impl Domain {
         let asleep = self.vcpus.get(vcpu as usize);
         let asleep = asleep.is_some_and(|data| data.asleep.is_some());
         let state = if asleep {
-            State::Blocked
+            RunState::Blocked
         } else {
-            State::Runnable
+            RunState::Runnable
         };
         self.change_runstate(scene.memory, vcpu, state, scene.now.system_ns);
         scene.effects.push(effect);

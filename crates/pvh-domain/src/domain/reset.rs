@@ -4,7 +4,7 @@ use pvh_abi::{DomId, address::PAGE_SIZE, event_channel::Port};
 use pvh_memory::Frames;
 
 use super::{Domain, DomainError, build::refused};
-use crate::event::{Delivery, HostPort};
+use crate::parts::event::{Delivery, HostPort};
 
 impl Domain {
     /// `SCHEDOP_shutdown` with the reason "soft reset", as Xen 4.17 and its toolstack do it: every port is closed, and the

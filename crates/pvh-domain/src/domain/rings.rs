@@ -3,7 +3,7 @@
 use pvh_xenstore::{Shutdown, request_shutdown};
 
 use super::{Domain, Effect, Scene};
-use crate::{
+use crate::parts::{
     console::{ConsoleRing, OUTPUT_BYTES},
     event::HostPort,
 };

@@ -5,7 +5,7 @@ use pvh_hypercall::{
 };
 
 use super::{Answer, Domain, Origin, Scene, Sleep};
-use crate::runstate::State;
+use crate::parts::runstate::RunState;
 
 /// One hypercall of one vCPU: the domain behind the traits of the groups.
 pub(super) struct Session<'a> {
@@ -52,7 +52,7 @@ impl<'a> Session<'a> {
         // A vCPU that makes a new call is awake, whether or not the embedder has said so.
         if !data.is_in_call {
             self.domain.stop_sleep(self.vcpu);
-            self.change_runstate(State::Running);
+            self.change_runstate(RunState::Running);
         }
         self.domain
             .find_areas(self.scene.memory, self.io, self.vcpu);
@@ -63,11 +63,11 @@ impl<'a> Session<'a> {
         let data = self.domain.vcpus.get_mut(self.vcpu as usize)?;
         data.is_in_call = is_in_call;
         let sleep = data.asleep.filter(|_| !is_in_call)?;
-        self.change_runstate(State::Blocked);
+        self.change_runstate(RunState::Blocked);
         Some(sleep)
     }
 
-    pub(super) fn change_runstate(&mut self, state: State) {
+    pub(super) fn change_runstate(&mut self, state: RunState) {
         let (memory, now_ns) = (self.scene.memory, self.scene.now.system_ns);
         self.domain
             .change_runstate(memory, self.vcpu, state, now_ns);

@@ -4,9 +4,9 @@ use pvh_hypercall::Width;
 use pvh_memory::Frames;
 
 use super::{Domain, Effect, Now, Scene};
-use crate::{
+use crate::parts::{
     event::{self, Delivery, EventChannels},
-    runstate::State,
+    runstate::RunState,
 };
 
 impl Domain {
@@ -44,7 +44,7 @@ impl Domain {
     /// Ends the sleep of a vCPU, if it sleeps.
     pub(super) fn wake(&mut self, scene: &mut Scene<'_>, vcpu: u32) {
         if self.stop_sleep(vcpu) {
-            self.change_runstate(scene.memory, vcpu, State::Runnable, scene.now.system_ns);
+            self.change_runstate(scene.memory, vcpu, RunState::Runnable, scene.now.system_ns);
             scene.effects.push(Effect::Wake(vcpu));
         }
     }

@@ -3,7 +3,7 @@
 use pvh_abi::{Errno, event_channel::Virq, sched::ShutdownReason};
 
 use super::{Domain, Now, Scene};
-use crate::runstate::State;
+use crate::parts::runstate::RunState;
 
 /// The two watchdogs that a domain may have.
 #[derive(Clone, Copy, Debug, Default)]
@@ -181,8 +181,8 @@ pub(super) fn is_past(at_ns: u64, now_ns: u64) -> bool {
 }
 
 /// A periodic timer stands still while its vCPU sleeps or is down.
-const fn runs(state: State) -> bool {
-    matches!(state, State::Running | State::Runnable)
+const fn runs(state: RunState) -> bool {
+    matches!(state, RunState::Running | RunState::Runnable)
 }
 
 /// Stops a timer that is due, and tells whether it was.

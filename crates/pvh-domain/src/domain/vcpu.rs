@@ -1,5 +1,5 @@
 use super::{Sleep, areas::Area};
-use crate::runstate::RunstateClock;
+use crate::parts::runstate::RunstateClock;
 
 /// What the domain knows of a vCPU, beside its lifecycle.
 #[derive(Debug)]

@@ -12,9 +12,8 @@ use super::wire::{
     WireMemoryError, WireNow, WireOp, WireOutcome, WireOutput, WireShutdown, WireSleep,
 };
 use crate::{
-    Shutdown,
+    MemoryConfig, RunState, Shutdown,
     domain::{Answer, Config, Effect, Input, Now, Origin, Output, Sleep},
-    memory, runstate,
 };
 
 impl From<&Config> for WireConfig {
@@ -55,15 +54,15 @@ impl WireConfig {
             tsc_hz: NonZeroU64::new(self.tsc_hz)?,
             is_tsc_stable: self.is_tsc_stable,
             memory_kib: self.memory_kib,
-            memory: memory::Config::from(&self.memory),
+            memory: MemoryConfig::from(&self.memory),
             may_log: self.may_log,
         };
         is_sound.then_some(config)
     }
 }
 
-impl From<&memory::Config> for WireMemory {
-    fn from(config: &memory::Config) -> Self {
+impl From<&MemoryConfig> for WireMemory {
+    fn from(config: &MemoryConfig) -> Self {
         let entries = config.memory_map.iter();
         let entries = entries.map(|entry| (entry.addr.get(), entry.size.get(), entry.kind.get()));
         Self {
@@ -76,7 +75,7 @@ impl From<&memory::Config> for WireMemory {
     }
 }
 
-impl From<&WireMemory> for memory::Config {
+impl From<&WireMemory> for MemoryConfig {
     fn from(config: &WireMemory) -> Self {
         let entries = config.memory_map.iter();
         let entries = entries.map(|&(addr, size, kind)| E820Entry {
@@ -149,8 +148,8 @@ const fn width(is_native: bool) -> Width {
 }
 
 /// The state with that number; one that has none is offline.
-fn state(number: u32) -> runstate::State {
-    use runstate::State::{Blocked, Offline, Runnable, Running};
+fn state(number: u32) -> RunState {
+    use RunState::{Blocked, Offline, Runnable, Running};
     let all = [Running, Runnable, Blocked];
     let found = all.into_iter().find(|state| state.number() == number);
     found.unwrap_or(Offline)

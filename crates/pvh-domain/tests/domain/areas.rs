@@ -1,5 +1,5 @@
 use pvh_abi::Gpa;
-use pvh_domain::runstate::State;
+use pvh_domain::RunState;
 use pvh_memory::{GuestMemory, PagingState};
 
 use super::machine::{
@@ -59,7 +59,7 @@ fn the_embedder_may_say_more_of_what_a_vcpu_does() {
     let mut machine = Machine::ready(1);
     register(&mut machine, 5, 0, AREA);
     let (domain, memory) = (&mut machine.domain, &machine.memory);
-    domain.state_changed(memory, 0, State::Runnable, at(START_NS + 7));
+    domain.state_changed(memory, 0, RunState::Runnable, at(START_NS + 7));
     assert_eq!(runstate(&machine, AREA).0, 1);
 }
 

@@ -1,6 +1,6 @@
 //! Guests as they boot, one call after another.
 
-use pvh_domain::domain::Effect;
+use pvh_domain::Effect;
 
 use super::machine::{
     ARG, EVENT_CHANNEL_OP, HVM_OP, MEMORY_OP, Machine, SCHED_OP, SELF, SHARED_INFO, START_NS,

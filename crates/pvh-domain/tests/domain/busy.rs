@@ -3,7 +3,7 @@
 use core::ops::Range;
 
 use pvh_abi::Gpa;
-use pvh_domain::domain::{Effect, Origin};
+use pvh_domain::{Effect, Origin};
 use pvh_hypercall::{Call, Width};
 use pvh_memory::{FrameError, Frames, GuestMemory, LinearMemory, MemoryError, VecMemory, WordOp};
 

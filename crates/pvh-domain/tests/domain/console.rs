@@ -1,5 +1,5 @@
 use pvh_abi::sched::ShutdownReason;
-use pvh_domain::domain::Effect;
+use pvh_domain::Effect;
 
 use super::machine::{ARG, CONSOLE_IO, Machine, NOWHERE, SCHED_OP, config};
 
@@ -121,7 +121,7 @@ fn console_io_is_eperm_for_a_domu_before_anything_is_read() {
 
 #[test]
 fn console_io_writes_lines_to_the_log_if_it_may() {
-    let mut machine = Machine::with(pvh_domain::domain::Config {
+    let mut machine = Machine::with(pvh_domain::Config {
         may_log: true,
         ..config(1)
     });

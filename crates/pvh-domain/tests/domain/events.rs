@@ -1,4 +1,4 @@
-use pvh_domain::domain::Effect;
+use pvh_domain::Effect;
 
 use super::machine::{
     ARG, EVENT_CHANNEL_OP, MEMORY_OP, Machine, NOWHERE, SELF, SHARED_INFO, VECTOR,

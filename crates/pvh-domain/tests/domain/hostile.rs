@@ -2,10 +2,7 @@
 
 use proptest::prelude::*;
 use pvh_abi::Gpa;
-use pvh_domain::{
-    Shutdown,
-    domain::{Config, Effect},
-};
+use pvh_domain::{Config, Effect, Shutdown};
 use pvh_memory::{GuestMemory, VecMemory};
 use pvh_vcpu::Orders;
 

@@ -1,5 +1,5 @@
 use pvh_abi::sched::ShutdownReason;
-use pvh_domain::domain::{Effect, Sleep};
+use pvh_domain::{Effect, Sleep};
 
 use super::machine::{
     ARG, EVENT_CHANNEL_OP, HVM_OP, Machine, NOWHERE, SCHED_OP, SELF, SHARED_INFO, START_NS, at,

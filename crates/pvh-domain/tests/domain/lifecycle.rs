@@ -1,7 +1,7 @@
 use core::num::NonZeroU64;
 
 use pvh_abi::{DomId, Gpa, sched::ShutdownReason};
-use pvh_domain::domain::{Domain, DomainError, Effect, Now};
+use pvh_domain::{Domain, DomainError, Effect, Now};
 use pvh_memory::{GuestMemory, VecMemory};
 use pvh_vcpu::{Orders, State};
 

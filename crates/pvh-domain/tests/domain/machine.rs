@@ -3,10 +3,7 @@
 use core::num::NonZeroU64;
 
 use pvh_abi::{DomId, Errno, Gpa, memory::E820Entry};
-use pvh_domain::{
-    domain::{Config, Effect, Now, Origin, Sleep},
-    memory,
-};
+use pvh_domain::{Config, Effect, MemoryConfig, Now, Origin, Sleep};
 use pvh_hypercall::{Call, Caller, Outcome, Registers};
 use pvh_memory::{GuestMemory, LinearMemory, PagingPolicy, PagingState, VecMemory};
 use pvh_vcpu::CpuPolicy;
@@ -100,7 +97,7 @@ pub(crate) fn config(vcpus: u32) -> Config {
         tsc_hz: NonZeroU64::new(1_000_000_000).unwrap(),
         is_tsc_stable: true,
         memory_kib: 1024,
-        memory: memory::Config {
+        memory: MemoryConfig {
             pages: 264,
             max_pages: 512,
             max_gfn: 0xf_efff,

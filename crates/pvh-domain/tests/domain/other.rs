@@ -1,4 +1,4 @@
-use pvh_domain::domain::Origin;
+use pvh_domain::Origin;
 use pvh_memory::LinearMemory;
 
 use super::machine::{ARG, MULTICALL, Machine, NOWHERE, POLICY, SELF, VM_ASSIST, XEN_VERSION};

@@ -1,11 +1,11 @@
 //! With the feature `trace`, what each test does to its domain is recorded (its beginning, where
 //! it does much), and played again when the test is over.
 
-use pvh_domain::domain::{Config, Now};
+use pvh_domain::{Config, Now};
 use pvh_memory::VecMemory;
 
 #[cfg(not(feature = "trace"))]
-pub(crate) use pvh_domain::domain::Domain;
+pub(crate) use pvh_domain::Domain;
 #[cfg(feature = "trace")]
 pub(crate) use traced::Domain;
 
@@ -27,15 +27,12 @@ mod traced {
         sync::{Arc, Mutex},
     };
 
-    use pvh_domain::{
-        domain,
-        trace::{RecordError, Recorder, replay},
-    };
+    use pvh_domain::{RecordError, Recorder, replay};
 
     use super::{Config, Now, VecMemory};
 
     pub(crate) struct Domain {
-        domain: domain::Domain,
+        domain: pvh_domain::Domain,
         recorder: Recorder,
         trace: Sink,
     }
@@ -57,7 +54,7 @@ mod traced {
         pub(super) fn new(config: Config, memory: &VecMemory, now: Now) -> Self {
             let trace = Sink::default();
             let recorder = Recorder::new(Box::new(trace.clone()), 256 << 10).unwrap();
-            let domain = domain::Domain::recorded(config, memory, now, Some(recorder.clone()));
+            let domain = pvh_domain::Domain::recorded(config, memory, now, Some(recorder.clone()));
             Self {
                 domain: domain.unwrap(),
                 recorder,
@@ -80,15 +77,15 @@ mod traced {
     }
 
     impl Deref for Domain {
-        type Target = domain::Domain;
+        type Target = pvh_domain::Domain;
 
-        fn deref(&self) -> &domain::Domain {
+        fn deref(&self) -> &pvh_domain::Domain {
             &self.domain
         }
     }
 
     impl DerefMut for Domain {
-        fn deref_mut(&mut self) -> &mut domain::Domain {
+        fn deref_mut(&mut self) -> &mut pvh_domain::Domain {
             &mut self.domain
         }
     }

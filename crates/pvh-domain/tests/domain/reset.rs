@@ -1,5 +1,5 @@
 use pvh_abi::sched::ShutdownReason;
-use pvh_domain::domain::Effect;
+use pvh_domain::Effect;
 
 use super::machine::{
     ARG, EVENT_CHANNEL_OP, MEMORY_OP, Machine, SCHED_OP, SELF, SHARED_INFO, VCPU_OP,

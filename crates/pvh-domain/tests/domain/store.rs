@@ -1,4 +1,4 @@
-use pvh_domain::{Shutdown, domain::Effect};
+use pvh_domain::{Effect, Shutdown};
 
 use super::machine::{ARG, EVENT_CHANNEL_OP, Machine};
 

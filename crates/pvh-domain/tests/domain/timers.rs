@@ -1,4 +1,4 @@
-use pvh_domain::domain::{Effect, Sleep};
+use pvh_domain::{Effect, Sleep};
 
 use super::machine::{
     ARG, Machine, NOWHERE, SCHED_OP, SET_TIMER_OP, START_NS, VCPU_OP, VECTOR, at,

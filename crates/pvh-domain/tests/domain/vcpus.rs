@@ -1,5 +1,5 @@
 use pvh_abi::sched::ShutdownReason;
-use pvh_domain::domain::{Effect, Sleep};
+use pvh_domain::{Effect, Sleep};
 use pvh_vcpu::{Orders, State};
 
 use super::machine::{ARG, Machine, NOWHERE, SCHED_OP, VCPU_OP};

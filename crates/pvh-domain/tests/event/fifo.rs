@@ -1,7 +1,7 @@
 //! The FIFO ABI: how it begins and ends, and the unmask call.
 
 use pvh_abi::{DomId, Errno, event_channel::Port};
-use pvh_domain::event::Signal;
+use pvh_domain::parts::event::Signal;
 use pvh_hypercall::group::ControlBlock;
 
 use crate::machine::{

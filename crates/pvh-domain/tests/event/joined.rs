@@ -4,7 +4,7 @@ use pvh_abi::{
     DomId, Errno,
     event_channel::{Port, PortStatus},
 };
-use pvh_domain::event::{HostPort, Signal};
+use pvh_domain::parts::event::{HostPort, Signal};
 
 use crate::machine::{ME, Machine, SHARED_INFO, two_level, upcall_at};
 

@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use proptest::prelude::*;
 use pvh_abi::{Gpa, event_channel::Port};
-use pvh_domain::event::{HostPort, Signal};
+use pvh_domain::parts::event::{HostPort, Signal};
 use pvh_memory::{GuestMemory, VecMemory, WordOp};
 
 use crate::{

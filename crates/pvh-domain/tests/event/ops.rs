@@ -4,7 +4,7 @@ use pvh_abi::{
     DomId, Errno,
     event_channel::{Port, PortStatus, Virq},
 };
-use pvh_domain::event::Signal;
+use pvh_domain::parts::event::Signal;
 use pvh_hypercall::group::{ControlBlock, PortState};
 
 use crate::machine::{

@@ -1,7 +1,7 @@
 //! What `SCHEDOP_poll` needs of the ports.
 
 use pvh_abi::{Errno, event_channel::Port};
-use pvh_domain::event::{PollAnswer, Signal};
+use pvh_domain::parts::event::{PollAnswer, Signal};
 
 use crate::machine::{MASKED, Machine, PENDING, SHARED_INFO, fifo, two_level};
 

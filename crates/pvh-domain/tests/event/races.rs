@@ -4,7 +4,7 @@ use core::cell::Cell;
 use std::rc::Rc;
 
 use pvh_abi::{Gpa, event_channel::Port};
-use pvh_domain::event::Signal;
+use pvh_domain::parts::event::Signal;
 use pvh_memory::{GuestMemory, VecMemory, WordOp};
 
 use crate::{

@@ -1,7 +1,7 @@
 //! The FIFO ABI, situation by situation.
 
 use pvh_abi::{DomId, event_channel::Port};
-use pvh_domain::event::Signal;
+use pvh_domain::parts::event::Signal;
 
 use crate::machine::{LINKED, MASKED, Machine, PENDING, fifo, upcall_at};
 

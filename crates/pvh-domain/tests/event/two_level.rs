@@ -1,7 +1,7 @@
 //! The two-level ABI, in both widths of `shared_info`.
 
 use pvh_abi::{Errno, event_channel::Port};
-use pvh_domain::event::Signal;
+use pvh_domain::parts::event::Signal;
 use pvh_hypercall::Width;
 
 use crate::machine::{Machine, SHARED_INFO, ram, two_level, upcall_at};

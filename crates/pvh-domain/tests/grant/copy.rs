@@ -3,7 +3,7 @@
 use std::cell::Cell;
 
 use pvh_abi::{DomId, Gpa};
-use pvh_domain::grant::GrantTable;
+use pvh_domain::parts::grant::GrantTable;
 use pvh_hypercall::group::CopySide;
 use pvh_memory::{GuestMemory, MemoryError, VecMemory, WordOp};
 

@@ -1,7 +1,7 @@
 //! The table's size and place, and the operations that are no copies.
 
 use pvh_abi::{DomId, Errno, Gpa, grant::GrantStatus};
-use pvh_domain::grant::{CONSOLE_REFERENCE, GrantTable, XENSTORE_REFERENCE};
+use pvh_domain::parts::grant::{CONSOLE_REFERENCE, GrantTable, XENSTORE_REFERENCE};
 use pvh_hypercall::group::GrantTableSize;
 use pvh_memory::{GuestMemory, MemoryError, VecMemory, WordOp};
 

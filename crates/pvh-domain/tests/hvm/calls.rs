@@ -1,7 +1,7 @@
 //! Delivery, and the sub-operations that are no parameters.
 
 use pvh_abi::{DomId, Errno, Gpa, hvm::HvmParam};
-use pvh_domain::hvm::{Callback, Change, HvmState};
+use pvh_domain::parts::hvm::{Callback, Change, HvmState};
 use pvh_memory::VecMemory;
 
 const ME: DomId = DomId(5);

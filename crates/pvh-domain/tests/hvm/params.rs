@@ -1,7 +1,7 @@
 //! The table of params.h, one row a parameter.
 
 use pvh_abi::{DomId, Errno, hvm::HvmParam};
-use pvh_domain::hvm::{Change, HvmState};
+use pvh_domain::parts::hvm::{Change, HvmState};
 
 const ME: DomId = DomId(5);
 const SELF: DomId = DomId(0x7ff0);

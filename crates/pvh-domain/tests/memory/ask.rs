@@ -1,7 +1,7 @@
 //! What a guest asks about its memory.
 
 use pvh_abi::{DomId, Gpa};
-use pvh_domain::memory::{Config, MemoryCalls, MemoryOps};
+use pvh_domain::{MemoryConfig, parts::memory::{MemoryCalls, MemoryOps}};
 use pvh_hypercall::Width;
 use pvh_memory::GuestMemory;
 
@@ -85,9 +85,9 @@ fn a_memory_map_is_replaced_as_a_whole_or_not_at_all() {
 
 #[test]
 fn an_embedder_s_map_is_cut_at_1024_entries() {
-    let config = Config {
+    let config = MemoryConfig {
         memory_map: vec![e820(0, 1, 1); 2000],
-        ..Config::default()
+        ..MemoryConfig::default()
     };
     assert_eq!(MemoryOps::new(DomId(5), config).memory_map().len(), 1024);
 }

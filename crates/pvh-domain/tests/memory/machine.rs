@@ -1,9 +1,5 @@
 use pvh_abi::{DomId, Gpa, memory::E820Entry};
-use pvh_domain::{
-    grant::GrantTable,
-    memory::{Config, MemoryCalls, MemoryOps},
-    shared_info::SharedInfo,
-};
+use pvh_domain::{MemoryConfig, parts::{grant::GrantTable, memory::{MemoryCalls, MemoryOps}, shared_info::SharedInfo}};
 use pvh_hypercall::{Call, Fault, GuestIo, Handler, Outcome, Width, dispatch, group::Memory};
 use pvh_memory::{GuestMemory, VecMemory};
 
@@ -58,7 +54,7 @@ impl Machine {
     }
 
     pub(crate) fn with_memory(memory: VecMemory) -> Self {
-        let config = Config {
+        let config = MemoryConfig {
             pages: PAGES,
             max_pages: MAX_PAGES,
             max_gfn: RAM_FRAMES - 1,

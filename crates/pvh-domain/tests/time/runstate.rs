@@ -1,4 +1,4 @@
-use pvh_domain::runstate::{RunstateClock, State, write_area};
+use pvh_domain::{RunState, parts::runstate::{RunstateClock, write_area}};
 use pvh_hypercall::{Width, group::Runstate};
 use zerocopy::IntoBytes;
 
@@ -7,8 +7,8 @@ use crate::watched::{u32_at, u64_at};
 /// Offline from 100 on, running from 150, blocked from 180.
 fn blocked() -> RunstateClock {
     let mut runstate = RunstateClock::new(100);
-    runstate.change(State::Running, 150);
-    runstate.change(State::Blocked, 180);
+    runstate.change(RunState::Running, 150);
+    runstate.change(RunState::Blocked, 180);
     runstate
 }
 
@@ -26,17 +26,17 @@ fn each_state_counts_the_time_it_lasted() {
 #[test]
 fn a_change_to_the_same_state_is_none() {
     let mut runstate = blocked();
-    runstate.change(State::Blocked, 500);
+    runstate.change(RunState::Blocked, 500);
     assert_eq!(runstate, blocked());
 }
 
 #[test]
 fn time_that_goes_backwards_counts_as_none() {
     let mut runstate = blocked();
-    runstate.change(State::Runnable, 10);
+    runstate.change(RunState::Runnable, 10);
     assert_eq!(
         (times(&runstate.at_last_change()), runstate.state()),
-        ([30, 0, 0, 50], State::Runnable)
+        ([30, 0, 0, 50], RunState::Runnable)
     );
     assert_eq!(runstate.at_last_change().since_ns, 180);
     assert_eq!(times(&runstate.at(5)), [30, 0, 0, 50]);
@@ -61,13 +61,13 @@ fn both_layouts_have_their_fields() {
 #[test]
 fn the_numbers_are_those_of_vcpu_h() {
     let states = [
-        State::Running,
-        State::Runnable,
-        State::Blocked,
-        State::Offline,
+        RunState::Running,
+        RunState::Runnable,
+        RunState::Blocked,
+        RunState::Offline,
     ];
-    assert_eq!(states.map(State::number), [0, 1, 2, 3]);
-    assert_eq!(RunstateClock::new(0).state(), State::Offline);
+    assert_eq!(states.map(RunState::number), [0, 1, 2, 3]);
+    assert_eq!(RunstateClock::new(0).state(), RunState::Offline);
 }
 
 #[test]
@@ -100,7 +100,7 @@ fn with_the_update_flag_bit_63_of_the_entry_time_is_set_meanwhile() {
 fn an_entry_time_of_years_keeps_its_last_byte_but_for_the_flag() {
     let entry = 0x1234_5678_9abc_def0;
     let mut runstate = RunstateClock::new(0);
-    runstate.change(State::Running, entry);
+    runstate.change(RunState::Running, entry);
     let mut area = [0; 48];
     write_area(
         &runstate.at_last_change(),

@@ -1,4 +1,4 @@
-use pvh_domain::{shared_info::SharedInfo, time::Wallclock};
+use pvh_domain::parts::{shared_info::SharedInfo, time::Wallclock};
 use pvh_hypercall::Width;
 
 use crate::watched::{PAGE, Watched, u32_at};

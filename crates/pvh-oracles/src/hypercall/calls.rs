@@ -1,7 +1,7 @@
 //! How a guest's vCPUs call, and what they write for it.
 
 use pvh_abi::Gpa;
-use pvh_domain::domain::{Origin, Sleep};
+use pvh_domain::{Origin, Sleep};
 use pvh_hypercall::{Call, Caller, Outcome, Registers};
 use pvh_memory::{GuestMemory, LinearMemory, PagingPolicy, PagingState};
 

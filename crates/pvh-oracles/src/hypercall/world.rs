@@ -3,12 +3,7 @@
 use std::{collections::BTreeMap, num::NonZeroU64, ops::Range};
 
 use pvh_abi::{DomId, Gpa};
-use pvh_domain::{
-    Shutdown,
-    domain::{Config, Domain, Effect, Now},
-    memory,
-    trace::Recorder,
-};
+use pvh_domain::{Config, Domain, Effect, MemoryConfig, Now, Recorder, Shutdown};
 use pvh_hypercall::Width;
 use pvh_memory::GuestMemory;
 use pvh_vcpu::{CpuPolicy, Orders, State};
@@ -63,7 +58,7 @@ impl World {
             tsc_hz: NonZeroU64::new(1_000_000_000)?,
             is_tsc_stable: true,
             memory_kib: RAM_PAGES * 4,
-            memory: memory::Config {
+            memory: MemoryConfig {
                 pages: RAM_PAGES + 8,
                 max_pages: MAX_PAGES,
                 max_gfn: 0xf_efff,

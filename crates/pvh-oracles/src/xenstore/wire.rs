@@ -1,7 +1,7 @@
 //! The store's ring: bytes as a guest writes them, and indices as it spoils them.
 
 use pvh_abi::Gpa;
-use pvh_domain::store_ring::StoreRing;
+use pvh_domain::parts::store_ring::StoreRing;
 use pvh_memory::GuestMemory;
 use pvh_xenstore::MessageType;
 

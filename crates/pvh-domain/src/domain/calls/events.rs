@@ -5,7 +5,7 @@ use pvh_abi::{
 use pvh_hypercall::group::{ControlBlock, EventChannels, PortState};
 
 use super::super::session::Session;
-use crate::event;
+use crate::parts::event;
 
 impl Session<'_> {
     fn act<T>(

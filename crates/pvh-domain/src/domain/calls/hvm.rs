@@ -2,7 +2,7 @@ use pvh_abi::{DomId, Errno, hvm::HvmParam};
 use pvh_hypercall::group::Hvm;
 
 use super::super::session::Session;
-use crate::hvm;
+use crate::parts::hvm;
 
 impl Session<'_> {
     fn change<T>(

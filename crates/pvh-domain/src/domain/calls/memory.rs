@@ -2,7 +2,7 @@ use pvh_abi::Errno;
 use pvh_hypercall::{Call, Guest, Outcome, group::memory_op};
 
 use super::super::session::Session;
-use crate::memory::MemoryCalls;
+use crate::parts::memory::MemoryCalls;
 
 impl Session<'_> {
     pub(in super::super) fn serve_memory_op(

@@ -2,7 +2,7 @@ use pvh_abi::{DomId, Errno, sched::ShutdownReason};
 use pvh_hypercall::group::{Ports, Sched};
 
 use super::super::{Sleep, session::Session, timers::is_past};
-use crate::{
+use crate::parts::{
     event::{Delivery, PollAnswer},
     target::Target,
 };

@@ -5,10 +5,7 @@ use pvh_memory::GuestMemory;
 use pvh_xenstore::{Header, MAX_PAYLOAD_BYTES, Store};
 use zerocopy::{FromBytes, IntoBytes};
 
-use crate::{
-    RingError,
-    ring::{Ring, load, store},
-};
+use super::ring::{Ring, RingError, load, store};
 
 /// Offsets in the page (xen/include/public/io/xs_wire.h).
 const REQUESTS: Ring = Ring {

@@ -8,7 +8,7 @@
 use pvh_abi::Gpa;
 use pvh_memory::GuestMemory;
 
-use crate::{RingError, ring::Ring};
+use super::ring::{Ring, RingError};
 
 /// How many bytes may wait on their way to the guest.
 pub const INPUT_BYTES: usize = 1024;

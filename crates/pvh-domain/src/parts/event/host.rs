@@ -1,7 +1,7 @@
 use pvh_abi::{DomId, Errno, event_channel::Port};
 
 use super::{Delivery, EventChannels, channel::State};
-use crate::target::HOST;
+use crate::parts::target::HOST;
 
 /// A port of domain 0, which is the embedder: the other end of the console's, xenstore's or a device's port.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]

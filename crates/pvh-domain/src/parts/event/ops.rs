@@ -11,7 +11,7 @@ use super::{
     host::HostEnd,
     two_level,
 };
-use crate::target::{HOST, Target};
+use crate::parts::target::{HOST, Target};
 
 /// The operations on a port that is there.
 impl EventChannels {

@@ -4,7 +4,7 @@
 //! at on each use, and a port past it has no bits.
 
 use super::Delivery;
-use crate::shared_info::word_bits;
+use crate::parts::shared_info::word_bits;
 
 /// Raises the event of a port for a vCPU; tells whether it was not pending before.
 pub(super) fn raise(delivery: &mut Delivery<'_>, port: u32, vcpu: u32) -> bool {

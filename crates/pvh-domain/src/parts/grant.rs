@@ -11,7 +11,10 @@ use pvh_abi::{DomId, Errno, Gpa, grant::GrantStatus};
 use pvh_hypercall::group::GrantTableSize;
 use pvh_memory::{GuestMemory, WordOp};
 
-use crate::{shared_info::Spot, target::Target, vcpu_info::usable_frame};
+use crate::parts::{
+    spot::{Spot, usable_frame},
+    target::Target,
+};
 use frame::Frame;
 
 /// The reference by which domain 0 uses the console's ring.
@@ -28,7 +31,7 @@ pub const MAX_FRAMES: u32 = 64;
 /// The grant table of a domain.
 ///
 /// A frame of it exists before the guest maps it: until then it is a page of ours. Mapping it copies what it holds
-/// to the guest's frame, as with [`SharedInfo`](crate::shared_info::SharedInfo).
+/// to the guest's frame, as with [`SharedInfo`](crate::parts::shared_info::SharedInfo).
 #[derive(Debug)]
 pub struct GrantTable {
     domain: DomId,

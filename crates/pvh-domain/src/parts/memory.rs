@@ -17,7 +17,7 @@ use pvh_abi::{
 use pvh_hypercall::group::{Extents, MAX_MEMORY_MAP, MapRequest, Memory, MemoryMapEntries};
 use pvh_memory::Frames;
 
-use crate::{grant::GrantTable, shared_info::SharedInfo, target::Target};
+use crate::parts::{grant::GrantTable, shared_info::SharedInfo, target::Target};
 
 /// The memory that a domain begins with.
 #[derive(Clone, Debug, Default)]
@@ -25,7 +25,7 @@ use crate::{grant::GrantTable, shared_info::SharedInfo, target::Target};
     clippy::exhaustive_structs,
     reason = "plain data that the embedder fills in"
 )]
-pub struct Config {
+pub struct MemoryConfig {
     /// How many pages it has: RAM, and pages beside it that the embedder gave it.
     pub pages: u64,
     /// How many it may have. Xen's toolstack allows 1 MiB more than the guest's memory.
@@ -52,7 +52,7 @@ pub struct MemoryOps {
 impl MemoryOps {
     /// Makes the memory of a new domain.
     #[must_use]
-    pub fn new(domain: DomId, config: Config) -> Self {
+    pub fn new(domain: DomId, config: MemoryConfig) -> Self {
         let mut memory_map = config.memory_map;
         memory_map.truncate(MAX_MEMORY_MAP as usize);
         Self {

@@ -6,7 +6,7 @@ mod rules;
 use pvh_abi::{DomId, Errno, Gpa, address::PAGE_SIZE, hvm::HvmParam};
 use pvh_memory::GuestMemory;
 
-use crate::target::Target;
+use crate::parts::target::Target;
 pub use callback::Callback;
 use rules::Access;
 

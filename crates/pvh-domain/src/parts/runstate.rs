@@ -11,7 +11,7 @@ pub const UPDATE_FLAG: u64 = 0x8000_0000_0000_0000;
 #[doc(alias = "RUNSTATE")]
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[expect(clippy::exhaustive_enums, reason = "the ABI has these four")]
-pub enum State {
+pub enum RunState {
     /// It runs.
     Running,
     /// It could run.
@@ -22,7 +22,7 @@ pub enum State {
     Offline,
 }
 
-impl State {
+impl RunState {
     /// Returns its number.
     #[must_use]
     pub const fn number(self) -> u32 {
@@ -38,7 +38,7 @@ impl State {
 /// The state of one vCPU, and how long it has been in each.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct RunstateClock {
-    state: State,
+    state: RunState,
     since_ns: u64,
     time_ns: [u64; 4],
 }
@@ -48,7 +48,7 @@ impl RunstateClock {
     #[must_use]
     pub const fn new(now_ns: u64) -> Self {
         Self {
-            state: State::Offline,
+            state: RunState::Offline,
             since_ns: now_ns,
             time_ns: [0; 4],
         }
@@ -56,13 +56,13 @@ impl RunstateClock {
 
     /// Returns what the vCPU is doing.
     #[must_use]
-    pub const fn state(&self) -> State {
+    pub const fn state(&self) -> RunState {
         self.state
     }
 
     /// Goes over to another state at system time `now_ns`; nothing happens if the vCPU is in that state. Time that
     /// goes backwards counts as none.
-    pub fn change(&mut self, state: State, now_ns: u64) {
+    pub fn change(&mut self, state: RunState, now_ns: u64) {
         if self.state == state {
             return;
         }

@@ -4,7 +4,7 @@ use core::num::NonZeroU64;
 
 use pvh_memory::{GuestMemory, WordOp};
 
-use crate::shared_info::Spot;
+use crate::parts::spot::Spot;
 
 /// Flag of [`TimeInfo`]: TSCs of all vCPUs agree, so that no check between vCPUs is needed.
 #[doc(alias = "XEN_PVCLOCK_TSC_STABLE_BIT")]

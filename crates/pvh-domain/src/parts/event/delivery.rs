@@ -1,7 +1,7 @@
 use pvh_memory::GuestMemory;
 
 use super::HostPort;
-use crate::{shared_info::SharedInfo, vcpu_info::VcpuInfos};
+use crate::parts::{shared_info::SharedInfo, vcpu_info::VcpuInfos};
 
 /// What the embedder has to do after a call.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

@@ -1,10 +1,13 @@
 //! `vcpu_info` (xen/include/public/xen.h): what each vCPU is told in, and where it lies.
 
-use pvh_abi::{Errno, Gpa, address::PAGE_SIZE, vcpu::RegisterVcpuInfo};
+use pvh_abi::{Errno, Gpa, vcpu::RegisterVcpuInfo};
 use pvh_hypercall::Width;
 use pvh_memory::{GuestMemory, WordOp};
 
-use crate::shared_info::{SharedInfo, Spot, VCPUS_IN_SHARED_INFO};
+use crate::parts::{
+    shared_info::{SharedInfo, VCPUS_IN_SHARED_INFO},
+    spot::{Spot, usable_frame},
+};
 
 /// The size of a `vcpu_info` in both layouts.
 pub const VCPU_INFO_BYTES: u64 = 64;
@@ -142,12 +145,6 @@ impl VcpuInfos {
         let spot = self.spot(shared_info, vcpu);
         spot.is_some_and(|spot| spot.offset(offset).set_bit(memory, bit % 32))
     }
-}
-
-/// Returns the address of a frame that the guest may give for words that are shared with it: a whole page of RAM.
-pub(crate) fn usable_frame(memory: &dyn GuestMemory, frame: u64) -> Option<Gpa> {
-    let at = Gpa(frame.checked_mul(PAGE_SIZE)?);
-    memory.is_ram(at, PAGE_SIZE).then_some(at)
 }
 
 const fn selector_offset(width: Width) -> u64 {

@@ -1,17 +1,13 @@
 //! The `shared_info` page (xen/include/public/xen.h), in both widths.
 
-mod spot;
-
 use pvh_abi::{Errno, Gpa};
 use pvh_hypercall::Width;
 use pvh_memory::{GuestMemory, MemoryError, VecMemory, WordOp};
 
-use crate::{
+use crate::parts::{
+    spot::{Spot, usable_frame},
     time::{Wallclock, version_after, version_during},
-    vcpu_info::usable_frame,
 };
-
-pub use spot::Spot;
 
 /// How many vCPUs have a `vcpu_info` inside `shared_info`.
 #[doc(alias = "XEN_LEGACY_MAX_VCPUS")]

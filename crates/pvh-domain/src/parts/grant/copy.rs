@@ -3,7 +3,10 @@ use pvh_hypercall::group::CopySide;
 use pvh_memory::{GuestMemory, WordOp};
 
 use super::{FRAME_OFFSET, GrantTable, PERMIT_ACCESS};
-use crate::{shared_info::Spot, target::Target, vcpu_info::usable_frame};
+use crate::parts::{
+    spot::{Spot, usable_frame},
+    target::Target,
+};
 
 impl GrantTable {
     /// `copy`: copies bytes between two pages. A granted page is marked as read, or read and written, meanwhile.

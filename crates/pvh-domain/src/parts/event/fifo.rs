@@ -13,7 +13,7 @@ use super::{
     Delivery,
     channel::{Channel, LAST_PRIORITY, Queue},
 };
-use crate::vcpu_info::usable_frame;
+use crate::parts::spot::usable_frame;
 use word::EventWord;
 
 /// What the hypervisor keeps of the FIFO ABI.

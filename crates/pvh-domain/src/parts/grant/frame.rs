@@ -1,7 +1,7 @@
 use pvh_abi::{Errno, Gpa, address::PAGE_SIZE};
 use pvh_memory::{GuestMemory, MemoryError, VecMemory};
 
-use crate::shared_info::Spot;
+use crate::parts::spot::Spot;
 
 /// A frame of the table.
 #[derive(Debug)]

@@ -3,7 +3,7 @@ use pvh_abi::{
     event_channel::{Port, Virq},
 };
 
-use crate::{shared_info::max_ports, target::Target};
+use crate::parts::{shared_info::max_ports, target::Target};
 
 use super::{
     Delivery, EventChannels, FIFO_PORTS, HostPort,

@@ -1,4 +1,6 @@
-use pvh_abi::Gpa;
+//! Places in pages that guest and domain share.
+
+use pvh_abi::{Gpa, address::PAGE_SIZE};
 use pvh_memory::{GuestMemory, MemoryError, VecMemory, WordOp};
 
 /// A place in something that guest and domain share: in guest memory, or in a page that the guest has not
@@ -79,4 +81,10 @@ impl<'page> Spot<'page> {
             None => memory.read(self.at, buf),
         }
     }
+}
+
+/// Returns the address of a frame that the guest may give for words that are shared with it: a whole page of RAM.
+pub(crate) fn usable_frame(memory: &dyn GuestMemory, frame: u64) -> Option<Gpa> {
+    let at = Gpa(frame.checked_mul(PAGE_SIZE)?);
+    memory.is_ram(at, PAGE_SIZE).then_some(at)
 }
