@@ -60,7 +60,7 @@ use scene::Scene;
 use timers::Watchdogs;
 use vcpu::VcpuData;
 
-pub use answer::{Answer, Effect, Sleep};
+pub use answer::{Answer, Effect, Observe, Sleep};
 pub use build::DomainError;
 pub use config::{Config, Now, Origin};
 pub(crate) use input::{Input, Output};
@@ -93,6 +93,8 @@ pub struct Domain {
     /// The reason of a shutdown, once there is one.
     reason: Option<ShutdownReason>,
     is_over: bool,
+    /// Whether calls wait for the embedder to observe vCPUs: not in traces of version 1.
+    observes: bool,
     /// Where its calls are recorded.
     #[cfg(feature = "trace")]
     recorder: Option<Recorder>,
@@ -154,7 +156,7 @@ impl Domain {
     /// Runs a hypercall, or a bounded part of it.
     ///
     /// [`Outcome::Again`](pvh_hypercall::Outcome::Again) holds what is left: hand it in again, for the same vCPU and before any
-    /// other call of its.
+    /// other call of that vCPU. If the answer says whom to [`observe`](Answer::observe), do so first.
     pub fn hypercall(
         &mut self,
         memory: &dyn Frames,
@@ -233,8 +235,9 @@ impl Domain {
         self.apply(memory, effects, Input::Sipi { vcpu, vector, now });
     }
 
-    /// A vCPU was found running that was never given registers here: something below, such as KVM's local APIC, has
-    /// started it. It is up from now on, with the registers it has.
+    /// A vCPU was found running that is not up here: something below, such as KVM's local APIC, has started it. It is up
+    /// from now on, with the registers it has. One that had registers here has got an INIT first, for a start-up interrupt
+    /// starts nothing else.
     pub fn found_running(&mut self, memory: &dyn Frames, vcpu: u32, now: Now) {
         let input = Input::FoundRunning { vcpu, now };
         self.apply(memory, &mut Vec::new(), input);

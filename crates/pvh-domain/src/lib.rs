@@ -6,7 +6,7 @@ pub mod parts;
 #[cfg(feature = "trace")]
 mod trace;
 
-pub use domain::{Answer, Config, Domain, DomainError, Effect, Now, Origin, Sleep};
+pub use domain::{Answer, Config, Domain, DomainError, Effect, Now, Observe, Origin, Sleep};
 pub use parts::{memory::MemoryConfig, ring::RingError, runstate::RunState, time::TscScale};
 pub use pvh_xenstore::Shutdown;
 #[cfg(feature = "trace")]

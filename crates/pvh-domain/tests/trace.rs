@@ -391,13 +391,24 @@ fn other_files_are_no_traces() {
         replay(&other[..]),
         Err(ReplayError::Trace(TraceError::NotATrace))
     ));
-    let mut newer = trace;
-    newer[8] = 2;
-    let refused = replay(&newer[..]);
-    assert!(matches!(
-        refused,
-        Err(ReplayError::Trace(TraceError::Version { found: 2 }))
-    ));
+    for version in [0, 3] {
+        let mut other = trace.clone();
+        other[8] = version;
+        let Err(ReplayError::Trace(TraceError::Version { found })) = replay(&other[..]) else {
+            panic!("version {version} is played");
+        };
+        assert_eq!(found, u16::from(version));
+    }
+}
+
+#[test]
+fn in_a_trace_of_version_1_no_call_waits_for_vcpus_to_be_observed() {
+    let mut trace = recorded();
+    assert_eq!(trace[8..10], [2, 0], "what is written");
+    replay(&trace[..]).unwrap();
+    trace[8] = 1;
+    let refused = replay(&trace[..]).unwrap_err();
+    assert!(matches!(refused, ReplayError::Divergence(_)), "{refused}");
 }
 
 #[test]

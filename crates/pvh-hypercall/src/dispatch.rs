@@ -84,8 +84,9 @@ pub trait Handler {
 pub enum Outcome {
     /// It is done; [`Width::result`] makes rax of this.
     Return(i64),
-    /// Some of it is done, and this is the rest: dispatch it when it suits, the guest's registers
-    /// untouched. A list of a guest's can be as long as it says, so that no single go may be.
+    /// Some of it is done, or nothing yet, and this is the rest: dispatch it when it suits, the guest's registers
+    /// untouched. A list of a guest's can be as long as it says, so that no single go may be; and a call may depend on
+    /// what has to be looked up first ([`Vcpus::knows_state`]).
     Again(Call),
 }
 
@@ -134,7 +135,7 @@ fn single<H: Handler + ?Sized>(handler: &mut H, guest: Guest<'_>, call: Call) ->
             .and_then(|assist| group::vm_assist(assist, args))
             .into(),
         Number::VCPU_OP => offered(handler.vcpus())
-            .and_then(|vcpus| group::vcpu_op(vcpus, guest, args))
+            .and_then(|vcpus| group::vcpu_op(vcpus, guest, call))
             .into(),
         Number::SCHED_OP => offered(handler.sched())
             .and_then(|sched| group::sched_op(sched, guest, args))
@@ -174,7 +175,9 @@ fn multicall<H: Handler + ?Sized>(
             Outcome::Return(result) => write_result(guest, at, result)?,
             Outcome::Again(rest) => {
                 // The entry becomes what is left of it, so that the list goes on from there.
-                write_entry(guest, at, rest)?;
+                if rest != entry {
+                    write_entry(guest, at, rest)?;
+                }
                 return Ok(Outcome::Again(call.with_args([at, left, c, d, e])));
             }
         }

@@ -6,6 +6,12 @@ use pvh_vcpu::Orders;
 use super::{Domain, Effect, Input, Output, Scene, session::Session};
 
 impl Domain {
+    /// Chooses whether calls wait for vCPUs to be observed: for the replay of traces of version 1.
+    #[cfg(feature = "trace")]
+    pub(crate) const fn set_observes(&mut self, observes: bool) {
+        self.observes = observes;
+    }
+
     /// Does what an input says, unrecorded: for [`Domain`]'s methods, and for a replay.
     pub(crate) fn act(
         &mut self,

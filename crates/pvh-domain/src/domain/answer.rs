@@ -14,6 +14,27 @@ pub struct Answer {
     pub outcome: Outcome,
     /// Whether the calling vCPU sleeps now; only with [`Outcome::Return`].
     pub sleep: Option<Sleep>,
+    /// Which vCPUs the embedder has to observe before it hands the rest in; only with [`Outcome::Again`].
+    pub observe: Option<Observe>,
+}
+
+/// Which vCPUs a call depends on.
+///
+/// Where the embedder's local APICs start and reset vCPUs without a word, as KVM's do, the domain does not know the state
+/// of a vCPU that is not calling. So before a call that depends on it, the domain names the vCPU. For each vCPU
+/// named, the embedder looks what the vCPU does, and reports: [`Domain::found_running`] if it runs that the domain has down,
+/// [`Domain::init`] if it was reset, nothing if it is as before. Then it hands in the rest of the call, which is
+/// served. A call is held up once; an embedder whose vCPUs start by the domain's orders only just hands it in again.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[expect(
+    clippy::exhaustive_enums,
+    reason = "a call is about one vCPU, or about all"
+)]
+pub enum Observe {
+    /// This vCPU.
+    Vcpu(u32),
+    /// Every vCPU but the calling one.
+    Others,
 }
 
 /// How a vCPU sleeps.
@@ -54,6 +75,12 @@ pub enum Effect {
     Resume(u32),
     /// The vCPU is down: make it leave the guest; its thread is to ask [`Domain::orders`].
     Stop(u32),
+    /// A call of another vCPU has left this one down: before that call returns to the guest, the thread of this vCPU is to
+    /// have asked [`Domain::orders`] and to wait where it notices INIT, which the guest may send next.
+    Park(u32),
+    /// The guest prepares a vCPU that is down, by binding events to it or by registering its `vcpu_info`: INIT may come
+    /// for it soon.
+    StartExpected(u32),
     /// Send an NMI to the vCPU.
     Nmi(u32),
     /// Flush the TLBs of all vCPUs.

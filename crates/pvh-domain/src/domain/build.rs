@@ -79,15 +79,8 @@ impl Domain {
         memory: &dyn Frames,
         now: Now,
     ) -> Result<Self, DomainError> {
-        let DomId(id) = config.domid;
-        if !(1..DomId::SELF.0).contains(&id) {
-            return Err(DomainError::Id { id });
-        }
+        let storage = check(&config)?;
         let vcpus = config.vcpus;
-        let storage = usize::try_from(vcpus).unwrap_or(usize::MAX);
-        if !(1..=pvh_vcpu::MAX_VCPUS).contains(&storage) {
-            return Err(DomainError::Vcpus { vcpus });
-        }
         clear_special_pages(memory)?;
         let mut shared_info = SharedInfo::new();
         let wallclock = Wallclock::at_system_time_0(now.wall_ns, now.system_ns);
@@ -127,6 +120,7 @@ impl Domain {
             log: Log::default(),
             reason: None,
             is_over: false,
+            observes: true,
             #[cfg(feature = "trace")]
             recorder: None,
             config,
@@ -196,6 +190,19 @@ impl Domain {
         };
         keys.write(&mut self.store).map_err(DomainError::Store)
     }
+}
+
+/// Checks what does not depend on memory; answers how many vCPUs there are.
+fn check(config: &Config) -> Result<usize, DomainError> {
+    let (DomId(id), vcpus) = (config.domid, config.vcpus);
+    if !(1..DomId::SELF.0).contains(&id) {
+        return Err(DomainError::Id { id });
+    }
+    let count = usize::try_from(vcpus).unwrap_or(usize::MAX);
+    if !(1..=pvh_vcpu::MAX_VCPUS).contains(&count) {
+        return Err(DomainError::Vcpus { vcpus });
+    }
+    Ok(count)
 }
 
 /// The time as all vCPUs read it: from one moment on, so that they never disagree.

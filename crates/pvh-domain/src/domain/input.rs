@@ -92,6 +92,7 @@ impl From<Output> for Answer {
             _ => Self {
                 outcome: Outcome::Return(0),
                 sleep: None,
+                observe: None,
             },
         }
     }

@@ -2,7 +2,7 @@
 
 use pvh_abi::{Errno, sched::ShutdownReason, vcpu::VcpuHvmContext};
 use pvh_memory::Frames;
-use pvh_vcpu::VcpuError;
+use pvh_vcpu::{State, VcpuError};
 
 use super::{Domain, Effect, Now, Scene};
 use crate::parts::{hvm, runstate::RunState};
@@ -18,15 +18,24 @@ impl Domain {
 
     pub(super) fn reset_vcpu(&mut self, scene: &mut Scene<'_>, vcpu: u32) {
         let changed = self.set.init(vcpu);
-        self.stop_sleep(vcpu);
-        // The rest of a call that the vCPU was in is never made.
-        if let Some(data) = self.vcpus.get_mut(vcpu as usize) {
-            data.is_in_call = false;
-        }
+        self.forget_call(vcpu);
         self.lifecycle_changed(scene, changed);
     }
 
+    /// Forgets the call that a vCPU was in, or sleeps by: after INIT, the rest of it is never made.
+    fn forget_call(&mut self, vcpu: u32) {
+        self.stop_sleep(vcpu);
+        if let Some(data) = self.vcpus.get_mut(vcpu as usize) {
+            data.is_in_call = false;
+        }
+    }
+
     pub(super) fn find_running(&mut self, memory: &dyn Frames, vcpu: u32, now: Now) {
+        if self.lifecycle(vcpu) == Some(State::Down) {
+            // INIT came first; a vCPU that is down changes nothing else by it.
+            let _ = self.set.init(vcpu);
+            self.forget_call(vcpu);
+        }
         if let Ok(Some(_)) = self.set.sipi(vcpu, 0) {
             // The registers of such a start are there already.
             let _ = self.set.orders(vcpu);

@@ -1,10 +1,11 @@
-use pvh_abi::Errno;
+use pvh_abi::{Errno, vcpu::VcpuOp};
 use pvh_hypercall::{
     Call, Guest, GuestIo, Handler, Outcome, Width, dispatch,
     group::{Assist, Console, EventChannels, GrantTable, Hvm, Sched, Timer, Vcpus, Version},
 };
+use pvh_vcpu::State;
 
-use super::{Answer, Domain, Origin, Scene, Sleep};
+use super::{Answer, Domain, Effect, Observe, Origin, Scene, Sleep};
 use crate::parts::runstate::RunState;
 
 /// One hypercall of one vCPU: the domain behind the traits of the groups.
@@ -15,6 +16,12 @@ pub(super) struct Session<'a> {
     pub(super) vcpu: u32,
     pub(super) takes_interrupts: bool,
     pub(super) width: Width,
+    /// The vCPUs that the next call about vCPUs depends on have been observed for it.
+    is_next_observed: bool,
+    /// Whom the embedder has to observe before the rest of the call.
+    observe: Option<Observe>,
+    /// vCPUs that this call may have left down.
+    pub(super) parked: Vec<u32>,
 }
 
 impl<'a> Session<'a> {
@@ -31,6 +38,9 @@ impl<'a> Session<'a> {
             vcpu: origin.vcpu,
             takes_interrupts: origin.takes_interrupts,
             width,
+            is_next_observed: false,
+            observe: None,
+            parked: Vec::new(),
         }
     }
 
@@ -39,9 +49,11 @@ impl<'a> Session<'a> {
         self.begin();
         let io = self.io;
         let outcome = dispatch(&mut self, io, call);
+        self.park();
         Answer {
             outcome,
             sleep: self.end(matches!(outcome, Outcome::Again(_))),
+            observe: self.observe,
         }
     }
 
@@ -49,6 +61,8 @@ impl<'a> Session<'a> {
         let Some(data) = self.domain.vcpus.get_mut(self.vcpu as usize) else {
             return;
         };
+        let was_observing = core::mem::take(&mut data.is_observing);
+        self.is_next_observed = was_observing && data.is_in_call;
         // A vCPU that makes a new call is awake, whether or not the embedder has said so.
         if !data.is_in_call {
             self.domain.stop_sleep(self.vcpu);
@@ -65,6 +79,44 @@ impl<'a> Session<'a> {
         let sleep = data.asleep.filter(|_| !is_in_call)?;
         self.change_runstate(RunState::Blocked);
         Some(sleep)
+    }
+
+    /// Tells whether the vCPUs that `op` depends on have been observed; if not, has them observed. Each observation serves
+    /// one call, and the next one at that, whatever the guest has made of its list meanwhile: so no call is held up twice.
+    pub(super) fn has_observed(&mut self, op: VcpuOp, vcpu: u32) -> bool {
+        let whom = match op {
+            VcpuOp::DOWN => (self.domain.config.vcpus > 1).then_some(Observe::Others),
+            _ => (vcpu != self.vcpu).then_some(Observe::Vcpu(vcpu)),
+        };
+        let Some(whom) = whom.filter(|_| self.domain.observes) else {
+            return true;
+        };
+        if core::mem::take(&mut self.is_next_observed) {
+            return true;
+        }
+        let Some(data) = self.domain.vcpus.get_mut(self.vcpu as usize) else {
+            return true;
+        };
+        data.is_observing = true;
+        self.observe = Some(whom);
+        false
+    }
+
+    /// Tells of a vCPU that the guest is about to start.
+    pub(super) fn expect_start(&mut self, vcpu: u32) {
+        let is_up = self.domain.set.is_up(vcpu).unwrap_or(true);
+        if vcpu != self.vcpu && !is_up && self.domain.observes {
+            self.scene.effects.push(Effect::StartExpected(vcpu));
+        }
+    }
+
+    /// Has the vCPUs wait for INIT that this call has left down.
+    fn park(&mut self) {
+        for vcpu in core::mem::take(&mut self.parked) {
+            if self.domain.lifecycle(vcpu) == Some(State::Down) && self.domain.observes {
+                self.scene.effects.push(Effect::Park(vcpu));
+            }
+        }
     }
 
     pub(super) fn change_runstate(&mut self, state: RunState) {

@@ -8,6 +8,8 @@ pub(super) struct VcpuData {
     pub(super) asleep: Option<Sleep>,
     /// A call of its is not over.
     pub(super) is_in_call: bool,
+    /// The vCPUs that its call waits for are being observed.
+    pub(super) is_observing: bool,
     /// When its one-shot timer fires.
     pub(super) singleshot_ns: Option<u64>,
     pub(super) periodic: Periodic,
@@ -31,6 +33,7 @@ impl VcpuData {
         Self {
             asleep: None,
             is_in_call: false,
+            is_observing: false,
             singleshot_ns: None,
             periodic: Periodic {
                 period_ns: None,

@@ -9,11 +9,12 @@ use pvh_vcpu::{CpuPolicy, Orders};
 
 use super::wire::{
     Found, WireCall, WireConfig, WireEffect, WireFrameError, WireInput, WireMemory,
-    WireMemoryError, WireNow, WireOp, WireOutcome, WireOutput, WireShutdown, WireSleep,
+    WireMemoryError, WireNow, WireObserve, WireOp, WireOutcome, WireOutput, WireShutdown,
+    WireSleep,
 };
 use crate::{
     MemoryConfig, RunState, Shutdown,
-    domain::{Answer, Config, Effect, Input, Now, Origin, Output, Sleep},
+    domain::{Answer, Config, Effect, Input, Now, Observe, Origin, Output, Sleep},
 };
 
 impl From<&Config> for WireConfig {
@@ -307,6 +308,15 @@ impl From<&Output> for WireOutput {
 
 impl From<Answer> for WireOutput {
     fn from(answer: Answer) -> Self {
+        if let (Outcome::Again(rest), Some(whom)) = (answer.outcome, answer.observe) {
+            return Self::Observe {
+                rest: rest.into(),
+                whom: match whom {
+                    Observe::Vcpu(vcpu) => WireObserve::Vcpu(vcpu),
+                    Observe::Others => WireObserve::Others,
+                },
+            };
+        }
         Self::Answer {
             outcome: match answer.outcome {
                 Outcome::Return(value) => WireOutcome::Return(value),
@@ -363,6 +373,8 @@ impl From<&Effect> for WireEffect {
             Effect::InputWanted => Self::InputWanted,
             Effect::Log(ref line) => Self::Log(line.clone()),
             Effect::Shutdown(reason) => Self::Shutdown(reason.0),
+            Effect::Park(vcpu) => Self::Park(vcpu),
+            Effect::StartExpected(vcpu) => Self::StartExpected(vcpu),
         }
     }
 }

@@ -36,7 +36,7 @@ pub enum TraceError {
     #[error("not a trace: it begins with other bytes")]
     NotATrace,
     /// It is of a version that is not known here.
-    #[error("the trace has version {found}, this is for version {VERSION}")]
+    #[error("the trace has version {found}; versions 1 to {VERSION} can be read")]
     Version {
         /// Its version.
         found: u16,
@@ -149,6 +149,7 @@ impl Writer {
 /// Reads records, each into a buffer of no more than [`RECORD_BYTES_MAX`] bytes.
 pub(super) struct Reader<R> {
     source: R,
+    version: u16,
     records: u64,
 }
 
@@ -161,10 +162,19 @@ impl<R: Read> Reader<R> {
             return Err(TraceError::NotATrace);
         }
         let found = version.try_into().map_or(0, u16::from_le_bytes);
-        if found != VERSION {
+        if !(1..=VERSION).contains(&found) {
             return Err(TraceError::Version { found });
         }
-        Ok(Self { source, records: 0 })
+        Ok(Self {
+            source,
+            version: found,
+            records: 0,
+        })
+    }
+
+    /// The version of the trace.
+    pub(super) const fn version(&self) -> u16 {
+        self.version
     }
 
     /// The next record, or `None` at the end of the trace.
@@ -205,8 +215,11 @@ fn fill(source: &mut impl Read, buf: &mut [u8], ended: TraceError) -> Result<(),
 
 const MAGIC: &[u8; 8] = b"PVHTRACE";
 
-/// The version that is written, and the only one that is read.
-const VERSION: u16 = 1;
+/// The version that is written; all before it are read.
+const VERSION: u16 = 2;
+
+/// In traces of this version, calls do not wait for vCPUs to be observed.
+pub(super) const UNOBSERVED: u16 = 1;
 
 /// The length before each record.
 const LENGTH_BYTES: usize = 4;

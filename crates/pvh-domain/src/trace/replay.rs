@@ -4,7 +4,7 @@ use core::fmt;
 use std::io::Read;
 
 use super::{
-    file::{Reader, TraceError},
+    file::{Reader, TraceError, UNOBSERVED},
     script::{Script, Unlike},
     wire::{Record, Request, WireEffect, WireInput, WireOutput},
 };
@@ -114,6 +114,7 @@ impl fmt::Display for Divergence {
 pub fn replay(source: impl Read) -> Result<Replayed, ReplayError> {
     let mut reader = Reader::new(source).map_err(ReplayError::Trace)?;
     let mut replayed = Replayed::default();
+    let observes = reader.version() > UNOBSERVED;
     let mut domain = None;
     while let Some(record) = reader.next().map_err(ReplayError::Trace)? {
         let number = replayed.records;
@@ -123,12 +124,17 @@ pub fn replay(source: impl Read) -> Result<Replayed, ReplayError> {
         let (accesses, effects) = (record.accesses.len(), record.effects.len());
         replayed.accesses = replayed.accesses.saturating_add(accesses as u64);
         replayed.effects = replayed.effects.saturating_add(effects as u64);
-        play(&mut domain, number, record)?;
+        play(&mut domain, observes, number, record)?;
     }
     Ok(replayed)
 }
 
-fn play(domain: &mut Option<Domain>, number: u64, record: Record) -> Result<(), ReplayError> {
+fn play(
+    domain: &mut Option<Domain>,
+    observes: bool,
+    number: u64,
+    record: Record,
+) -> Result<(), ReplayError> {
     let Record {
         input,
         accesses,
@@ -143,7 +149,10 @@ fn play(domain: &mut Option<Domain>, number: u64, record: Record) -> Result<(), 
             let config = config.ok_or(ReplayError::Config { record: number })?;
             let made = Domain::new(config, &script, Now::from(*now));
             match made {
-                Ok(made) => *domain = Some(made),
+                Ok(mut made) => {
+                    made.set_observes(observes);
+                    *domain = Some(made);
+                }
                 // Unless it failed because it had left the trace.
                 Err(source) if !script.is_lost() => {
                     let record = number;

@@ -1,4 +1,6 @@
 //! What a trace holds, as it is encoded. Apart from the types that it mirrors, so that those may change.
+//!
+//! Variants are encoded by their place: a new one stands last, so that traces of before keep their meaning.
 
 use serde::{Deserialize, Serialize};
 
@@ -124,12 +126,29 @@ pub(super) enum WireOutput {
     Park,
     Over,
     Run(Option<Vec<u64>>),
+    /// Since version 2.
+    Observe {
+        rest: WireCall,
+        whom: WireObserve,
+    },
+}
+
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub(super) enum WireObserve {
+    Vcpu(u32),
+    Others,
 }
 
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub(super) enum WireEffect {
-    GlobalVector { vcpu: u32, vector: u8 },
-    VcpuVector { vcpu: u32, vector: u8 },
+    GlobalVector {
+        vcpu: u32,
+        vector: u8,
+    },
+    VcpuVector {
+        vcpu: u32,
+        vector: u8,
+    },
     Wake(u32),
     Start(u32),
     Resume(u32),
@@ -140,6 +159,10 @@ pub(super) enum WireEffect {
     InputWanted,
     Log(Vec<u8>),
     Shutdown(u8),
+    /// Since version 2.
+    Park(u32),
+    /// Since version 2.
+    StartExpected(u32),
 }
 
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]

@@ -59,8 +59,10 @@ fn a_vcpu_that_is_found_running_is_up_and_keeps_its_registers() {
     assert_eq!(machine.domain.orders(1), Orders::Run(None));
     assert_eq!(happen(&mut machine, FOUND), []);
     assert_eq!(machine.call(0, VCPU_OP, &[2, 1, 0]), 0);
-    assert_eq!(happen(&mut machine, FOUND), [], "one that is down stays so");
-    assert_eq!(machine.call(0, VCPU_OP, &[3, 1, 0]), 0);
+    machine.take();
+    assert_eq!(happen(&mut machine, FOUND), [], "one that is down too");
+    assert_eq!(machine.call(0, VCPU_OP, &[3, 1, 0]), 1);
+    assert_eq!(machine.domain.orders(1), Orders::Run(None));
 }
 
 #[test]

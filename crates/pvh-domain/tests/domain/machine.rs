@@ -3,7 +3,7 @@
 use core::num::NonZeroU64;
 
 use pvh_abi::{DomId, Errno, Gpa, memory::E820Entry};
-use pvh_domain::{Config, Effect, MemoryConfig, Now, Origin, Sleep};
+use pvh_domain::{Answer, Config, Effect, MemoryConfig, Now, Origin, Sleep};
 use pvh_hypercall::{Call, Caller, Outcome, Registers};
 use pvh_memory::{GuestMemory, LinearMemory, PagingPolicy, PagingState, VecMemory};
 use pvh_vcpu::CpuPolicy;
@@ -202,15 +202,7 @@ impl Machine {
     fn run(&mut self, vcpu: u32, mut call: Call) -> i64 {
         // A MiB of text is written 256 bytes at a time.
         for _ in 0..40_000 {
-            let io = LinearMemory::new(&self.memory, &self.paging, &POLICY);
-            let origin = Origin {
-                vcpu,
-                io: &io,
-                takes_interrupts: self.takes_interrupts,
-                now: self.now,
-            };
-            let domain = &mut self.domain;
-            let answer = domain.hypercall(&self.memory, &origin, call, &mut self.effects);
+            let answer = self.step(vcpu, call);
             self.sleep = answer.sleep;
             match answer.outcome {
                 Outcome::Return(result) => return result,
@@ -221,6 +213,19 @@ impl Machine {
             }
         }
         panic!("hypercall {} does not end", call.number.0);
+    }
+
+    /// Hands a call in once.
+    pub(crate) fn step(&mut self, vcpu: u32, call: Call) -> Answer {
+        let io = LinearMemory::new(&self.memory, &self.paging, &POLICY);
+        let origin = Origin {
+            vcpu,
+            io: &io,
+            takes_interrupts: self.takes_interrupts,
+            now: self.now,
+        };
+        let domain = &mut self.domain;
+        domain.hypercall(&self.memory, &origin, call, &mut self.effects)
     }
 
     pub(crate) fn enter(&mut self, vcpu: u32) {

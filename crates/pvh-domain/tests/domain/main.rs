@@ -18,6 +18,7 @@ mod hostile;
 mod hvm;
 mod lifecycle;
 mod machine;
+mod observe;
 mod other;
 mod recorded;
 mod reset;

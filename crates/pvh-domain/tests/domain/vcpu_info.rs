@@ -67,13 +67,18 @@ fn a_vcpu_from_32_on_has_none_before_it_registers_one_and_cannot_be_initialised(
     machine.take();
     machine.send(0, port);
     assert_eq!(machine.take(), [], "nowhere to be told");
+    let upcall = Effect::GlobalVector {
+        vcpu: 33,
+        vector: VECTOR,
+    };
     machine.put_context(0x7000, 0);
     assert_eq!(machine.call(0, VCPU_OP, &[0, 33, 0x7000]), -22);
     assert_eq!(machine.call(0, VCPU_OP, &[0, 33, NOWHERE]), -22, "before");
     assert_eq!(register(&mut machine, 33, 6, 0), 0);
     assert_eq!(machine.call(0, VCPU_OP, &[0, 33, NOWHERE]), -14);
     assert_eq!(machine.call(0, VCPU_OP, &[0, 33, 0x7000]), 0);
-    assert_eq!(machine.take().len(), 1, "an upcall for what was missed");
+    let told = [Effect::StartExpected(33), upcall, Effect::Park(33)];
+    assert_eq!(machine.take(), told, "an upcall for what was missed");
 }
 
 #[test]

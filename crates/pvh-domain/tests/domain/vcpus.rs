@@ -21,7 +21,7 @@ fn a_vcpu_is_initialised_and_then_up() {
     assert_eq!(vcpu_op(&mut machine, 3, 1), 0, "never initialised");
     assert_eq!(initialise(&mut machine, 1), 0);
     assert_eq!(vcpu_op(&mut machine, 3, 1), 0, "still down");
-    assert_eq!(machine.take(), []);
+    assert_eq!(machine.take(), [Effect::Park(1)]);
     assert_eq!(machine.domain.orders(1), Orders::Park);
     assert_eq!(vcpu_op(&mut machine, 1, 1), 0);
     assert_eq!(machine.take(), [Effect::Start(1)]);
@@ -51,9 +51,9 @@ fn down_stops_a_vcpu_and_up_resumes_it() {
     machine.start(1);
     machine.domain.orders(1);
     assert_eq!(vcpu_op(&mut machine, 2, 1), 0);
-    assert_eq!(machine.take(), [Effect::Stop(1)]);
+    assert_eq!(machine.take(), [Effect::Stop(1), Effect::Park(1)]);
     assert_eq!(vcpu_op(&mut machine, 2, 1), 0, "idempotent");
-    assert_eq!(machine.take(), []);
+    assert_eq!(machine.take(), [Effect::Park(1)]);
     assert_eq!(initialise(&mut machine, 1), -17, "it has registers");
     assert_eq!(vcpu_op(&mut machine, 1, 1), 0);
     assert_eq!(machine.take(), [Effect::Resume(1)]);

@@ -8,7 +8,7 @@ use pvh_abi::{
 use zerocopy::little_endian::{U32, U64};
 
 use super::low_32;
-use crate::{Guest, Width};
+use crate::{Call, Guest, Outcome, Width};
 
 /// `vcpu_op`. Every method but the first two is called for a vCPU that exists.
 pub trait Vcpus {
@@ -17,6 +17,15 @@ pub trait Vcpus {
 
     /// The vCPU that makes the call.
     fn caller(&self) -> u32;
+
+    /// Tells whether the handler knows the state of the vCPUs that `op` depends on. Asked before INITIALISE, UP, DOWN and
+    /// IS_UP touch anything, in a multicall too. If it does not, the call comes back whole as [`Outcome::Again`], so that
+    /// the state can be looked up before the call is handed in again; the handler has to say yes then, or the
+    /// call never ends.
+    fn knows_state(&mut self, op: VcpuOp, vcpu: u32) -> bool {
+        let _ = (op, vcpu);
+        true
+    }
 
     /// Asked before the context of `initialise` is copied: Xen up to 4.18 refuses, with EINVAL, a vCPU
     /// that has no `vcpu_info`.
@@ -134,13 +143,30 @@ impl Runstate {
 pub(crate) fn vcpu_op(
     vcpus: &mut dyn Vcpus,
     guest: Guest<'_>,
-    [op, vcpu, arg, ..]: [u64; 5],
-) -> Result<i64, Errno> {
-    let vcpu = low_32(vcpu);
+    call: Call,
+) -> Result<Outcome, Errno> {
+    let [op, vcpu, arg, ..] = call.args;
+    let (op, vcpu) = (VcpuOp(low_32(op)), low_32(vcpu));
     if !vcpus.exists(vcpu) {
         return Err(Errno::ENOENT);
     }
-    match VcpuOp(low_32(op)) {
+    let depends_on_state = matches!(
+        op,
+        VcpuOp::INITIALISE | VcpuOp::UP | VcpuOp::DOWN | VcpuOp::IS_UP
+    );
+    if depends_on_state && !vcpus.knows_state(op, vcpu) {
+        return Ok(Outcome::Again(call));
+    }
+    serve(vcpus, guest, (op, vcpu), arg).map(Outcome::Return)
+}
+
+fn serve(
+    vcpus: &mut dyn Vcpus,
+    guest: Guest<'_>,
+    (op, vcpu): (VcpuOp, u32),
+    arg: u64,
+) -> Result<i64, Errno> {
+    match op {
         VcpuOp::INITIALISE => {
             vcpus.may_initialise(vcpu)?;
             let context: VcpuHvmContext = guest.read(arg)?;

@@ -12,15 +12,24 @@ use super::{
 const SELF: u64 = 0x7ff0;
 
 impl Model {
-    pub(super) fn vcpu(&self, call: Call) -> Answer {
-        let [op, vcpu, arg, ..] = call.args;
-        let vcpu = vcpu & 0xffff_ffff;
+    pub(super) fn vcpu(&self, call: Call) -> Result<Outcome, Errno> {
+        let [op, vcpu, ..] = call.args;
+        let (op, vcpu) = (op & 0xffff_ffff, vcpu & 0xffff_ffff);
         if vcpu >= 4 {
             return Err(Errno(2));
         }
+        // What depends on the state of vCPUs waits until that is known.
+        if op <= 3 && self.script.ask("knows_state", &[op, vcpu]).is_err() {
+            return Ok(Outcome::Again(call));
+        }
+        self.known_vcpu(call, op, vcpu).map(Outcome::Return)
+    }
+
+    fn known_vcpu(&self, call: Call, op: u64, vcpu: u64) -> Answer {
+        let arg = call.args[2];
         let ask = |name, args: &[u64]| self.script.ask(name, args).map(|_| 0);
         let is_native = call.width == Width::Native;
-        match op & 0xffff_ffff {
+        match op {
             0 => {
                 ask("may_initialise", &[vcpu])?;
                 let fields: Vec<_> = (0..16).map(|index| (index * 8, 8)).collect();

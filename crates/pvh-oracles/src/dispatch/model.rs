@@ -66,7 +66,7 @@ impl Model {
             3 => return self.console(call),
             4 => return self.grants(call),
             5 => self.assist(low_op, arg & 0xffff_ffff),
-            6 => self.vcpu(call),
+            6 => return self.vcpu(call),
             7 => self.sched(call.width, low_op, arg),
             8 => self.event(low_op, arg),
             _ => self.hvm(op, arg),

@@ -7,7 +7,7 @@ use pvh_abi::{
     event_channel::Port,
     grant::GrantStatus,
     memory::{E820Entry, MapSpace},
-    vcpu::VcpuHvmContext,
+    vcpu::{VcpuHvmContext, VcpuOp},
     version::CompileInfo,
 };
 use pvh_hypercall::{
@@ -328,6 +328,10 @@ impl Vcpus for Recorder {
     }
     fn caller(&self) -> u32 {
         1
+    }
+    fn knows_state(&mut self, op: VcpuOp, vcpu: u32) -> bool {
+        self.done("knows_state", &[op.0.into(), vcpu.into()])
+            .is_ok()
     }
     fn may_initialise(&self, vcpu: u32) -> Result<(), Errno> {
         self.done("may_initialise", &[vcpu.into()])

@@ -44,6 +44,7 @@ impl World {
             self.enter(vcpu);
         }
         let mut call = self.decode(vcpu, number, args);
+        let mut has_waited = false;
         let io = LinearMemory::new(&self.memory, &UNPAGED, &POLICY);
         let origin = Origin {
             vcpu,
@@ -59,9 +60,17 @@ impl World {
                 Outcome::Again(rest) => {
                     assert_eq!(answer.sleep, None);
                     assert_eq!(rest.width, call.width);
+                    match number {
+                        // It waits for others to be observed, and is served the next time.
+                        24 => assert!(answer.observe.is_some() && rest == call && !has_waited),
+                        13 => {}
+                        _ => assert_eq!(answer.observe, None),
+                    }
+                    has_waited = true;
                     call = rest;
                 }
                 Outcome::Return(result) => {
+                    assert_eq!(answer.observe, None);
                     self.asleep[vcpu as usize] =
                         matches!(answer.sleep, Some(Sleep::Block | Sleep::Poll));
                     assert!(result > -200, "error {result}");

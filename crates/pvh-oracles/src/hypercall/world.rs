@@ -152,10 +152,10 @@ impl World {
     }
 
     pub(super) fn find_running(&mut self, vcpu: u32) {
-        let was_reset = self.domain.lifecycle(vcpu) == Some(State::Reset);
         self.domain.found_running(&self.memory, vcpu, self.now);
+        let is_over = self.is_over;
         if let Some(up) = self.up.get_mut(vcpu as usize) {
-            *up |= was_reset;
+            *up |= !is_over;
         }
     }
 
@@ -236,6 +236,9 @@ impl World {
             Effect::Stop(vcpu) => {
                 let was_up = std::mem::replace(&mut self.up[vcpu as usize], false);
                 assert!(was_up, "vCPU {vcpu} was down");
+            }
+            Effect::Park(vcpu) | Effect::StartExpected(vcpu) => {
+                assert!(!self.up[vcpu as usize], "vCPU {vcpu} is up: {effect:?}");
             }
             Effect::Nmi(vcpu) => assert!(vcpu < COUNT),
             Effect::Output(ref text) | Effect::Log(ref text) => assert!(text.len() <= 4096),

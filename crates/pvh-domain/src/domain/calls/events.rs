@@ -22,6 +22,7 @@ impl EventChannels for Session<'_> {
     }
 
     fn bind_virq(&mut self, virq: Virq, vcpu: u32) -> Result<Port, Errno> {
+        self.expect_start(vcpu);
         self.act(|events, delivery| events.bind_virq(delivery, virq, vcpu))
     }
 
@@ -46,10 +47,12 @@ impl EventChannels for Session<'_> {
     }
 
     fn bind_ipi(&mut self, vcpu: u32) -> Result<Port, Errno> {
+        self.expect_start(vcpu);
         self.act(|events, delivery| events.bind_ipi(delivery, vcpu))
     }
 
     fn bind_vcpu(&mut self, port: Port, vcpu: u32) -> Result<(), Errno> {
+        self.expect_start(vcpu);
         self.domain.events.bind_vcpu(port, vcpu)
     }
 

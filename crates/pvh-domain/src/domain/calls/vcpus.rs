@@ -1,6 +1,6 @@
 use pvh_abi::{
     Errno,
-    vcpu::{RegisterVcpuInfo, VcpuHvmContext},
+    vcpu::{RegisterVcpuInfo, VcpuHvmContext, VcpuOp},
 };
 use pvh_hypercall::{
     Width,
@@ -9,6 +9,15 @@ use pvh_hypercall::{
 use zerocopy::little_endian::{U32, U64};
 
 use super::super::{Effect, session::Session};
+
+impl Session<'_> {
+    /// Notes a vCPU that has to wait for INIT from now on, if it is not the calling one.
+    fn left_down(&mut self, vcpu: u32) {
+        if vcpu != self.vcpu && !self.parked.contains(&vcpu) {
+            self.parked.push(vcpu);
+        }
+    }
+}
 
 impl Vcpus for Session<'_> {
     fn exists(&self, vcpu: u32) -> bool {
@@ -19,13 +28,19 @@ impl Vcpus for Session<'_> {
         self.vcpu
     }
 
+    fn knows_state(&mut self, op: VcpuOp, vcpu: u32) -> bool {
+        self.has_observed(op, vcpu)
+    }
+
     fn may_initialise(&self, vcpu: u32) -> Result<(), Errno> {
         let is_usable = self.domain.vcpu_infos.is_usable(vcpu);
         is_usable.then_some(()).ok_or(Errno::EINVAL)
     }
 
     fn initialise(&mut self, vcpu: u32, context: &VcpuHvmContext) -> Result<(), Errno> {
-        self.domain.initialise(vcpu, context)
+        self.domain.initialise(vcpu, context)?;
+        self.left_down(vcpu);
+        Ok(())
     }
 
     fn up(&mut self, vcpu: u32) -> Result<(), Errno> {
@@ -37,6 +52,7 @@ impl Vcpus for Session<'_> {
     fn down(&mut self, vcpu: u32) -> Result<(), Errno> {
         let changed = self.domain.set.down(vcpu);
         self.domain.lifecycle_changed(&mut self.scene, changed);
+        self.left_down(vcpu);
         changed.map(|_| ()).map_err(|error| error.errno())
     }
 
@@ -84,6 +100,7 @@ impl Vcpus for Session<'_> {
     }
 
     fn register_vcpu_info(&mut self, vcpu: u32, gfn: u64, offset: u32) -> Result<(), Errno> {
+        self.expect_start(vcpu);
         let is_self_or_down = vcpu == self.vcpu || !self.is_up(vcpu);
         let request = RegisterVcpuInfo {
             mfn: U64::new(gfn),
