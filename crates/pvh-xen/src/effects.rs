@@ -48,6 +48,19 @@ impl XenPlatform {
             Effect::Start(vcpu) | Effect::Resume(vcpu) | Effect::Stop(vcpu) => {
                 note(vcpu, |pending| pending.orders = true);
             }
+            // In KVM, an INIT before the first start leaves no trace, so the vCPU's thread has to
+            // poll for it before the caller runs on.
+            Effect::Park(vcpu) => {
+                if let Some(requests) = self.requests_of(vcpu) {
+                    requests.post(|pending| pending.orders = true);
+                    requests.query_state();
+                }
+            }
+            Effect::StartExpected(vcpu) => {
+                if let Some(requests) = self.requests_of(vcpu) {
+                    requests.reset_poll_interval();
+                }
+            }
             Effect::Nmi(vcpu) => note(vcpu, |pending| pending.nmi = true),
             Effect::FlushTlbs => self.flush_tlbs(),
             Effect::InputWanted => self.host.console_input_wanted(),

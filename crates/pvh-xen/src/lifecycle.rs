@@ -3,13 +3,11 @@
 
 use std::{sync::Arc, time::Duration};
 
-use pvh_abi::vcpu::VcpuOp;
-use pvh_hypercall::Call;
+use pvh_domain::Observe;
 use pvh_kvm::{Activity, Vcpu, VcpuError};
 use pvh_vcpu::{Orders, State};
 
 use crate::{
-    calls::{VcpuCall, may_precede_start},
     effects::Backpressure,
     requests::{VcpuRequests, query_states},
     vcpu::{Idle, Lifecycle, RFLAGS_IF, XenVcpu},
@@ -122,52 +120,20 @@ impl XenVcpu {
         }
     }
 
-    /// Before a hypercall that depends on the state of other vCPUs, has their threads report it:
-    /// KVM starts and resets vCPUs by INIT and SIPI without an exit.
-    pub(crate) fn await_lifecycle(&self, call: VcpuCall) {
-        let is_other = |index: u32| index != self.index;
-        match call.op {
-            VcpuOp::INITIALISE | VcpuOp::UP | VcpuOp::IS_UP => {
-                let target = Some(call.target).filter(|target| is_other(*target));
-                if let Some(requests) = target.and_then(|target| self.platform.requests_of(target))
-                {
+    /// Has the threads of other vCPUs report their state to the domain, for a hypercall that depends
+    /// on it: KVM starts and resets vCPUs by INIT and SIPI without an exit.
+    pub(crate) fn observe_others(&self, whom: Observe) {
+        match whom {
+            Observe::Vcpu(vcpu) => {
+                if let Some(requests) = self.platform.requests_of(vcpu) {
                     requests.query_state();
                 }
             }
-            // When the last vCPU goes down, the domain powers off.
-            VcpuOp::DOWN => {
+            Observe::Others => {
                 let vcpu_requests = (0..).zip(&self.platform.vcpu_requests);
-                let others = vcpu_requests.filter(|(index, _)| is_other(*index));
+                let others = vcpu_requests.filter(|(index, _)| *index != self.index);
                 query_states(others.map(|(_, requests)| requests));
             }
-            _ => {}
-        }
-    }
-
-    /// Resets the poll interval of parked vCPUs before hypercalls that a guest makes to prepare the
-    /// start of a vCPU by INIT: it binds events to that vCPU and registers its areas first.
-    pub(crate) fn reset_poll_intervals(&self, call: &Call) {
-        if may_precede_start(call) {
-            self.platform
-                .vcpu_requests
-                .iter()
-                .for_each(VcpuRequests::reset_poll_interval);
-        }
-    }
-
-    /// After a hypercall that took another vCPU down, waits until that vCPU's thread polls for
-    /// INIT, because the caller may send one now: in KVM, an INIT before the first start leaves no
-    /// trace.
-    pub(crate) fn settle_lifecycle(&self, call: VcpuCall) {
-        let is_meant = matches!(call.op, VcpuOp::INITIALISE | VcpuOp::DOWN);
-        let is_down = || self.platform.domain().lifecycle(call.target) == Some(State::Down);
-        if is_meant
-            && call.target != self.index
-            && is_down()
-            && let Some(requests) = self.platform.requests_of(call.target)
-        {
-            requests.post(|pending| pending.orders = true);
-            requests.query_state();
         }
     }
 
@@ -179,10 +145,6 @@ impl XenVcpu {
         let index = self.index;
         let platform = &self.platform;
         let vector = platform.with_domain(Backpressure::Ignore, |domain, memory, now, effects| {
-            // A start-up IPI only starts a vCPU after INIT, so a vCPU that was down has been reset.
-            if domain.lifecycle(index) == Some(State::Down) {
-                domain.init(memory, index, now, effects);
-            }
             domain.found_running(memory, index, now);
             domain.entered(memory, index, now, effects);
             domain.vcpu_vector(index)

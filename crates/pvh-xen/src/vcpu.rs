@@ -10,7 +10,6 @@ use pvh_memory::LinearMemory;
 
 use crate::{
     XenPlatform,
-    calls::vcpu_calls,
     effects::Backpressure,
     requests::{Requests, VcpuRequests},
 };
@@ -202,10 +201,7 @@ impl XenVcpu {
         let io = LinearMemory::new(&*platform.ram, &state.paging, &platform.paging);
         let takes_interrupts = state.caller.rflags & RFLAGS_IF != 0;
         let mut level = None;
-        self.reset_poll_intervals(&call);
         loop {
-            let of_vcpus = vcpu_calls(&call, &io);
-            of_vcpus.iter().for_each(|call| self.await_lifecycle(*call));
             let answer = platform.call_domain(&mut self.effects, |domain, memory, now, effects| {
                 let origin = Origin {
                     vcpu: self.index,
@@ -225,9 +221,6 @@ impl XenVcpu {
                 answer
             });
             platform.carry_out(&mut self.effects, Backpressure::Wait);
-            of_vcpus
-                .iter()
-                .for_each(|call| self.settle_lifecycle(*call));
             match answer.outcome {
                 Outcome::Return(result) => {
                     if answer.sleep.is_some() {
@@ -236,7 +229,12 @@ impl XenVcpu {
                     self.finished(level);
                     return width.result(result);
                 }
-                Outcome::Again(rest) if !platform.host.is_stopping() => call = rest,
+                Outcome::Again(rest) if !platform.host.is_stopping() => {
+                    if let Some(whom) = answer.observe {
+                        self.observe_others(whom);
+                    }
+                    call = rest;
+                }
                 Outcome::Again(_) => return 0,
             }
         }
