@@ -1,20 +1,22 @@
-//! The domain as a whole: every part of this crate behind the hypercall traits, one call for each thing that can happen
-//! to it.
+//! The domain as a whole: every part of this crate behind the hypercall traits, with one method for
+//! each thing that can happen to it.
 //!
-//! [`Domain::hypercall`] takes a hypercall, [`Domain::tick`] the passing of time, and so on. Each call is over at once: what has to
-//! happen outside comes out as [`Effect`]s, what the calling vCPU has to do as an [`Answer`]. One lock around a domain,
-//! held for each call, is all that several threads need.
+//! [`Domain::hypercall`] takes a hypercall, [`Domain::tick`] the passing of time, and so on. No
+//! method waits. What the embedder has to do comes out as [`Effect`]s, what the calling vCPU has to
+//! do as an [`Answer`]. Where several threads call, one lock around the domain, held for each call,
+//! is enough.
 //!
 //! # Events
 //!
-//! A vCPU's upcall flag is set before the [`Effect`] that tells of it is given. A vector of all vCPUs
-//! ([`Effect::GlobalVector`]) is a level: it is to be injected whenever the guest takes interrupts, and again after that,
-//! while [`Domain::is_upcall_pending`]. A vCPU's own ([`Effect::VcpuVector`]) is an edge into its local APIC.
+//! The domain sets a vCPU's upcall flag before it gives the [`Effect`] that tells of it. The vector
+//! that all vCPUs share ([`Effect::GlobalVector`]) is level-triggered: the embedder injects it
+//! whenever the guest takes interrupts, and again as long as [`Domain::is_upcall_pending`]. A
+//! vCPU's own vector ([`Effect::VcpuVector`]) is edge-triggered and goes through its local APIC.
 //!
 //! # Sleep
 //!
-//! A vCPU whose answer holds a [`Sleep`] is not to run until an interrupt comes for it or [`Effect::Wake`] does; before it
-//! runs again, for whatever reason, [`Domain::entered`] is to be called.
+//! A vCPU whose answer holds a [`Sleep`] does not run until an interrupt or [`Effect::Wake`] comes
+//! for it. Before it runs again, for whatever reason, the embedder calls [`Domain::entered`].
 
 mod act;
 mod answer;
@@ -87,7 +89,7 @@ pub struct Domain {
     store: Store,
     store_ring: StoreRing,
     store_end: HostPort,
-    /// A ring was left before its end: it is served again at once.
+    /// A ring was left before it was empty: the next tick, due at once, serves it again.
     rings_again: bool,
     log: Log,
     /// The reason of a shutdown, once there is one.
@@ -102,8 +104,9 @@ pub struct Domain {
 
 /// The beginning.
 impl Domain {
-    /// Makes a domain as the toolstack does: two ports, the HVM parameters, the special pages, the store's keys and the
-    /// grants of the two rings. vCPU 0 is up, and has yet to be [`entered`](Self::entered).
+    /// Makes a domain as the toolstack does: two ports, the HVM parameters, the special pages, the
+    /// store's keys and the grants of the two rings. vCPU 0 is up, and has yet to be
+    /// [`entered`](Self::entered).
     ///
     /// # Errors
     ///
@@ -112,7 +115,8 @@ impl Domain {
         Self::build(config, memory, now)
     }
 
-    /// The same, and has every call recorded that changes the domain, this one included, if there is a recorder.
+    /// The same, and has every call recorded that changes the domain, this one included, if there
+    /// is a recorder.
     ///
     /// # Errors
     ///
@@ -141,22 +145,23 @@ impl Domain {
         self.apply(&NoMemory, &mut Vec::new(), input).into()
     }
 
-    /// Tells where a vCPU is in its life; `None` if there is no such vCPU.
+    /// Returns the lifecycle state of a vCPU; `None` if there is no such vCPU.
     #[must_use]
     pub fn lifecycle(&self, vcpu: u32) -> Option<State> {
         self.set.state(vcpu).ok()
     }
 
-    /// A vCPU is about to run, after it slept, was down, or was never up: it sleeps no longer, its time is written
-    /// anew, and a periodic timer that stood still goes on.
+    /// A vCPU is about to run, after it slept, was down, or was never up: its sleep ends, its time
+    /// is written anew, and a periodic timer that stood still goes on.
     pub fn entered(&mut self, memory: &dyn Frames, vcpu: u32, now: Now, effects: &mut Vec<Effect>) {
         self.apply(memory, effects, Input::Entered { vcpu, now });
     }
 
     /// Runs a hypercall, or a bounded part of it.
     ///
-    /// [`Outcome::Again`](pvh_hypercall::Outcome::Again) holds what is left: hand it in again, for the same vCPU and before any
-    /// other call of that vCPU. If the answer says whom to [`observe`](Answer::observe), do so first.
+    /// [`Outcome::Again`](pvh_hypercall::Outcome::Again) holds what is left: hand it in again, for
+    /// the same vCPU and before any other call of that vCPU. If the answer says whom to
+    /// [`observe`](Answer::observe), do so first.
     pub fn hypercall(
         &mut self,
         memory: &dyn Frames,
@@ -169,13 +174,15 @@ impl Domain {
             .into()
     }
 
-    /// Latches the width of shared info, as a write of the hypercall page's MSR does, by the mode of the vCPU that wrote.
+    /// Latches the width of shared info, as a write of the hypercall page's MSR does, by the mode
+    /// of the vCPU that wrote.
     pub fn hypercall_page_written(&mut self, memory: &dyn Frames, width: Width, now: Now) {
         let input = Input::HypercallPageWritten { width, now };
         self.apply(memory, &mut Vec::new(), input);
     }
 
-    /// Takes a byte that the guest wrote to port 0xe9, which is part of a line of the log.
+    /// Takes a byte that the guest wrote to port 0xe9, and appends it to the current line of the
+    /// log.
     pub fn debug_port(&mut self, byte: u8, effects: &mut Vec<Effect>) {
         self.apply(&NoMemory, effects, Input::DebugPort { byte });
     }
@@ -199,9 +206,8 @@ impl Domain {
         self.hvm.vcpu_vector(vcpu)
     }
 
-    /// A vCPU does something else from now on, as far as its runstate tells.
-    ///
-    /// What follows from calls (a sleep, down, up, a wake) is noted by itself.
+    /// Changes the runstate of a vCPU. The changes that follow from calls (a sleep, down, up, a
+    /// wake) the domain makes itself.
     pub fn state_changed(
         &mut self,
         memory: &dyn Frames,
@@ -235,16 +241,16 @@ impl Domain {
         self.apply(memory, effects, Input::Sipi { vcpu, vector, now });
     }
 
-    /// A vCPU was found running that is not up here: something below, such as KVM's local APIC, has started it. It is up
-    /// from now on, with the registers it has. One that had registers here has got an INIT first, for a start-up interrupt
-    /// starts nothing else.
+    /// A vCPU was found running that is not up here: something below, such as KVM's local APIC, has
+    /// started it. It is up from now on, with the registers it has. One that had registers here has
+    /// got an INIT first, for a start-up interrupt starts nothing else.
     pub fn found_running(&mut self, memory: &dyn Frames, vcpu: u32, now: Now) {
         let input = Input::FoundRunning { vcpu, now };
         self.apply(memory, &mut Vec::new(), input);
     }
 
-    /// A vCPU waits with its interrupts off (HLT with RFLAGS.IF clear): nothing but an NMI could wake it, so it goes down, and
-    /// with the last one the domain powers off.
+    /// A vCPU waits with its interrupts off (HLT with RFLAGS.IF clear): nothing but an NMI could
+    /// wake it, so it goes down, and with the last one the domain powers off.
     pub fn halted(&mut self, memory: &dyn Frames, vcpu: u32, now: Now, effects: &mut Vec<Effect>) {
         self.apply(memory, effects, Input::Halted { vcpu, now });
     }
@@ -257,14 +263,15 @@ impl Domain {
         self.apply(memory, effects, Input::Tick { now });
     }
 
-    /// Tells the system time at which [`tick`](Self::tick) is to be called next; it may be past. Any other call may change it.
+    /// Returns the system time in ns at which the embedder has to call [`tick`](Self::tick) next;
+    /// it may be past. Any other call may change it.
     #[must_use]
     pub fn next_deadline_ns(&self) -> Option<u64> {
         self.earliest()
     }
 
-    /// Gives the guest's console bytes to read, as many as fit, and answers how many. If that is not all,
-    /// [`Effect::InputWanted`] tells when to try again.
+    /// Gives the guest's console bytes to read, as many as fit, and returns how many. If that is
+    /// not all, [`Effect::InputWanted`] tells when to try again.
     pub fn console_input(
         &mut self,
         memory: &dyn Frames,
@@ -285,13 +292,14 @@ impl Domain {
 
 /// The end.
 impl Domain {
-    /// Tells whether the guest would hear a request to stop: it watches the key.
+    /// Tells whether the guest would notice a request to stop: it watches the key
+    /// `control/shutdown`.
     #[must_use]
     pub fn can_be_asked(&self) -> bool {
         self.watches_shutdown()
     }
 
-    /// Asks the guest to stop, by its store.
+    /// Asks the guest to stop, by the store's key `control/shutdown`.
     pub fn request_shutdown(
         &mut self,
         memory: &dyn Frames,
@@ -302,7 +310,7 @@ impl Domain {
         self.apply(memory, effects, Input::RequestShutdown { kind, now });
     }
 
-    /// Tells whether the guest has not taken the last request to stop.
+    /// Tells whether the last request to stop still waits for the guest.
     #[must_use]
     pub fn is_request_pending(&self) -> bool {
         pvh_xenstore::pending_shutdown(&self.store, self.config.domid).is_some()
@@ -320,7 +328,7 @@ impl Domain {
         self.apply(memory, effects, Input::End { reason, now });
     }
 
-    /// The reason that a triple fault ends the domain with.
+    /// Returns the shutdown reason for a triple fault, which the guest may have chosen.
     #[must_use]
     pub fn triple_fault_reason(&self) -> ShutdownReason {
         let value = self.hvm.value(HvmParam::TRIPLE_FAULT_REASON);
@@ -335,7 +343,8 @@ impl Domain {
 }
 
 impl Domain {
-    /// Does what an input says. Every change of a domain comes through here, so here they are recorded.
+    /// Does what an input says. Every change of a domain comes through here, so here they are
+    /// recorded.
     fn apply(
         &mut self,
         memory: &dyn Frames,

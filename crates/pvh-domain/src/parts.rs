@@ -1,7 +1,7 @@
 //! The parts that a [`Domain`](crate::Domain) is made of.
 //!
-//! **Anything here may change in any release.** It is public for tests, fuzzing oracles and benchmarks, which look at one part
-//! at a time; an embedder needs none of it.
+//! **Anything here may change in any release.** It is public for tests, fuzzing oracles and
+//! benchmarks, which look at one part at a time; an embedder needs none of it.
 
 pub mod console;
 pub mod event;

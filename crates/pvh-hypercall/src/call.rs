@@ -1,6 +1,9 @@
+//! A hypercall as it is read from registers, by the caller's mode.
+
 use pvh_abi::{Errno, hypercall::HypercallNumber};
 
-/// What of a vCPU says which calling convention holds, and whether it may call at all.
+/// Mode and privilege of the caller; they select the calling convention and whether the call is
+/// allowed.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Caller {
     /// CR0.
@@ -57,7 +60,7 @@ pub struct Registers {
     pub r10: u64,
 }
 
-/// A hypercall with its arguments, no wider than its caller can say them.
+/// A hypercall with its arguments, cut to the width of its caller.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub struct Call {
@@ -65,7 +68,7 @@ pub struct Call {
     pub width: Width,
     /// Which hypercall.
     pub number: HypercallNumber,
-    /// Its arguments; those it does not have are whatever the registers held.
+    /// Its arguments; unused ones hold whatever the registers held.
     pub args: [u64; 5],
 }
 
@@ -97,8 +100,8 @@ impl Mode {
         }
     }
 
-    /// Tells whether code at privilege level `cpl` may make hypercalls: level 0, real mode always, virtual
-    /// 8086 mode never.
+    /// Tells whether code at privilege level `cpl` may make hypercalls: level 0, real mode always,
+    /// virtual 8086 mode never.
     #[must_use]
     pub const fn may_call(self, cpl: u8) -> bool {
         match self {
@@ -129,8 +132,8 @@ impl Width {
 impl Call {
     /// Reads a call out of the registers.
     ///
-    /// Whatever does not belong to the caller's width is cut off here, so that nothing behind can see the
-    /// high halves that 32-bit code cannot set (XSA-454).
+    /// The high halves of a 32-bit caller's registers are cut off here, so that no later code can
+    /// see them: 32-bit code cannot set them (XSA-454).
     ///
     /// # Errors
     ///
@@ -148,8 +151,9 @@ impl Call {
         Ok(Self::new(mode.width(), r.rax, args))
     }
 
-    /// Makes a call of a number and its arguments in order, cut to the width: for a transport that has
-    /// picked the registers already, and for the entries of a multicall. The caller has been allowed to call.
+    /// Makes a call of a number and its arguments in order, cut to the width: for a transport that
+    /// has picked the registers already, and for the entries of a multicall. The caller has been
+    /// allowed to call.
     #[must_use]
     pub const fn new(width: Width, number: u64, args: [u64; 5]) -> Self {
         let [a, b, c, d, e] = args;

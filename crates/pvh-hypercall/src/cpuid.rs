@@ -1,3 +1,5 @@
+//! The Xen CPUID leaves (xen/include/public/arch-x86/cpuid.h).
+
 use pvh_abi::cpuid::{
     HVM_DOMID_PRESENT, HVM_IOMMU_MAPPINGS, HVM_UPCALL_VECTOR, HVM_VCPU_ID_PRESENT, XEN_CPUID_BASE,
     XEN_CPUID_MAX_INDEX, XEN_CPUID_SIGNATURE, XEN_HYPERCALL_MSR,
@@ -16,7 +18,8 @@ pub struct CpuidLeaf {
 /// The guest's TSC, as leaf +3 tells it.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct TscInfo {
-    /// Sub-leaf 0 eax: bit 0 RDTSC is emulated, bit 1 the host's TSC is reliable, bit 2 RDTSCP is there.
+    /// Sub-leaf 0 eax: bit 0 RDTSC is emulated, bit 1 the host's TSC is reliable, bit 2 RDTSCP is
+    /// there.
     pub flags: u32,
     /// 0 default, 1 always emulated, 2 never emulated; Linux trusts the TSC itself only with 2.
     pub mode: u32,
@@ -71,8 +74,8 @@ impl CpuidConfig {
         }
     }
 
-    /// Answers one leaf; `None` outside the 256 leaves that belong to Xen. Xen's own leaves above the
-    /// highest index read as 0.
+    /// Answers one leaf; `None` outside the 256 leaves that belong to Xen. Xen's own leaves above
+    /// the highest index read as 0.
     #[must_use]
     pub fn leaf(&self, leaf: u32, subleaf: u32) -> Option<CpuidLeaf> {
         let index = leaf.checked_sub(self.base).filter(|index| *index < 256)?;
@@ -100,8 +103,8 @@ impl CpuidConfig {
         })
     }
 
-    /// Every leaf to be put into a CPUID table, as (leaf, subleaf, answer): +0 to +5 whole, for on an
-    /// Intel host KVM answers a leaf that is not listed with data of another.
+    /// Every leaf to be put into a CPUID table, as (leaf, subleaf, answer): +0 to +5 whole, for on
+    /// an Intel host KVM answers a leaf that is not listed with data of another.
     pub fn leaves(&self) -> impl Iterator<Item = (u32, u32, CpuidLeaf)> + '_ {
         const SUBLEAVES: [(u32, u32); 8] = [
             (0, 0),

@@ -1,3 +1,5 @@
+//! From a call to the method that serves it; multicalls.
+
 use pvh_abi::{
     Errno,
     hypercall::HypercallNumber as Number,
@@ -13,7 +15,7 @@ use crate::{
     refused::refusal,
 };
 
-/// What serves hypercalls: one accessor for each group, `None` by default.
+/// A server of hypercalls: one accessor for each group, `None` by default.
 ///
 /// A group that is not offered answers ENOSYS, the console EPERM.
 pub trait Handler {
@@ -27,8 +29,9 @@ pub trait Handler {
         None
     }
 
-    /// Serves `memory_op`, by default with [`memory`](Self::memory). A handler whose [`Memory`] is a view that it makes
-    /// for each call overrides this, and hands the view to [`group::memory_op`].
+    /// Serves `memory_op`, by default with [`memory`](Self::memory). A handler whose [`Memory`] is
+    /// a view that it makes for each call overrides this, and hands the view to
+    /// [`group::memory_op`].
     ///
     /// # Errors
     ///
@@ -78,15 +81,16 @@ pub trait Handler {
     }
 }
 
-/// What a hypercall came to.
+/// The result of a hypercall.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[expect(clippy::exhaustive_enums, reason = "it is done, or it is not done yet")]
 pub enum Outcome {
-    /// It is done; [`Width::result`] makes rax of this.
+    /// The call is done; [`Width::result`] turns this value into rax.
     Return(i64),
-    /// Some of it is done, or nothing yet, and this is the rest: dispatch it when it suits, the guest's registers
-    /// untouched. A list of a guest's can be as long as it says, so that no single go may be; and a call may depend on
-    /// what has to be looked up first ([`Vcpus::knows_state`]).
+    /// Some of it is done, or nothing yet, and this is the rest: dispatch it when it suits, the
+    /// guest's registers untouched. A list of a guest's can be as long as it says, so that no
+    /// single go may be; and a call may depend on what has to be looked up first
+    /// ([`Vcpus::knows_state`]).
     Again(Call),
 }
 
@@ -102,7 +106,7 @@ impl From<Result<Self, Errno>> for Outcome {
     }
 }
 
-/// Runs a hypercall, or a bounded part of it; never fails, for the guest always gets an answer.
+/// Runs a hypercall, or a bounded part of it. It never fails: the guest always gets an answer.
 ///
 /// `io` is guest memory as the calling vCPU maps it.
 pub fn dispatch<H: Handler + ?Sized>(handler: &mut H, io: &dyn GuestIo, call: Call) -> Outcome {
@@ -150,12 +154,12 @@ fn single<H: Handler + ?Sized>(handler: &mut H, guest: Guest<'_>, call: Call) ->
     }
 }
 
-/// A group that is not offered is no hypercall.
+/// A group that is not offered answers ENOSYS.
 fn offered<T: ?Sized>(group: Option<&mut T>) -> Result<&mut T, Errno> {
     group.ok_or(Errno::ENOSYS)
 }
 
-/// Runs some entries of a list; a result that is an error does not end it, a fault does.
+/// Runs some entries of a list. An entry that answers an error does not end the list, a fault does.
 fn multicall<H: Handler + ?Sized>(
     handler: &mut H,
     guest: Guest<'_>,
@@ -174,7 +178,7 @@ fn multicall<H: Handler + ?Sized>(
         match outcome {
             Outcome::Return(result) => write_result(guest, at, result)?,
             Outcome::Again(rest) => {
-                // The entry becomes what is left of it, so that the list goes on from there.
+                // The entry becomes what is left of it, so that the list continues from there.
                 if rest != entry {
                     write_entry(guest, at, rest)?;
                 }

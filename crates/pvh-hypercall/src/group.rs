@@ -1,8 +1,9 @@
-//! One trait for each hypercall; what an embedder does not have keeps its default and answers the ABI's own error.
+//! One trait for each hypercall; a method that an embedder does not implement keeps its default,
+//! which answers the ABI's own error.
 //!
-//! Arguments arrive checked as far as they can be without knowing the domain: copied once, in the caller's
-//! layout, sub-operations that do not exist refused. A method answers, and whatever else has to
-//! happen (a vCPU that sleeps, a domain that stops) is between it and the embedder.
+//! Arguments arrive checked as far as that needs no knowledge of the domain: copied once, in the
+//! caller's layout, with unknown sub-operations refused. A method answers; how anything else
+//! happens (a vCPU that sleeps, a domain that stops) is up to the embedder.
 
 mod events;
 mod grants;
@@ -37,10 +38,11 @@ pub(crate) const fn low_32(argument: u64) -> u32 {
     u32::from_le_bytes([b0, b1, b2, b3])
 }
 
-/// A count as a result; none of them is that large.
+/// A count as a result; no count is above `i64::MAX`.
 pub(crate) fn as_result(count: u64) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
 }
 
-/// The most elements of a guest's list that one go works on; see [`Outcome::Again`](crate::Outcome::Again).
+/// The most elements of a guest's list that one call of `dispatch` works on; see
+/// [`Outcome::Again`](crate::Outcome::Again).
 pub(crate) const CHUNK: u64 = 256;

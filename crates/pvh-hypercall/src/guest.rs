@@ -1,3 +1,5 @@
+//! Copies from and to guest memory at linear addresses.
+
 use core::marker::PhantomData;
 
 use pvh_abi::{Errno, Gpa};
@@ -9,17 +11,19 @@ use zerocopy::{
 
 use crate::Width;
 
-/// A copy that hit something which is not guest memory, or may not be touched: the guest reads -EFAULT.
+/// A copy hit an address that is not guest memory, or that the guest's kernel may not access: the
+/// guest reads -EFAULT.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
-#[error("an address of the guest leads nowhere")]
+#[error("a guest address is not mapped")]
 #[expect(clippy::exhaustive_structs, reason = "the guest is not told the cause")]
 pub struct Fault;
 
 /// Guest memory at linear addresses, as the calling vCPU maps them at this moment (supervisor data
 /// accesses).
 ///
-/// A copy goes up page by page; one that fails on a later page has written the earlier ones. Length 0
-/// succeeds. An implementation bounds its work by the length alone, whatever the page tables hold.
+/// A copy goes up page by page; one that fails on a later page has written the earlier ones. Length
+/// 0 succeeds. An implementation bounds its work by the length alone, whatever the page tables
+/// hold.
 pub trait GuestIo {
     /// Copies `buf.len()` bytes at `linear` out of guest memory.
     ///
@@ -35,8 +39,9 @@ pub trait GuestIo {
     /// [`Fault`] if any byte cannot be written; earlier pages have been written then.
     fn copy_to_guest(&self, linear: u64, bytes: &[u8]) -> Result<(), Fault>;
 
-    /// Returns where a write to `linear` leads, for its page of 4 KiB: for areas that are written long after the
-    /// call that registers them. Whether that is RAM is not looked at; `None`, by default, if it leads nowhere.
+    /// Returns where a write to `linear` leads, for its page of 4 KiB: for areas that are written
+    /// long after the call that registers them. Whether that is RAM is not looked at; `None`, by
+    /// default, if it leads nowhere.
     fn translate(&self, linear: u64) -> Option<Gpa> {
         let _ = linear;
         None
@@ -163,7 +168,7 @@ impl<'io> Guest<'io> {
 #[non_exhaustive]
 pub struct Word;
 
-/// An array in guest memory; nothing of it is copied before it is asked for.
+/// An array in guest memory; an element is copied when it is read.
 #[derive(Clone, Copy, Debug)]
 pub struct GuestArray<'io, T> {
     guest: Guest<'io>,

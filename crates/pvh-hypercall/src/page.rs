@@ -1,7 +1,10 @@
+//! The hypercall page and its MSR.
+
 use pvh_abi::{Gpa, hypercall::HypercallNumber};
 use pvh_memory::GuestMemory;
 
-/// The I/O port by which a [`Stub::PortIo`] leaves the guest unless another is chosen: one that no PC device has.
+/// The I/O port by which a [`Stub::PortIo`] leaves the guest unless another is chosen: one that no
+/// PC device has.
 pub const HYPERCALL_PORT: u8 = 0xe4;
 
 /// How a hypercall stub leaves the guest.
@@ -14,9 +17,10 @@ pub enum Stub {
     Vmmcall,
     /// OUT to a port, for a host that cannot hand over hypercalls.
     ///
-    /// The VMM takes an exit of this port for a hypercall whatever its width and data, and reads the vCPU's registers: rax has the
-    /// number. It writes the result into rax, and lets the OUT finish, which changes no register. Code with a
-    /// privilege level above IOPL gets #GP instead of -EPERM, for that is what OUT does.
+    /// The VMM takes an exit of this port for a hypercall whatever its width and data, and reads
+    /// the vCPU's registers: rax has the number. It writes the result into rax, and lets the OUT
+    /// finish, which changes no register. Code with a privilege level above IOPL gets #GP instead
+    /// of -EPERM, for that is what OUT does.
     PortIo {
         /// The port.
         port: u8,
@@ -44,7 +48,8 @@ pub enum PageError {
 /// What a read of the hypercall MSR answers.
 pub const MSR_READ: u64 = 0;
 
-/// Takes a value written to the hypercall MSR: the frame in bits 63 to 12, the page's index in the others.
+/// Takes a value written to the hypercall MSR: the frame in bits 63 to 12, the page's index in the
+/// others.
 ///
 /// # Errors
 ///
@@ -63,8 +68,8 @@ pub const fn decode_msr_write(value: u64) -> Result<Gpa, PageError> {
 
 /// Serves a write to the hypercall MSR: fills the page the value names.
 ///
-/// It may come any number of times, for any frame. The caller then latches the width of shared info from
-/// the vCPU's mode, and writes the wall clock again.
+/// It may come any number of times, for any frame. The caller then latches the width of shared info
+/// from the vCPU's mode, and writes the wall clock again.
 ///
 /// # Errors
 ///
@@ -83,8 +88,9 @@ pub fn write_msr<M: GuestMemory + ?Sized>(
 
 /// Returns the page: 128 entries of 32 bytes, the guest calls entry * 32.
 ///
-/// An entry is `mov eax, number`, the instruction of `stub`, `ret`; entry 23, `iret`, is UD2; the rest is
-/// 0xCC. 32- and 64-bit code read it alike; 16-bit code has to load eax and leave by itself.
+/// An entry is `mov eax, number`, the instruction of `stub`, `ret`; entry 23, `iret`, is UD2; the
+/// rest is 0xCC. 32- and 64-bit code read it alike; 16-bit code has to load eax and leave by
+/// itself.
 #[must_use]
 pub fn hypercall_page(stub: Stub) -> [u8; 4096] {
     let mut page = [FILLER; 4096];

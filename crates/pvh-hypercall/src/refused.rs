@@ -1,8 +1,11 @@
+//! The answers of hypercalls that a PVH domain does not have.
+
 use pvh_abi::{DomId, Errno, hypercall::HypercallNumber as Number};
 
 use crate::{Call, Guest, Width, group::low_32};
 
-/// What a hypercall that is refused answers: its error, unless Xen trips over an argument before it looks at who calls.
+/// The answer of a hypercall that is refused: its error, unless Xen checks an argument before it
+/// checks the caller.
 pub(crate) fn refusal(guest: Guest<'_>, call: Call, errno: Errno) -> Result<i64, Errno> {
     let [first, second, third, fourth, ..] = call.args;
     match call.number {
@@ -48,7 +51,8 @@ fn dm_op(guest: Guest<'_>, domain: u64, count: u64, buffers: u64) -> Result<(), 
     }
 }
 
-/// `mmuext_op(list, count, done, domain)`: page tables are PV's, and other domains not the caller's.
+/// `mmuext_op(list, count, done, domain)`: page tables are PV's, and other domains not the
+/// caller's.
 fn mmuext_op(width: Width, count: u32, domain: u64) -> Result<i64, Errno> {
     if width == Width::Compat && count == 0 {
         return Ok(0);
@@ -66,7 +70,7 @@ const fn low_domain(argument: u64) -> DomId {
     DomId(u16::from_le_bytes([b0, b1]))
 }
 
-/// Where long calls of the toolstack go on; it has no name in the ABI.
+/// The number of the continuation of long toolstack calls; it has no name in the ABI.
 pub(crate) const PAGING_DOMCTL_CONT: Number = Number(49);
 const PLATFORM_VERSION: u32 = 0x0300_0001;
 /// Of `sysctl` and of `domctl`.

@@ -1,22 +1,25 @@
+//! Which hypercall numbers a PVH domain has.
+
 use pvh_abi::{Errno, hypercall::HypercallNumber as Number};
 
 use crate::refused::PAGING_DOMCTL_CONT;
 
-/// What a hypercall number comes to in a PVH domain without privileges.
+/// The answer to a hypercall number in a PVH domain without privileges.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[expect(clippy::exhaustive_enums, reason = "served or refused")]
 pub enum Availability {
-    /// It is served.
+    /// The hypercall is served.
     Served,
-    /// It answers this error, unless Xen trips over an argument first.
+    /// The hypercall answers this error, unless Xen checks an argument first.
     Refused(Errno),
 }
 
 /// Looks a number up: the column "HVM" of Xen 4.17's table, for a domU.
 ///
-/// Calls of the toolstack, of device models and for PV page tables answer EPERM, the performance counters
-/// EOPNOTSUPP as for every domain with a local APIC, and physical devices ENOSYS for all sub-operations, as a domain
-/// without pirqs has it. What is PV's alone, not built in by default, or not a number at all is ENOSYS.
+/// Calls of the toolstack, of device models and for PV page tables answer EPERM, the performance
+/// counters EOPNOTSUPP as for every domain with a local APIC, and physical devices ENOSYS for all
+/// sub-operations, as a domain without pirqs has it. What is PV's alone, not built in by default,
+/// or not a number at all is ENOSYS.
 #[must_use]
 pub const fn availability(number: Number) -> Availability {
     match number {

@@ -1,10 +1,13 @@
+//! Why guest memory cannot be accessed.
+
 use pvh_abi::Gpa;
 
 /// Why an access to guest memory was refused; nothing has been written then.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum MemoryError {
-    /// Some byte of the range is not guest RAM, or the range runs past the end of the address space.
+    /// Some byte of the range is not guest RAM, or the range runs past the end of the address
+    /// space.
     #[error("{len_bytes} bytes at {at} are not all guest RAM")]
     NotRam {
         /// Start of the range.

@@ -1,29 +1,33 @@
+//! Memory whose frames come and go.
+
 use core::ops::Range;
 
 use crate::GuestMemory;
 
 /// Guest memory whose layout the guest may change while it runs, by frames of 4096 bytes.
 ///
-/// A frame's number is its address divided by 4096. A frame that was removed is no RAM, whether it was RAM from the
-/// beginning or was added: [`GuestMemory::is_ram`] is false for it and accesses are refused. What it held is gone, and
-/// a page that is added reads as zeros.
+/// A frame's number is its address divided by 4096. A frame that was removed is no RAM, whether it
+/// was RAM from the beginning or was added: [`GuestMemory::is_ram`] is false for it and accesses
+/// are refused. What it held is gone, and a page that is added reads as zeros.
 ///
-/// Accesses that run at the same time, by other threads or by the guest, see the frame before or after the change. A
-/// backend may be unable to take away from a running guest what it began with; it says so.
+/// Accesses that run at the same time, by other threads or by the guest, see the frame before or
+/// after the change. A backend may be unable to remove RAM that a running guest began with; then it
+/// answers an error.
 pub trait Frames: GuestMemory {
     /// Makes zeroed pages at frames that have none.
     ///
     /// # Errors
     ///
-    /// See [`FrameError`]; nothing is added then.
+    /// [`FrameError`]; on an error, nothing is added.
     fn add_frames(&self, gfns: Range<u64>) -> Result<(), FrameError>;
 
-    /// Takes away the pages of frames, with what they hold.
+    /// Removes the pages of frames, with their contents.
     ///
     /// # Errors
     ///
-    /// [`FrameError::Absent`] if any frame has no page, and none is removed then. [`FrameError::Backend`], when the host
-    /// fails half-way: those before the one it names are gone.
+    /// [`FrameError::Absent`] if any frame has no page, and none is removed then.
+    /// [`FrameError::Backend`], when the host fails half-way: those before the one it names are
+    /// gone.
     fn remove_frames(&self, gfns: Range<u64>) -> Result<(), FrameError>;
 
     /// Makes a zeroed page at a frame that has none.
@@ -35,7 +39,7 @@ pub trait Frames: GuestMemory {
         self.add_frames(gfn..gfn.saturating_add(1))
     }
 
-    /// Takes away the page of a frame, with what it holds.
+    /// Removes the page of a frame, with its contents.
     ///
     /// # Errors
     ///
@@ -66,7 +70,7 @@ pub enum FrameError {
         /// The first such frame.
         gfn: u64,
     },
-    /// There is no whole page to take away.
+    /// There is no whole page to remove.
     #[error("frame {gfn:#x} has no page")]
     Absent {
         /// The first such frame.
@@ -78,7 +82,7 @@ pub enum FrameError {
         /// The first such frame.
         gfn: u64,
     },
-    /// The bound on pages outside the RAM that the guest began with is reached.
+    /// The limit of pages outside the RAM that the guest began with is reached.
     #[error("all {limit} pages for frames outside RAM are in use")]
     Exhausted {
         /// How many there can be.

@@ -1,3 +1,5 @@
+//! The trait of guest memory.
+
 use pvh_abi::Gpa;
 
 #[cfg(feature = "std")]
@@ -6,8 +8,8 @@ use crate::{MemoryError, WordOp};
 
 /// The memory of a guest: RAM at guest-physical addresses, holes between.
 ///
-/// The guest runs while these are called, so methods take `&self`, bytes are copied, and no reference
-/// into guest memory is ever handed out. An implementation checks the whole range first: a refused
+/// The guest runs while these methods are called, so they take `&self`, copy bytes, and never hand
+/// out a reference into guest memory. An implementation checks the whole range first: a refused
 /// access has written nothing.
 pub trait GuestMemory {
     /// Tells whether every byte of `len_bytes` at `at` is RAM; true for an empty range.
@@ -31,14 +33,16 @@ pub trait GuestMemory {
     ///
     /// # Errors
     ///
-    /// [`MemoryError::Misaligned`] unless `at` is a multiple of 4, [`MemoryError::NotRam`] outside RAM.
+    /// [`MemoryError::Misaligned`] unless `at` is a multiple of 4, [`MemoryError::NotRam`] outside
+    /// RAM.
     fn atomic_u32(&self, at: Gpa, op: WordOp<u32>) -> Result<u32, MemoryError>;
 
     /// Applies `op` to the 64-bit little-endian word at `at` and returns its previous value.
     ///
     /// # Errors
     ///
-    /// [`MemoryError::Misaligned`] unless `at` is a multiple of 8, [`MemoryError::NotRam`] outside RAM.
+    /// [`MemoryError::Misaligned`] unless `at` is a multiple of 8, [`MemoryError::NotRam`] outside
+    /// RAM.
     fn atomic_u64(&self, at: Gpa, op: WordOp<u64>) -> Result<u64, MemoryError>;
 
     /// Fills `len_bytes` at `at` with zeros.
@@ -64,7 +68,8 @@ pub trait GuestMemory {
         Ok(())
     }
 
-    /// Maps a range of a file at `at` in place of the RAM there, as a private copy-on-write mapping.
+    /// Maps a range of a file at `at` in place of the RAM there, as a private copy-on-write
+    /// mapping.
     ///
     /// Optional: a backend that cannot map keeps this default, and the caller copies instead.
     ///

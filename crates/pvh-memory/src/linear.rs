@@ -1,4 +1,4 @@
-//! Guest memory by linear address: what the pointers of a hypercall are.
+//! Guest memory by linear address: the pointers of a hypercall are linear addresses.
 
 mod fault;
 mod paging;

@@ -1,3 +1,5 @@
+//! Mapping a range of a file into guest memory.
+
 use std::{io, os::fd::BorrowedFd};
 
 use pvh_abi::Gpa;
@@ -40,7 +42,8 @@ pub enum MapError {
         /// Where the range was to be mapped.
         at: Gpa,
     },
-    /// The host refused the mapping. The range may have lost what it held, and reads zeros then: write it anew.
+    /// The host refused the mapping. The range may have lost its contents and then reads zeros:
+    /// write it anew.
     #[error("the host refuses to map the file at {at}")]
     Host {
         /// Where it was to be mapped.

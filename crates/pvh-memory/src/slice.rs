@@ -1,3 +1,5 @@
+//! Guest memory in one slice of bytes.
+
 use core::cell::Cell;
 
 use pvh_abi::Gpa;
@@ -6,7 +8,7 @@ use crate::{GuestMemory, MemoryError, WordOp};
 
 /// Guest memory in a borrowed slice: one range of RAM, for one thread.
 ///
-/// It is not `Sync`, so that nothing can come between the steps of an atomic word operation.
+/// It is not `Sync`, so that no other thread can act between the steps of an atomic word operation.
 #[derive(Debug)]
 pub struct SliceMemory<'bytes> {
     base: Gpa,
@@ -35,7 +37,7 @@ impl<'bytes> SliceMemory<'bytes> {
         }
     }
 
-    /// Reads a word, lets `apply` say what becomes of it, and returns what it was.
+    /// Reads a word, replaces it by what `apply` returns, and returns the old value.
     fn word<const N: usize>(
         &self,
         at: Gpa,

@@ -1,3 +1,5 @@
+//! Guest memory in vectors of words.
+
 mod frames;
 
 use alloc::{boxed::Box, vec::Vec};
@@ -13,14 +15,15 @@ use frames::{Removed, Spare};
 
 /// Guest memory that owns its bytes: any number of RAM ranges, shared by any number of threads.
 ///
-/// For tests and for guests that are not run. Bytes are kept in 64-bit atomic words, so that threads
-/// may do what guests do: write next to each other, and race on the same word.
+/// For tests and for guests that are not run. Bytes are kept in 64-bit atomic words, so that
+/// threads may do what guests do: write next to each other, and race on the same word.
 #[derive(Debug)]
 pub struct VecMemory {
     /// By address, none empty, none touching the next.
     ranges: Vec<Range>,
     spare: Box<[Spare]>,
-    /// Whether frames were ever added or removed, so that ranges are not all there is to look at.
+    /// Whether frames were ever added or removed, so that an access has to look at more than the
+    /// ranges.
     is_changed: AtomicBool,
 }
 
@@ -52,8 +55,8 @@ pub enum RangesError {
     },
 }
 
-/// One range of RAM: the bytes from `start` to `last`, both included, in words whose first one lies at
-/// `start` rounded down to 8.
+/// One range of RAM: the bytes from `start` to `last`, both included, in words whose first one lies
+/// at `start` rounded down to 8.
 #[derive(Debug)]
 struct Range {
     start: u64,
@@ -63,8 +66,8 @@ struct Range {
 }
 
 impl VecMemory {
-    /// Makes zeroed RAM of a list of ranges, in any order; empty ones are skipped and touching ones are
-    /// joined.
+    /// Makes zeroed RAM of a list of ranges, in any order; empty ones are skipped and touching ones
+    /// are joined.
     ///
     /// All of it is allocated and written at once.
     ///
@@ -318,7 +321,7 @@ impl Range {
     }
 }
 
-/// Replaces some bytes of a word and leaves its other bytes to whoever writes them meanwhile.
+/// Replaces some bytes of a word and keeps what other threads write into its other bytes meanwhile.
 fn merge(word: &AtomicU64, skip: usize, bytes: &[u8]) {
     // The closure always answers, so the word is always replaced.
     let _ = word.fetch_update(Relaxed, Relaxed, |now| {
@@ -338,7 +341,7 @@ fn head_len(skip: usize, len: usize) -> usize {
     }
 }
 
-/// How many bits so many bytes of a word are.
+/// The number of bits in some bytes of a word.
 fn bits(bytes: usize) -> u32 {
     u32::try_from(bytes).unwrap_or(0).saturating_mul(u8::BITS)
 }

@@ -1,3 +1,5 @@
+//! vm-memory's guest memory as this crate's.
+
 use alloc::vec::Vec;
 use core::{
     iter,
@@ -14,13 +16,13 @@ use crate::{GuestMemory, MemoryError, WordOp};
 
 /// Guest memory in the regions of rust-vmm's vm-memory.
 ///
-/// It is made of regions and not of a whole `GuestMemory`, because the region trait is what versions
-/// 0.17 and 0.18 have in common. `Region` is anything that points to one: a reference, or an `Arc`
-/// where the memory must live as long as a thread.
+/// It is made of regions and not of a whole `GuestMemory`, because the region trait is what
+/// versions 0.17 and 0.18 have in common. `Region` is anything that points to one: a reference, or
+/// an `Arc` where the memory must live as long as a thread.
 ///
 /// Bytes are copied as the region's own `Bytes` does it, and atomic words go through its
-/// `VolatileSlice`; both mark the dirty bitmap. A region without host addresses (its `get_slice` fails)
-/// has no atomic words: [`MemoryError::Backend`].
+/// `VolatileSlice`; both mark the dirty bitmap. A region without host addresses (its `get_slice`
+/// fails) has no atomic words: [`MemoryError::Backend`].
 ///
 /// # Example
 ///
@@ -75,8 +77,8 @@ impl<Region: Deref<Target: GuestMemoryRegion>> VmMemory<Region> {
         })
     }
 
-    /// The pieces of a range in turn; a `None` stands for a hole or the end of the address space, and
-    /// is the last.
+    /// The pieces of a range in turn; a `None` stands for a hole or the end of the address space,
+    /// and is the last.
     fn pieces(
         &self,
         at: Gpa,

@@ -1,3 +1,5 @@
+//! Atomic operations on words.
+
 use core::{
     ops::{BitAnd, BitOr},
     sync::atomic::{AtomicU32, AtomicU64, Ordering::SeqCst},
@@ -25,7 +27,7 @@ pub enum WordOp<T> {
 }
 
 impl<T: Copy + Eq + BitAnd<Output = T> + BitOr<Output = T>> WordOp<T> {
-    /// Returns what the word holds afterwards if it holds `current` now; `None` leaves it alone.
+    /// Returns the new value of a word that holds `current` now; `None` leaves the word as it is.
     ///
     /// For a backend that has another way to make the change atomic.
     #[must_use]
@@ -40,13 +42,13 @@ impl<T: Copy + Eq + BitAnd<Output = T> + BitOr<Output = T>> WordOp<T> {
     }
 }
 
-/// Makes `apply_to` for one width. Guest words are little endian: swapping the bytes of the operands
-/// and of the answer is enough on a big-endian host, for every operation works bit by bit.
+/// Makes `apply_to` for one width. Guest words are little endian: swapping the bytes of the
+/// operands and of the answer is enough on a big-endian host, for every operation works bit by bit.
 macro_rules! apply_to {
     ($word:ty, $atomic:ty) => {
         impl WordOp<$word> {
-            /// Applies the operation to a word of guest memory, in one step, and returns its previous
-            /// value.
+            /// Applies the operation to a word of guest memory, in one step, and returns its
+            /// previous value.
             pub fn apply_to(self, word: &$atomic) -> $word {
                 <$word>::from_le(match self {
                     Self::Load => word.load(SeqCst),

@@ -1,10 +1,13 @@
+//! From a `vcpu_hvm_context` to entry registers.
+
 use pvh_abi::vcpu::{VcpuHvmContext, VcpuHvmMode, VcpuHvmX86_32, VcpuHvmX86_64};
 use pvh_entry::{EntryState, Segment, SegmentAttributes};
 use zerocopy::FromBytes;
 
 use crate::{ContextError, segments::Segments};
 
-/// What the guest's CPU may be told: the facts behind rules 20 and 21, and the width of CR3.
+/// The features of the guest's CPU that decide which registers it accepts: for rules 20 and 21, and
+/// for the width of CR3.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct CpuPolicy {
     /// CR4 bits whose features the guest's CPUID shows.
@@ -15,17 +18,17 @@ pub struct CpuPolicy {
     pub physical_address_bits: u8,
 }
 
-/// Decodes the argument of `VCPUOP_initialise`, with Xen's rules in Xen's order, into the state the vCPU
-/// starts with.
+/// Decodes the argument of `VCPUOP_initialise`, with Xen's rules in Xen's order, into the state the
+/// vCPU starts with.
 ///
 /// The guest's structure is to be copied once, all 128 bytes; this judges the copy. What is not in
-/// the structure gets what Xen gives it: selectors 0, fs and gs flat data, r8 to r15 and cr2 0, an LDT
-/// with limit 0, and in mode 64B flat segments. EFLAGS keeps its architectural bits, and bit 1 is
-/// set.
+/// the structure gets what Xen gives it: selectors 0, fs and gs flat data, r8 to r15 and cr2 0, an
+/// LDT with limit 0, and in mode 64B flat segments. EFLAGS keeps its architectural bits, and bit 1
+/// is set.
 ///
 /// Xen does not look at CR0 in mode 32B, at EFLAGS, at limits, or at CR3; what a processor would
-/// then refuse to enter is refused here, after Xen's own rules, so that the guest reads an error where
-/// it would have crashed:
+/// then refuse to enter is refused here, after Xen's own rules, so that the guest reads an error
+/// where it would have crashed:
 ///
 /// | given | Xen | here |
 /// |---|---|---|
@@ -159,7 +162,7 @@ fn check_policy(state: &EntryState, policy: &CpuPolicy) -> Result<(), ContextErr
     Ok(())
 }
 
-/// What Xen lets pass and no processor enters.
+/// Refuses what Xen accepts and no processor enters.
 fn check_enterable(state: &EntryState, policy: &CpuPolicy) -> Result<(), ContextError> {
     let (cr0, cr3, cr4) = (state.cr0, state.cr3, state.cr4);
     let paged = cr0 & CR0_PG != 0;
@@ -194,7 +197,7 @@ fn check_enterable(state: &EntryState, policy: &CpuPolicy) -> Result<(), Context
     Segments::of(state).check_limits()
 }
 
-/// Puts in what hardware itself would read back.
+/// Replaces the bits that hardware fixes by what it would read back.
 fn settle(state: &mut EntryState) {
     state.cr0 = (state.cr0 & CR0_BITS) | CR0_ET;
     state.rflags = (state.rflags & RFLAGS_BITS) | RFLAGS_FIXED;

@@ -1,3 +1,5 @@
+//! Why a call about a vCPU is refused.
+
 use pvh_abi::Errno;
 
 /// A segment register that a context describes.
@@ -27,7 +29,7 @@ impl core::fmt::Display for Register {
     }
 }
 
-/// Why a `vcpu_hvm_context` is refused. The guest reads -EINVAL for every one of them.
+/// Why a `vcpu_hvm_context` is refused. The guest reads -EINVAL for every variant.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ContextError {
@@ -98,7 +100,7 @@ pub enum ContextError {
         /// The last offset of cs.
         limit: u32,
     },
-    /// Rule 13: ss and cs have unlike privilege levels.
+    /// Rule 13: ss and cs have different privilege levels.
     #[error("ss has privilege level {ss}, cs {cs}")]
     StackPrivilege {
         /// Level of ss.
@@ -158,7 +160,7 @@ pub enum ContextError {
         /// Those bits.
         bits: u64,
     },
-    /// Beyond Xen: CR0 that no processor takes (PG without PE, NW without CD, bits 32 to 63).
+    /// Beyond Xen: a CR0 that no processor accepts (PG without PE, NW without CD, bits 32 to 63).
     #[error("cr0 {cr0:#x} cannot be entered")]
     Cr0 {
         /// Its value.
@@ -182,7 +184,7 @@ pub enum ContextError {
         /// Its value.
         cr3: u64,
     },
-    /// Beyond Xen: EFLAGS.VM, whose segments the structure cannot say.
+    /// Beyond Xen: EFLAGS.VM, whose segments the structure cannot describe.
     #[error("eflags {eflags:#x} has VM set")]
     Virtual8086 {
         /// Its value.
@@ -191,7 +193,8 @@ pub enum ContextError {
     /// Beyond Xen: 64-bit code (CS.L) that also says 32 bits (CS.D), in long mode.
     #[error("cs is both 64-bit and 32-bit code")]
     LongAndBig,
-    /// Beyond Xen: a limit of 1 MiB or more that does not end a page, which no descriptor can say.
+    /// Beyond Xen: a limit of 1 MiB or more that does not end a page, which no descriptor can
+    /// encode.
     #[error("{register}: limit {limit:#x} is above 1 MiB and does not end a page")]
     Limit {
         /// Which segment.
@@ -214,8 +217,8 @@ impl ContextError {
         Errno::EINVAL
     }
 
-    /// Returns the number of Xen's rule, counted in its order of tests; `None` for what Xen lets pass
-    /// and no processor enters.
+    /// Returns the number of Xen's rule, counted in its order of tests; `None` for what Xen lets
+    /// pass and no processor enters.
     #[must_use]
     pub const fn rule(&self) -> Option<u8> {
         Some(match self {

@@ -1,6 +1,8 @@
+//! The lifecycle of one vCPU, as a table of states and events.
+
 use crate::VcpuError;
 
-/// Where a vCPU is in its life.
+/// The lifecycle state of a vCPU.
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
 #[expect(
     clippy::exhaustive_enums,
@@ -41,8 +43,8 @@ impl State {
     /// | Down | refused | Up | Down | Reset | Down |
     /// | Up | refused | Up | Down | Reset | Up |
     ///
-    /// Taking the last vCPU that is up out of `Up` ends the domain: [`VcpuSet`](crate::VcpuSet) sees to
-    /// that, for one state does not know of the others.
+    /// Taking the last vCPU that is up out of `Up` ends the domain: [`VcpuSet`](crate::VcpuSet)
+    /// sees to that, for one state does not know of the others.
     ///
     /// # Errors
     ///

@@ -1,3 +1,5 @@
+//! The segment descriptors of a `vcpu_hvm_context`.
+
 use pvh_abi::vcpu::VcpuHvmX86_32;
 use pvh_entry::{EntryState, Segment, SegmentAttributes};
 
@@ -14,7 +16,7 @@ pub(crate) struct Segments {
 }
 
 impl Segments {
-    /// Rules 4 to 11, in the structure's order: the first refusal is told.
+    /// Rules 4 to 11, in the structure's order: the first refusal is returned.
     pub(crate) fn read(regs: &VcpuHvmX86_32) -> Result<Self, ContextError> {
         Ok(Self {
             cs: Given::new(Register::Cs, regs.cs_ar, regs.cs_base, regs.cs_limit).check()?,
@@ -56,7 +58,7 @@ impl Segments {
         Ok(())
     }
 
-    /// Refuses a limit that neither value of the G bit can say: VT-x does not enter it.
+    /// Refuses a limit that no value of the G bit can encode: VT-x does not enter it.
     pub(crate) fn check_limits(&self) -> Result<(), ContextError> {
         for (register, segment) in [
             (Register::Cs, self.cs),
@@ -75,8 +77,8 @@ impl Segments {
     }
 }
 
-/// The last offset of cs as rule 12 reads it: with G, the limit is taken for a count of pages, in 32
-/// bits.
+/// The last offset of cs as rule 12 reads it: with G, the limit is taken for a count of pages, in
+/// 32 bits.
 fn effective_limit(cs: Segment) -> u32 {
     if cs.attributes.is_granular() {
         return (cs.limit << PAGE_SHIFT) | PAGE_MASK;

@@ -1,3 +1,5 @@
+//! The vCPUs of a domain.
+
 use pvh_abi::vcpu::VcpuHvmContext;
 use pvh_entry::EntryState;
 
@@ -23,11 +25,12 @@ impl Vcpu {
     };
 }
 
-/// What the embedder has to do after a call, at once or soon; [`VcpuSet::orders`] says what holds by then.
+/// What the embedder has to do after a call, at once or soon; [`VcpuSet::orders`] tells the state
+/// at that time.
 ///
-/// An effect is a notice and carries no registers: two of them may reach a vCPU's thread in the other order
-/// than they were made, so that a start which came with its registers could be overtaken by a stop, and the
-/// registers lost.
+/// An effect is a notice and carries no registers: two of them may reach a vCPU's thread in the
+/// other order than they were made, so that a start which came with its registers could be
+/// overtaken by a stop, and the registers lost.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum Effect {
@@ -53,15 +56,16 @@ pub enum Orders {
     Run(Option<EntryState>),
     /// Stay out of the guest.
     Park,
-    /// End: the domain is off.
+    /// End the thread: the domain is off.
     End,
 }
 
-/// The vCPUs of one domain: `vcpu_op`'s initialise, up, down and is_up, and INIT and SIPI beside them.
+/// The vCPUs of one domain: `vcpu_op`'s initialise, up, down and is_up, and INIT and SIPI beside
+/// them.
 ///
-/// `S` is the storage, one [`Vcpu`] for each: an array, a slice or a `Vec`. vCPU 0 is up from the start.
-/// Every call decides for all vCPUs at once, so it needs the set to itself: hold it behind a lock where
-/// several threads call, or use `SharedVcpuSet` (feature `std`).
+/// `S` is the storage, one [`Vcpu`] for each: an array, a slice or a `Vec`. vCPU 0 is up from the
+/// start. Every call decides for all vCPUs at once, so it needs the set exclusively: where several
+/// threads call, keep it behind a lock, or use `SharedVcpuSet` (feature `std`).
 #[derive(Debug)]
 pub struct VcpuSet<S> {
     vcpus: S,
@@ -69,8 +73,8 @@ pub struct VcpuSet<S> {
 }
 
 impl<S: AsRef<[Vcpu]> + AsMut<[Vcpu]>> VcpuSet<S> {
-    /// Takes the storage; whatever it holds, vCPU 0 is up with registers that its thread has already, and
-    /// the others were never initialised.
+    /// Takes the storage; whatever it holds, vCPU 0 is up with registers that its thread has
+    /// already, and the others were never initialised.
     #[must_use]
     pub fn new(mut storage: S) -> Self {
         let vcpus = storage.as_mut();
@@ -86,8 +90,8 @@ impl<S: AsRef<[Vcpu]> + AsMut<[Vcpu]>> VcpuSet<S> {
 
     /// `VCPUOP_initialise`: gives a vCPU its registers; it stays down.
     ///
-    /// Xen up to 4.18 answers -EINVAL for an id of 32 or more whose `vcpu_info` was never registered; who
-    /// knows of that registration tests it first.
+    /// Xen up to 4.18 answers -EINVAL for an id of 32 or more whose `vcpu_info` was never
+    /// registered; the caller, who knows about that registration, has to check it first.
     ///
     /// # Errors
     ///
@@ -109,7 +113,7 @@ impl<S: AsRef<[Vcpu]> + AsMut<[Vcpu]>> VcpuSet<S> {
         Ok(())
     }
 
-    /// `VCPUOP_up`; nothing happens to a vCPU that is up.
+    /// `VCPUOP_up`; does nothing for a vCPU that is up.
     ///
     /// # Errors
     ///
@@ -127,8 +131,8 @@ impl<S: AsRef<[Vcpu]> + AsMut<[Vcpu]>> VcpuSet<S> {
         Ok((!was_up).then_some(effect))
     }
 
-    /// `VCPUOP_down`, and what a HLT with interrupts off comes to; nothing happens to a vCPU that is down
-    /// while another is up.
+    /// `VCPUOP_down`, and a HLT with interrupts off; does nothing for a vCPU that is down while
+    /// another is up.
     ///
     /// # Errors
     ///
@@ -146,7 +150,7 @@ impl<S: AsRef<[Vcpu]> + AsMut<[Vcpu]>> VcpuSet<S> {
         Ok(self.state(vcpu)?.is_up())
     }
 
-    /// Where a vCPU is in its life.
+    /// The lifecycle state of a vCPU.
     ///
     /// # Errors
     ///
@@ -168,8 +172,8 @@ impl<S: AsRef<[Vcpu]> + AsMut<[Vcpu]>> VcpuSet<S> {
         Ok(effect)
     }
 
-    /// The start-up interrupt: starts a vCPU that was never initialised, or was reset by INIT, in real mode;
-    /// ignored otherwise.
+    /// The start-up interrupt: starts a vCPU that was never initialised, or was reset by INIT, in
+    /// real mode; ignored otherwise.
     ///
     /// # Errors
     ///
@@ -188,8 +192,9 @@ impl<S: AsRef<[Vcpu]> + AsMut<[Vcpu]>> VcpuSet<S> {
 
     /// What the thread of a vCPU has to do now; registers are handed out once.
     ///
-    /// The thread asks at its start, and whenever an effect has woken or stopped it. Orders are what holds
-    /// now, so it does not matter how many effects it missed, or in which order they came.
+    /// The thread asks at its start, and whenever an effect has woken or stopped it. Orders are
+    /// what holds now, so it does not matter how many effects it missed, or in which order they
+    /// came.
     ///
     /// # Errors
     ///
@@ -204,7 +209,8 @@ impl<S: AsRef<[Vcpu]> + AsMut<[Vcpu]>> VcpuSet<S> {
         })
     }
 
-    /// Ends the domain for another reason than the last vCPU going down; its threads are to be woken.
+    /// Ends the domain for another reason than the last vCPU going down; the embedder has to wake
+    /// the threads.
     pub fn end(&mut self) {
         self.is_off = true;
     }

@@ -11,9 +11,10 @@ use crate::{
 
 /// A [`VcpuSet`] that several threads call, each vCPU's own among them.
 ///
-/// Every call is decided under one lock, so that all see the same order of them. A thread whose vCPU is down
-/// waits in [`wait`](Self::wait); a vCPU that is in the guest is made to leave it by whoever got
-/// [`Effect::Stop`], and asks again. Calls are as rare as CPU hotplug: the lock costs nothing.
+/// Every call is decided under one lock, so that all see the same order of them. A thread whose
+/// vCPU is down waits in [`wait`](Self::wait). The thread that gets [`Effect::Stop`] makes the vCPU
+/// leave the guest, and the vCPU's thread asks again. Calls are as rare as CPU hotplug, so the lock
+/// costs nothing.
 #[derive(Debug)]
 pub struct SharedVcpuSet {
     set: Mutex<VcpuSet<Vec<Vcpu>>>,
@@ -124,7 +125,7 @@ impl SharedVcpuSet {
         self.changed.notify_all();
     }
 
-    /// Wakes the waiting threads if something came of a call.
+    /// Wakes the waiting threads if a call changed something.
     fn tell(&self, answer: Result<Option<Effect>, VcpuError>) -> Result<Option<Effect>, VcpuError> {
         if let Ok(Some(_)) = answer {
             self.changed.notify_all();

@@ -1,11 +1,13 @@
+//! The entry registers of a start-up interrupt.
+
 use pvh_entry::{DescriptorTable, EntryState, Segment, SegmentAttributes};
 
 use crate::context::CREATED;
 
 /// Returns the real-mode state of a vCPU that a start-up interrupt with `vector` starts.
 ///
-/// It begins at `vector` * 4096: selector vector << 8, base vector << 12, ip 0. The FPU is to be reset as well, and
-/// the TSC set to that of vCPU 0, which this state does not hold.
+/// It begins at `vector` * 4096: selector vector << 8, base vector << 12, ip 0. The FPU is to be
+/// reset as well, and the TSC set to that of vCPU 0, which this state does not hold.
 #[must_use]
 pub fn sipi_state(vector: u8) -> EntryState {
     let selector = u16::from(vector) << 8;

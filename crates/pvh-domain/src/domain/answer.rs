@@ -6,7 +6,7 @@ use pvh_hypercall::Outcome;
 #[cfg(doc)]
 use super::Domain;
 
-/// What a hypercall came to.
+/// The result of a hypercall.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[expect(clippy::exhaustive_structs, reason = "a result, and what follows it")]
 pub struct Answer {
@@ -14,17 +14,19 @@ pub struct Answer {
     pub outcome: Outcome,
     /// Whether the calling vCPU sleeps now; only with [`Outcome::Return`].
     pub sleep: Option<Sleep>,
-    /// Which vCPUs the embedder has to observe before it hands the rest in; only with [`Outcome::Again`].
+    /// Which vCPUs the embedder has to observe before it hands the rest in; only with
+    /// [`Outcome::Again`].
     pub observe: Option<Observe>,
 }
 
 /// Which vCPUs a call depends on.
 ///
-/// Where the embedder's local APICs start and reset vCPUs without a word, as KVM's do, the domain does not know the state
-/// of a vCPU that is not calling. So before a call that depends on it, the domain names the vCPU. For each vCPU
-/// named, the embedder looks what the vCPU does, and reports: [`Domain::found_running`] if it runs that the domain has down,
-/// [`Domain::init`] if it was reset, nothing if it is as before. Then it hands in the rest of the call, which is
-/// served. A call is held up once; an embedder whose vCPUs start by the domain's orders only just hands it in again.
+/// Where the embedder's local APICs start and reset vCPUs without a word, as KVM's do, the domain
+/// does not know the state of a vCPU that is not calling. So before a call that depends on it, the
+/// domain names the vCPU. For each vCPU named, the embedder looks what the vCPU does, and reports:
+/// [`Domain::found_running`] if it runs that the domain has down, [`Domain::init`] if it was reset,
+/// nothing if it is as before. Then it hands in the rest of the call, which is served. A call is
+/// held up once; an embedder whose vCPUs start by the domain's orders only just hands it in again.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[expect(
     clippy::exhaustive_enums,
@@ -51,16 +53,16 @@ pub enum Sleep {
 #[derive(Clone, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum Effect {
-    /// Inject this vector into the vCPU, past its local APIC and with no EOI to come, whenever it takes interrupts, and again
-    /// while [`Domain::is_upcall_pending`].
+    /// Inject this vector into the vCPU, past its local APIC and with no EOI to come, whenever the
+    /// vCPU takes interrupts, and again as long as [`Domain::is_upcall_pending`].
     GlobalVector {
         /// Which vCPU.
         vcpu: u32,
         /// The vector.
         vector: u8,
     },
-    /// Send this vector to the vCPU's local APIC, once. If that is disabled by software, do so when it is enabled, if
-    /// [`Domain::is_upcall_pending`] then.
+    /// Send this vector to the vCPU's local APIC, once. If software has disabled that local APIC,
+    /// send the vector when it is enabled again, provided [`Domain::is_upcall_pending`] then.
     VcpuVector {
         /// Which vCPU.
         vcpu: u32,
@@ -69,29 +71,32 @@ pub enum Effect {
     },
     /// The vCPU sleeps no longer.
     Wake(u32),
-    /// The vCPU is up, with registers: its thread is to ask [`Domain::orders`].
+    /// The vCPU is up and has registers to load: its thread has to ask [`Domain::orders`].
     Start(u32),
-    /// The vCPU is up again: its thread is to ask [`Domain::orders`].
+    /// The vCPU is up again: its thread has to ask [`Domain::orders`].
     Resume(u32),
-    /// The vCPU is down: make it leave the guest; its thread is to ask [`Domain::orders`].
+    /// The vCPU is down: make it leave the guest; its thread has to ask [`Domain::orders`].
     Stop(u32),
-    /// A call of another vCPU has left this one down: before that call returns to the guest, the thread of this vCPU is to
-    /// have asked [`Domain::orders`] and to wait where it notices INIT, which the guest may send next.
+    /// A call of another vCPU has left this one down: before that call returns to the guest, the
+    /// thread of this vCPU is to have asked [`Domain::orders`] and to wait where it notices INIT,
+    /// which the guest may send next.
     Park(u32),
-    /// The guest prepares a vCPU that is down, by binding events to it or by registering its `vcpu_info`: INIT may come
-    /// for it soon.
+    /// The guest prepares a vCPU that is down, by binding events to it or by registering its
+    /// `vcpu_info`: INIT may come for it soon.
     StartExpected(u32),
     /// Send an NMI to the vCPU.
     Nmi(u32),
     /// Flush the TLBs of all vCPUs.
     FlushTlbs,
-    /// What the guest wrote to its console. Where several threads call, the pieces have to keep the order of the calls.
+    /// Console output of the guest. Where several threads call, the pieces have to keep the order
+    /// of the calls.
     Output(Vec<u8>),
-    /// The guest took input from its console, after some had not fit.
+    /// The guest has taken input from its console ring, which was full: there is room again.
     InputWanted,
-    /// A line of the guest's for the hypervisor's log, without its newline. A guest may write as many as it likes.
+    /// A line that the guest wrote to the hypervisor's log, without its newline. A guest may write
+    /// as many as it likes.
     Log(Vec<u8>),
-    /// The domain is over; all its vCPUs stop. Given once, and never with the reason "soft reset": that the domain does
-    /// itself, and goes on.
+    /// The domain is over; all its vCPUs stop. Given once, and never with the reason "soft reset",
+    /// which the domain does itself before it goes on.
     Shutdown(ShutdownReason),
 }

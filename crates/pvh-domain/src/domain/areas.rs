@@ -10,20 +10,22 @@ use crate::parts::{
     time::Wallclock,
 };
 
-/// An area at a linear address, and where that led when it was registered.
+/// An area at a linear address, and the guest-physical addresses that this led to when it was
+/// registered.
 ///
-/// Xen writes an area through the page tables that its vCPU has loaded when it writes. Here the address is translated
-/// when it is registered, by the caller's tables; if it leads nowhere then, by those of its vCPU's next calls.
+/// Xen writes an area through the page tables that its vCPU has loaded when it writes. Here the
+/// address is translated when it is registered, by the caller's tables; if it leads nowhere then,
+/// by those of its vCPU's next calls.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Area {
     linear: u64,
     len_bytes: u64,
-    /// For each page that it may touch: where it goes on there, once that is known.
+    /// For each page that the area may touch: where it lies in guest memory, once that is known.
     pages: [Option<Gpa>; 2],
 }
 
 impl Area {
-    /// An area of `len_bytes`; none at address 0.
+    /// Makes an area of `len_bytes`; `None` for address 0.
     pub(super) fn new(io: &dyn GuestIo, linear: u64, len_bytes: u64) -> Option<Self> {
         let mut area = Self {
             linear,
@@ -34,7 +36,7 @@ impl Area {
         (linear != 0).then_some(area)
     }
 
-    /// Looks where it leads, as far as that is not known; tells whether that is new.
+    /// Translates the pages that are not known yet; tells whether any of them became known.
     pub(super) fn find(&mut self, io: &dyn GuestIo) -> bool {
         let room = self.room();
         let next = self.linear.checked_add(room);
@@ -50,7 +52,7 @@ impl Area {
         is_new
     }
 
-    /// Writes bytes at an offset; nothing happens where there is no RAM.
+    /// Writes bytes at an offset; writes where there is no RAM are dropped.
     pub(super) fn put(&self, memory: &dyn GuestMemory, offset: u64, bytes: &[u8]) {
         let room = self.room();
         let before = usize::try_from(room.saturating_sub(offset)).unwrap_or(usize::MAX);
@@ -63,20 +65,22 @@ impl Area {
         for (page, offset, bytes) in parts {
             let at = page.and_then(|page| page.checked_add(offset));
             if let Some(at) = at.filter(|_| !bytes.is_empty()) {
-                // A frame that is no RAM any more takes nothing, and the guest is not told.
+                // The frame may not be RAM any more; then the write is dropped and the guest is not
+                // told.
                 let _ = memory.write(at, bytes);
             }
         }
     }
 
-    /// How many bytes its first page has for it.
+    /// How many bytes of the area lie in its first page.
     const fn room(&self) -> u64 {
         PAGE_SIZE.saturating_sub(self.linear % PAGE_SIZE)
     }
 }
 
 impl Domain {
-    /// Changes what a vCPU does, and tells it in its area. One that is down is offline, whatever else is said of it.
+    /// Changes the runstate of a vCPU, and writes it into its area. A vCPU that is down is offline,
+    /// whatever `state` says.
     pub(super) fn change_runstate(
         &mut self,
         memory: &dyn Frames,
@@ -105,7 +109,7 @@ impl Domain {
         }
     }
 
-    /// Writes the wallclock, by what the wall time is now.
+    /// Writes the wallclock from the wall time at this moment.
     pub(super) fn write_wallclock(&mut self, memory: &dyn Frames, now: Now) {
         let wallclock = Wallclock::at_system_time_0(now.wall_ns, now.system_ns);
         self.shared_info.set_wallclock(memory, wallclock);
@@ -126,9 +130,9 @@ impl Domain {
         }
     }
 
-    /// Registers the runstate area of a vCPU. The first time it is written in the caller's layout, whatever that of shared
-    /// info, and without the mark. `of_other` says that the vCPU is not the calling one: then the time since its state
-    /// began is counted in.
+    /// Registers the runstate area of a vCPU. The first write uses the caller's layout, whatever
+    /// the layout of `shared_info` is, and no update flag. `of_other` says that the vCPU is not the
+    /// calling one: then the time since its state began is counted in.
     pub(super) fn register_runstate(
         &mut self,
         scene: &Scene<'_>,
@@ -160,7 +164,8 @@ impl Domain {
         }
     }
 
-    /// Looks again where the areas of a calling vCPU lead, if they led nowhere, and writes them.
+    /// Translates the areas of the calling vCPU again if they led nowhere, and writes those that
+    /// are found.
     pub(super) fn find_areas(&mut self, memory: &dyn Frames, io: &dyn GuestIo, vcpu: u32) {
         let Some(data) = self.vcpus.get_mut(vcpu as usize) else {
             return;

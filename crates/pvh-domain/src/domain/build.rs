@@ -1,3 +1,5 @@
+//! Makes a domain, as Xen's toolstack does.
+
 use core::num::NonZeroU64;
 
 use pvh_abi::{
@@ -33,20 +35,20 @@ use crate::parts::{
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum DomainError {
-    /// An id that is domain 0's, or none of a domain's.
-    #[error("{id:#x} is no id of a guest's domain: 1 to 0x7fef are")]
+    /// The id is domain 0's, or outside the range of guests.
+    #[error("domain id {id:#x} is out of range: 1 to 0x7fef are guests")]
     Id {
-        /// The id that was asked for.
+        /// The id that was given.
         id: u16,
     },
-    /// More vCPUs than Xen has, or none.
+    /// More vCPUs than Xen allows, or none.
     #[error("a domain has 1 to 128 vCPUs, not {vcpus}")]
     Vcpus {
-        /// How many were asked for.
+        /// The number that was given.
         vcpus: u32,
     },
     /// A special page cannot be backed.
-    #[error("there can be no page at frame {gfn:#x}")]
+    #[error("guest memory cannot have a page at frame {gfn:#x}")]
     Frame {
         /// Which frame.
         gfn: u64,
@@ -63,12 +65,12 @@ pub enum DomainError {
     /// The store refuses a key of the domain.
     #[error("the store refuses the domain's keys")]
     Store(#[source] StoreError),
-    /// A step of the toolstack's is refused.
+    /// The domain's own parts refuse a step that the toolstack does.
     #[error("{what} is refused with error {}", .errno.0)]
     Refused {
         /// Which step.
         what: &'static str,
-        /// The error that Xen has for it.
+        /// Xen's error for it.
         errno: Errno,
     },
 }
@@ -205,7 +207,7 @@ fn check(config: &Config) -> Result<usize, DomainError> {
     Ok(count)
 }
 
-/// The time as all vCPUs read it: from one moment on, so that they never disagree.
+/// The time as all vCPUs read it: one stamp for all of them, so that they never disagree.
 fn time(tsc_hz: NonZeroU64, is_tsc_stable: bool, now: Now) -> TimeInfo {
     TimeInfo {
         tsc_timestamp: now.tsc,
@@ -225,14 +227,15 @@ fn clear_special_pages(memory: &dyn Frames) -> Result<(), DomainError> {
             added.map_err(|source| DomainError::Frame { gfn, source })?;
         }
     }
-    // Linear addresses are physical ones: 1024 pages of 4 MiB, present, writable, for users, accessed and dirty.
+    // Linear addresses are physical ones: 1024 pages of 4 MiB, present, writable, for users,
+    // accessed and dirty.
     let entries = (0..1024_u32).map(|index| index << 22 | 0xe7);
     let table: Vec<u8> = entries.flat_map(u32::to_le_bytes).collect();
     let written = memory.write(gpa(IDENTITY_PAGE_TABLE_GFN), &table);
     written.map_err(DomainError::Memory)
 }
 
-/// A UUID as text: five groups of its bytes.
+/// A UUID as text: five groups of hexadecimal digits.
 fn uuid_text(uuid: &[u8; 16]) -> String {
     let mut text = String::new();
     for (index, byte) in uuid.iter().enumerate() {
@@ -254,7 +257,8 @@ const fn gpa(gfn: u64) -> Gpa {
     Gpa(gfn.saturating_mul(PAGE_SIZE))
 }
 
-/// The highest port that a toolstack gives a guest, unless it is told otherwise.
+/// The highest port of a guest, as the toolstack sets it by default.
 const MAX_PORT: u32 = 1023;
-/// Xen gives a domain as many as the host has global system interrupts, and 32; no interrupt of that kind reaches it.
+/// Xen gives a domain as many as the host has global system interrupts, and 32; no interrupt of
+/// that kind reaches it.
 const PIRQS: u32 = 24 + 32;

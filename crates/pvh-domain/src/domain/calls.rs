@@ -1,4 +1,4 @@
-//! What each hypercall is, in terms of the parts of the domain.
+//! The hypercall groups, served by the parts of the domain.
 
 mod events;
 mod grants;

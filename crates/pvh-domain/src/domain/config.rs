@@ -1,4 +1,4 @@
-//! What a domain is made with, and what each call of it brings along.
+//! What a domain is made with, and what each call brings along.
 
 use core::num::NonZeroU64;
 
@@ -17,7 +17,7 @@ use crate::parts::time::TimeInfo;
     reason = "plain data that the embedder fills in"
 )]
 pub struct Config {
-    /// Its id; not 0, which is the embedder's.
+    /// The domain's id; not 0, which is the embedder's.
     pub domid: DomId,
     /// Its UUID.
     pub uuid: [u8; 16],
@@ -25,17 +25,19 @@ pub struct Config {
     pub name: String,
     /// How many vCPUs it has, 1 to 128.
     pub vcpus: u32,
-    /// What its CPU may be told by `VCPUOP_initialise`.
+    /// The registers that `VCPUOP_initialise` may set.
     pub cpu: CpuPolicy,
-    /// How often its TSC ticks in a second.
+    /// Frequency of the guest's TSC in Hz.
     pub tsc_hz: NonZeroU64,
-    /// Whether the TSCs of all vCPUs agree for as long as it lives, so that the guest may compare them.
+    /// Whether the TSCs of all vCPUs agree for the life of the domain, so that the guest may
+    /// compare them.
     pub is_tsc_stable: bool,
-    /// How much RAM it begins with, in KiB, for the store.
+    /// RAM at the start in KiB, for the store.
     pub memory_kib: u64,
-    /// Its memory, as it is told to it.
+    /// The memory, as the guest is told about it.
     pub memory: MemoryConfig,
-    /// Whether `console_io` writes to the log; else it is EPERM, as in a release build of Xen.
+    /// Whether `console_io` writes to the log; if not, it answers EPERM, as in a release build of
+    /// Xen.
     pub may_log: bool,
 }
 
@@ -43,7 +45,7 @@ pub struct Config {
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 #[expect(clippy::exhaustive_structs, reason = "the three clocks a guest sees")]
 pub struct Now {
-    /// System time in ns: what [`TimeInfo`] makes of `tsc`. It never goes back.
+    /// System time in ns: what [`TimeInfo`] makes of `tsc`. The embedder never lets it go back.
     pub system_ns: u64,
     /// The guest's TSC at that moment.
     pub tsc: u64,
@@ -60,9 +62,9 @@ pub struct Now {
 pub struct Origin<'a> {
     /// The calling vCPU.
     pub vcpu: u32,
-    /// Guest memory as it maps it.
+    /// Guest memory as the calling vCPU maps it.
     pub io: &'a dyn GuestIo,
-    /// Whether it takes interrupts: RFLAGS.IF.
+    /// Whether the vCPU takes interrupts: RFLAGS.IF.
     pub takes_interrupts: bool,
     /// The moment of the call.
     pub now: Now,

@@ -8,7 +8,8 @@ use pvh_xenstore::Shutdown;
 use super::{Answer, Now, Origin};
 use crate::parts::runstate::RunState;
 
-/// One call of a domain that changes it, with all that it is told but guest memory. The methods of these names say more.
+/// One call of a domain that changes it, with all that it is told but guest memory. The methods of
+/// these names say more.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Input<'a> {
     Orders {

@@ -1,4 +1,4 @@
-//! How vCPUs and the domain begin and end.
+//! Starts and stops vCPUs, and ends the domain.
 
 use pvh_abi::{Errno, sched::ShutdownReason, vcpu::VcpuHvmContext};
 use pvh_memory::Frames;
@@ -51,7 +51,7 @@ impl Domain {
         initialised.map_err(|error| error.errno())
     }
 
-    /// Carries out what a call of the lifecycle came to.
+    /// Carries out the effect of a lifecycle call.
     pub(super) fn lifecycle_changed(
         &mut self,
         scene: &mut Scene<'_>,
@@ -68,7 +68,8 @@ impl Domain {
                 scene.effects.push(Effect::Stop(vcpu));
             }
             _ => {
-                // No vCPU is left that a soft reset, had one been announced, could return to.
+                // A soft reset may have been announced, but no vCPU is left that could go on after
+                // it.
                 let announced = self.reason.take();
                 self.reason = announced.filter(|reason| *reason != ShutdownReason::SOFT_RESET);
                 self.shut_down(scene, ShutdownReason::POWEROFF);
@@ -77,7 +78,7 @@ impl Domain {
     }
 
     fn is_up_now(&mut self, scene: &mut Scene<'_>, vcpu: u32, effect: Effect) {
-        // A vCPU that went down in its sleep sleeps on.
+        // A vCPU that went down while it slept is still asleep.
         let asleep = self.vcpus.get(vcpu as usize);
         let asleep = asleep.is_some_and(|data| data.asleep.is_some());
         let state = if asleep {
@@ -89,7 +90,7 @@ impl Domain {
         scene.effects.push(effect);
     }
 
-    /// Ends the domain, or resets it softly; the first reason that was said is the one.
+    /// Ends the domain, or does a soft reset; the first reason given counts.
     pub(super) fn shut_down(&mut self, scene: &mut Scene<'_>, reason: ShutdownReason) {
         let mut reason = *self.reason.get_or_insert(reason);
         if self.is_over {
@@ -107,7 +108,7 @@ impl Domain {
         scene.effects.push(Effect::Shutdown(reason));
     }
 
-    /// Carries out what a call of `hvm_op` came to.
+    /// Carries out the changes that a call of `hvm_op` made.
     pub(super) fn hvm_changed(
         &mut self,
         scene: &mut Scene<'_>,
@@ -129,7 +130,7 @@ impl Domain {
         }
     }
 
-    /// Tells every vCPU again that is up and whose upcall flag is set.
+    /// Sends the upcall again to every vCPU that is up and whose upcall flag is set.
     fn tell_pending(&mut self, scene: &mut Scene<'_>) {
         for vcpu in 0..self.config.vcpus {
             let is_up = self.set.is_up(vcpu).unwrap_or(false);

@@ -2,7 +2,8 @@
 
 use super::Effect;
 
-/// The line that a guest is writing to the hypervisor's log: what can be printed of it, at most 80 bytes at once.
+/// The line that a guest is writing to the hypervisor's log: its printable characters, at most 80
+/// bytes at once.
 #[derive(Debug, Default)]
 pub(super) struct Log {
     line: Vec<u8>,

@@ -1,4 +1,4 @@
-//! Soft reset: a kernel makes way for another one, which begins with what it was left.
+//! Soft reset: one kernel hands the domain over to another, without a reboot.
 
 use pvh_abi::{DomId, address::PAGE_SIZE, event_channel::Port};
 use pvh_memory::Frames;
@@ -7,10 +7,11 @@ use super::{Domain, DomainError, build::refused};
 use crate::parts::event::{Delivery, HostPort};
 
 impl Domain {
-    /// `SCHEDOP_shutdown` with the reason "soft reset", as Xen 4.17 and its toolstack do it: every port is closed, and the
-    /// two services have new ones; `vcpu_info`s and areas are taken back; shared info leaves a page of zeros where it was
-    /// mapped; the store forgets watches, transactions and what was in its ring. Memory, vCPUs, vectors, timers and the
-    /// grant table stay, in which the rings are granted anew.
+    /// `SCHEDOP_shutdown` with the reason "soft reset", as Xen 4.17 and its toolstack do it: every
+    /// port is closed, and the two services have new ones; `vcpu_info`s and areas are taken back;
+    /// shared info leaves a page of zeros where it was mapped; the store forgets watches,
+    /// transactions and what was in its ring. Memory, vCPUs, vectors, timers and the grant table
+    /// stay, in which the rings are granted anew.
     pub(super) fn soft_reset(&mut self, memory: &dyn Frames) -> Result<(), DomainError> {
         let delivery = Delivery::new(memory, &self.shared_info, &self.vcpu_infos);
         let closed = self.events.reset(&delivery, DomId::SELF);
@@ -38,7 +39,7 @@ impl Domain {
         Ok(())
     }
 
-    /// Takes shared info back; the guest's frame gets a page of its own.
+    /// Takes shared info back; the guest's frame gets a page of RAM, filled with zeros.
     fn leave_shared_info(&mut self, memory: &dyn Frames) -> Result<(), DomainError> {
         let Some(at) = self.shared_info.place() else {
             return Ok(());

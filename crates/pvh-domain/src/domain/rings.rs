@@ -8,11 +8,11 @@ use crate::parts::{
     event::HostPort,
 };
 
-/// The console's ring, and what is owed to it.
+/// The console's ring, and whether input waits for room in it.
 #[derive(Debug)]
 pub(super) struct Console {
     ring: ConsoleRing,
-    /// Some input did not fit.
+    /// Some input did not fit into the ring.
     is_full: bool,
 }
 
@@ -27,7 +27,7 @@ impl Console {
 
 impl Domain {
     pub(super) fn type_in(&mut self, scene: &mut Scene<'_>, bytes: &[u8]) -> usize {
-        // A ring that the guest has spoilt takes nothing.
+        // A ring whose indices the guest has made inconsistent takes nothing.
         let moved = self.console.ring.push_input(scene.memory, bytes);
         let (len_bytes, notify) = moved.map_or((0, false), |moved| (moved.len_bytes, moved.notify));
         self.console.is_full = len_bytes < bytes.len();
@@ -38,7 +38,8 @@ impl Domain {
     }
 
     pub(super) fn ask_to_stop(&mut self, scene: &mut Scene<'_>, kind: Shutdown) {
-        // The key is the domain's own, made with it; a toolstack's write to it has no limit to meet.
+        // This cannot fail: the key exists since the domain was made, and no quota holds for the
+        // toolstack.
         let _ = request_shutdown(&mut self.store, self.config.domid, kind);
         self.serve_store(scene);
     }
@@ -68,7 +69,7 @@ impl Domain {
         let mut is_empty = false;
         for _ in 0..RINGS_AT_ONCE {
             let moved = self.console.ring.take_output(scene.memory, &mut buf);
-            // A ring that the guest has spoilt gives nothing.
+            // A ring whose indices the guest has made inconsistent gives nothing.
             let len_bytes = moved.map_or(0, |moved| moved.len_bytes);
             output.extend(buf.iter().take(len_bytes));
             is_empty = len_bytes == 0;
@@ -87,7 +88,7 @@ impl Domain {
     }
 
     fn serve_store(&mut self, scene: &mut Scene<'_>) {
-        // Without its page the guest has no store, which is its own doing.
+        // A guest that took the ring's page away has no store any more.
         let progress = self.store_ring.service(scene.memory, &mut self.store);
         let progress = progress.unwrap_or_default();
         self.rings_again |= progress.again;
@@ -103,5 +104,5 @@ impl Domain {
     }
 }
 
-/// How much of a console one call takes, for the guest may go on writing meanwhile.
+/// How many rings full of console output one call takes: the guest may go on writing meanwhile.
 const RINGS_AT_ONCE: usize = 4;

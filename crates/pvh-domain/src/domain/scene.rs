@@ -1,3 +1,5 @@
+//! What every call of the embedder brings along.
+
 use pvh_memory::Frames;
 
 use super::{Effect, Now};

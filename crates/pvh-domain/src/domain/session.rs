@@ -1,3 +1,5 @@
+//! One hypercall of one vCPU.
+
 use pvh_abi::{Errno, vcpu::VcpuOp};
 use pvh_hypercall::{
     Call, Guest, GuestIo, Handler, Outcome, Width, dispatch,
@@ -63,7 +65,7 @@ impl<'a> Session<'a> {
         };
         let was_observing = core::mem::take(&mut data.is_observing);
         self.is_next_observed = was_observing && data.is_in_call;
-        // A vCPU that makes a new call is awake, whether or not the embedder has said so.
+        // A vCPU that makes a new call is awake, even if the embedder has not called `entered`.
         if !data.is_in_call {
             self.domain.stop_sleep(self.vcpu);
             self.change_runstate(RunState::Running);
@@ -81,8 +83,9 @@ impl<'a> Session<'a> {
         Some(sleep)
     }
 
-    /// Tells whether the vCPUs that `op` depends on have been observed; if not, has them observed. Each observation serves
-    /// one call, and the next one at that, whatever the guest has made of its list meanwhile: so no call is held up twice.
+    /// Tells whether the vCPUs that `op` depends on have been observed; if not, has them observed.
+    /// Each observation serves one call, and the next one at that, whatever the guest has made of
+    /// its list meanwhile: so no call is held up twice.
     pub(super) fn has_observed(&mut self, op: VcpuOp, vcpu: u32) -> bool {
         let whom = match op {
             VcpuOp::DOWN => (self.domain.config.vcpus > 1).then_some(Observe::Others),

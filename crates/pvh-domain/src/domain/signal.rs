@@ -1,4 +1,4 @@
-//! What comes of events.
+//! Turns event-channel signals into upcalls and wake-ups.
 
 use pvh_hypercall::Width;
 use pvh_memory::Frames;
@@ -10,7 +10,7 @@ use crate::parts::{
 };
 
 impl Domain {
-    /// Does something with the event channels, and what follows from it.
+    /// Runs an operation on the event channels, and carries out its signals.
     pub(super) fn with_events<T>(
         &mut self,
         scene: &mut Scene<'_>,
@@ -28,7 +28,7 @@ impl Domain {
         answer
     }
 
-    /// The upcall flag of a vCPU was set just now: has it told and woken.
+    /// Sends the upcall of a vCPU whose upcall flag was set just now, and wakes it.
     pub(super) fn upcall(&mut self, scene: &mut Scene<'_>, vcpu: u32) {
         if let Some(vector) = self.hvm.vcpu_vector(vcpu) {
             let effect = Effect::VcpuVector { vcpu, vector };
@@ -49,7 +49,7 @@ impl Domain {
         }
     }
 
-    /// Forgets that a vCPU sleeps, and tells whether it did.
+    /// Ends the sleep of a vCPU without an effect, and tells whether it slept.
     pub(super) fn stop_sleep(&mut self, vcpu: u32) -> bool {
         let Some(data) = self.vcpus.get_mut(vcpu as usize) else {
             return false;

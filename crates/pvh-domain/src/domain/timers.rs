@@ -1,23 +1,23 @@
-//! Everything that happens at a time: timers of vCPUs, polls that end, watchdogs.
+//! Everything that happens at a set time: timers of vCPUs, ends of polls, watchdogs.
 
 use pvh_abi::{Errno, event_channel::Virq, sched::ShutdownReason};
 
 use super::{Domain, Now, Scene};
 use crate::parts::runstate::RunState;
 
-/// The two watchdogs that a domain may have.
+/// The watchdogs of a domain, at most two.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Watchdogs([Option<Watchdog>; 2]);
 
-/// One that is in use, with the system time at which it fires.
+/// A watchdog in use, with the system time in ns at which it fires.
 #[derive(Clone, Copy, Debug)]
 struct Watchdog {
     due_ns: Option<u64>,
 }
 
 impl Watchdogs {
-    /// `SCHEDOP_watchdog`: makes one (`id` 0), pokes it, or gives it up (`timeout_s` 0). A new one with no time left fires
-    /// at once, as Xen's does.
+    /// `SCHEDOP_watchdog`: makes a watchdog (`id` 0), restarts it, or deletes it (`timeout_s` 0). A
+    /// new one with no time left fires at once, as in Xen.
     pub(super) fn set(&mut self, id: u32, timeout_s: u32, now_ns: u64) -> Result<u32, Errno> {
         let Self(all) = self;
         let wait_ns = u64::from(timeout_s).saturating_mul(NS_PER_SECOND);
@@ -47,7 +47,7 @@ impl Watchdogs {
             .min()
     }
 
-    /// Stops what is due, and tells whether anything was.
+    /// Stops the watchdogs that are due, and tells whether any was.
     fn take_due(&mut self, now_ns: u64) -> bool {
         let Self(all) = self;
         let mut is_due = false;
@@ -70,7 +70,7 @@ impl Domain {
         self.set_singleshot(scene, vcpu, at_ns);
     }
 
-    /// Starts the one-shot timer of a vCPU; a time that has come fires at once.
+    /// Starts the one-shot timer of a vCPU; it fires at once if the time has come.
     pub(super) fn set_singleshot(&mut self, scene: &mut Scene<'_>, vcpu: u32, at_ns: u64) {
         let is_due = is_past(at_ns, scene.now.system_ns);
         if let Some(data) = self.vcpus.get_mut(vcpu as usize) {
@@ -87,7 +87,8 @@ impl Domain {
         }
     }
 
-    /// Starts or stops the periodic timer of a vCPU. It fires at once if it did not fire for a period.
+    /// Starts or stops the periodic timer of a vCPU. It fires at once if it did not fire for a
+    /// period.
     pub(super) fn set_periodic(
         &mut self,
         scene: &mut Scene<'_>,
@@ -113,7 +114,7 @@ impl Domain {
         self.timer_event(scene, vcpu);
     }
 
-    /// When something is due first.
+    /// The earliest deadline in ns of system time.
     pub(super) fn earliest(&self) -> Option<u64> {
         if self.is_over {
             return None;
@@ -128,7 +129,7 @@ impl Domain {
         all.flatten().min()
     }
 
-    /// Does all that is due: each timer fires at most once.
+    /// Serves every deadline that has passed: each timer fires at most once.
     pub(super) fn run_due(&mut self, scene: &mut Scene<'_>) {
         if self.is_over {
             return;
@@ -158,7 +159,7 @@ impl Domain {
         self.run_periodics(scene);
     }
 
-    /// Fires the periodic timers that are due, of what woke just now as well.
+    /// Fires the periodic timers that are due, also those of vCPUs that this tick woke.
     fn run_periodics(&mut self, scene: &mut Scene<'_>) {
         for vcpu in 0..self.config.vcpus {
             let data = self.vcpus.get(vcpu as usize);
@@ -175,12 +176,12 @@ impl Domain {
     }
 }
 
-/// Tells whether a time that a guest gave has come. It is a signed number to Xen.
+/// Tells whether a time that a guest gave has come. Xen takes it for a signed number.
 pub(super) fn is_past(at_ns: u64, now_ns: u64) -> bool {
     at_ns <= now_ns || i64::try_from(at_ns).is_err()
 }
 
-/// A periodic timer stands still while its vCPU sleeps or is down.
+/// A periodic timer stops while its vCPU sleeps or is down.
 const fn runs(state: RunState) -> bool {
     matches!(state, RunState::Running | RunState::Runnable)
 }

@@ -1,19 +1,21 @@
+//! What the domain keeps for one vCPU.
+
 use super::{Sleep, areas::Area};
 use crate::parts::runstate::RunstateClock;
 
-/// What the domain knows of a vCPU, beside its lifecycle.
+/// What the domain keeps for a vCPU, beside its lifecycle.
 #[derive(Debug)]
 pub(super) struct VcpuData {
-    /// Whether it sleeps, or will once its call is over.
+    /// Whether the vCPU sleeps, or will once its call is over.
     pub(super) asleep: Option<Sleep>,
-    /// A call of its is not over.
+    /// The vCPU's call is not over: its rest comes next.
     pub(super) is_in_call: bool,
     /// The vCPUs that its call waits for are being observed.
     pub(super) is_observing: bool,
-    /// When its one-shot timer fires.
+    /// Deadline of the one-shot timer, in ns of system time.
     pub(super) singleshot_ns: Option<u64>,
     pub(super) periodic: Periodic,
-    /// When its poll is over.
+    /// Deadline of the poll, in ns of system time.
     pub(super) poll_until_ns: Option<u64>,
     pub(super) runstate: RunstateClock,
     pub(super) runstate_area: Option<Area>,

@@ -1,9 +1,11 @@
-//! The console ring: what the guest prints and what is typed to it (xen/include/public/io/console.h).
+//! The console ring: what the guest prints and what is typed to it
+//! (xen/include/public/io/console.h).
 //!
-//! One page: 1024 bytes to the guest, 2048 bytes from it, four free-running 32-bit indices. The guest finds
-//! it by the HVM params `CONSOLE_PFN` and `CONSOLE_EVTCHN`. Guests wait for their output to be drained while
-//! they yield, so [`ConsoleRing::take_output`] MUST be called whenever the port is notified, and again until
-//! it takes nothing: a guest need not notify for bytes added to a ring that was not empty.
+//! One page: 1024 bytes to the guest, 2048 bytes from it, four free-running 32-bit indices. The
+//! guest finds it by the HVM params `CONSOLE_PFN` and `CONSOLE_EVTCHN`. Guests wait for their
+//! output to be drained while they yield, so [`ConsoleRing::take_output`] MUST be called whenever
+//! the port is notified, and again until it takes nothing: a guest need not notify for bytes added
+//! to a ring that was not empty.
 
 use pvh_abi::Gpa;
 use pvh_memory::GuestMemory;
@@ -32,9 +34,9 @@ const OUTPUT: Ring = Ring {
 
 /// The back end of one console ring.
 ///
-/// It keeps nothing but the address: all state is in the page. Indices that cannot be are refused at each
-/// call, with nothing moved, until the guest puts them right; no call does more than one ring's worth of
-/// work, whatever the guest writes meanwhile.
+/// It keeps only the address: all state is in the page. Inconsistent indices are refused at each
+/// call, with nothing moved, until the guest corrects them. No call does more than one ring's worth
+/// of work, whatever the guest writes meanwhile.
 #[doc(alias = "xencons_interface")]
 #[derive(Clone, Copy, Debug)]
 pub struct ConsoleRing {
@@ -74,7 +76,8 @@ impl ConsoleRing {
         OUTPUT.take(memory, self.page, buf).map(Moved::new)
     }
 
-    /// Gives `bytes` to the guest, as many as fit; the caller keeps the rest for when the port is notified.
+    /// Gives `bytes` to the guest, as many as fit; the caller keeps the rest for when the port is
+    /// notified.
     ///
     /// Order of accesses: `in_prod` and `in_cons` once each, the bytes, then `in_prod`.
     ///

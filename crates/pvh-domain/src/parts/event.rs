@@ -1,22 +1,24 @@
-//! Event channels (xen/include/public/event_channel.h): ports, every operation of `event_channel_op`, and both
-//! ABIs that tell a guest of its events, two-level and FIFO.
+//! Event channels (xen/include/public/event_channel.h): ports, every operation of
+//! `event_channel_op`, and both ABIs that notify a guest of events, two-level and FIFO.
 //!
-//! [`EventChannels`] holds what only the hypervisor knows. What it shares with the guest (pending and mask bits, event
-//! words, control blocks, upcall flags) lies in guest memory, is changed while the guest runs, and is reached
-//! through a [`Delivery`], which also gathers the signals of a call.
+//! [`EventChannels`] holds the hypervisor's half. The half that it shares with the guest (pending
+//! and mask bits, event words, control blocks, upcall flags) lies in guest memory and changes while
+//! the guest runs. A [`Delivery`] gives access to it, and gathers the signals of a call.
 //!
 //! # Order of accesses
 //!
-//! Every access to a shared word is one sequentially consistent operation, and they happen in this order, on which
-//! the guest's own order (clear MASKED, then test PENDING; clear the upcall flag, then take the selector or the
-//! ready word) relies:
+//! Every access to a shared word is one sequentially consistent operation, and they happen in this
+//! order, on which the guest's own order (clear MASKED, then test PENDING; clear the upcall flag,
+//! then take the selector or the ready word) relies:
 //!
 //! - two-level: pending bit, mask bit tested, selector bit, upcall flag, the signal;
-//! - FIFO: PENDING, MASKED tested, LINKED, the link in the old tail or the head, ready bit, upcall flag, the signal;
+//! - FIFO: PENDING, MASKED tested, LINKED, the link in the old tail or the head, ready bit, upcall
+//!   flag, the signal;
 //! - both: a poller is woken last.
 //!
-//! One lock around [`EventChannels`] takes the place of Xen's locks of queues, ports and the domain: no
-//! operation waits for the guest while it is held, and retries on a word that the guest may write end after five.
+//! One lock around [`EventChannels`] takes the place of Xen's locks of queues, ports and the
+//! domain: no operation waits for the guest while it is held, and retries on a word that the guest
+//! may write end after five.
 
 mod bind;
 mod channel;
@@ -40,7 +42,7 @@ pub use delivery::{Delivery, Signal};
 pub use host::HostPort;
 pub use poll::PollAnswer;
 
-/// How many bits of an event word hold a link: what `init_control` answers.
+/// How many bits of an event word hold a link; `init_control` returns this number.
 #[doc(alias = "EVTCHN_FIFO_LINK_BITS")]
 pub const LINK_BITS: u8 = 17;
 
@@ -57,8 +59,8 @@ pub struct Config {
     pub vcpus: u32,
     /// The highest port; a toolstack gives a guest 1023.
     pub max_port: u32,
-    /// How many physical interrupt numbers it has. Xen gives an HVM domain some, though no interrupt of that
-    /// kind ever reaches one.
+    /// How many physical interrupt numbers it has. Xen gives an HVM domain some, though no
+    /// interrupt of that kind ever reaches one.
     pub pirqs: u32,
 }
 
@@ -80,7 +82,8 @@ pub struct EventChannels {
 }
 
 impl EventChannels {
-    /// Makes the event channels of a new domain: the two-level ABI, port 0 reserved, no other in use.
+    /// Makes the event channels of a new domain: the two-level ABI, port 0 reserved, no other in
+    /// use.
     #[must_use]
     pub fn new(config: &Config) -> Self {
         let vcpus = config.vcpus as usize;
@@ -113,7 +116,8 @@ impl EventChannels {
         }
     }
 
-    /// Raises the event of a port for a vCPU, and wakes who polls for it if it was not pending.
+    /// Raises the event of a port for a vCPU, and wakes the vCPUs that poll it if it was not
+    /// pending.
     fn raise(&mut self, delivery: &mut Delivery<'_>, port: u32, vcpu: u32) {
         let Some(channel) = self.ports.get_mut(port) else {
             return;

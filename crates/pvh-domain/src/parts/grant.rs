@@ -1,8 +1,9 @@
-//! The grant table, version 1 (xen/include/public/grant_table.h): the frames that a guest lets others use.
+//! The grant table, version 1 (xen/include/public/grant_table.h): the frames that a guest lets
+//! others use.
 //!
-//! A domain here is one whose toolstack gave it no room for mappings (`max_maptrack_frames` 0): it grants and
-//! copies, and whatever it asks to be mapped has no handle left. Domain 0 has a table too, in which nothing is
-//! granted.
+//! The toolstack gives such a domain no room for mappings (`max_maptrack_frames` 0): it can grant
+//! and copy, but every request to map is answered with "no handle left". Domain 0 has a table too,
+//! in which nothing is granted.
 
 mod copy;
 mod frame;
@@ -30,8 +31,9 @@ pub const MAX_FRAMES: u32 = 64;
 
 /// The grant table of a domain.
 ///
-/// A frame of it exists before the guest maps it: until then it is a page of ours. Mapping it copies what it holds
-/// to the guest's frame, as with [`SharedInfo`](crate::parts::shared_info::SharedInfo).
+/// A frame of the table exists before the guest maps it: until then the domain keeps the page
+/// itself. Mapping it copies what it holds to the guest's frame, as with
+/// [`SharedInfo`](crate::parts::shared_info::SharedInfo).
 #[derive(Debug)]
 pub struct GrantTable {
     domain: DomId,
@@ -41,7 +43,8 @@ pub struct GrantTable {
 
 /// The embedder's side, and `XENMEM_add_to_physmap` with space 1.
 impl GrantTable {
-    /// Makes the table of a new domain: one frame of zeros, mapped nowhere. `max_frames` is used as 1 to 64.
+    /// Makes the table of a new domain: one frame of zeros, mapped nowhere. `max_frames` is used as
+    /// 1 to 64.
     #[must_use]
     pub fn new(domain: DomId, max_frames: u32) -> Self {
         Self {
@@ -68,12 +71,13 @@ impl GrantTable {
         Ok(())
     }
 
-    /// Gives a frame of the table a frame of the guest, or moves it to another: what it holds is copied. The table
-    /// grows for that. A frame of the table that was there is taken back.
+    /// Gives a frame of the table a frame of the guest, or moves it to another: what it holds is
+    /// copied. The table grows for that. A frame of the table that was there is taken back.
     ///
     /// # Errors
     ///
-    /// `EINVAL` for an index past the largest table; `EINVAL` for a frame that is not RAM, and the table has grown then.
+    /// `EINVAL` for an index past the largest table; `EINVAL` for a frame that is not RAM, and the
+    /// table has grown then.
     pub fn map_frame(
         &mut self,
         memory: &dyn GuestMemory,
@@ -95,8 +99,8 @@ impl GrantTable {
         frame.ok_or(Errno::EINVAL)?.map(memory, at)
     }
 
-    /// Takes the frame of the table that is at `gfn` away from the guest, with what it holds; the guest's frame
-    /// keeps a copy. Answers whether there was one.
+    /// Takes the frame of the table that is at `gfn` away from the guest, with what it holds; the
+    /// guest's frame keeps a copy. Answers whether there was one.
     pub fn unmap_frame(&mut self, memory: &dyn GuestMemory, gfn: u64) -> bool {
         let mut frames = self.frames.iter_mut();
         let frame = frames.find(|frame| frame.gfn() == Some(gfn));
@@ -166,12 +170,13 @@ impl GrantTable {
 
 /// `grant_table_op`.
 impl GrantTable {
-    /// `setup_table`: grows the table to `count` frames and answers the frame number of each, all ones where the
-    /// guest has not mapped it.
+    /// `setup_table`: grows the table to `count` frames and answers the frame number of each, all
+    /// ones where the guest has not mapped it.
     ///
     /// # Errors
     ///
-    /// In this order: `BAD_DOMAIN`, `PERMISSION_DENIED` for domain 0, `GENERAL_ERROR` for more than it may have.
+    /// In this order: `BAD_DOMAIN`, `PERMISSION_DENIED` for domain 0, `GENERAL_ERROR` for more than
+    /// it may have.
     pub fn setup_table(
         &mut self,
         domain: DomId,
@@ -224,7 +229,8 @@ impl GrantTable {
         }
     }
 
-    /// `map_grant_ref`: there is no handle for it, so it always fails; `domain` has to be an id, not `SELF`.
+    /// `map_grant_ref`: there is no handle for it, so it always fails; `domain` has to be an id,
+    /// not `SELF`.
     #[must_use]
     pub fn map(&self, flags: u32, domain: DomId) -> GrantStatus {
         if flags & (MAP_DEVICE | MAP_HOST) == 0 {
@@ -245,7 +251,8 @@ impl GrantTable {
         GrantStatus::BAD_HANDLE
     }
 
-    /// `swap_grant_ref`: exchanges two entries. `BAD_GNTREF` for one that is in no frame of the table.
+    /// `swap_grant_ref`: exchanges two entries. `BAD_GNTREF` for one that is in no frame of the
+    /// table.
     pub fn swap(&self, memory: &dyn GuestMemory, first: u32, second: u32) -> GrantStatus {
         let (Some(first), Some(second)) = (self.entry(first), self.entry(second)) else {
             return GrantStatus::BAD_GNTREF;

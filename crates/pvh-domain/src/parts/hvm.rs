@@ -1,4 +1,5 @@
-//! `hvm_op` (xen/include/public/hvm/hvm_op.h): the HVM parameters, the upcall vectors, and the small sub-operations.
+//! `hvm_op` (xen/include/public/hvm/hvm_op.h): the HVM parameters, the upcall vectors, and the
+//! small sub-operations.
 
 mod callback;
 mod rules;
@@ -10,22 +11,23 @@ use crate::parts::target::Target;
 pub use callback::Callback;
 use rules::Access;
 
-/// What the embedder has to do after a call.
+/// What the domain has to do after a call.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum Change {
-    /// Every vCPU has this vector for its upcall from now on, unless it has one of its own as well: then it gets
-    /// both. Each vCPU that is up and whose upcall flag is set is told again.
+    /// Every vCPU has this vector for its upcall from now on, unless it has one of its own as well:
+    /// then it gets both. Each vCPU that is up and whose upcall flag is set is told again.
     GlobalVector(u8),
-    /// A vCPU has this vector for its upcall, through its local APIC. It gets it once now, events or not, as in
-    /// Xen 4.17.
+    /// A vCPU has this vector for its upcall, through its local APIC. It gets it once now, events
+    /// or not, as in Xen 4.17.
     VcpuVector {
         /// Which vCPU.
         vcpu: u32,
         /// Its vector, 0x10 or above.
         vector: u8,
     },
-    /// Latch the width of shared info by the mode that the calling vCPU is in; the wallclock is written again.
+    /// Latch the width of shared info by the mode that the calling vCPU is in; the wallclock is
+    /// written again.
     LatchWidth,
     /// Flush the TLBs of all vCPUs.
     FlushTlbs,
@@ -33,10 +35,10 @@ pub enum Change {
     Crash,
 }
 
-/// What a domain keeps for `hvm_op`: the parameters and how each vCPU is told of events.
+/// What a domain keeps for `hvm_op`: the parameters, and the upcall vectors.
 ///
-/// Domain 0 exists and is not an HVM domain. A PVH domain has a local APIC for each vCPU and no other device of
-/// Xen's: no PIC, no I/O APIC, no ACPI timer.
+/// Domain 0 exists and is not an HVM domain. A PVH domain has a local APIC for each vCPU and no
+/// other device of Xen's: no PIC, no I/O APIC, no ACPI timer.
 #[derive(Clone, Debug)]
 pub struct HvmState {
     domain: DomId,
@@ -47,8 +49,8 @@ pub struct HvmState {
 
 /// The guest's own calls.
 impl HvmState {
-    /// Makes the state of a new domain: every parameter is 0 but `TRIPLE_FAULT_REASON`, which is 1, reboot; no
-    /// vector is chosen.
+    /// Makes the state of a new domain: every parameter is 0 but `TRIPLE_FAULT_REASON`, which is 1,
+    /// reboot; no vector is chosen.
     #[must_use]
     pub fn new(domain: DomId, vcpus: u32) -> Self {
         let mut state = Self {
@@ -65,9 +67,10 @@ impl HvmState {
     ///
     /// # Errors
     ///
-    /// In this order: `EINVAL` for an index of 39 or more; `ESRCH` for a domain that does not exist; `EINVAL` for
-    /// domain 0 and for a deprecated parameter; `EPERM` for one that the guest must not set; `EINVAL` for a wrong
-    /// value; `ENODEV` for `ACPI_IOPORTS_LOCATION`. A wrong task state segment crashes the domain too.
+    /// In this order: `EINVAL` for an index of 39 or more; `ESRCH` for a domain that does not
+    /// exist; `EINVAL` for domain 0 and for a deprecated parameter; `EPERM` for one that the guest
+    /// must not set; `EINVAL` for a wrong value; `ENODEV` for `ACPI_IOPORTS_LOCATION`. A wrong task
+    /// state segment crashes the domain too.
     pub fn set_param(
         &mut self,
         domain: DomId,
@@ -95,8 +98,9 @@ impl HvmState {
     ///
     /// # Errors
     ///
-    /// In this order: `EINVAL` for an index of 39 or more; `ESRCH` for a domain that does not exist; `EINVAL` for
-    /// domain 0 and for a deprecated parameter; `EPERM` for one that the guest must not read.
+    /// In this order: `EINVAL` for an index of 39 or more; `ESRCH` for a domain that does not
+    /// exist; `EINVAL` for domain 0 and for a deprecated parameter; `EPERM` for one that the guest
+    /// must not read.
     pub fn param(&self, domain: DomId, param: HvmParam) -> Result<u64, Errno> {
         self.check_target(domain, param)?;
         match rules::access(param) {
@@ -169,8 +173,9 @@ impl HvmState {
     ///
     /// # Errors
     ///
-    /// `EINVAL` for an index of 39 or more and for a deprecated parameter; `EEXIST` for another value of one that
-    /// is set once; `EINVAL` for a wrong value; `ENODEV` for `ACPI_IOPORTS_LOCATION`.
+    /// `EINVAL` for an index of 39 or more and for a deprecated parameter; `EEXIST` for another
+    /// value of one that is set once; `EINVAL` for a wrong value; `ENODEV` for
+    /// `ACPI_IOPORTS_LOCATION`.
     pub fn preset(
         &mut self,
         param: HvmParam,

@@ -1,11 +1,13 @@
 //! `memory_op`: what a guest asks about its memory, and how it changes its layout.
 //!
-//! Pages are counted as Xen counts them: RAM counts wherever it is, the pages that Xen shares with the guest (`shared_info`
-//! and the grant table's) do not. A shared page that is put where RAM is frees that page, one that is moved leaves a
-//! hole. A page taken away by `remove_from_physmap`, or covered by `populate_physmap`, stays the domain's and counts on.
+//! Pages are counted as Xen counts them: RAM counts wherever it is, the pages that Xen shares with
+//! the guest (`shared_info` and the grant table's) do not. A shared page that is put where RAM is
+//! frees that page, one that is moved leaves a hole. A page taken away by `remove_from_physmap`, or
+//! covered by `populate_physmap`, stays the domain's and counts on.
 //!
-//! A page that a shared area of the guest's lies in (a `vcpu_info`, a runstate area, a queue of the FIFO ABI, a ring) can
-//! be taken away too: what is posted there is lost then, where Xen would keep the page and post where no one sees it.
+//! A page that a shared area of the guest's lies in (a `vcpu_info`, a runstate area, a queue of the
+//! FIFO ABI, a ring) can be taken away too: what is posted there is lost then, where Xen would keep
+//! the page and post where no one sees it.
 
 mod extents;
 mod place;
@@ -38,7 +40,8 @@ pub struct MemoryConfig {
     pub memory_map: Vec<E820Entry>,
 }
 
-/// What a domain's memory is, as far as guest memory itself does not know it.
+/// What guest memory itself does not know about a domain's memory: counts, limits and the memory
+/// map.
 #[derive(Clone, Debug)]
 pub struct MemoryOps {
     domain: DomId,
@@ -71,17 +74,17 @@ impl MemoryOps {
         self.pages
     }
 
-    /// Counts a page that the domain was given, not by a call of its.
+    /// Counts a page that the domain was given without a call of the guest.
     pub(crate) const fn add_page(&mut self) {
         self.pages = self.pages.saturating_add(1);
     }
 
-    /// Whether pages of a space may be put into a domain's layout at all.
+    /// Checks whether pages of a space may be put into a domain's layout at all.
     ///
     /// # Errors
     ///
-    /// `ESRCH` for a domain that does not exist, then `EACCES`: for device memory, which is the hardware domain's, and for
-    /// domain 0.
+    /// `ESRCH` for a domain that does not exist, then `EACCES`: for device memory, which is the
+    /// hardware domain's, and for domain 0.
     pub const fn check_add(&self, domain: DomId, space: MapSpace) -> Result<(), Errno> {
         match (self.check_layout(domain), space) {
             (Ok(()), MapSpace::DEV_MMIO) => Err(Errno::EACCES),
@@ -89,7 +92,8 @@ impl MemoryOps {
         }
     }
 
-    /// Refuses a domain whose layout is not the guest's to change: domain 0 has none, for it is a PV domain.
+    /// Refuses a domain whose layout the guest may not change: domain 0 is a PV domain and has
+    /// none.
     const fn check_layout(&self, domain: DomId) -> Result<(), Errno> {
         match self.check_own(domain) {
             Err(Errno::EPERM) => Err(Errno::EACCES),
@@ -124,7 +128,7 @@ pub struct MemoryCalls<'a> {
 }
 
 impl<'a> MemoryCalls<'a> {
-    /// Brings together what a call may change.
+    /// Joins what a call may change.
     pub const fn new(
         ops: &'a mut MemoryOps,
         memory: &'a dyn Frames,
@@ -212,5 +216,5 @@ impl Memory for MemoryCalls<'_> {
     }
 }
 
-/// For an index past the end, which nobody asks for.
+/// For an index past the end, which is never asked for.
 const NO_ENTRY: E820Entry = zerocopy::transmute!([0_u8; size_of::<E820Entry>()]);

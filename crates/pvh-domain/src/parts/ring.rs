@@ -3,11 +3,12 @@
 use pvh_abi::Gpa;
 use pvh_memory::{GuestMemory, MemoryError, WordOp};
 
-/// Why bytes could not be moved through a ring; nothing has been moved then.
+/// Why no bytes were moved through a ring.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum RingError {
-    /// The producer is further ahead of the consumer than the ring is long: the guest wrote nonsense.
+    /// The producer is further ahead of the consumer than the ring is long: the guest wrote a wrong
+    /// index.
     #[error("ring indices cons {cons:#x}, prod {prod:#x} lie more than {size_bytes} bytes apart")]
     Inconsistent {
         /// The consumer's index.
@@ -18,7 +19,7 @@ pub enum RingError {
         size_bytes: u32,
     },
     /// The ring's page is not guest RAM.
-    #[error("the ring's page cannot be reached")]
+    #[error("the page of the ring is not guest RAM")]
     Memory(#[source] MemoryError),
 }
 
@@ -40,8 +41,8 @@ pub(crate) struct Ring {
 impl Ring {
     /// Takes bytes that the guest produced, at most one ring full, and moves the consumer index.
     ///
-    /// Order: both indices are read once, then the bytes, then the consumer index is written. The guest
-    /// does not overwrite bytes before it sees that index.
+    /// Order: both indices are read once, then the bytes, then the consumer index is written. The
+    /// guest does not overwrite bytes before it sees that index.
     pub(crate) fn take(
         &self,
         memory: &dyn GuestMemory,
@@ -64,8 +65,8 @@ impl Ring {
 
     /// Puts bytes for the guest into the ring, as many as fit, and moves the producer index.
     ///
-    /// Order: both indices are read once, then the bytes are written, then the producer index. The guest
-    /// does not look at bytes before it sees that index.
+    /// Order: both indices are read once, then the bytes are written, then the producer index. The
+    /// guest does not look at bytes before it sees that index.
     pub(crate) fn put(
         &self,
         memory: &dyn GuestMemory,

@@ -1,4 +1,4 @@
-//! What a vCPU has done with its time: `vcpu_runstate_info` (xen/include/public/vcpu.h).
+//! How a vCPU has spent its time: `vcpu_runstate_info` (xen/include/public/vcpu.h).
 
 use pvh_hypercall::{Width, group::Runstate};
 use zerocopy::IntoBytes;
@@ -60,8 +60,8 @@ impl RunstateClock {
         self.state
     }
 
-    /// Goes over to another state at system time `now_ns`; nothing happens if the vCPU is in that state. Time that
-    /// goes backwards counts as none.
+    /// Goes over to another state at system time `now_ns`; nothing happens if the vCPU is in that
+    /// state. Time that goes backwards counts as none.
     pub fn change(&mut self, state: RunState, now_ns: u64) {
         if self.state == state {
             return;
@@ -94,10 +94,11 @@ impl RunstateClock {
     }
 }
 
-/// Writes a registered area, through `put(offset, bytes)`, whose failures are the caller's to ignore.
+/// Writes a registered area, through `put(offset, bytes)`, whose failures are the caller's to
+/// ignore.
 ///
-/// With `update_flag` (vm_assist type 5) the last byte of `state_entry_time` is written with [`UPDATE_FLAG`]
-/// first, then everything with the flag, then that byte without it.
+/// With `update_flag` (vm_assist type 5) the last byte of `state_entry_time` is written with
+/// [`UPDATE_FLAG`] first, then everything with the flag, then that byte without it.
 pub fn write_area(
     runstate: &Runstate,
     width: Width,

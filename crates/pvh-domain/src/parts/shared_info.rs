@@ -15,11 +15,12 @@ pub const VCPUS_IN_SHARED_INFO: u32 = 32;
 
 /// The `shared_info` page of a domain.
 ///
-/// The page exists from the domain's creation on, and events are posted into it before the guest maps it: until
-/// then it is a page of ours. Mapping it copies what it holds to the guest's frame, which is the page from then on.
+/// The page exists from the domain's creation on, and events are posted into it before the guest
+/// maps it: until then the domain keeps the page itself. Mapping it copies what it holds to the
+/// guest's frame, which is the page from then on.
 ///
-/// A frame in a hole works as one in RAM does once the embedder's memory has a page there; [`map`](Self::map)
-/// refuses a frame that has none.
+/// A frame in a hole works as one in RAM does once the embedder's memory has a page there;
+/// [`map`](Self::map) refuses a frame that has none.
 #[derive(Debug)]
 pub struct SharedInfo {
     page: Page,
@@ -29,7 +30,7 @@ pub struct SharedInfo {
 
 #[derive(Debug)]
 enum Page {
-    /// Not mapped: the bytes are ours, at address 0 of a memory of their own.
+    /// Not mapped: the domain keeps the bytes, at address 0 of a separate memory.
     Own(VecMemory),
     /// Mapped by the guest.
     Guest(Gpa),
@@ -52,8 +53,8 @@ impl SharedInfo {
         }
     }
 
-    /// Returns the layout in force, which is `vcpu_info`'s too: that of 64-bit callers has 64-bit words of events
-    /// and 4096 ports, that of 32-bit callers 32-bit words and 1024 ports.
+    /// Returns the layout in force, which is `vcpu_info`'s too: that of 64-bit callers has 64-bit
+    /// words of events and 4096 ports, that of 32-bit callers 32-bit words and 1024 ports.
     #[must_use]
     pub const fn width(&self) -> Width {
         self.width
@@ -68,8 +69,8 @@ impl SharedInfo {
         }
     }
 
-    /// Latches the layout; when it changes, the wallclock is written at its new place. Nothing else is moved:
-    /// event words and `vcpu_info` are read in the new layout as they are.
+    /// Latches the layout; when it changes, the wallclock is written at its new place. Nothing else
+    /// is moved: event words and `vcpu_info` are read in the new layout as they are.
     pub fn latch(&mut self, memory: &dyn GuestMemory, width: Width) {
         if self.width != width {
             self.width = width;
@@ -77,8 +78,8 @@ impl SharedInfo {
         }
     }
 
-    /// Gives the page a frame of the guest, or moves it to another: what it holds is copied. At the frame where it is
-    /// already, nothing happens.
+    /// Gives the page a frame of the guest, or moves it to another: what it holds is copied. At the
+    /// frame where it is already, nothing happens.
     ///
     /// # Errors
     ///

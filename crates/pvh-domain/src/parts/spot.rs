@@ -3,20 +3,21 @@
 use pvh_abi::{Gpa, address::PAGE_SIZE};
 use pvh_memory::{GuestMemory, MemoryError, VecMemory, WordOp};
 
-/// A place in something that guest and domain share: in guest memory, or in a page that the guest has not
-/// mapped yet.
+/// A place in a page that guest and domain share: in guest memory, or in a page that the guest has
+/// not mapped yet.
 ///
-/// Words are changed by sequentially consistent operations only. All of them have 32 bits, in 64-bit layouts too:
-/// every change is of one bit or of a whole field, and a guest may register a `vcpu_info` that is aligned to 4.
+/// Words are changed by sequentially consistent operations only. All of them have 32 bits, in
+/// 64-bit layouts too: every change is of one bit or of a whole field, and a guest may register a
+/// `vcpu_info` that is aligned to 4.
 #[derive(Clone, Copy, Debug)]
 pub struct Spot<'page> {
-    /// The page's own bytes, if it is not in guest memory.
+    /// The page, if it is not in guest memory.
     own: Option<&'page VecMemory>,
     at: Gpa,
 }
 
 impl<'page> Spot<'page> {
-    /// A place in a page of ours.
+    /// A place in a page that the domain keeps.
     pub(crate) const fn own(page: &'page VecMemory, at: Gpa) -> Self {
         Self {
             own: Some(page),
@@ -37,8 +38,8 @@ impl<'page> Spot<'page> {
         }
     }
 
-    /// Applies an operation to the word here and returns its previous value; `None` if the guest's memory there
-    /// is gone, and nothing has happened then.
+    /// Applies an operation to the word here and returns its previous value; `None` if the guest's
+    /// memory there is gone, and nothing has happened then.
     pub(crate) fn word(self, memory: &dyn GuestMemory, op: WordOp<u32>) -> Option<u32> {
         match self.own {
             Some(page) => page.atomic_u32(self.at, op).ok(),
@@ -83,7 +84,8 @@ impl<'page> Spot<'page> {
     }
 }
 
-/// Returns the address of a frame that the guest may give for words that are shared with it: a whole page of RAM.
+/// Returns the address of a frame that the guest may give for words that are shared with it: a
+/// whole page of RAM.
 pub(crate) fn usable_frame(memory: &dyn GuestMemory, frame: u64) -> Option<Gpa> {
     let at = Gpa(frame.checked_mul(PAGE_SIZE)?);
     memory.is_ram(at, PAGE_SIZE).then_some(at)

@@ -34,10 +34,12 @@ const ERROR_NONE: u32 = 0;
 const ERROR_RING_INDEX: u32 = 2;
 const ERROR_PROTOCOL: u32 = 3;
 
-/// How many turns of taking and giving one call makes at most; a turn moves one ring's worth each way.
+/// How many turns of taking and giving one call makes at most; a turn moves one ring's worth each
+/// way.
 const MAX_TURNS: usize = 64;
 
-/// The server's end of the page that a guest finds by the HVM params `STORE_PFN` and `STORE_EVTCHN`.
+/// The server's end of the page that a guest finds by the HVM params `STORE_PFN` and
+/// `STORE_EVTCHN`.
 ///
 /// It keeps at most one request that has not all arrived and one message that has not all left.
 #[doc(alias = "xenstore_domain_interface")]
@@ -100,18 +102,18 @@ impl StoreRing {
 
     /// Moves what can be moved: requests to the store, replies and events to the guest.
     ///
-    /// Call it when the guest notifies its store port, and after whatever else may have fired a watch. A
-    /// guest notifies for a request only if the ring was empty before, and for a response it took only if
-    /// the ring was full. So after each move of an index the other side's is read again, until nothing
-    /// moves.
+    /// Call it when the guest notifies its store port, and after whatever else may have fired a
+    /// watch. A guest notifies for a request only if the ring was empty before, and for a response
+    /// it took only if the ring was full. So after each move of an index the other side's is read
+    /// again, until nothing moves.
     ///
-    /// Order of accesses in a turn: the connection word; then for responses `rsp_prod`, `rsp_cons`, the
-    /// bytes, `rsp_prod`; for requests `req_cons`, `req_prod`, the bytes, `req_cons`.
+    /// Order of accesses in a turn: the connection word; then for responses `rsp_prod`, `rsp_cons`,
+    /// the bytes, `rsp_prod`; for requests `req_cons`, `req_prod`, the bytes, `req_cons`.
     ///
     /// # Errors
     ///
-    /// [`RingError::Memory`] if the page is not RAM. A guest's mistake is no error: it is told in the
-    /// page's error word, its watches and transactions are dropped, and it may reconnect.
+    /// [`RingError::Memory`] if the page is not RAM. A guest's mistake is no error: it is told in
+    /// the page's error word, its watches and transactions are dropped, and it may reconnect.
     pub fn service(
         &mut self,
         memory: &dyn GuestMemory,
@@ -188,7 +190,8 @@ impl StoreRing {
         Ok(moved)
     }
 
-    /// How many bytes the request still needs; the length is looked at as soon as the header is there.
+    /// How many bytes the request still needs; the length is looked at as soon as the header is
+    /// there.
     fn missing(&self) -> Result<usize, Fault> {
         let Ok((header, payload)) = Header::read_from_prefix(&self.request) else {
             return Ok(HEADER_BYTES.saturating_sub(self.request.len()));

@@ -15,7 +15,8 @@ pub(crate) enum Target {
 pub(crate) const HOST: DomId = DomId(0);
 
 impl Target {
-    /// Resolves the id in a call of domain `own`, where `DOMID_SELF` names the caller; `None` if no such domain exists.
+    /// Resolves the id in a call of domain `own`, where `DOMID_SELF` names the caller; `None` if no
+    /// such domain exists.
     pub(crate) const fn of(own: DomId, id: DomId) -> Option<Self> {
         match id {
             DomId::SELF => Some(Self::Own),

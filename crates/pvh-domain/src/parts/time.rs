@@ -1,4 +1,5 @@
-//! Time as a guest reads it: `vcpu_time_info`, known as pvclock, and the wallclock (xen/include/public/xen.h).
+//! Time as a guest reads it: `vcpu_time_info`, known as pvclock, and the wallclock
+//! (xen/include/public/xen.h).
 
 use core::num::NonZeroU64;
 
@@ -29,8 +30,8 @@ pub struct TscScale {
 impl TscScale {
     /// Computes the scale of a TSC that ticks `ticks_per_second` times a second.
     ///
-    /// The rate is shifted until it lies above 10^9 and not above 2 * 10^9; the multiplier is then 10^9 * 2^32
-    /// divided by it, rounded down, and always fits.
+    /// The rate is shifted until it lies above 10^9 and not above 2 * 10^9; the multiplier is then
+    /// 10^9 * 2^32 divided by it, rounded down, and always fits.
     #[must_use]
     pub fn of(ticks_per_second: NonZeroU64) -> Self {
         let mut rate = ticks_per_second.get();
@@ -64,7 +65,8 @@ impl TscScale {
     }
 }
 
-/// What `vcpu_time_info` says: system time at one value of the guest's TSC, and how to go on from there.
+/// What `vcpu_time_info` says: system time at one value of the guest's TSC, and how to go on from
+/// there.
 #[doc(alias = "vcpu_time_info")]
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct TimeInfo {
@@ -72,7 +74,7 @@ pub struct TimeInfo {
     pub tsc_timestamp: u64,
     /// The system time then, in nanoseconds.
     pub system_time_ns: u64,
-    /// How ticks become nanoseconds.
+    /// The scale from ticks to nanoseconds.
     pub scale: TscScale,
     /// [`TSC_STABLE`], [`GUEST_STOPPED`].
     pub flags: u8,
@@ -89,9 +91,9 @@ impl TimeInfo {
 
     /// Writes it into a `vcpu_info`: its version odd, then the fields, then its version even.
     ///
-    /// Each word is written by a sequentially consistent operation, so a guest that reads an even version twice
-    /// the same has read the fields in between. The version goes on from what is found there; the new one is
-    /// returned, or `None` if the guest's memory there is gone.
+    /// Each word is written by a sequentially consistent operation, so a guest that reads an even
+    /// version twice the same has read the fields in between. The version goes on from what is
+    /// found there; the new one is returned, or `None` if the guest's memory there is gone.
     pub fn write(&self, memory: &dyn GuestMemory, vcpu_info: Spot<'_>) -> Option<u32> {
         let version = vcpu_info.offset(TIME_INFO_OFFSET);
         let before = version.word(memory, WordOp::Load)?;
@@ -102,10 +104,12 @@ impl TimeInfo {
         Some(version_after(during))
     }
 
-    /// Writes it into an area that is registered by linear address (`VCPUOP_register_vcpu_time_memory_area`),
-    /// through `put(offset, bytes)`: three writes, in this order, whose failures are the caller's to ignore.
+    /// Writes it into an area that is registered by linear address
+    /// (`VCPUOP_register_vcpu_time_memory_area`), through `put(offset, bytes)`: three writes, in
+    /// this order, whose failures are the caller's to ignore.
     ///
-    /// `version` is the even one that the `vcpu_info` of the same vCPU has after [`write`](Self::write).
+    /// `version` is the even one that the `vcpu_info` of the same vCPU has after
+    /// [`write`](Self::write).
     pub fn write_area(&self, version: u32, mut put: impl FnMut(u64, &[u8])) {
         let mut bytes = [0; TIME_INFO_BYTES];
         let words = core::iter::once(version.wrapping_sub(1)).chain(self.words());
@@ -144,7 +148,8 @@ pub struct Wallclock {
 }
 
 impl Wallclock {
-    /// Computes it from a wall time, as nanoseconds since 1970, and the system time at the same moment.
+    /// Computes it from a wall time, as nanoseconds since 1970, and the system time at the same
+    /// moment.
     #[must_use]
     pub fn at_system_time_0(wall_ns: u64, system_time_ns: u64) -> Self {
         let ns = wall_ns.saturating_sub(system_time_ns);

@@ -1,4 +1,5 @@
-//! `vcpu_info` (xen/include/public/xen.h): what each vCPU is told in, and where it lies.
+//! `vcpu_info` (xen/include/public/xen.h): the structure that notifies each vCPU, and where it
+//! lies.
 
 use pvh_abi::{Errno, Gpa, vcpu::RegisterVcpuInfo};
 use pvh_hypercall::Width;
@@ -12,11 +13,12 @@ use crate::parts::{
 /// The size of a `vcpu_info` in both layouts.
 pub const VCPU_INFO_BYTES: u64 = 64;
 
-/// Where every vCPU's `vcpu_info` lies: inside `shared_info` for the first 32, until `VCPUOP_register_vcpu_info`
-/// moves it.
+/// Where every vCPU's `vcpu_info` lies: inside `shared_info` for the first 32, until
+/// `VCPUOP_register_vcpu_info` moves it.
 ///
-/// A later vCPU has none before that. Xen posts its events into a dummy that no guest sees; here they go nowhere,
-/// which the guest cannot tell apart, for registration marks everything pending.
+/// A later vCPU has none before that. Xen posts its events into a dummy that no guest sees; here
+/// they are dropped. The guest cannot tell the difference, for registration marks everything
+/// pending.
 #[derive(Clone, Debug)]
 pub struct VcpuInfos {
     registered: Vec<Option<Gpa>>,
@@ -31,19 +33,20 @@ impl VcpuInfos {
         }
     }
 
-    /// `VCPUOP_register_vcpu_info`: moves a vCPU's `vcpu_info` into a frame of the guest, as Xen 4.17 does.
+    /// `VCPUOP_register_vcpu_info`: moves a vCPU's `vcpu_info` into a frame of the guest, as Xen
+    /// 4.17 does.
     ///
     /// What it held is copied, or zeros if it had none. Then the selector gets all its bits, and
-    /// `evtchn_upcall_pending` is set last. Answers whether that was clear, so that an upcall has to follow; the caller
-    /// refreshes the time in it.
+    /// `evtchn_upcall_pending` is set last. Answers whether that was clear, so that an upcall has
+    /// to follow; the caller refreshes the time in it.
     ///
     /// `is_self_or_down` says that the vCPU is the calling one, or down.
     ///
     /// # Errors
     ///
-    /// In this order: `ENOENT` for a vCPU that does not exist; `ENXIO` for 64 bytes that cross a page or are
-    /// not aligned to 8 (4 with 32-bit shared info); `EINVAL` for a second registration, a vCPU that is up and
-    /// not the caller's, and a frame that is not RAM.
+    /// In this order: `ENOENT` for a vCPU that does not exist; `ENXIO` for 64 bytes that cross a
+    /// page or are not aligned to 8 (4 with 32-bit shared info); `EINVAL` for a second
+    /// registration, a vCPU that is up and not the caller's, and a frame that is not RAM.
     pub fn register(
         &mut self,
         memory: &dyn GuestMemory,
@@ -93,7 +96,7 @@ impl VcpuInfos {
         registered.is_some_and(|place| place.is_some() || vcpu < VCPUS_IN_SHARED_INFO)
     }
 
-    /// Tells whether a vCPU is told that it has events: bit 0 of `evtchn_upcall_pending`.
+    /// Tells whether a vCPU's upcall flag is set: bit 0 of `evtchn_upcall_pending`.
     pub fn is_upcall_pending(
         &self,
         memory: &dyn GuestMemory,

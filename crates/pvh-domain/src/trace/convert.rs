@@ -1,4 +1,4 @@
-//! Between what a trace holds and what a domain takes and gives.
+//! Conversions between the types of a trace and those of a domain.
 
 use core::num::NonZeroU64;
 
@@ -37,7 +37,7 @@ impl From<&Config> for WireConfig {
 }
 
 impl WireConfig {
-    /// The configuration, if it is one that a domain may be given.
+    /// The configuration, if a domain can have it.
     pub(super) fn config(&self) -> Option<Config> {
         let bits = self.physical_address_bits;
         let is_sound = (32..=52).contains(&bits) && self.domid != 0;
@@ -148,7 +148,7 @@ const fn width(is_native: bool) -> Width {
     }
 }
 
-/// The state with that number; one that has none is offline.
+/// The state with that number; an unknown number is offline.
 fn state(number: u32) -> RunState {
     use RunState::{Blocked, Offline, Runnable, Running};
     let all = [Running, Runnable, Blocked];

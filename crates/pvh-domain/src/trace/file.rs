@@ -4,21 +4,21 @@ use std::io::{self, ErrorKind, Read, Write};
 
 use super::wire::Record;
 
-/// Why a trace is not written any further.
+/// Why a trace ends before the last call.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RecordError {
     /// It cannot be written.
-    #[error("it cannot be written")]
+    #[error("the trace cannot be written")]
     Io(#[source] io::Error),
-    /// It has become as long as it may.
+    /// The trace has reached its limit.
     #[error("the trace is longer than {limit_bytes} bytes")]
     TooLong {
         /// How long it may be.
         limit_bytes: u64,
     },
-    /// A single call did more than a record holds.
-    #[error("record {record}: longer than {} bytes", RECORD_BYTES_MAX)]
+    /// A single call made a longer record than is allowed.
+    #[error("record {record} is longer than {} bytes", RECORD_BYTES_MAX)]
     RecordTooLong {
         /// Its number, counted from 0.
         record: u64,
@@ -32,8 +32,8 @@ pub enum TraceError {
     /// The file cannot be read.
     #[error("the trace cannot be read")]
     Io(#[source] io::Error),
-    /// It does not begin as a trace does.
-    #[error("not a trace: it begins with other bytes")]
+    /// The file does not begin with a trace's magic number.
+    #[error("not a trace: the file does not begin with PVHTRACE")]
     NotATrace,
     /// It is of a version that is not known here.
     #[error("the trace has version {found}; versions 1 to {VERSION} can be read")]
@@ -41,22 +41,25 @@ pub enum TraceError {
         /// Its version.
         found: u16,
     },
-    /// It ends amid a record.
-    #[error("record {record}: the trace ends amid it")]
+    /// The trace ends in the middle of a record.
+    #[error("the trace ends in the middle of record {record}")]
     Truncated {
         /// Its number, counted from 0.
         record: u64,
     },
-    /// A record says that it is longer than a record may be.
-    #[error("record {record}: {len_bytes} bytes, more than {}", RECORD_BYTES_MAX)]
+    /// The length of a record is above the limit.
+    #[error(
+        "record {record} has {len_bytes} bytes; the limit is {}",
+        RECORD_BYTES_MAX
+    )]
     RecordTooLong {
         /// Its number, counted from 0.
         record: u64,
         /// Its length.
         len_bytes: u32,
     },
-    /// A record holds something else than a call.
-    #[error("record {record}: it makes no sense")]
+    /// A record cannot be decoded.
+    #[error("record {record} cannot be decoded")]
     Malformed {
         /// Its number, counted from 0.
         record: u64,
@@ -73,7 +76,7 @@ pub struct Recorded {
     pub len_bytes: u64,
 }
 
-/// Takes records and writes them out.
+/// Writes records.
 pub(super) struct Writer {
     sink: Box<dyn Write + Send>,
     limit_bytes: u64,

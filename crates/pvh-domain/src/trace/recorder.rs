@@ -10,9 +10,8 @@ use super::{
     wire::Record,
 };
 
-/// Where records go: a handle, of which there may be several, for a machine that is built anew goes on in the same trace.
-///
-/// A record that cannot be written ends the trace, and nothing else: the domain runs on.
+/// A handle on the file that records go to. It can be cloned: a machine that reboots continues the
+/// same trace. A record that cannot be written ends the trace, and the domain runs on.
 #[derive(Clone)]
 pub struct Recorder {
     shared: Arc<Mutex<Shared>>,
@@ -45,7 +44,8 @@ impl Recorder {
     ///
     /// # Errors
     ///
-    /// [`RecordError`] if it ends before the last call that was made; what comes before that is whole. It is told once.
+    /// [`RecordError`] if it ends before the last call that was made; what comes before that is
+    /// whole. It is told once.
     pub fn finish(&self) -> Result<Recorded, RecordError> {
         let mut shared = self.shared();
         let flushed = shared.writer.flush();
@@ -55,7 +55,7 @@ impl Recorder {
         }
     }
 
-    /// Tells whether the trace has ended, so that nothing has to be noted for it.
+    /// Tells whether the trace has ended, so that no record has to be made.
     pub(crate) fn is_ended(&self) -> bool {
         self.shared().writer.is_ended()
     }
@@ -68,7 +68,8 @@ impl Recorder {
     }
 
     fn shared(&self) -> MutexGuard<'_, Shared> {
-        // A record is whole or the trace has ended, whoever panicked.
+        // A thread that panicked left no half-written state: a record is whole, or the trace has
+        // ended.
         self.shared.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::domain::{Domain, DomainError, Effect, Now};
 
-/// What a trace held that was played to its end.
+/// What a trace held that was replayed to its end.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 #[non_exhaustive]
 pub struct Replayed {
@@ -24,7 +24,7 @@ pub struct Replayed {
     pub effects: u64,
 }
 
-/// Why a trace was not played to its end.
+/// Why a trace was not replayed to its end.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ReplayError {
@@ -32,19 +32,19 @@ pub enum ReplayError {
     #[error("the trace cannot be read")]
     Trace(#[source] TraceError),
     /// A call of a domain comes before there is one.
-    #[error("record {record}: there is no domain yet")]
+    #[error("record {record} is a call, but no record before it makes a domain")]
     NoDomain {
         /// Its number, counted from 0.
         record: u64,
     },
-    /// A domain has a configuration that none can have.
-    #[error("record {record}: no domain has such a configuration")]
+    /// The configuration of a domain is invalid.
+    #[error("record {record} makes a domain with an invalid configuration")]
     Config {
         /// Its number, counted from 0.
         record: u64,
     },
     /// A domain cannot be made now, though it could be when the trace was recorded.
-    #[error("record {record}: the domain cannot be made")]
+    #[error("the domain of record {record} cannot be made")]
     Domain {
         /// Its number, counted from 0.
         record: u64,
@@ -52,12 +52,12 @@ pub enum ReplayError {
         #[source]
         source: DomainError,
     },
-    /// A domain does something else now.
-    #[error("the domain does something else than the trace says")]
+    /// The domain behaves differently now.
+    #[error("the domain behaves differently from the trace")]
     Divergence(#[source] Box<Divergence>),
 }
 
-/// The first thing that a domain did otherwise than a trace says.
+/// The first difference between a domain and a trace.
 #[derive(Debug)]
 pub struct Divergence {
     record: u64,
@@ -106,7 +106,8 @@ impl fmt::Display for Divergence {
 
 /// Plays a trace: every call again, with what it found in guest memory then.
 ///
-/// The time taken and the memory used grow with the length of the trace, the memory by a record at a time.
+/// The time taken and the memory used grow with the length of the trace, the memory by a record at
+/// a time.
 ///
 /// # Errors
 ///

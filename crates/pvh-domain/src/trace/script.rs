@@ -1,4 +1,5 @@
-//! Guest memory that answers what a trace says, and takes nothing but what the trace has.
+//! Guest memory that answers from a trace, and refuses any access that the trace does not have
+//! next.
 
 use core::{cell::RefCell, ops::Range};
 
@@ -219,7 +220,7 @@ fn copy(bytes: &[u8], buf: &mut [u8]) -> Option<()> {
     (bytes.len() == buf.len()).then(|| buf.copy_from_slice(bytes))
 }
 
-/// What a domain meets once it has left the trace; nothing of it is looked at any more.
+/// The answer to every access after the first difference; the result is not compared any more.
 const fn lost(at: Gpa) -> MemoryError {
     MemoryError::Backend { at }
 }

@@ -1,4 +1,4 @@
-//! Guest memory that notes what is done to it.
+//! Guest memory that records every access.
 
 use core::{cell::RefCell, ops::Range};
 

@@ -1,10 +1,13 @@
-//! What a trace holds, as it is encoded. Apart from the types that it mirrors, so that those may change.
+//! What a trace holds, as it is encoded. Apart from the types that it mirrors, so that those may
+//! change.
 //!
-//! Variants are encoded by their place: a new one stands last, so that traces of before keep their meaning.
+//! Variants are encoded by their place: a new one stands last, so that traces of before keep their
+//! meaning.
 
 use serde::{Deserialize, Serialize};
 
-/// One call of a domain: what went in, what it did to guest memory and saw there, and what came out.
+/// One call of a domain: what went in, what it did to guest memory and saw there, and what came
+/// out.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub(super) struct Record {
     pub(super) input: WireInput,
@@ -109,7 +112,7 @@ pub(super) enum Found {
     Is(bool),
     Bytes(Vec<u8>),
     Word(u64),
-    /// A linear address that leads nowhere.
+    /// The linear address is not mapped.
     Fault,
     Memory(WireMemoryError),
     Frame(WireFrameError),
@@ -235,7 +238,7 @@ pub(super) enum WireOp<T> {
         expected: T,
         new: T,
     },
-    /// None that this version knows.
+    /// An operation that this version does not know.
     Other,
 }
 

@@ -1,3 +1,5 @@
+//! Runstate and time areas.
+
 use pvh_abi::Gpa;
 use pvh_domain::RunState;
 use pvh_memory::{GuestMemory, PagingState};

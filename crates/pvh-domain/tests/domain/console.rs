@@ -1,3 +1,5 @@
+//! The console's ring, `console_io` and port 0xe9.
+
 use pvh_abi::sched::ShutdownReason;
 use pvh_domain::Effect;
 

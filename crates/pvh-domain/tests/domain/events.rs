@@ -1,3 +1,5 @@
+//! Event channels and upcalls.
+
 use pvh_domain::Effect;
 
 use super::machine::{

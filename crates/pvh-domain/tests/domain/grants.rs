@@ -1,3 +1,5 @@
+//! `grant_table_op`.
+
 use super::machine::{ARG, GRANT_TABLE_OP, MEMORY_OP, Machine, NOWHERE, SELF};
 
 fn op(machine: &mut Machine, op: u64, count: u64) -> i64 {

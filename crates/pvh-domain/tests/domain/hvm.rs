@@ -1,3 +1,5 @@
+//! `hvm_op`.
+
 use pvh_abi::sched::ShutdownReason;
 use pvh_domain::{Effect, Sleep};
 

@@ -1,3 +1,5 @@
+//! INIT, start-up interrupts and the end of a domain.
+
 use core::num::NonZeroU64;
 
 use pvh_abi::{DomId, Gpa, sched::ShutdownReason};

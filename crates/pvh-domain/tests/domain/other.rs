@@ -1,3 +1,5 @@
+//! `set_timer_op`, `vm_assist`, and calls that a PVH domain does not have.
+
 use pvh_domain::Origin;
 use pvh_memory::LinearMemory;
 

@@ -1,3 +1,5 @@
+//! Soft reset.
+
 use pvh_abi::sched::ShutdownReason;
 use pvh_domain::Effect;
 

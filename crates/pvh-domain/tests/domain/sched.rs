@@ -1,3 +1,5 @@
+//! `sched_op`, and lists of calls.
+
 use pvh_abi::sched::ShutdownReason;
 use pvh_domain::{Effect, Sleep};
 

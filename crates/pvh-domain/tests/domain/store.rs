@@ -1,3 +1,5 @@
+//! The store's ring and its keys.
+
 use pvh_domain::{Effect, Shutdown};
 
 use super::machine::{ARG, EVENT_CHANNEL_OP, Machine};

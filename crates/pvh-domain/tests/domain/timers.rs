@@ -1,3 +1,5 @@
+//! Timers and deadlines.
+
 use pvh_domain::{Effect, Sleep};
 
 use super::machine::{

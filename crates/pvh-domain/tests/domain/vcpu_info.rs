@@ -1,3 +1,5 @@
+//! `VCPUOP_register_vcpu_info`.
+
 use pvh_domain::{Effect, Sleep};
 
 use super::machine::{ARG, Machine, NOWHERE, SCHED_OP, SHARED_INFO, START_NS, VCPU_OP, VECTOR, at};

@@ -1,3 +1,5 @@
+//! `vcpu_op`: vCPUs brought up and down.
+
 use pvh_abi::sched::ShutdownReason;
 use pvh_domain::{Effect, Sleep};
 use pvh_vcpu::{Orders, State};

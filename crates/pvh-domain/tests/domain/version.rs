@@ -1,3 +1,5 @@
+//! `xen_version`.
+
 use super::machine::{ARG, Machine, NOWHERE, XEN_VERSION};
 
 #[test]

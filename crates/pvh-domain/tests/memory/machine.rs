@@ -1,3 +1,5 @@
+//! A domain's memory with the parts that `memory_op` changes.
+
 use pvh_abi::{DomId, Gpa, memory::E820Entry};
 use pvh_domain::{MemoryConfig, parts::{grant::GrantTable, memory::{MemoryCalls, MemoryOps}, shared_info::SharedInfo}};
 use pvh_hypercall::{Call, Fault, GuestIo, Handler, Outcome, Width, dispatch, group::Memory};

@@ -1,3 +1,5 @@
+//! `vcpu_time_info`.
+
 use core::num::NonZeroU64;
 
 use proptest::prelude::*;

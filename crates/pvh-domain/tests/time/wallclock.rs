@@ -1,3 +1,5 @@
+//! The wallclock in `shared_info`.
+
 use pvh_domain::parts::{shared_info::SharedInfo, time::Wallclock};
 use pvh_hypercall::Width;
 

@@ -1,3 +1,5 @@
+//! `event_channel_op` (xen/include/public/event_channel.h).
+
 use pvh_abi::{
     DomId, Errno,
     event_channel::{
@@ -35,7 +37,7 @@ pub trait EventChannels {
     /// Raises the event of a port.
     fn send(&mut self, port: Port) -> Result<(), Errno>;
 
-    /// Tells what a port is.
+    /// Returns the state of a port.
     fn status(&mut self, domain: DomId, port: Port) -> Result<PortState, Errno>;
 
     /// Makes a port of `domain` that `remote` may join.
@@ -44,7 +46,7 @@ pub trait EventChannels {
     /// Makes a port for signals to a vCPU.
     fn bind_ipi(&mut self, vcpu: u32) -> Result<Port, Errno>;
 
-    /// Chooses the vCPU that a port tells.
+    /// Chooses the vCPU that a port notifies.
     fn bind_vcpu(&mut self, port: Port, vcpu: u32) -> Result<(), Errno>;
 
     /// Clears a port's mask and raises what was held back.
@@ -53,7 +55,7 @@ pub trait EventChannels {
     /// Closes every port of a domain.
     fn reset(&mut self, domain: DomId) -> Result<(), Errno>;
 
-    /// Registers a vCPU's control block and turns FIFO events on; answers how many bits a link has.
+    /// Registers a vCPU's control block and turns FIFO events on; returns how many bits a link has.
     fn init_control(&mut self, block: &ControlBlock) -> Result<u8, Errno>;
 
     /// Adds a page of event words.
@@ -70,16 +72,16 @@ pub struct ControlBlock {
     pub vcpu: u32,
     /// Its frame.
     pub gfn: u64,
-    /// Its place in the frame, in bytes, unchecked.
+    /// Offset in the frame in bytes, unchecked.
     pub offset: u32,
 }
 
-/// What a port is.
+/// The state of a port.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct PortState {
     /// Which of the other fields count.
     pub status: PortStatus,
-    /// The vCPU that is told.
+    /// The vCPU that the port notifies.
     pub vcpu: u32,
     /// The remote domain of an unbound or interdomain port, the number of a pirq or virq.
     pub detail: u32,
@@ -124,7 +126,7 @@ pub(crate) fn event_channel_op(
     Ok(0)
 }
 
-/// The calls that make a port: the structure is written back with it, whole.
+/// The calls that make a port: the structure is written back whole, with the port.
 fn bind(
     events: &mut dyn EventChannels,
     guest: Guest<'_>,

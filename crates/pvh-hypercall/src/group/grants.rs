@@ -1,3 +1,5 @@
+//! `grant_table_op` (xen/include/public/grant_table.h).
+
 use pvh_abi::{
     DomId, Errno,
     grant::{
@@ -10,7 +12,8 @@ use zerocopy::little_endian::{I16, U32, U64};
 use super::{CHUNK, low_32};
 use crate::{Call, Guest, GuestArray, Outcome, Width, guest::Word};
 
-/// `grant_table_op`: what HVM may call of it. A status is written into its element, an error ends the call.
+/// `grant_table_op`, as far as HVM may call it. A status is written into its element, an error ends
+/// the call.
 #[expect(
     clippy::missing_errors_doc,
     reason = "grant_table.h says them; a status is not an error of the call"
@@ -27,7 +30,7 @@ pub trait GrantTable {
     /// How large the table is.
     fn query_size(&mut self, domain: DomId) -> Result<GrantTableSize, GrantStatus>;
 
-    /// Chooses the entry format, 1 or 2; answers the one in use.
+    /// Chooses the entry format, 1 or 2; returns the format in use.
     fn set_version(&mut self, version: u32) -> Result<u32, Errno>;
 
     /// The entry format in use.
@@ -80,7 +83,7 @@ pub struct GrantMapping {
     pub domain: DomId,
 }
 
-/// What a mapping came to.
+/// The result of a mapping.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct MappedGrant {
     /// Names the mapping.
@@ -138,7 +141,7 @@ pub(crate) fn grant_table_op(
     }
 }
 
-/// Serves some elements of a list, and leaves the rest to the next go.
+/// Serves some elements of a list, and leaves the rest to the next call.
 fn elements(
     grants: &mut dyn GrantTable,
     guest: Guest<'_>,
@@ -271,7 +274,7 @@ fn query_size(grants: &mut dyn GrantTable, guest: Guest<'_>, at: u64) -> Result<
     guest.write(at, &query)
 }
 
-/// The version that is in use goes back whether or not it is the one asked for.
+/// The version in use is written back whether or not it is the one asked for.
 fn set_version(grants: &mut dyn GrantTable, guest: Guest<'_>, at: u64) -> Result<(), Errno> {
     let asked: SetVersion = guest.read(at)?;
     if !matches!(asked.version.get(), 1 | 2) {

@@ -1,3 +1,5 @@
+//! `hvm_op` (xen/include/public/hvm/hvm_op.h).
+
 use pvh_abi::{
     DomId, Errno,
     hvm::{GetMemType, GetTime, HvmOp, HvmParam, HvmParamArg, PagetableDying, UpcallVector},
@@ -21,7 +23,7 @@ pub trait Hvm {
     /// Flushes the TLBs of all vCPUs.
     fn flush_tlbs(&mut self) {}
 
-    /// Says that a page table is about to be freed; EINVAL unless page tables are shadowed.
+    /// Announces that a page table is about to be freed; EINVAL unless page tables are shadowed.
     fn pagetable_dying(&mut self, domain: DomId, gpa: u64) -> Result<(), Errno> {
         let _ = (domain, gpa);
         Err(Errno::EINVAL)
@@ -30,7 +32,7 @@ pub trait Hvm {
     /// The system time in ns.
     fn time_ns(&self) -> u64;
 
-    /// Asks what a frame is: 0 RAM, 1 read-only RAM, 2 MMIO.
+    /// Returns the type of a frame: 0 RAM, 1 read-only RAM, 2 MMIO.
     fn mem_type(&mut self, domain: DomId, gfn: u64) -> Result<u16, Errno>;
 
     /// Chooses a vCPU's upcall vector, 0x10 or above.
@@ -53,7 +55,7 @@ pub(crate) fn hvm_op(
             guest.write(arg, &get)?;
         }
         HvmOp::FLUSH_TLBS if arg == 0 => hvm.flush_tlbs(),
-        // Nobody watches, so the request to tell a monitor is done at once.
+        // There is no monitor, so the request to notify one is done at once.
         HvmOp::GUEST_REQUEST_VM_EVENT if arg == 0 => {}
         HvmOp::FLUSH_TLBS | HvmOp::GUEST_REQUEST_VM_EVENT => return Err(Errno::EINVAL),
         HvmOp::PAGETABLE_DYING => {

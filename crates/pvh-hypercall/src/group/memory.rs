@@ -1,3 +1,5 @@
+//! `memory_op` (xen/include/public/memory.h).
+
 use pvh_abi::{
     DomId, Errno,
     memory::{
@@ -21,16 +23,16 @@ pub const MAX_MEMORY_MAP: u32 = 1024;
     reason = "memory.h and the table of the ABI say them"
 )]
 pub trait Memory {
-    /// Adds pages nowhere in particular, which is PV's; answers how many extents were done.
+    /// Adds pages without a frame, as PV guests do; returns how many extents were done.
     fn increase_reservation(&mut self, extents: &Extents<'_>) -> u64 {
         let _ = extents;
         0
     }
 
-    /// Gives pages back; answers how many extents were done.
+    /// Gives pages back; returns how many extents were done.
     fn decrease_reservation(&mut self, extents: &Extents<'_>) -> u64;
 
-    /// Puts pages at frames; answers how many extents were done.
+    /// Puts pages at frames; returns how many extents were done.
     fn populate_physmap(&mut self, extents: &Extents<'_>) -> u64;
 
     /// The host's highest page.
@@ -45,14 +47,16 @@ pub trait Memory {
     /// A domain's highest frame.
     fn maximum_gpfn(&mut self, domain: DomId) -> Result<u64, Errno>;
 
-    /// Tells whether pages of a space may be put into a domain's layout at all; asked before the first of them is, and
-    /// before anything else is judged. By default each page is judged by itself.
+    /// Tells whether pages of a space may be put into a domain's layout at all; asked before the
+    /// first of them is, and before anything else is judged. By default each page is judged by
+    /// itself.
     fn may_add_to_physmap(&self, domain: DomId, space: MapSpace) -> Result<(), Errno> {
         let _ = (domain, space);
         Ok(())
     }
 
-    /// Puts one page at a frame, never frame number all ones. The space is never [`MapSpace::GMFN_RANGE`]: a range comes page by page.
+    /// Puts one page at a frame, never frame number all ones. The space is never
+    /// [`MapSpace::GMFN_RANGE`]: a range comes page by page.
     fn add_to_physmap(&mut self, domain: DomId, request: &MapRequest) -> Result<(), Errno>;
 
     /// Takes a page away from a frame.
@@ -64,7 +68,8 @@ pub trait Memory {
     /// One entry of the memory map.
     fn memory_map_entry(&self, index: u32) -> E820Entry;
 
-    /// Replaces the memory map, by at most 1024 entries. They are to be read whole before anything is replaced.
+    /// Replaces the memory map, by at most 1024 entries. They are to be read whole before anything
+    /// is replaced.
     fn set_memory_map(&mut self, domain: DomId, map: &MemoryMapEntries<'_>) -> Result<(), Errno>;
 }
 
@@ -81,7 +86,7 @@ pub struct MapRequest {
     pub gpfn: u64,
 }
 
-/// Some extents of a reservation call: at most 256 in one go.
+/// Some extents of a reservation call: at most 256 in one call of `dispatch`.
 #[derive(Clone, Copy, Debug)]
 pub struct Extents<'io> {
     /// Whose memory.
@@ -96,7 +101,7 @@ pub struct Extents<'io> {
 }
 
 impl Extents<'_> {
-    /// How many extents this go has.
+    /// How many extents there are.
     #[must_use]
     pub const fn count(&self) -> u64 {
         self.count
@@ -199,21 +204,21 @@ pub fn memory_op(memory: &mut dyn Memory, guest: Guest<'_>, call: Call) -> Resul
     Ok(Outcome::Return(result))
 }
 
-/// The sub-operation in the low 6 bits, and how much of the call is done in those above.
+/// The sub-operation is in the low 6 bits; those above count what is done of the call.
 fn split(command: u64) -> (MemoryOp, u64) {
     let start = command >> MEMORY_OP_BITS;
     let [low, ..] = command.to_le_bytes();
     (MemoryOp(u32::from(low & 0x3f)), start)
 }
 
-/// The same call, with `done` elements behind it.
+/// The same call, with `done` elements done.
 fn resumed(call: Call, done: u64) -> Outcome {
     let [command, arg, c, d, e] = call.args;
     let command = (command & 0x3f) | done << MEMORY_OP_BITS;
     Outcome::Again(call.with_args([command, arg, c, d, e]))
 }
 
-/// The three calls that answer how many extents are done, and no error.
+/// The three calls that answer how many extents are done, never an error.
 fn reservation(memory: &mut dyn Memory, guest: Guest<'_>, call: Call) -> Outcome {
     let [command, arg, ..] = call.args;
     let (op, start) = split(command);
@@ -295,7 +300,8 @@ fn add_range(memory: &mut dyn Memory, call: Call, add: &Add, start: u16) -> Resu
     Ok(resumed(call, done))
 }
 
-/// The results of the entries go to their own list; only a fault and a frame that cannot be end the call.
+/// The results of the entries go to their own list; only a fault and a frame that cannot be end the
+/// call.
 fn add_batch(memory: &mut dyn Memory, guest: Guest<'_>, call: Call) -> Result<Outcome, Errno> {
     let [command, arg, ..] = call.args;
     let (_, start) = split(command);
@@ -336,7 +342,7 @@ fn add_batch(memory: &mut dyn Memory, guest: Guest<'_>, call: Call) -> Result<Ou
     Ok(resumed(call, done))
 }
 
-/// Writes as many entries as fit, and how many that are.
+/// Writes as many entries as fit, and their number.
 fn memory_map(memory: &dyn Memory, guest: Guest<'_>, arg: u64) -> Result<i64, Errno> {
     let room: Map = guest.read_either::<MemoryMap, MemoryMapCompat, _>(arg)?;
     let available = memory.memory_map_len().min(MAX_MEMORY_MAP);
@@ -371,13 +377,13 @@ fn domain(guest: Guest<'_>, arg: u64) -> Result<DomId, Errno> {
     Ok(DomId(argument.domid.get()))
 }
 
-/// Xen's number of no frame.
+/// The frame number Xen uses for "none".
 const INVALID_GFN: u64 = u64::MAX;
 
-/// More extents than a continuation could say.
+/// The largest extent count that a continuation can encode.
 const MAX_EXTENTS: u64 = 0x3ff_ffff;
 
-/// The arguments, whatever their layout was.
+/// The arguments, from either layout.
 struct Reservation {
     frames: u64,
     count: u64,
@@ -417,7 +423,7 @@ struct ForeignMap {
     map: Map,
 }
 
-/// Makes both layouts the same arguments.
+/// Converts both layouts to the same arguments.
 macro_rules! from_both {
     ($native:ty, $compat:ty => $to:ty, |$from:ident| $value:expr) => {
         impl From<$native> for $to {

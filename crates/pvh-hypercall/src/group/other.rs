@@ -1,3 +1,5 @@
+//! `set_timer_op`, `console_io` and `vm_assist` (xen/include/public/xen.h).
+
 use pvh_abi::Errno;
 
 use super::{as_result, low_32};
@@ -5,26 +7,28 @@ use crate::{Call, Guest, Outcome, Width};
 
 /// `set_timer_op`.
 pub trait Timer {
-    /// Starts the calling vCPU's one-shot timer, the same as `vcpu_op`'s: 0 stops it, a time that is past
-    /// fires at once, and one that is negative or more than 2^50 ns ahead becomes 100 ms from now.
+    /// Starts the calling vCPU's one-shot timer, the same as `vcpu_op`'s: 0 stops it, a time that
+    /// is past fires at once, and one that is negative or more than 2^50 ns ahead becomes 100 ms
+    /// from now.
     fn set_timer(&mut self, at_ns: i64);
 }
 
-/// `console_io`, for a domain that may write to the hypervisor's console; others do not offer it.
+/// `console_io`, for a domain that may write to the hypervisor's console; other domains do not
+/// offer it.
 pub trait Console {
     /// Writes text.
     fn write(&mut self, text: &[u8]);
 
-    /// Reads what there is, at most `buf.len()` bytes; answers how many.
+    /// Reads at most `buf.len()` bytes of input; returns how many.
     fn read(&mut self, buf: &mut [u8]) -> usize {
         let _ = buf;
         0
     }
 }
 
-/// `vm_assist`: of its types, HVM has one.
+/// `vm_assist`: HVM has one of its types.
 pub trait Assist {
-    /// Turns the mark "runstate is being updated" on or off.
+    /// Turns the flag "runstate is being updated" on or off.
     fn runstate_update_flag(&mut self, enable: bool);
 }
 
@@ -41,7 +45,7 @@ pub(crate) fn set_timer_op(timer: &mut dyn Timer, width: Width, args: [u64; 5]) 
 
 pub(crate) fn vm_assist(assist: &mut dyn Assist, args: [u64; 5]) -> Result<i64, Errno> {
     let [command, kind, ..] = args.map(low_32);
-    // The type is looked at before the command.
+    // Xen checks the type before the command.
     if kind != RUNSTATE_UPDATE_FLAG {
         return Err(Errno::EINVAL);
     }
@@ -53,7 +57,7 @@ pub(crate) fn vm_assist(assist: &mut dyn Assist, args: [u64; 5]) -> Result<i64, 
     Ok(0)
 }
 
-/// A domain that is not offered the console is refused before its command is looked at.
+/// A domain without the console is refused before its command is read.
 pub(crate) fn console_io(
     console: Option<&mut dyn Console>,
     guest: Guest<'_>,
@@ -68,7 +72,7 @@ pub(crate) fn console_io(
     }
 }
 
-/// Writes one piece, and leaves the rest to the next go.
+/// Writes one piece, and leaves the rest to the next call.
 fn write(console: &mut dyn Console, guest: Guest<'_>, call: Call) -> Result<Outcome, Errno> {
     let [command, count, buffer, d, e] = call.args;
     let count = u64::from(low_32(count));
@@ -88,7 +92,7 @@ fn write(console: &mut dyn Console, guest: Guest<'_>, call: Call) -> Result<Outc
     Ok(Outcome::Again(call.with_args([command, left, next, d, e])))
 }
 
-/// Reads at most one piece: the caller asks again for more.
+/// Reads at most one piece: the guest calls again for more.
 fn read(
     console: &mut dyn Console,
     guest: Guest<'_>,

@@ -1,3 +1,5 @@
+//! `sched_op` (xen/include/public/sched.h).
+
 use pvh_abi::{
     DomId, Errno,
     event_channel::Port,
@@ -13,11 +15,11 @@ use crate::{Guest, GuestArray};
 
 /// `sched_op`.
 pub trait Sched {
-    /// Gives the processor away.
+    /// Yields the processor.
     fn yield_now(&mut self) {}
 
-    /// Puts the calling vCPU to sleep until an event is due, its events unmasked; the answer is 0 whenever
-    /// it wakes.
+    /// Unmasks the calling vCPU's events and puts it to sleep until an event is due; the result is
+    /// 0 whenever it wakes.
     fn block(&mut self);
 
     /// Stops the domain; the first reason wins.
@@ -26,8 +28,8 @@ pub trait Sched {
     /// Notes the reason of a shutdown to come.
     fn shutdown_code(&mut self, reason: ShutdownReason);
 
-    /// Puts the calling vCPU to sleep until one of the ports is pending, an event is due, or the system time
-    /// is `timeout_ns` (0: never); the answer is 0 whenever it wakes.
+    /// Puts the calling vCPU to sleep until one of the ports is pending, an event is due, or the
+    /// system time is `timeout_ns` (0: never); the answer is 0 whenever it wakes.
     ///
     /// # Errors
     ///
@@ -44,8 +46,8 @@ pub trait Sched {
         Err(Errno::ESRCH)
     }
 
-    /// Makes a watchdog (`id` 0), pokes it, or stops it (`timeout_s` 0); answers the id of a new one, else
-    /// 0.
+    /// Makes a watchdog (`id` 0), restarts it, or stops it (`timeout_s` 0); returns the id of a new
+    /// one, else 0.
     ///
     /// # Errors
     ///
@@ -98,12 +100,13 @@ pub(crate) fn sched_op(
         SchedOp::WATCHDOG => {
             let watchdog: SchedWatchdog = guest.read(arg)?;
             return match sched.watchdog(watchdog.id.get(), watchdog.timeout.get()) {
-                // Xen has it in an unsigned number: a 64-bit caller reads it without its sign.
+                // Xen returns it as an unsigned 32-bit number: a 64-bit caller reads it without its
+                // sign.
                 Err(Errno::ENOSPC) => Ok(NO_WATCHDOG_LEFT),
                 answer => answer.map(i64::from),
             };
         }
-        // Only the hardware domain may; its argument is not looked at.
+        // Only the hardware domain may; the argument is not read.
         SchedOp::PIN_OVERRIDE => return Err(Errno::EPERM),
         _ => return Err(Errno::ENOSYS),
     }
@@ -129,7 +132,7 @@ fn poll(sched: &mut dyn Sched, guest: Guest<'_>, arg: u64) -> Result<(), Errno> 
     sched.poll(&ports, poll.timeout_ns)
 }
 
-/// The argument of `poll`, whatever its layout was.
+/// The argument of `poll`, from either layout.
 struct Poll {
     ports: u64,
     count: u32,

@@ -1,10 +1,12 @@
-//! Sub-operations of `memory_op` that are the toolstack's, or PV's: what a domU is told of them, in Xen's order.
+//! Sub-operations of `memory_op` that are the toolstack's, or PV's: what a domU is told of them, in
+//! Xen's order.
 
 use pvh_abi::{DomId, Errno, memory::MemoryOp};
 
 use crate::{Guest, Width};
 
-/// What a sub-operation answers that a PVH domU has no use for. `start` is how much of the call is done.
+/// What a sub-operation answers that a PVH domU has no use for. `start` is how much of the call is
+/// done.
 pub(super) fn answer(op: MemoryOp, start: u64, guest: Guest<'_>, arg: u64) -> Result<i64, Errno> {
     let is_native = guest.width() == Width::Native;
     match op {
@@ -34,7 +36,8 @@ pub(super) fn answer(op: MemoryOp, start: u64, guest: Guest<'_>, arg: u64) -> Re
     }
 }
 
-/// Reads a structure and leaves it: `N` bytes of a 64-bit caller's, `C` of a 32-bit one's.
+/// Reads a structure and ignores its content: `N` bytes of a 64-bit caller's, `C` of a 32-bit
+/// one's.
 fn either<const N: usize, const C: usize>(guest: Guest<'_>, arg: u64) -> Result<(), Errno> {
     match guest.width() {
         Width::Native => read::<N>(guest, arg).map(|_| ()),
@@ -42,7 +45,7 @@ fn either<const N: usize, const C: usize>(guest: Guest<'_>, arg: u64) -> Result<
     }
 }
 
-/// No device needs memory mapped as it is: the number of ranges becomes 0.
+/// No device needs identity-mapped memory: the number of ranges becomes 0.
 fn device_memory(start: u64, guest: Guest<'_>, arg: u64) -> Result<i64, Errno> {
     if start != 0 {
         return Err(Errno::EINVAL);

@@ -1,3 +1,5 @@
+//! `vcpu_op` (xen/include/public/vcpu.h).
+
 use pvh_abi::{
     Errno,
     vcpu::{
@@ -18,17 +20,17 @@ pub trait Vcpus {
     /// The vCPU that makes the call.
     fn caller(&self) -> u32;
 
-    /// Tells whether the handler knows the state of the vCPUs that `op` depends on. Asked before INITIALISE, UP, DOWN and
-    /// IS_UP touch anything, in a multicall too. If it does not, the call comes back whole as [`Outcome::Again`], so that
-    /// the state can be looked up before the call is handed in again; the handler has to say yes then, or the
-    /// call never ends.
+    /// Tells whether the handler knows the state of the vCPUs that `op` depends on. Asked before
+    /// INITIALISE, UP, DOWN and IS_UP touch anything, in a multicall too. If it does not, the call
+    /// comes back whole as [`Outcome::Again`], so that the state can be looked up before the call
+    /// is handed in again; the handler has to say yes then, or the call never ends.
     fn knows_state(&mut self, op: VcpuOp, vcpu: u32) -> bool {
         let _ = (op, vcpu);
         true
     }
 
-    /// Asked before the context of `initialise` is copied: Xen up to 4.18 refuses, with EINVAL, a vCPU
-    /// that has no `vcpu_info`.
+    /// Asked before the context of `initialise` is copied: Xen up to 4.18 refuses, with EINVAL, a
+    /// vCPU that has no `vcpu_info`.
     ///
     /// # Errors
     ///
@@ -62,7 +64,7 @@ pub trait Vcpus {
     /// Tells whether a vCPU is up.
     fn is_up(&self, vcpu: u32) -> bool;
 
-    /// How long a vCPU was in which state.
+    /// How long a vCPU was in each state.
     fn runstate(&self, vcpu: u32) -> Runstate;
 
     /// Registers the runstate area at a linear address of the caller's, in its layout.
@@ -100,18 +102,18 @@ pub trait Vcpus {
     /// EINVAL, ENXIO; see the ABI.
     fn register_vcpu_info(&mut self, vcpu: u32, gfn: u64, offset: u32) -> Result<(), Errno>;
 
-    /// Sends an NMI; one that is pending already is enough.
+    /// Sends an NMI; does nothing if one is pending already.
     fn send_nmi(&mut self, vcpu: u32);
 }
 
-/// How long a vCPU was in which state.
+/// How long a vCPU was in each state.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Runstate {
     /// 0 running, 1 runnable, 2 blocked, 3 offline.
     pub state: u32,
-    /// When that began, system time in ns.
+    /// When that state began, in ns of system time.
     pub since_ns: u64,
-    /// How long it was in each, ns.
+    /// Time in each state, in ns.
     pub time_ns: [u64; 4],
 }
 
@@ -193,7 +195,7 @@ fn serve(
             vcpus.register_vcpu_info(vcpu, info.mfn.get(), info.offset.get())?;
         }
         VcpuOp::SEND_NMI if arg == 0 => vcpus.send_nmi(vcpu),
-        // Physical ids are for a pinned hardware domain.
+        // Only a pinned hardware domain can ask for physical ids.
         VcpuOp::STOP_SINGLESHOT_TIMER | VcpuOp::SEND_NMI | VcpuOp::GET_PHYSID => {
             return Err(Errno::EINVAL);
         }
@@ -248,7 +250,7 @@ fn write_runstate(guest: Guest<'_>, arg: u64, runstate: Runstate) -> Result<(), 
     }
 }
 
-/// The argument of `set_singleshot_timer`, whatever its layout was.
+/// The argument of `set_singleshot_timer`, from either layout.
 struct Singleshot {
     at_ns: u64,
     flags: u32,

@@ -1,3 +1,5 @@
+//! `xen_version` (xen/include/public/version.h).
+
 use pvh_abi::{
     Errno,
     version::{CompileInfo, FeatureInfo, Features, VersionOp},
@@ -75,7 +77,7 @@ fn get_features(version: &dyn Version, guest: Guest<'_>, arg: u64) -> Result<(),
     guest.write(arg, &info)
 }
 
-/// The command line and its NUL; what is behind them in the 1024 bytes stays.
+/// Writes the command line and its NUL; the bytes after them in the 1024-byte field stay.
 fn command_line(line: &[u8], guest: Guest<'_>, arg: u64) -> Result<(), Errno> {
     let bytes = text(line);
     let len = line.len().saturating_add(1).min(bytes.len());
@@ -91,6 +93,6 @@ fn text(text: &[u8]) -> [u8; 1024] {
     bytes
 }
 
-/// Where the hypervisor begins for a 64-bit PV guest; up to 4.17 at least, HVM guests are told too. 32-bit ones
-/// read 0.
+/// The start of the hypervisor's addresses for a 64-bit PV guest; up to Xen 4.17 at least, HVM
+/// guests read it too. 32-bit guests read 0.
 const VIRT_START: u64 = 0xffff_8000_0000_0000;

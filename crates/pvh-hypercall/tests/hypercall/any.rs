@@ -1,3 +1,5 @@
+//! Any call with any arguments.
+
 use proptest::prelude::*;
 use pvh_hypercall::{Call, Caller, Outcome, Registers, Width, dispatch};
 

@@ -1,3 +1,5 @@
+//! `event_channel_op` and `hvm_op`.
+
 use pvh_hypercall::Width::{Compat, Native};
 
 use crate::domain::{Domain, FlatGuest, call};

@@ -1,3 +1,5 @@
+//! `memory_op` and `grant_table_op`.
+
 use pvh_hypercall::Width::{Compat, Native};
 
 use crate::domain::{Domain, FlatGuest, call, e820};

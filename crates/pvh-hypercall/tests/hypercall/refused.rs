@@ -1,3 +1,5 @@
+//! Calls that a PVH domain does not have.
+
 use pvh_hypercall::{Call, Handler, Outcome, Width, dispatch};
 
 use crate::domain::{Domain, FlatGuest, call};

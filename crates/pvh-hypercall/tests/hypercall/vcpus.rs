@@ -1,3 +1,5 @@
+//! `vcpu_op`.
+
 use pvh_abi::Errno;
 use pvh_hypercall::Width::{self, Compat, Native};
 

@@ -1,3 +1,5 @@
+//! `xen_version`, `sched_op`, `set_timer_op`, `vm_assist` and `console_io`.
+
 use pvh_hypercall::Width::{Compat, Native};
 
 use crate::domain::{Domain, FlatGuest, call};

@@ -1,8 +1,10 @@
+//! Page faults, with their error codes.
+
 use pvh_abi::Gpa;
 
 use super::LinearAddress;
 
-/// Why a linear address leads nowhere. The guest is told EFAULT, whichever it is.
+/// Why a linear address leads nowhere. The guest reads EFAULT for every variant.
 ///
 /// Levels are counted as Xen counts them: 1 maps 4 KiB pages, 2 points to level 1, and so on.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
@@ -26,7 +28,8 @@ pub enum LinearFault {
         /// Which of its reserved bits are set.
         bits: u64,
     },
-    /// The entry would lie outside RAM, or its address is wider than the guest's physical addresses are.
+    /// The entry would lie outside RAM, or its address is wider than the guest's physical addresses
+    /// are.
     #[error("{at}: the entry of level {level} would be at {entry}, which is not RAM")]
     TableNotRam {
         /// The linear address.
@@ -42,7 +45,7 @@ pub enum LinearFault {
         /// The linear address.
         at: LinearAddress,
     },
-    /// A user page whose protection key PKRU closes.
+    /// A user page to which PKRU denies access by its protection key.
     #[error("{at}: protection key {key} is closed")]
     ProtectionKey {
         /// The linear address.
@@ -64,7 +67,8 @@ pub enum LinearFault {
         /// Where it leads.
         target: Gpa,
     },
-    /// The paging mode has no such address (PAE at or above 4 GiB), or the buffer goes on past 2^64.
+    /// The paging mode has no such address (PAE at or above 4 GiB), or the buffer goes on past
+    /// 2^64.
     #[error("{at}: past the end of the linear address space")]
     PastTheEnd {
         /// The linear address; of a buffer that goes on past 2^64, the start of its last piece.
@@ -73,7 +77,7 @@ pub enum LinearFault {
 }
 
 impl LinearFault {
-    /// Returns the linear address that failed: the first byte, of those in its page, that was asked for.
+    /// Returns the linear address that failed: the first byte of the access in its page.
     #[must_use]
     pub const fn at(&self) -> LinearAddress {
         match *self {

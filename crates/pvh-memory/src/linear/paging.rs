@@ -1,10 +1,12 @@
+//! The registers and features that decide how a processor walks page tables.
+
 use core::fmt;
 
 /// A linear address: what a guest's pointer is after segmentation, before paging.
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct LinearAddress(pub u64);
 
-/// What is done at an address; both as supervisor, explicitly, to data.
+/// The kind of access; both kinds are explicit supervisor accesses to data.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 #[expect(clippy::exhaustive_enums, reason = "instructions are never fetched")]
 pub enum Access {
@@ -14,10 +16,11 @@ pub enum Access {
     Write,
 }
 
-/// The registers of a vCPU that say how its linear addresses are translated, at one moment.
+/// The registers of a vCPU that decide how its linear addresses are translated, at one moment.
 ///
-/// A copy uses those of the caller at the moment of the copy, so take them anew for each hypercall; an area
-/// that was registered by its linear address is found through the tables loaded when it is written.
+/// A copy uses those of the caller at the moment of the copy, so take them anew for each hypercall;
+/// an area that was registered by its linear address is found through the tables loaded when it is
+/// written.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct PagingState {
     /// PG and WP are used.
@@ -30,11 +33,11 @@ pub struct PagingState {
     pub efer: u64,
     /// AC is used.
     pub rflags: u64,
-    /// Rights of the protection keys; used if CR4.PKE is on, and 0 closes none.
+    /// Rights of the protection keys; used if CR4.PKE is on, and 0 denies nothing.
     pub pkru: u32,
 }
 
-/// What the virtual CPU's model has to say about its page tables.
+/// The features of the virtual CPU that change how its page tables are read.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct PagingPolicy {
     /// Width of a guest-physical address in bits (CPUID 0x8000_0008, eax bits 7:0), 32 to 52.
@@ -63,8 +66,8 @@ pub enum PagingMode {
 }
 
 impl PagingState {
-    /// Returns the paging mode, by CR0.PG, EFER.LMA and CR4.PAE in this order; CR4.LA57 is not looked at,
-    /// for a guest that is not shown 5-level paging cannot set it.
+    /// Returns the paging mode, by CR0.PG, EFER.LMA and CR4.PAE in this order; CR4.LA57 is not
+    /// looked at, for a guest that is not shown 5-level paging cannot set it.
     #[must_use]
     pub const fn mode(&self) -> PagingMode {
         if self.cr0 & CR0_PG == 0 {
@@ -90,7 +93,7 @@ impl PagingState {
         self.cr0 & CR0_WP != 0
     }
 
-    /// Whether user pages are closed to the supervisor: CR4.SMAP, unless RFLAGS.AC opens them.
+    /// Whether the supervisor may not access user pages: CR4.SMAP is set and RFLAGS.AC clear.
     pub(super) const fn is_kept_from_user_pages(&self) -> bool {
         self.cr4 & CR4_SMAP != 0 && self.rflags & RFLAGS_AC == 0
     }

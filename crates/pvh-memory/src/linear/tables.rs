@@ -1,3 +1,5 @@
+//! The entries of page tables.
+
 use pvh_abi::Gpa;
 
 use super::{LinearAddress, PagingMode, PagingPolicy, PagingState};
@@ -9,13 +11,13 @@ pub(super) struct Tables {
     pub(super) root: Gpa,
     /// Whether entries have 64 bits; else 32.
     pub(super) is_wide: bool,
-    /// The first linear address that there is not; `None` if there are all.
+    /// The first linear address that does not exist; `None` if all do.
     pub(super) end: Option<LinearAddress>,
     /// The levels above the last, from the root on; modes with fewer have `None`s first.
     pub(super) upper: [Option<Level>; 3],
     /// Level 1, whose entries map 4 KiB.
     pub(super) last: Level,
-    /// The bits that no address of a table may have.
+    /// The bits that are 0 in every address of a table.
     pub(super) beyond: u64,
 }
 
@@ -24,15 +26,15 @@ pub(super) struct Tables {
 pub(super) struct Level {
     /// Its number, 1 for the one that maps 4 KiB pages.
     pub(super) number: u8,
-    /// Where in a linear address its index begins: an entry covers 2^shift bytes.
+    /// The lowest bit of the index in a linear address: an entry covers 2^shift bytes.
     shift: u32,
     /// The greatest index.
     index_max: u64,
     /// The bits that are 0 in every entry that is present.
     pub(super) reserved: u64,
-    /// What an entry with bit 7 is; `None` if the bit does not make it map a page.
+    /// How an entry with bit 7 set is read; `None` if that bit does not make it map a page.
     pub(super) large: Option<LargePage>,
-    /// Whether its entries say who may do what, and have accessed bits: not so PAE's highest.
+    /// Whether entries have access rights and accessed bits: those of PAE's highest level do not.
     pub(super) has_rights: bool,
 }
 
@@ -193,7 +195,8 @@ impl LargePage {
     }
 }
 
-/// What is reserved in every 64-bit entry: address bits there are not, and NX while it is off.
+/// The reserved bits of every 64-bit entry: address bits that the guest does not have, and NX while
+/// it is off.
 const fn reserved_when_wide(state: &PagingState, policy: &PagingPolicy) -> u64 {
     let address = bits(widen(policy.address_bits), 51);
     if state.has_no_execute() {

@@ -1,3 +1,5 @@
+//! Copies at linear addresses.
+
 use pvh_abi::{Gpa, address::PAGE_SIZE};
 
 use super::{
@@ -5,14 +7,16 @@ use super::{
 };
 use crate::GuestMemory;
 
-/// Guest memory as a hypercall's pointers see it: by linear address, with the rights of the guest's kernel.
+/// Guest memory as a hypercall's pointers see it: by linear address, with the rights of the guest's
+/// kernel.
 ///
-/// It is made anew for each hypercall, from the caller's registers. The tables are walked in guest memory for each
-/// page of each copy, just before its bytes move; nothing is cached, and nothing is asked of the vCPU. A walk
-/// reads at most four entries, whatever the tables say.
+/// Make a new one for each hypercall, from the caller's registers. For each page of each copy, the
+/// tables are walked in guest memory just before its bytes are copied; nothing is cached, and the
+/// vCPU is not asked. A walk reads at most four entries, whatever the tables say.
 ///
-/// A walk that succeeds sets the accessed bit of each entry, and for a write the dirty bit of the last one, as
-/// a CPU does. Each is one compare-exchange: an entry that the guest changed meanwhile is left as it is.
+/// A walk that succeeds sets the accessed bit of each entry, and for a write the dirty bit of the
+/// last one, as a CPU does. Each is one compare-exchange: an entry that the guest changed meanwhile
+/// is left as it is.
 #[derive(Debug)]
 pub struct LinearMemory<'memory, M: ?Sized> {
     memory: &'memory M,
@@ -74,7 +78,8 @@ impl<'memory, M: GuestMemory + ?Sized> LinearMemory<'memory, M> {
         Ok(())
     }
 
-    /// Returns where an address leads, for its page of 4 KiB; whether that is RAM is not looked at.
+    /// Returns the guest-physical address that an address leads to, for its page of 4 KiB; does not
+    /// check whether that is RAM.
     ///
     /// # Errors
     ///

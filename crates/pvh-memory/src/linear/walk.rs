@@ -1,3 +1,5 @@
+//! The walk from a linear address to a guest-physical one.
+
 use pvh_abi::Gpa;
 
 use super::{
@@ -14,7 +16,7 @@ pub(super) struct Walk<'walk, M: ?Sized> {
     at: LinearAddress,
     /// The table of the level that is next.
     table: Gpa,
-    /// The bits set in every entry that says who may do what.
+    /// The rights bits that every entry with rights has set.
     rights: u64,
     /// The entries that have an accessed bit, from the root on.
     visited: [Option<Visited>; 4],
@@ -45,7 +47,7 @@ impl<'walk, M: GuestMemory + ?Sized> Walk<'walk, M> {
         }
     }
 
-    /// Walks; returns where the address leads, if the kernel may do this there.
+    /// Walks the tables; returns where the address leads, if the kernel may access it this way.
     pub(super) fn finish(mut self, access: Access) -> Result<Gpa, LinearFault> {
         let (target, leaf) = self.descend()?;
         self.check_rights(leaf, access)?;
@@ -108,7 +110,7 @@ impl<'walk, M: GuestMemory + ?Sized> Walk<'walk, M> {
         })
     }
 
-    /// Asks whether the kernel may do this to the page that the entry `leaf` maps.
+    /// Checks whether the kernel may access the page that the entry `leaf` maps.
     fn check_rights(&self, leaf: u64, access: Access) -> Result<(), LinearFault> {
         let (at, state) = (self.at, self.state);
         let protects = access == Access::Write && state.is_write_protected();
@@ -131,7 +133,7 @@ impl<'walk, M: GuestMemory + ?Sized> Walk<'walk, M> {
         Ok(())
     }
 
-    /// Sets what a CPU sets: accessed in every entry, dirty in the last for a write.
+    /// Sets the bits that a CPU sets: accessed in every entry, dirty in the last for a write.
     fn set_accessed_and_dirty(&self, access: Access) {
         let mut wanted = match access {
             Access::Read => ACCESSED,
@@ -153,8 +155,8 @@ impl<'walk, M: GuestMemory + ?Sized> Walk<'walk, M> {
         self.memory.atomic_u32(at, WordOp::Load).map(u64::from)
     }
 
-    /// Sets bits of an entry, unless it is another one by now: then the guest has won the race, and the bits
-    /// belong to what it has replaced.
+    /// Sets bits of an entry, unless the guest has changed the entry meanwhile: then the bits
+    /// belong to the entry that it replaced.
     fn set(&self, visited: Visited, bits: u64) {
         let Visited { at, entry } = visited;
         let new = entry | bits;

@@ -1,3 +1,5 @@
+//! Frames of guest memory in vectors.
+
 use alloc::{boxed::Box, vec::Vec};
 use core::{
     iter,
@@ -13,7 +15,8 @@ use pvh_abi::{Gpa, address::PAGE_SIZE};
 use super::{Range, VecMemory};
 use crate::{FrameError, Frames};
 
-/// Which frames of a range were removed: a bit each, from the frame of the range's first byte on.
+/// The frames of a range that were removed: one bit each, from the frame of the range's first byte
+/// on.
 #[derive(Debug)]
 pub(super) struct Removed(Box<[AtomicU64]>);
 
@@ -71,7 +74,8 @@ enum Home<'memory> {
 }
 
 impl VecMemory {
-    /// Gives the memory `count` pages for frames outside its ranges, see [`Frames`]; it begins without any.
+    /// Gives the memory `count` pages for frames outside its ranges, see [`Frames`]; it begins
+    /// without any.
     #[must_use]
     pub fn with_spare_frames(mut self, count: usize) -> Self {
         let page = || Range::zeroed(0, PAGE_SIZE.wrapping_sub(1));
@@ -84,8 +88,8 @@ impl VecMemory {
         self
     }
 
-    /// The range that has the byte at `at`, its address in there, and the last address of the frame there; `None`
-    /// where there is no RAM.
+    /// The range that has the byte at `at`, its address in there, and the last address of the frame
+    /// there; `None` where there is no RAM.
     pub(super) fn piece(&self, at: u64) -> Option<(&Range, u64, u64)> {
         let gfn = at / PAGE_SIZE;
         match self.range_at(at) {
@@ -131,7 +135,8 @@ impl Range {
     }
 }
 
-/// A range that begins or ends inside a frame has that frame for ever: it cannot be removed, and nothing can be added.
+/// A frame in which a range begins or ends stays as it is: it cannot be removed, and no page can be
+/// added there.
 impl Frames for VecMemory {
     fn add_frames(&self, gfns: Span<u64>) -> Result<(), FrameError> {
         let free = self.spare.iter();
@@ -205,7 +210,8 @@ impl Range {
 pub(super) type Piece<'memory> = (&'memory Range, u64, Span<usize>);
 
 impl VecMemory {
-    /// The pieces of an access, each in one frame or one range; a range that is not all RAM is refused before the first.
+    /// The pieces of an access, each in one frame or one range; a range that is not all RAM is
+    /// refused before the first.
     pub(super) fn pieces(&self, at: Gpa, len: usize) -> Option<impl Iterator<Item = Piece<'_>>> {
         let walk = move || {
             let mut rest = Some((at.0, 0_usize)).filter(|_| len > 0);

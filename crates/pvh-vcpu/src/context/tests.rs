@@ -1,3 +1,5 @@
+//! Tests of each rule for a `vcpu_hvm_context`.
+
 use proptest::prelude::*;
 use zerocopy::{FromZeros, IntoBytes};
 

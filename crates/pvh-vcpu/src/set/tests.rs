@@ -1,3 +1,5 @@
+//! Tests of the vCPUs of a domain.
+
 use pvh_abi::{
     Errno,
     vcpu::{VcpuHvmContext, VcpuHvmMode},

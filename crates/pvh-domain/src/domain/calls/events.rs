@@ -1,3 +1,5 @@
+//! `event_channel_op`.
+
 use pvh_abi::{
     DomId, Errno,
     event_channel::{Port, Virq},

@@ -1,3 +1,5 @@
+//! `grant_table_op`.
+
 use pvh_abi::{DomId, Errno, grant::GrantStatus};
 use pvh_hypercall::{
     GuestArray, Word,

@@ -1,3 +1,5 @@
+//! `hvm_op`.
+
 use pvh_abi::{DomId, Errno, hvm::HvmParam};
 use pvh_hypercall::group::Hvm;
 

@@ -1,3 +1,5 @@
+//! `memory_op`.
+
 use pvh_abi::Errno;
 use pvh_hypercall::{Call, Guest, Outcome, group::memory_op};
 

@@ -1,3 +1,5 @@
+//! `set_timer_op`, `console_io` and `vm_assist`.
+
 use pvh_hypercall::group::{Assist, Console, Timer};
 
 use super::super::session::Session;
@@ -8,7 +10,7 @@ impl Timer for Session<'_> {
     }
 }
 
-/// What is read is what was typed at the hypervisor, which is nothing.
+/// A `console_io` read always returns 0 bytes: nobody types at the hypervisor.
 impl Console for Session<'_> {
     fn write(&mut self, text: &[u8]) {
         self.domain.log.write(text, self.scene.effects);

@@ -1,3 +1,5 @@
+//! `sched_op`.
+
 use pvh_abi::{DomId, Errno, sched::ShutdownReason};
 use pvh_hypercall::group::{Ports, Sched};
 
@@ -8,7 +10,7 @@ use crate::parts::{
 };
 
 impl Session<'_> {
-    /// Tells whether an upcall would come at once.
+    /// Tells whether the vCPU would get an upcall at once.
     fn has_upcall(&self) -> bool {
         let pending = self.domain.is_upcall_pending(self.scene.memory, self.vcpu);
         self.takes_interrupts && pending && self.domain.global_vector().is_some()

@@ -1,3 +1,5 @@
+//! `vcpu_op`.
+
 use pvh_abi::{
     Errno,
     vcpu::{RegisterVcpuInfo, VcpuHvmContext, VcpuOp},

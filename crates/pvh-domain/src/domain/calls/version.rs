@@ -1,9 +1,11 @@
+//! `xen_version`.
+
 use pvh_abi::version::CompileInfo;
 use pvh_hypercall::group::Version;
 
 use super::super::session::Session;
 
-/// The texts of a Xen 4.17 that nobody has built.
+/// The texts of a Xen 4.17 whose build texts are made up.
 impl Version for Session<'_> {
     fn extra_version(&self) -> [u8; 16] {
         text(b".7")

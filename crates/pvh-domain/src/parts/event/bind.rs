@@ -1,3 +1,5 @@
+//! The operations that make a port.
+
 use pvh_abi::{
     DomId, Errno,
     event_channel::{Port, Virq},
@@ -11,8 +13,8 @@ use super::{
     host::HostEnd,
 };
 
-/// The operations that make a port; each answers its number. They take the lowest port that is free and, with
-/// the FIFO ABI, whose word is not linked.
+/// The operations that make a port and return its number. They take the lowest port that is free
+/// and, with the FIFO ABI, whose word is not linked.
 impl EventChannels {
     /// `alloc_unbound`: a port that `remote_dom` may join.
     ///
@@ -37,12 +39,13 @@ impl EventChannels {
         Ok(Port(port))
     }
 
-    /// `bind_interdomain`: a port joined to one that waits for the caller, its own or domain 0's. It is left
-    /// pending, for the other side may have raised it before.
+    /// `bind_interdomain`: a port joined to one that waits for the caller, its own or domain 0's.
+    /// It is left pending, for the other side may have raised it before.
     ///
     /// # Errors
     ///
-    /// `ESRCH`, `ENOSPC`, and `EINVAL` for a port that is not valid or does not wait for the caller.
+    /// `ESRCH`, `ENOSPC`, and `EINVAL` for a port that is not valid or does not wait for the
+    /// caller.
     pub fn bind_interdomain(
         &mut self,
         delivery: &mut Delivery<'_>,
@@ -59,12 +62,13 @@ impl EventChannels {
         Ok(Port(port))
     }
 
-    /// `bind_virq`: a port of a virtual interrupt. As in Xen 4.17, a guest may bind a global one, which never comes.
+    /// `bind_virq`: a port of a virtual interrupt. As in Xen 4.17, a guest may bind a global one,
+    /// which never comes.
     ///
     /// # Errors
     ///
-    /// `EINVAL` for a number of 24 or more, or a global one on another vCPU than 0; `ENOENT` for the vCPU;
-    /// `EEXIST`; `ENOSPC`.
+    /// `EINVAL` for a number of 24 or more, or a global one on another vCPU than 0; `ENOENT` for
+    /// the vCPU; `EEXIST`; `ENOSPC`.
     pub fn bind_virq(
         &mut self,
         delivery: &Delivery<'_>,
@@ -116,7 +120,8 @@ impl EventChannels {
         Ok(Port(port))
     }
 
-    /// Makes a port whose receiver is the hypervisor, for a device model: the guest may not touch it.
+    /// Makes a port whose receiver is the hypervisor, for a device model: the guest may not touch
+    /// it.
     ///
     /// # Errors
     ///

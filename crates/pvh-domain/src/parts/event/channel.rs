@@ -1,32 +1,34 @@
+//! The hypervisor's half of one port.
+
 use pvh_abi::{DomId, event_channel::Virq};
 
 use super::HostPort;
 
-/// One port, as only the hypervisor knows it.
+/// The hypervisor's half of a port.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Channel {
     pub(super) state: State,
-    /// The vCPU that is told.
+    /// The vCPU that the port notifies.
     pub(super) vcpu: u32,
-    /// Its receiver is the hypervisor: the guest may not touch it.
+    /// The receiver is the hypervisor: the guest may not use the port.
     pub(super) is_xens: bool,
-    /// Its queue with the FIFO ABI, 0 the highest.
+    /// The queue of the FIFO ABI; 0 has the highest priority.
     pub(super) priority: u8,
     /// The queue it was last linked on.
     pub(super) last_queue: Queue,
-    /// It was raised before its event word was there. Never cleared, as in Xen: later generations of the
-    /// port are raised once more than they had to be.
+    /// The event was raised before its event word existed. Never cleared, as in Xen: a later use of
+    /// the port is raised once more than necessary.
     pub(super) is_saved: bool,
 }
 
-/// What a port is.
+/// The state of a port.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum State {
     /// Not in use.
     Free,
     /// Port 0.
     Reserved,
-    /// Waits for the domain.
+    /// Waits for this domain to join.
     Unbound(DomId),
     /// Joined to another port of this domain.
     Local(u32),
@@ -61,15 +63,14 @@ impl Channel {
         is_saved: false,
     };
 
-    /// Tells whether a guest uses it.
+    /// Tells whether a guest uses the port.
     pub(super) fn is_usable(&self) -> bool {
         !self.is_xens && !matches!(self.state, State::Free | State::Reserved)
     }
 }
 
-/// Tells whether a virtual interrupt is one of the whole domain, which vCPU 0 binds; the others are each vCPU's own.
-///
-/// Of Xen 4.17: there ARGO is global.
+/// Tells whether a virtual interrupt is global, so that vCPU 0 binds it; the others are each vCPU's
+/// own. In Xen 4.17, ARGO is global.
 pub(super) const fn is_global(virq: Virq) -> bool {
     !matches!(
         virq,

@@ -1,14 +1,16 @@
+//! Where events go, and the signals that a call raises.
+
 use pvh_memory::GuestMemory;
 
 use super::HostPort;
 use crate::parts::{shared_info::SharedInfo, vcpu_info::VcpuInfos};
 
-/// What the embedder has to do after a call.
+/// What the domain has to do after a call.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum Signal {
-    /// `evtchn_upcall_pending` of the vCPU has just gone from 0 to 1: inject its upcall, by the method that the
-    /// guest chose, and wake it if it is blocked.
+    /// `evtchn_upcall_pending` of the vCPU has just gone from 0 to 1: inject its upcall, by the
+    /// method that the guest chose, and wake it if it is blocked.
     Upcall(u32),
     /// An event that the vCPU polls for is pending: wake it. It polls no longer.
     Unblock(u32),
@@ -16,8 +18,8 @@ pub enum Signal {
     Host(HostPort),
 }
 
-/// Where events go: the guest's memory, the places in it, and the signals of a call, in the order in which they
-/// are to be carried out.
+/// Where events go: guest memory, the places in it, and the signals of a call in the order in which
+/// the domain carries them out.
 pub struct Delivery<'domain> {
     /// The guest's memory.
     pub memory: &'domain dyn GuestMemory,
@@ -38,7 +40,7 @@ impl core::fmt::Debug for Delivery<'_> {
 }
 
 impl<'domain> Delivery<'domain> {
-    /// Begins with no signals.
+    /// Makes a delivery without signals.
     #[must_use]
     pub const fn new(
         memory: &'domain dyn GuestMemory,

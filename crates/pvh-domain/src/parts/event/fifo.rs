@@ -1,5 +1,6 @@
-//! The FIFO ABI: an event word for each port in pages of the guest, and for each vCPU a control block with the
-//! heads of its 16 queues. A queue is a list that is linked through the words; only its tail is known here.
+//! The FIFO ABI: an event word for each port in pages of the guest, and for each vCPU a control
+//! block with the heads of its 16 queues. A queue is a list that is linked through the words; only
+//! its tail is known here.
 
 mod word;
 
@@ -16,9 +17,8 @@ use super::{
 use crate::parts::spot::usable_frame;
 use word::EventWord;
 
-/// What the hypervisor keeps of the FIFO ABI.
-///
-/// Nothing that the guest writes is taken for a port or an address: links are written, never followed.
+/// The hypervisor's half of the FIFO ABI. Nothing that the guest writes is used as a port or an
+/// address: links are written, never followed.
 #[derive(Debug)]
 pub(super) struct Fifo {
     /// Pages of event words, in the order of ports.
@@ -84,8 +84,8 @@ impl Fifo {
 
     /// Raises the event of a port for a vCPU; tells whether it was not pending before.
     ///
-    /// Without its word the event is kept for later. It is dropped, and not even pending, if the vCPU has no
-    /// control block.
+    /// Without its word the event is kept for later. It is dropped, and not even pending, if the
+    /// vCPU has no control block.
     pub(super) fn raise(
         &mut self,
         delivery: &mut Delivery<'_>,
@@ -135,17 +135,18 @@ impl Fifo {
         word.is_some_and(|word| word.has(memory, EventWord::PENDING))
     }
 
-    /// Tells whether a port is on a queue still, so that it may not be given out.
+    /// Tells whether a port is still on a queue, so that it may not be given out.
     pub(super) fn is_linked(&self, memory: &dyn GuestMemory, port: u32) -> bool {
         let word = self.word(port);
         word.is_some_and(|word| word.has(memory, EventWord::LINKED))
     }
 
-    /// Puts a port whose word has just become linked behind the tail of its queue; tells whether it is the
-    /// queue's new head.
+    /// Puts a port whose word has just become linked behind the tail of its queue; tells whether it
+    /// is the queue's new head.
     ///
-    /// A port that is the tail of the queue it was on last was popped there, and that queue is empty: its tail is
-    /// forgotten first, for a later event there would be written into a word of another queue.
+    /// A port that is the tail of the queue it was on last was popped there, and that queue is
+    /// empty: its tail is forgotten first, for a later event there would be written into a word of
+    /// another queue.
     fn append(
         &mut self,
         memory: &dyn GuestMemory,
@@ -166,7 +167,7 @@ impl Fifo {
             return false;
         }
         if let Some(head) = control.checked_add(head_offset(queue.priority)) {
-            // A guest whose memory is gone is told of nothing.
+            // A guest that took its control block's frame away is not notified.
             let _ = memory.atomic_u32(head, WordOp::Swap(port));
         }
         true

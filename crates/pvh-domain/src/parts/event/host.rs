@@ -1,13 +1,16 @@
+//! Ports of domain 0, which the embedder serves.
+
 use pvh_abi::{DomId, Errno, event_channel::Port};
 
 use super::{Delivery, EventChannels, channel::State};
 use crate::parts::target::HOST;
 
-/// A port of domain 0, which is the embedder: the other end of the console's, xenstore's or a device's port.
+/// A port of domain 0, which is the embedder: the other end of the console's, xenstore's or a
+/// device's port.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub struct HostPort(pub u32);
 
-/// One end of the embedder's.
+/// The embedder's end of a port.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum HostEnd {
     /// Not in use.
@@ -19,8 +22,8 @@ pub(super) enum HostEnd {
 }
 
 impl EventChannels {
-    /// Makes a port for the guest whose other end is the embedder's, as a toolstack does for the console and for
-    /// xenstore before the guest runs.
+    /// Makes a port for the guest whose other end is the embedder's, as a toolstack does for the
+    /// console and for xenstore before the guest runs.
     ///
     /// # Errors
     ///
@@ -75,7 +78,8 @@ impl EventChannels {
         }
     }
 
-    /// Raises the event of the guest's port that an end of the embedder's is joined to; dropped if there is none.
+    /// Raises the event of the guest's port that an end of the embedder's is joined to; dropped if
+    /// there is none.
     pub fn send_from_host(&mut self, delivery: &mut Delivery<'_>, host: HostPort) {
         let Some(Port(port)) = self.host_peer(host) else {
             return;

@@ -1,3 +1,5 @@
+//! The operations on a port that exists.
+
 use pvh_abi::{
     DomId, Errno,
     event_channel::{Port, PortStatus, Virq},
@@ -13,7 +15,7 @@ use super::{
 };
 use crate::parts::target::{HOST, Target};
 
-/// The operations on a port that is there.
+/// The operations on a port that exists.
 impl EventChannels {
     /// `close`: frees a port. One that was joined leaves its peer waiting for the closer.
     ///
@@ -30,11 +32,12 @@ impl EventChannels {
         Ok(())
     }
 
-    /// `send`: raises the event of the port's other end; nothing happens if there is none yet.
+    /// `send`: raises the event of the port's other end; does nothing if there is no other end yet.
     ///
     /// # Errors
     ///
-    /// `EINVAL` for a port that is not valid, the hypervisor's, or neither joined, waiting nor one for signals between vCPUs.
+    /// `EINVAL` for a port that is not valid, the hypervisor's, or neither joined, waiting nor one
+    /// for signals between vCPUs.
     pub fn send(&mut self, delivery: &mut Delivery<'_>, port: Port) -> Result<(), Errno> {
         let Port(port) = port;
         let channel = *self.ports.get(port).ok_or(Errno::EINVAL)?;
@@ -56,12 +59,12 @@ impl EventChannels {
         Ok(())
     }
 
-    /// `status`: what a port is.
+    /// `status`: the state of a port.
     ///
     /// # Errors
     ///
-    /// `ESRCH` for a domain that does not exist; `EPERM` for another than the caller's; `EINVAL` for a port that
-    /// is not valid; `EACCES` for one of the hypervisor's.
+    /// `ESRCH` for a domain that does not exist; `EPERM` for another than the caller's; `EINVAL`
+    /// for a port that is not valid; `EACCES` for one of the hypervisor's.
     pub fn status(&self, domain: DomId, port: Port) -> Result<PortState, Errno> {
         if self.target(domain)? != Target::Own {
             return Err(Errno::EPERM);
@@ -87,11 +90,12 @@ impl EventChannels {
         })
     }
 
-    /// `bind_vcpu`: chooses the vCPU that is told from now on.
+    /// `bind_vcpu`: chooses the vCPU that the port notifies from now on.
     ///
     /// # Errors
     ///
-    /// `ENOENT` for the vCPU; `EINVAL` for a port that is not valid, not in use or the hypervisor's, or belongs to one vCPU.
+    /// `ENOENT` for the vCPU; `EINVAL` for a port that is not valid, not in use or the
+    /// hypervisor's, or belongs to one vCPU.
     pub fn bind_vcpu(&mut self, port: Port, vcpu: u32) -> Result<(), Errno> {
         self.check_vcpu(vcpu)?;
         let channel = self.ports.get_mut(port.0);
@@ -108,8 +112,8 @@ impl EventChannels {
         Ok(())
     }
 
-    /// `unmask`: clears the mask of a port and tells its vCPU of what is pending. Nothing happens to a port that
-    /// is not in use.
+    /// `unmask`: clears the mask of a port and notifies its vCPU of a pending event. A port that is
+    /// not in use stays as it is.
     ///
     /// # Errors
     ///
@@ -133,8 +137,8 @@ impl EventChannels {
 
     /// `reset`: closes every port but the hypervisor's and goes back to the two-level ABI.
     ///
-    /// Xen may also answer `EBUSY` and `EAGAIN`, when another vCPU resets or binds meanwhile: here one call
-    /// is over before the next begins.
+    /// Xen may also answer `EBUSY` and `EAGAIN`, when another vCPU resets or binds meanwhile: here
+    /// one call is over before the next begins.
     ///
     /// # Errors
     ///
@@ -153,13 +157,13 @@ impl EventChannels {
         Ok(())
     }
 
-    /// `init_control`: gives a vCPU its control block; the first one turns the FIFO ABI on for the domain. Answers the
-    /// number of link bits.
+    /// `init_control`: gives a vCPU its control block; the first one turns the FIFO ABI on for the
+    /// domain. Answers the number of link bits.
     ///
     /// # Errors
     ///
-    /// `ENOENT` for the vCPU; `EINVAL` for a block that crosses its page or is not aligned to 8, a vCPU that has
-    /// one, and a frame that is not RAM.
+    /// `ENOENT` for the vCPU; `EINVAL` for a block that crosses its page or is not aligned to 8, a
+    /// vCPU that has one, and a frame that is not RAM.
     pub fn init_control(
         &mut self,
         delivery: &Delivery<'_>,
@@ -179,11 +183,13 @@ impl EventChannels {
         Ok(LINK_BITS)
     }
 
-    /// `expand_array`: adds a page of 1024 event words, and raises what was raised before they were there.
+    /// `expand_array`: adds a page of 1024 event words, and raises what was raised before they were
+    /// there.
     ///
     /// # Errors
     ///
-    /// `EOPNOTSUPP` with the two-level ABI; `ENOSPC` after 128 pages; `EINVAL` for a frame that is not RAM.
+    /// `EOPNOTSUPP` with the two-level ABI; `ENOSPC` after 128 pages; `EINVAL` for a frame that is
+    /// not RAM.
     pub fn expand_array(&mut self, delivery: &mut Delivery<'_>, gfn: u64) -> Result<(), Errno> {
         let fifo = self.fifo.as_mut().ok_or(Errno::EOPNOTSUPP)?;
         let new = fifo.expand(delivery.memory, gfn)?;
@@ -200,8 +206,8 @@ impl EventChannels {
     ///
     /// # Errors
     ///
-    /// `EINVAL` for a port that is not valid; `ENOSYS` with the two-level ABI; `EACCES` for a port that is not
-    /// in use or the hypervisor's; `EINVAL` for a priority above 15.
+    /// `EINVAL` for a port that is not valid; `ENOSYS` with the two-level ABI; `EACCES` for a port
+    /// that is not in use or the hypervisor's; `EINVAL` for a priority above 15.
     pub fn set_priority(&mut self, port: Port, priority: u32) -> Result<(), Errno> {
         let channel = self.ports.get_mut(port.0);
         let channel = channel.ok_or(Errno::EINVAL)?;
@@ -217,7 +223,8 @@ impl EventChannels {
         Ok(())
     }
 
-    /// Raises a virtual interrupt: on the vCPU, or on the domain if it is a global one. Dropped if no port is bound.
+    /// Raises a virtual interrupt: on the vCPU, or on the domain if it is a global one. Dropped if
+    /// no port is bound.
     pub fn raise_virq(&mut self, delivery: &mut Delivery<'_>, vcpu: u32, virq: Virq) {
         let holder = if is_global(virq) { 0 } else { vcpu };
         let port = self.virq_port(holder, virq).map_or(0, |port| *port);
@@ -259,8 +266,8 @@ impl EventChannels {
         }
     }
 
-    /// Keeps what is pending in the two-level words for when the event words are there: for every port that is
-    /// valid, used or not, below the limit of the two-level ABI.
+    /// Keeps what is pending in the two-level words for when the event words are there: for every
+    /// port that is valid, used or not, below the limit of the two-level ABI.
     fn take_over(&mut self, delivery: &Delivery<'_>) {
         for port in 1..self.ports.count() {
             let Some(word) = delivery.shared_info.pending_word(port) else {

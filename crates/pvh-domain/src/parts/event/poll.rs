@@ -1,17 +1,19 @@
+//! `SCHEDOP_poll`: vCPUs that wait for ports.
+
 use pvh_abi::{Errno, event_channel::Port};
 
 use super::{Delivery, EventChannels, Signal, channel::Channel, two_level};
 
-/// What a vCPU polls for.
+/// The ports that a vCPU polls.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Poller {
-    /// Any port: it named none or several, and looks again itself.
+    /// Any port: the vCPU named none or several, and looks for itself once it is woken.
     Any,
     /// This one.
     Port(u32),
 }
 
-/// What `SCHEDOP_poll` comes to.
+/// The result of `SCHEDOP_poll`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[expect(clippy::exhaustive_enums, reason = "it waits or it does not")]
 pub enum PollAnswer {
@@ -22,15 +24,17 @@ pub enum PollAnswer {
 }
 
 impl EventChannels {
-    /// `SCHEDOP_poll`: looks for a pending event, masked or not, and notes the vCPU as a poller if there is none.
+    /// `SCHEDOP_poll`: looks for a pending event, masked or not, and notes the vCPU as a poller if
+    /// there is none.
     ///
-    /// The caller has tested the vCPU for a deliverable event. When the vCPU goes on for another reason than
-    /// [`Signal::Unblock`], [`stop_poll`](Self::stop_poll) ends it. The ports are looked at in order, as they are
-    /// read: `ports` may end early with the error of its pointer.
+    /// The caller has tested the vCPU for a deliverable event. When the vCPU goes on for another
+    /// reason than [`Signal::Unblock`], [`stop_poll`](Self::stop_poll) ends it. The ports are
+    /// looked at in order, as they are read: `ports` may end early with the error of its pointer.
     ///
     /// # Errors
     ///
-    /// `EINVAL` for a port that is not valid, what `ports` says, and `ENOENT` for a vCPU that does not exist.
+    /// `EINVAL` for a port that is not valid, what `ports` says, and `ENOENT` for a vCPU that does
+    /// not exist.
     pub fn poll(
         &mut self,
         delivery: &Delivery<'_>,
@@ -69,7 +73,7 @@ impl EventChannels {
         channel.is_some_and(Channel::is_usable) && self.is_pending(delivery, port.0)
     }
 
-    /// Wakes who polls for a port, each once.
+    /// Wakes the vCPUs that poll a port, each once.
     pub(super) fn wake_pollers(&mut self, delivery: &mut Delivery<'_>, port: u32) {
         for (vcpu, slot) in (0_u32..).zip(&mut self.pollers) {
             if slot

@@ -1,9 +1,11 @@
+//! The table of ports.
+
 use pvh_abi::Errno;
 
 use super::channel::{Channel, State};
 
-/// The ports of a domain. Their objects are made 64 at a time and never go away: a port below their count is
-/// valid, used or not.
+/// The ports of a domain. They are allocated 64 at a time and never freed: a port below their count
+/// is valid, used or not.
 #[derive(Debug)]
 pub(super) struct Ports {
     channels: Vec<Channel>,
@@ -37,7 +39,8 @@ impl Ports {
         self.channels.get_mut(port as usize)
     }
 
-    /// Finds the lowest port that is free and not `is_busy`, and makes it valid if it was not; it stays free.
+    /// Finds the lowest port that is free and not `is_busy`, and makes it valid if it was not; it
+    /// stays free.
     ///
     /// `abi_ports` is how many the ABI in use has.
     pub(super) fn lowest_free(

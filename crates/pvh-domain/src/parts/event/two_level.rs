@@ -1,7 +1,8 @@
-//! The two-level ABI: a pending and a mask bit for each port in `shared_info`, a selector in each `vcpu_info`.
+//! The two-level ABI: a pending and a mask bit for each port in `shared_info`, a selector in each
+//! `vcpu_info`.
 //!
-//! The number of ports depends on the width of `shared_info`, which the guest may change at any time: it is looked
-//! at on each use, and a port past it has no bits.
+//! The number of ports depends on the width of `shared_info`, which the guest may change at any
+//! time: it is looked at on each use, and a port past it has no bits.
 
 use super::Delivery;
 use crate::parts::shared_info::word_bits;

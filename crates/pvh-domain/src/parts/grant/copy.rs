@@ -1,3 +1,5 @@
+//! `GNTTABOP_copy`.
+
 use pvh_abi::{DomId, Gpa, grant::GrantStatus};
 use pvh_hypercall::group::CopySide;
 use pvh_memory::{GuestMemory, WordOp};
@@ -9,13 +11,14 @@ use crate::parts::{
 };
 
 impl GrantTable {
-    /// `copy`: copies bytes between two pages. A granted page is marked as read, or read and written, meanwhile.
+    /// `copy`: copies bytes between two pages. A granted page is marked as read, or read and
+    /// written, meanwhile.
     ///
-    /// Each side is looked at in turn, the source first: `PERMISSION_DENIED` for a frame of another domain than
-    /// `SELF`, `BAD_DOMAIN`. Then again in turn: `BAD_GNTREF` for a reference that is in no frame of the table;
-    /// `GENERAL_ERROR` for an entry that does not let the caller in, is read only and to be written, or changed
-    /// under five attempts to mark it; `BAD_PAGE` for a frame that is not RAM. Last `BAD_COPY_ARG` for bytes past
-    /// the page's end.
+    /// Each side is looked at in turn, the source first: `PERMISSION_DENIED` for a frame of another
+    /// domain than `SELF`, `BAD_DOMAIN`. Then again in turn: `BAD_GNTREF` for a reference that is
+    /// in no frame of the table; `GENERAL_ERROR` for an entry that does not let the caller in, is
+    /// read only and to be written, or changed under five attempts to mark it; `BAD_PAGE` for a
+    /// frame that is not RAM. Last `BAD_COPY_ARG` for bytes past the page's end.
     pub fn copy(
         &self,
         memory: &dyn GuestMemory,

@@ -1,3 +1,5 @@
+//! One frame of the grant table, before and after the guest maps it.
+
 use pvh_abi::{Errno, Gpa, address::PAGE_SIZE};
 use pvh_memory::{GuestMemory, MemoryError, VecMemory};
 
@@ -6,7 +8,7 @@ use crate::parts::spot::Spot;
 /// A frame of the table.
 #[derive(Debug)]
 pub(super) enum Frame {
-    /// Not mapped: the bytes are ours, at address 0 of a memory of their own.
+    /// Not mapped: the domain keeps the bytes, at address 0 of a separate memory.
     Own(VecMemory),
     /// Mapped by the guest.
     Guest(Gpa),

@@ -1,5 +1,7 @@
-/// How events are delivered, by `CALLBACK_IRQ`. A PVH domain has the vector only: the others are kept in the
-/// parameter and change nothing, `Off` included.
+//! The value of the HVM parameter `CALLBACK_IRQ`.
+
+/// How events are delivered, by `CALLBACK_IRQ`. A PVH domain delivers by the vector only: the other
+/// methods are stored in the parameter and change nothing, `Off` included.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[expect(clippy::exhaustive_enums, reason = "params.h has these")]
 pub enum Callback {

@@ -1,4 +1,4 @@
-//! What params.h and Xen 4.17 say of each parameter.
+//! The rules of params.h and Xen 4.17 for each parameter.
 
 use pvh_abi::{Errno, hvm::HvmParam};
 
@@ -26,7 +26,8 @@ pub(super) const fn access(param: HvmParam) -> Access {
         | HvmParam::X87_FIP_WIDTH
         | HvmParam::VM86_TSS_SIZED => Access::GuestSets,
         HvmParam::STORE_PFN | HvmParam::CONSOLE_PFN | HvmParam::ALTP2M => Access::GuestReads,
-        // 20 to 25 and 30 were memory events and nested virtualisation, 26 a port of a device model.
+        // 20 to 25 and 30 were memory events and nested virtualisation, 26 a port of a device
+        // model.
         HvmParam::PAE_ENABLED | HvmParam::DM_DOMAIN | HvmParam(20..=26 | 30) => Access::Deprecated,
         _ => Access::Toolstack,
     }
@@ -69,8 +70,8 @@ pub(super) const fn check(param: HvmParam, value: u64) -> Result<(), Errno> {
     if is_valid { Ok(()) } else { Err(Errno::EINVAL) }
 }
 
-/// Returns where a valid value is kept, and as what: both parameters for a task state segment are one, with a size
-/// of 128 when none was said, and never more than such a segment can have.
+/// Returns where a valid value is kept, and as what: both parameters for a task state segment are
+/// one, with a size of 128 when none was said, and never more than such a segment can have.
 pub(super) fn kept(param: HvmParam, value: u64) -> (HvmParam, u64) {
     let (address, size_bytes) = (value & u64::from(u32::MAX), value >> 32);
     match param {

@@ -1,3 +1,5 @@
+//! `increase_reservation`, `decrease_reservation` and `populate_physmap`.
+
 use core::ops::Range;
 
 use pvh_abi::{Gpa, address::PAGE_SIZE};
@@ -8,7 +10,7 @@ use super::{MemoryCalls, place::Held};
 
 /// The calls that answer how many extents are done, and no error.
 impl MemoryCalls<'_> {
-    /// Pages that are nowhere: all they do is count.
+    /// Adds pages that have no frame: only their count changes.
     pub(super) fn increase(&mut self, extents: &Extents<'_>) -> u64 {
         let Some(size) = self.extent_size(extents) else {
             return 0;
@@ -34,7 +36,7 @@ impl MemoryCalls<'_> {
         let Some(size) = self.extent_size(extents) else {
             return 0;
         };
-        // Xen does not let a domain do that to itself.
+        // Xen does not let a domain populate its own memory on demand.
         if extents.flags & POPULATE_ON_DEMAND != 0 {
             return 0;
         }
@@ -50,8 +52,9 @@ impl MemoryCalls<'_> {
         count(extents, populate_one)
     }
 
-    /// How many pages an extent has; `None` where none of the three calls does anything: for another domain, for an
-    /// order above 9, and for demands on host addresses or nodes that are not a guest's to make.
+    /// How many pages an extent has; `None` where none of the three calls does anything: for
+    /// another domain, for an order above 9, and for demands on host addresses or nodes that are
+    /// not a guest's to make.
     fn extent_size(&self, extents: &Extents<'_>) -> Option<u64> {
         self.ops.check_own(extents.domain).ok()?;
         let address_bits = extents.flags & ADDRESS_BITS;
@@ -87,7 +90,8 @@ impl MemoryCalls<'_> {
         Some(())
     }
 
-    /// Puts fresh pages at the frames of an extent. What was there is covered: Xen keeps it, and so it counts on.
+    /// Puts fresh pages at the frames of an extent. What was there is covered: Xen keeps it, and so
+    /// it counts on.
     fn populate_extent(&mut self, gfns: Range<u64>) -> Option<()> {
         let last = gfns.end.checked_sub(1)?;
         match self.memory.add_frames(gfns.clone()) {

@@ -1,10 +1,12 @@
+//! `add_to_physmap` and `remove_from_physmap`, page by page.
+
 use pvh_abi::{Errno, Gpa, address::PAGE_SIZE, memory::MapSpace};
 use pvh_hypercall::group::MapRequest;
 use pvh_memory::FrameError;
 
 use super::MemoryCalls;
 
-/// What is at a frame.
+/// What lies at a frame.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Held {
     SharedInfo,
@@ -34,7 +36,8 @@ impl MemoryCalls<'_> {
         }
     }
 
-    /// `remove_from_physmap`: the page stays the domain's, though it cannot reach it.
+    /// `remove_from_physmap`: the page still counts as the domain's, though the guest cannot reach
+    /// it.
     pub(super) fn remove(&mut self, gpfn: u64) -> Result<(), Errno> {
         if self.held(gpfn) == Held::Nothing {
             return Err(Errno::ENOENT);
@@ -43,7 +46,7 @@ impl MemoryCalls<'_> {
         self.memory.remove_frame(gpfn).map_err(errno)
     }
 
-    /// What is at a frame.
+    /// What lies at a frame.
     pub(super) fn held(&self, gfn: u64) -> Held {
         let Some(at) = gfn.checked_mul(PAGE_SIZE).map(Gpa) else {
             return Held::Nothing;
@@ -107,8 +110,8 @@ impl MemoryCalls<'_> {
         self.leave(Some(place(from)?))
     }
 
-    /// Makes a frame one that a page can be put at: RAM that is there is freed, a shared page taken back, and a hole
-    /// gets a page.
+    /// Makes a frame one that a page can be put at: RAM that is there is freed, a shared page taken
+    /// back, and a hole gets a page.
     fn make_room(&mut self, gfn: u64) -> Result<(), Errno> {
         match self.held(gfn) {
             Held::Nothing => self.memory.add_frame(gfn).map_err(errno)?,
@@ -128,7 +131,7 @@ impl MemoryCalls<'_> {
     }
 }
 
-/// What a guest is told of a refusal.
+/// The error that a guest reads for a refusal.
 fn errno(error: FrameError) -> Errno {
     match error {
         FrameError::OutOfReach { gfn: LOCAL_APIC } => Errno::EPERM,

@@ -1,3 +1,5 @@
+//! Tests of the `shared_info` page.
+
 use super::*;
 
 fn ram() -> VecMemory {

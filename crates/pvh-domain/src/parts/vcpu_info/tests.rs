@@ -1,3 +1,5 @@
+//! Tests of `vcpu_info`.
+
 use pvh_memory::VecMemory;
 use zerocopy::little_endian::{U32, U64};
 

@@ -1,3 +1,5 @@
+//! Tests of memory that answers from a record.
+
 use pvh_memory::{LinearMemory, PagingPolicy, PagingState, VecMemory};
 
 use super::{

@@ -1,3 +1,5 @@
+//! One event word of the FIFO ABI.
+
 use pvh_abi::Gpa;
 use pvh_memory::{GuestMemory, WordOp};
 
@@ -31,9 +33,10 @@ impl EventWord {
 
     /// Writes `link` into the word if it is linked, and tells whether it was.
     ///
-    /// A guest that keeps the rules can change a linked word four times at most once BUSY is set: it sets MASKED,
-    /// clears PENDING, clears LINKED, and an unmask call clears MASKED. So a fifth failure means a guest that
-    /// breaks them: the answer is true then too, and what it has queued is lost to it.
+    /// A guest that keeps the rules can change a linked word four times at most once BUSY is set:
+    /// it sets MASKED, clears PENDING, clears LINKED, and an unmask call clears MASKED. So a fifth
+    /// failure means a guest that breaks them: the answer is true then too, and what it has queued
+    /// is lost to it.
     pub(super) fn set_link(self, memory: &dyn GuestMemory, link: u32) -> bool {
         match self.try_link(memory, self.load(memory), link) {
             Attempt::Linked => return true,
