@@ -24,13 +24,13 @@ mod areas;
 mod build;
 mod calls;
 mod config;
+mod env;
 mod input;
 mod lifecycle;
 mod log;
 mod no_memory;
 mod reset;
 mod rings;
-mod scene;
 mod session;
 mod signal;
 mod timers;
@@ -55,10 +55,10 @@ use crate::parts::{
 };
 #[cfg(feature = "trace")]
 use crate::trace::{self, Recorder};
+use env::Env;
 use log::Log;
 use no_memory::NoMemory;
 use rings::Console;
-use scene::Scene;
 use timers::Watchdogs;
 use vcpu::VcpuData;
 
@@ -83,14 +83,14 @@ pub struct Domain {
     memory_ops: MemoryOps,
     time: TimeInfo,
     watchdogs: Watchdogs,
-    marks_runstate: bool,
+    has_runstate_flag: bool,
     console: Console,
     console_end: HostPort,
     store: Store,
     store_ring: StoreRing,
     store_end: HostPort,
     /// A ring was left before it was empty: the next tick, due at once, serves it again.
-    rings_again: bool,
+    has_ring_work: bool,
     log: Log,
     /// The reason of a shutdown, once there is one.
     reason: Option<ShutdownReason>,
@@ -279,7 +279,7 @@ impl Domain {
         bytes: &[u8],
         effects: &mut Vec<Effect>,
     ) -> usize {
-        self.apply(memory, effects, Input::Typed { bytes, now })
+        self.apply(memory, effects, Input::Console { bytes, now })
             .into()
     }
 

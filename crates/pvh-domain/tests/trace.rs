@@ -412,7 +412,7 @@ fn in_a_trace_of_version_1_no_call_waits_for_vcpus_to_be_observed() {
 }
 
 #[test]
-fn a_trace_cut_between_records_is_shorter_and_amid_one_is_refused() {
+fn a_trace_cut_between_records_is_shorter_and_inside_one_is_refused() {
     let trace = recorded();
     let borders = borders(&trace);
     for (number, &border) in borders.iter().enumerate() {

@@ -168,7 +168,7 @@ fn multicall<H: Handler + ?Sized>(
     let [list, count, c, d, e] = call.args;
     let mut left = u64::from(group::low_32(count));
     let mut at = list;
-    for _ in 0..left.min(ENTRIES_AT_ONCE) {
+    for _ in 0..left.min(ENTRIES_PER_CALL) {
         let entry = read_entry(guest, at)?;
         let outcome = if entry.number == Number::MULTICALL {
             Outcome::Return(Errno::EINVAL.as_result())
@@ -246,4 +246,4 @@ fn write_entry(guest: Guest<'_>, at: u64, rest: Call) -> Result<(), Errno> {
     }
 }
 
-const ENTRIES_AT_ONCE: u64 = 32;
+const ENTRIES_PER_CALL: u64 = 32;

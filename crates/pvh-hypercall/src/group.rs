@@ -45,4 +45,4 @@ pub(crate) fn as_result(count: u64) -> i64 {
 
 /// The most elements of a guest's list that one call of `dispatch` works on; see
 /// [`Outcome::Again`](crate::Outcome::Again).
-pub(crate) const CHUNK: u64 = 256;
+pub(crate) const ELEMENTS_PER_CALL: u64 = 256;

@@ -3,7 +3,7 @@
 use pvh_memory::Frames;
 use pvh_vcpu::Orders;
 
-use super::{Domain, Effect, Input, Output, Scene, session::Session};
+use super::{Domain, Effect, Env, Input, Output, session::Session};
 
 impl Domain {
     /// Chooses whether calls wait for vCPUs to be observed: for the replay of traces of version 1.
@@ -27,42 +27,40 @@ impl Domain {
             Input::Hypercall { origin, call } => {
                 let session = Session::new(
                     self,
-                    Scene::new(memory, origin.now, effects),
+                    Env::new(memory, origin.now, effects),
                     &origin,
                     call.width,
                 );
                 return Output::Answer(session.run(call));
             }
-            Input::Typed { bytes, now } => {
-                return Output::Count(self.type_in(&mut Scene::new(memory, now, effects), bytes));
+            Input::Console { bytes, now } => {
+                return Output::Count(self.push_input(&mut Env::new(memory, now, effects), bytes));
             }
-            Input::Entered { vcpu, now } => self.enter(&mut Scene::new(memory, now, effects), vcpu),
+            Input::Entered { vcpu, now } => self.enter(&mut Env::new(memory, now, effects), vcpu),
             Input::HypercallPageWritten { width, now } => self.latch(memory, width, now),
             Input::DebugPort { byte } => self.log.write(&[byte], effects),
             Input::StateChanged { vcpu, state, now } => {
                 self.change_runstate(memory, vcpu, state, now.system_ns);
             }
             Input::UpdateTime { vcpu } => self.write_time(memory, vcpu),
-            Input::Init { vcpu, now } => {
-                self.reset_vcpu(&mut Scene::new(memory, now, effects), vcpu)
-            }
+            Input::Init { vcpu, now } => self.reset_vcpu(&mut Env::new(memory, now, effects), vcpu),
             Input::Sipi { vcpu, vector, now } => {
                 let changed = self.set.sipi(vcpu, vector);
-                self.lifecycle_changed(&mut Scene::new(memory, now, effects), changed);
+                self.lifecycle_changed(&mut Env::new(memory, now, effects), changed);
             }
             Input::FoundRunning { vcpu, now } => self.find_running(memory, vcpu, now),
             Input::Halted { vcpu, now } => {
                 let changed = self.set.down(vcpu);
-                self.lifecycle_changed(&mut Scene::new(memory, now, effects), changed);
+                self.lifecycle_changed(&mut Env::new(memory, now, effects), changed);
             }
-            Input::Tick { now } => self.run_due(&mut Scene::new(memory, now, effects)),
+            Input::Tick { now } => self.run_due(&mut Env::new(memory, now, effects)),
             Input::RequestShutdown { kind, now } => {
-                self.ask_to_stop(&mut Scene::new(memory, now, effects), kind)
+                self.ask_to_stop(&mut Env::new(memory, now, effects), kind)
             }
             Input::End { reason, now } => {
-                let scene = &mut Scene::new(memory, now, effects);
-                self.serve_console(scene);
-                self.shut_down(scene, reason);
+                let env = &mut Env::new(memory, now, effects);
+                self.serve_console(env);
+                self.shut_down(env, reason);
             }
         }
         Output::Nothing

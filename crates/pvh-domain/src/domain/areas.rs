@@ -4,7 +4,7 @@ use pvh_abi::{Gpa, address::PAGE_SIZE};
 use pvh_hypercall::{GuestIo, Width};
 use pvh_memory::{Frames, GuestMemory};
 
-use super::{Domain, Now, Scene};
+use super::{Domain, Env, Now};
 use crate::parts::{
     runstate::{self, RunState},
     time::Wallclock,
@@ -105,7 +105,7 @@ impl Domain {
         if let Some((data, area)) = data.and_then(|data| Some((data, data.runstate_area?))) {
             let put = |offset, bytes: &[u8]| area.put(memory, offset, bytes);
             let runstate = data.runstate.at_last_change();
-            runstate::write_area(&runstate, width, self.marks_runstate, put);
+            runstate::write_area(&runstate, width, self.has_runstate_flag, put);
         }
     }
 
@@ -135,7 +135,7 @@ impl Domain {
     /// calling one: then the time since its state began is counted in.
     pub(super) fn register_runstate(
         &mut self,
-        scene: &Scene<'_>,
+        env: &Env<'_>,
         io: &dyn GuestIo,
         (vcpu, linear): (u32, u64),
         (width, of_other): (Width, bool),
@@ -145,8 +145,8 @@ impl Domain {
         };
         data.runstate_area = Area::new(io, linear, RUNSTATE_BYTES);
         if let Some(area) = data.runstate_area {
-            let put = |offset, bytes: &[u8]| area.put(scene.memory, offset, bytes);
-            let counted = of_other.then(|| data.runstate.at(scene.now.system_ns));
+            let put = |offset, bytes: &[u8]| area.put(env.memory, offset, bytes);
+            let counted = of_other.then(|| data.runstate.at(env.now.system_ns));
             let runstate = counted.unwrap_or_else(|| data.runstate.at_last_change());
             runstate::write_area(&runstate, width, false, put);
         }
@@ -154,19 +154,19 @@ impl Domain {
 
     pub(super) fn register_time(
         &mut self,
-        scene: &Scene<'_>,
+        env: &Env<'_>,
         io: &dyn GuestIo,
         (vcpu, linear): (u32, u64),
     ) {
         if let Some(data) = self.vcpus.get_mut(vcpu as usize) {
             data.time_area = Area::new(io, linear, TIME_BYTES);
-            self.write_time(scene.memory, vcpu);
+            self.write_time(env.memory, vcpu);
         }
     }
 
     /// Translates the areas of the calling vCPU again if they led nowhere, and writes those that
     /// are found.
-    pub(super) fn find_areas(&mut self, memory: &dyn Frames, io: &dyn GuestIo, vcpu: u32) {
+    pub(super) fn translate_areas(&mut self, memory: &dyn Frames, io: &dyn GuestIo, vcpu: u32) {
         let Some(data) = self.vcpus.get_mut(vcpu as usize) else {
             return;
         };

@@ -58,7 +58,7 @@ pub(crate) enum Input<'a> {
     Tick {
         now: Now,
     },
-    Typed {
+    Console {
         bytes: &'a [u8],
         now: Now,
     },

@@ -4,22 +4,22 @@ use pvh_abi::{Errno, sched::ShutdownReason, vcpu::VcpuHvmContext};
 use pvh_memory::Frames;
 use pvh_vcpu::{State, VcpuError};
 
-use super::{Domain, Effect, Now, Scene};
+use super::{Domain, Effect, Env, Now};
 use crate::parts::{hvm, runstate::RunState};
 
 /// What happens to a vCPU.
 impl Domain {
-    pub(super) fn enter(&mut self, scene: &mut Scene<'_>, vcpu: u32) {
+    pub(super) fn enter(&mut self, env: &mut Env<'_>, vcpu: u32) {
         self.stop_sleep(vcpu);
-        self.change_runstate(scene.memory, vcpu, RunState::Running, scene.now.system_ns);
-        self.write_time(scene.memory, vcpu);
-        self.run_periodic(scene, vcpu);
+        self.change_runstate(env.memory, vcpu, RunState::Running, env.now.system_ns);
+        self.write_time(env.memory, vcpu);
+        self.run_periodic(env, vcpu);
     }
 
-    pub(super) fn reset_vcpu(&mut self, scene: &mut Scene<'_>, vcpu: u32) {
+    pub(super) fn reset_vcpu(&mut self, env: &mut Env<'_>, vcpu: u32) {
         let changed = self.set.init(vcpu);
         self.forget_call(vcpu);
-        self.lifecycle_changed(scene, changed);
+        self.lifecycle_changed(env, changed);
     }
 
     /// Forgets the call that a vCPU was in, or sleeps by: after INIT, the rest of it is never made.
@@ -54,30 +54,30 @@ impl Domain {
     /// Carries out the effect of a lifecycle call.
     pub(super) fn lifecycle_changed(
         &mut self,
-        scene: &mut Scene<'_>,
+        env: &mut Env<'_>,
         changed: Result<Option<pvh_vcpu::Effect>, VcpuError>,
     ) {
         let Ok(Some(effect)) = changed else {
             return;
         };
         match effect {
-            pvh_vcpu::Effect::Start(vcpu) => self.is_up_now(scene, vcpu, Effect::Start(vcpu)),
-            pvh_vcpu::Effect::Resume(vcpu) => self.is_up_now(scene, vcpu, Effect::Resume(vcpu)),
+            pvh_vcpu::Effect::Start(vcpu) => self.came_up(env, vcpu, Effect::Start(vcpu)),
+            pvh_vcpu::Effect::Resume(vcpu) => self.came_up(env, vcpu, Effect::Resume(vcpu)),
             pvh_vcpu::Effect::Stop(vcpu) => {
-                self.change_runstate(scene.memory, vcpu, RunState::Offline, scene.now.system_ns);
-                scene.effects.push(Effect::Stop(vcpu));
+                self.change_runstate(env.memory, vcpu, RunState::Offline, env.now.system_ns);
+                env.effects.push(Effect::Stop(vcpu));
             }
             _ => {
                 // A soft reset may have been announced, but no vCPU is left that could go on after
                 // it.
                 let announced = self.reason.take();
                 self.reason = announced.filter(|reason| *reason != ShutdownReason::SOFT_RESET);
-                self.shut_down(scene, ShutdownReason::POWEROFF);
+                self.shut_down(env, ShutdownReason::POWEROFF);
             }
         }
     }
 
-    fn is_up_now(&mut self, scene: &mut Scene<'_>, vcpu: u32, effect: Effect) {
+    fn came_up(&mut self, env: &mut Env<'_>, vcpu: u32, effect: Effect) {
         // A vCPU that went down while it slept is still asleep.
         let asleep = self.vcpus.get(vcpu as usize);
         let asleep = asleep.is_some_and(|data| data.asleep.is_some());
@@ -86,18 +86,18 @@ impl Domain {
         } else {
             RunState::Runnable
         };
-        self.change_runstate(scene.memory, vcpu, state, scene.now.system_ns);
-        scene.effects.push(effect);
+        self.change_runstate(env.memory, vcpu, state, env.now.system_ns);
+        env.effects.push(effect);
     }
 
     /// Ends the domain, or does a soft reset; the first reason given counts.
-    pub(super) fn shut_down(&mut self, scene: &mut Scene<'_>, reason: ShutdownReason) {
+    pub(super) fn shut_down(&mut self, env: &mut Env<'_>, reason: ShutdownReason) {
         let mut reason = *self.reason.get_or_insert(reason);
         if self.is_over {
             return;
         }
         if reason == ShutdownReason::SOFT_RESET {
-            if self.soft_reset(scene.memory).is_ok() {
+            if self.soft_reset(env.memory).is_ok() {
                 self.reason = None;
                 return;
             }
@@ -105,37 +105,37 @@ impl Domain {
         }
         self.is_over = true;
         self.set.end();
-        scene.effects.push(Effect::Shutdown(reason));
+        env.effects.push(Effect::Shutdown(reason));
     }
 
     /// Carries out the changes that a call of `hvm_op` made.
     pub(super) fn hvm_changed(
         &mut self,
-        scene: &mut Scene<'_>,
+        env: &mut Env<'_>,
         width: pvh_hypercall::Width,
         changed: Vec<hvm::Change>,
     ) {
         for change in changed {
             match change {
-                hvm::Change::GlobalVector(_) => self.tell_pending(scene),
+                hvm::Change::GlobalVector(_) => self.resend_upcalls(env),
                 hvm::Change::VcpuVector { vcpu, vector } => {
                     let effect = Effect::VcpuVector { vcpu, vector };
-                    scene.effects.push(effect);
-                    self.wake(scene, vcpu);
+                    env.effects.push(effect);
+                    self.wake(env, vcpu);
                 }
-                hvm::Change::LatchWidth => self.latch(scene.memory, width, scene.now),
-                hvm::Change::FlushTlbs => scene.effects.push(Effect::FlushTlbs),
-                hvm::Change::Crash => self.shut_down(scene, ShutdownReason::CRASH),
+                hvm::Change::LatchWidth => self.latch(env.memory, width, env.now),
+                hvm::Change::FlushTlbs => env.effects.push(Effect::FlushTlbs),
+                hvm::Change::Crash => self.shut_down(env, ShutdownReason::CRASH),
             }
         }
     }
 
     /// Sends the upcall again to every vCPU that is up and whose upcall flag is set.
-    fn tell_pending(&mut self, scene: &mut Scene<'_>) {
+    fn resend_upcalls(&mut self, env: &mut Env<'_>) {
         for vcpu in 0..self.config.vcpus {
             let is_up = self.set.is_up(vcpu).unwrap_or(false);
-            if is_up && self.is_upcall_pending(scene.memory, vcpu) {
-                self.upcall(scene, vcpu);
+            if is_up && self.is_upcall_pending(env.memory, vcpu) {
+                self.upcall(env, vcpu);
             }
         }
     }

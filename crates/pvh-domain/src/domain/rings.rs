@@ -2,7 +2,7 @@
 
 use pvh_xenstore::{Shutdown, request_shutdown};
 
-use super::{Domain, Effect, Scene};
+use super::{Domain, Effect, Env};
 use crate::parts::{
     console::{ConsoleRing, OUTPUT_BYTES},
     event::HostPort,
@@ -26,22 +26,22 @@ impl Console {
 }
 
 impl Domain {
-    pub(super) fn type_in(&mut self, scene: &mut Scene<'_>, bytes: &[u8]) -> usize {
+    pub(super) fn push_input(&mut self, env: &mut Env<'_>, bytes: &[u8]) -> usize {
         // A ring whose indices the guest has made inconsistent takes nothing.
-        let moved = self.console.ring.push_input(scene.memory, bytes);
+        let moved = self.console.ring.push_input(env.memory, bytes);
         let (len_bytes, notify) = moved.map_or((0, false), |moved| (moved.len_bytes, moved.notify));
         self.console.is_full = len_bytes < bytes.len();
         if notify {
-            self.notify(scene, self.console_end);
+            self.notify(env, self.console_end);
         }
         len_bytes
     }
 
-    pub(super) fn ask_to_stop(&mut self, scene: &mut Scene<'_>, kind: Shutdown) {
+    pub(super) fn ask_to_stop(&mut self, env: &mut Env<'_>, kind: Shutdown) {
         // This cannot fail: the key exists since the domain was made, and no quota holds for the
         // toolstack.
         let _ = request_shutdown(&mut self.store, self.config.domid, kind);
-        self.serve_store(scene);
+        self.serve_store(env);
     }
 
     pub(super) fn watches_shutdown(&self) -> bool {
@@ -50,25 +50,25 @@ impl Domain {
     }
 
     /// The guest has raised the event of a service.
-    pub(super) fn serve(&mut self, scene: &mut Scene<'_>, end: HostPort) {
+    pub(super) fn serve(&mut self, env: &mut Env<'_>, end: HostPort) {
         if end == self.console_end {
-            self.serve_console(scene);
+            self.serve_console(env);
         } else if end == self.store_end {
-            self.serve_store(scene);
+            self.serve_store(env);
         }
     }
 
-    pub(super) fn serve_rings(&mut self, scene: &mut Scene<'_>) {
-        self.serve_console(scene);
-        self.serve_store(scene);
+    pub(super) fn serve_rings(&mut self, env: &mut Env<'_>) {
+        self.serve_console(env);
+        self.serve_store(env);
     }
 
-    pub(super) fn serve_console(&mut self, scene: &mut Scene<'_>) {
+    pub(super) fn serve_console(&mut self, env: &mut Env<'_>) {
         let mut output = Vec::new();
         let mut buf = [0; OUTPUT_BYTES];
         let mut is_empty = false;
-        for _ in 0..RINGS_AT_ONCE {
-            let moved = self.console.ring.take_output(scene.memory, &mut buf);
+        for _ in 0..OUTPUT_RINGS_PER_CALL {
+            let moved = self.console.ring.take_output(env.memory, &mut buf);
             // A ring whose indices the guest has made inconsistent gives nothing.
             let len_bytes = moved.map_or(0, |moved| moved.len_bytes);
             output.extend(buf.iter().take(len_bytes));
@@ -77,32 +77,32 @@ impl Domain {
                 break;
             }
         }
-        self.rings_again |= !is_empty;
+        self.has_ring_work |= !is_empty;
         if core::mem::take(&mut self.console.is_full) {
-            scene.effects.push(Effect::InputWanted);
+            env.effects.push(Effect::InputWanted);
         }
         if !output.is_empty() {
-            scene.effects.push(Effect::Output(output));
-            self.notify(scene, self.console_end);
+            env.effects.push(Effect::Output(output));
+            self.notify(env, self.console_end);
         }
     }
 
-    fn serve_store(&mut self, scene: &mut Scene<'_>) {
+    fn serve_store(&mut self, env: &mut Env<'_>) {
         // A guest that took the ring's page away has no store any more.
-        let progress = self.store_ring.service(scene.memory, &mut self.store);
+        let progress = self.store_ring.service(env.memory, &mut self.store);
         let progress = progress.unwrap_or_default();
-        self.rings_again |= progress.again;
+        self.has_ring_work |= progress.again;
         if progress.notify {
-            self.notify(scene, self.store_end);
+            self.notify(env, self.store_end);
         }
     }
 
-    fn notify(&mut self, scene: &mut Scene<'_>, end: HostPort) {
-        self.with_events(scene, |events, delivery| {
+    fn notify(&mut self, env: &mut Env<'_>, end: HostPort) {
+        self.with_events(env, |events, delivery| {
             events.send_from_host(delivery, end);
         });
     }
 }
 
 /// How many rings full of console output one call takes: the guest may go on writing meanwhile.
-const RINGS_AT_ONCE: usize = 4;
+const OUTPUT_RINGS_PER_CALL: usize = 4;

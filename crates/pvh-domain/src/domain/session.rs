@@ -7,13 +7,13 @@ use pvh_hypercall::{
 };
 use pvh_vcpu::State;
 
-use super::{Answer, Domain, Effect, Observe, Origin, Scene, Sleep};
+use super::{Answer, Domain, Effect, Env, Observe, Origin, Sleep};
 use crate::parts::runstate::RunState;
 
 /// One hypercall of one vCPU: the domain behind the traits of the groups.
 pub(super) struct Session<'a> {
     pub(super) domain: &'a mut Domain,
-    pub(super) scene: Scene<'a>,
+    pub(super) env: Env<'a>,
     pub(super) io: &'a dyn GuestIo,
     pub(super) vcpu: u32,
     pub(super) takes_interrupts: bool,
@@ -29,13 +29,13 @@ pub(super) struct Session<'a> {
 impl<'a> Session<'a> {
     pub(super) fn new(
         domain: &'a mut Domain,
-        scene: Scene<'a>,
+        env: Env<'a>,
         origin: &Origin<'a>,
         width: Width,
     ) -> Self {
         Self {
             domain,
-            scene,
+            env,
             io: origin.io,
             vcpu: origin.vcpu,
             takes_interrupts: origin.takes_interrupts,
@@ -71,7 +71,7 @@ impl<'a> Session<'a> {
             self.change_runstate(RunState::Running);
         }
         self.domain
-            .find_areas(self.scene.memory, self.io, self.vcpu);
+            .translate_areas(self.env.memory, self.io, self.vcpu);
     }
 
     /// A sleep begins once the whole call is over.
@@ -109,7 +109,7 @@ impl<'a> Session<'a> {
     pub(super) fn expect_start(&mut self, vcpu: u32) {
         let is_up = self.domain.set.is_up(vcpu).unwrap_or(true);
         if vcpu != self.vcpu && !is_up && self.domain.observes {
-            self.scene.effects.push(Effect::StartExpected(vcpu));
+            self.env.effects.push(Effect::StartExpected(vcpu));
         }
     }
 
@@ -117,13 +117,13 @@ impl<'a> Session<'a> {
     fn park(&mut self) {
         for vcpu in core::mem::take(&mut self.parked) {
             if self.domain.lifecycle(vcpu) == Some(State::Down) && self.domain.observes {
-                self.scene.effects.push(Effect::Park(vcpu));
+                self.env.effects.push(Effect::Park(vcpu));
             }
         }
     }
 
     pub(super) fn change_runstate(&mut self, state: RunState) {
-        let (memory, now_ns) = (self.scene.memory, self.scene.now.system_ns);
+        let (memory, now_ns) = (self.env.memory, self.env.now.system_ns);
         self.domain
             .change_runstate(memory, self.vcpu, state, now_ns);
     }

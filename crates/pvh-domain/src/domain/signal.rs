@@ -3,7 +3,7 @@
 use pvh_hypercall::Width;
 use pvh_memory::Frames;
 
-use super::{Domain, Effect, Now, Scene};
+use super::{Domain, Effect, Env, Now};
 use crate::parts::{
     event::{self, Delivery, EventChannels},
     runstate::RunState,
@@ -13,39 +13,39 @@ impl Domain {
     /// Runs an operation on the event channels, and carries out its signals.
     pub(super) fn with_events<T>(
         &mut self,
-        scene: &mut Scene<'_>,
+        env: &mut Env<'_>,
         act: impl FnOnce(&mut EventChannels, &mut Delivery<'_>) -> T,
     ) -> T {
-        let mut delivery = Delivery::new(scene.memory, &self.shared_info, &self.vcpu_infos);
+        let mut delivery = Delivery::new(env.memory, &self.shared_info, &self.vcpu_infos);
         let answer = act(&mut self.events, &mut delivery);
         for signal in delivery.signals {
             match signal {
-                event::Signal::Upcall(vcpu) => self.upcall(scene, vcpu),
-                event::Signal::Unblock(vcpu) => self.wake(scene, vcpu),
-                event::Signal::Host(end) => self.serve(scene, end),
+                event::Signal::Upcall(vcpu) => self.upcall(env, vcpu),
+                event::Signal::Unblock(vcpu) => self.wake(env, vcpu),
+                event::Signal::Host(end) => self.serve(env, end),
             }
         }
         answer
     }
 
     /// Sends the upcall of a vCPU whose upcall flag was set just now, and wakes it.
-    pub(super) fn upcall(&mut self, scene: &mut Scene<'_>, vcpu: u32) {
+    pub(super) fn upcall(&mut self, env: &mut Env<'_>, vcpu: u32) {
         if let Some(vector) = self.hvm.vcpu_vector(vcpu) {
             let effect = Effect::VcpuVector { vcpu, vector };
-            scene.effects.push(effect);
+            env.effects.push(effect);
         }
         if let Some(vector) = self.hvm.global_vector() {
             let effect = Effect::GlobalVector { vcpu, vector };
-            scene.effects.push(effect);
+            env.effects.push(effect);
         }
-        self.wake(scene, vcpu);
+        self.wake(env, vcpu);
     }
 
     /// Ends the sleep of a vCPU, if it sleeps.
-    pub(super) fn wake(&mut self, scene: &mut Scene<'_>, vcpu: u32) {
+    pub(super) fn wake(&mut self, env: &mut Env<'_>, vcpu: u32) {
         if self.stop_sleep(vcpu) {
-            self.change_runstate(scene.memory, vcpu, RunState::Runnable, scene.now.system_ns);
-            scene.effects.push(Effect::Wake(vcpu));
+            self.change_runstate(env.memory, vcpu, RunState::Runnable, env.now.system_ns);
+            env.effects.push(Effect::Wake(vcpu));
         }
     }
 

@@ -2,7 +2,7 @@
 
 use pvh_abi::{Errno, event_channel::Virq, sched::ShutdownReason};
 
-use super::{Domain, Now, Scene};
+use super::{Domain, Env, Now};
 use crate::parts::runstate::RunState;
 
 /// The watchdogs of a domain, at most two.
@@ -60,24 +60,24 @@ impl Watchdogs {
 
 impl Domain {
     /// `set_timer_op`: a time that is negative or too far ahead becomes 100 ms from now.
-    pub(super) fn set_timer(&mut self, scene: &mut Scene<'_>, vcpu: u32, at_ns: i64) {
-        let now_ns = scene.now.system_ns;
+    pub(super) fn set_timer(&mut self, env: &mut Env<'_>, vcpu: u32, at_ns: i64) {
+        let now_ns = env.now.system_ns;
         let at_ns = match u64::try_from(at_ns) {
             Ok(0) => return self.stop_singleshot(vcpu),
-            Ok(at_ns) if at_ns.saturating_sub(now_ns) < FAR_NS => at_ns,
-            _ => now_ns.saturating_add(INSTEAD_NS),
+            Ok(at_ns) if at_ns.saturating_sub(now_ns) < TIMEOUT_LIMIT_NS => at_ns,
+            _ => now_ns.saturating_add(FALLBACK_TIMEOUT_NS),
         };
-        self.set_singleshot(scene, vcpu, at_ns);
+        self.set_singleshot(env, vcpu, at_ns);
     }
 
     /// Starts the one-shot timer of a vCPU; it fires at once if the time has come.
-    pub(super) fn set_singleshot(&mut self, scene: &mut Scene<'_>, vcpu: u32, at_ns: u64) {
-        let is_due = is_past(at_ns, scene.now.system_ns);
+    pub(super) fn set_singleshot(&mut self, env: &mut Env<'_>, vcpu: u32, at_ns: u64) {
+        let is_due = is_past(at_ns, env.now.system_ns);
         if let Some(data) = self.vcpus.get_mut(vcpu as usize) {
             data.singleshot_ns = (!is_due).then_some(at_ns);
         }
         if is_due {
-            self.timer_event(scene, vcpu);
+            self.timer_event(env, vcpu);
         }
     }
 
@@ -89,21 +89,16 @@ impl Domain {
 
     /// Starts or stops the periodic timer of a vCPU. It fires at once if it did not fire for a
     /// period.
-    pub(super) fn set_periodic(
-        &mut self,
-        scene: &mut Scene<'_>,
-        vcpu: u32,
-        period_ns: Option<u64>,
-    ) {
+    pub(super) fn set_periodic(&mut self, env: &mut Env<'_>, vcpu: u32, period_ns: Option<u64>) {
         if let Some(data) = self.vcpus.get_mut(vcpu as usize) {
             data.periodic.period_ns = period_ns;
-            self.run_periodic(scene, vcpu);
+            self.run_periodic(env, vcpu);
         }
     }
 
     /// Fires the periodic timer of a vCPU if it is due.
-    pub(super) fn run_periodic(&mut self, scene: &mut Scene<'_>, vcpu: u32) {
-        let now_ns = scene.now.system_ns;
+    pub(super) fn run_periodic(&mut self, env: &mut Env<'_>, vcpu: u32) {
+        let now_ns = env.now.system_ns;
         let data = self.vcpus.get_mut(vcpu as usize);
         let Some(data) =
             data.filter(|data| data.periodic.due_ns().is_some_and(|due| due <= now_ns))
@@ -111,7 +106,7 @@ impl Domain {
             return;
         };
         data.periodic.last_ns = now_ns;
-        self.timer_event(scene, vcpu);
+        self.timer_event(env, vcpu);
     }
 
     /// The earliest deadline in ns of system time.
@@ -124,19 +119,19 @@ impl Domain {
             let periodic = periodic.filter(|_| runs(data.runstate.state()));
             [data.singleshot_ns, data.poll_until_ns, periodic]
         });
-        let again = self.rings_again.then_some(0);
+        let again = self.has_ring_work.then_some(0);
         let all = of_vcpus.chain([self.watchdogs.earliest(), again]);
         all.flatten().min()
     }
 
     /// Serves every deadline that has passed: each timer fires at most once.
-    pub(super) fn run_due(&mut self, scene: &mut Scene<'_>) {
+    pub(super) fn run_due(&mut self, env: &mut Env<'_>) {
         if self.is_over {
             return;
         }
         let Now {
             system_ns: now_ns, ..
-        } = scene.now;
+        } = env.now;
         for vcpu in 0..self.config.vcpus {
             let Some(data) = self.vcpus.get_mut(vcpu as usize) else {
                 break;
@@ -144,33 +139,33 @@ impl Domain {
             let singleshot = take_due(&mut data.singleshot_ns, now_ns);
             let poll = take_due(&mut data.poll_until_ns, now_ns);
             if singleshot {
-                self.timer_event(scene, vcpu);
+                self.timer_event(env, vcpu);
             }
             if poll {
-                self.wake(scene, vcpu);
+                self.wake(env, vcpu);
             }
         }
         if self.watchdogs.take_due(now_ns) {
-            self.shut_down(scene, ShutdownReason::WATCHDOG);
+            self.shut_down(env, ShutdownReason::WATCHDOG);
         }
-        if core::mem::take(&mut self.rings_again) {
-            self.serve_rings(scene);
+        if core::mem::take(&mut self.has_ring_work) {
+            self.serve_rings(env);
         }
-        self.run_periodics(scene);
+        self.run_periodics(env);
     }
 
     /// Fires the periodic timers that are due, also those of vCPUs that this tick woke.
-    fn run_periodics(&mut self, scene: &mut Scene<'_>) {
+    fn run_periodics(&mut self, env: &mut Env<'_>) {
         for vcpu in 0..self.config.vcpus {
             let data = self.vcpus.get(vcpu as usize);
             if data.is_some_and(|data| runs(data.runstate.state())) {
-                self.run_periodic(scene, vcpu);
+                self.run_periodic(env, vcpu);
             }
         }
     }
 
-    fn timer_event(&mut self, scene: &mut Scene<'_>, vcpu: u32) {
-        self.with_events(scene, |events, delivery| {
+    fn timer_event(&mut self, env: &mut Env<'_>, vcpu: u32) {
+        self.with_events(env, |events, delivery| {
             events.raise_virq(delivery, vcpu, Virq::TIMER);
         });
     }
@@ -193,5 +188,5 @@ fn take_due(timer: &mut Option<u64>, now_ns: u64) -> bool {
 
 const NS_PER_SECOND: u64 = 1_000_000_000;
 /// 2^50 ns, 13 days.
-const FAR_NS: u64 = 1 << 50;
-const INSTEAD_NS: u64 = 100_000_000;
+const TIMEOUT_LIMIT_NS: u64 = 1 << 50;
+const FALLBACK_TIMEOUT_NS: u64 = 100_000_000;

@@ -199,7 +199,7 @@ impl From<Input<'_>> for WireInput {
                 now: now.into(),
             },
             Input::Tick { now } => Self::Tick(now.into()),
-            Input::Typed { bytes, now } => Self::Typed {
+            Input::Console { bytes, now } => Self::Typed {
                 bytes: bytes.to_vec(),
                 now: now.into(),
             },
@@ -239,7 +239,7 @@ impl WireInput {
             },
             Self::DebugPort { byte } => Input::DebugPort { byte },
             Self::Tick(now) => Input::Tick { now: now.into() },
-            Self::Typed { now, ref bytes } => Input::Typed {
+            Self::Typed { now, ref bytes } => Input::Console {
                 bytes,
                 now: now.into(),
             },

@@ -57,7 +57,7 @@ fn a_vcpu_that_is_woken_is_runnable_until_it_runs() {
 }
 
 #[test]
-fn the_embedder_may_say_more_of_what_a_vcpu_does() {
+fn the_embedder_may_change_a_runstate() {
     let mut machine = Machine::ready(1);
     register(&mut machine, 5, 0, AREA);
     let (domain, memory) = (&mut machine.domain, &machine.memory);

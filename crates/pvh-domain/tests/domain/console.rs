@@ -74,7 +74,7 @@ fn an_empty_ring_is_no_output() {
 }
 
 #[test]
-fn what_is_typed_goes_into_the_ring_and_the_rest_when_there_is_room() {
+fn console_input_fills_the_ring_and_the_rest_follows_when_there_is_room() {
     let mut machine = Machine::ready(1);
     machine.take();
     assert_eq!(type_in(&mut machine, &[b'x'; 1000]), 1000);
@@ -102,7 +102,7 @@ fn a_spoilt_ring_gives_and_takes_nothing() {
 }
 
 #[test]
-fn a_ring_whose_page_is_taken_away_is_no_harm() {
+fn a_ring_whose_page_is_removed_does_no_harm() {
     let mut machine = Machine::ready(1);
     machine.put_u64(ARG, &[0x7ff0, RING >> 12]);
     assert_eq!(machine.call(0, super::machine::MEMORY_OP, &[15, ARG]), 0);

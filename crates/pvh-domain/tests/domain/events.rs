@@ -54,7 +54,7 @@ fn an_ipi_sets_pending_selector_and_flag_and_tells_once() {
 }
 
 #[test]
-fn without_a_vector_an_event_is_kept_and_nobody_is_told() {
+fn without_a_vector_an_event_is_kept_and_nobody_is_notified() {
     let mut machine = Machine::new(1);
     machine.map_shared_info(SHARED_INFO);
     let port = machine.bind_ipi(0);
@@ -66,7 +66,7 @@ fn without_a_vector_an_event_is_kept_and_nobody_is_told() {
 }
 
 #[test]
-fn a_masked_port_is_told_when_it_is_unmasked() {
+fn a_masked_port_notifies_when_it_is_unmasked() {
     let mut machine = Machine::ready(1);
     let port = machine.bind_ipi(0);
     machine.put(SHARED_INFO + 2560, &[0xff]);
@@ -199,7 +199,7 @@ fn set_priority_and_expand_array_need_fifo_events() {
 }
 
 #[test]
-fn what_cannot_be_read_is_efault_and_what_there_is_not_enosys() {
+fn an_unreadable_argument_is_efault_and_an_unknown_sub_op_enosys() {
     let mut machine = Machine::ready(1);
     for number in 0..=13 {
         let result = machine.call(0, EVENT_CHANNEL_OP, &[number, NOWHERE]);

@@ -56,7 +56,7 @@ fn setup_table_lists_frames_in_words_of_the_caller() {
 }
 
 #[test]
-fn version_1_is_in_use_and_2_there_is_not() {
+fn version_1_is_in_use_and_version_2_is_enosys() {
     let mut machine = Machine::ready(1);
     for (version, want) in [(1, 0), (2, -38), (3, -22)] {
         machine.put_u32(ARG, &[version]);
@@ -70,7 +70,7 @@ fn version_1_is_in_use_and_2_there_is_not() {
 }
 
 #[test]
-fn what_is_mapped_has_no_handle_and_what_is_unmapped_had_none() {
+fn map_answers_no_space_and_unmap_bad_handle() {
     let mut machine = Machine::ready(1);
     machine.put_u64(ARG, &[0x5000, 2, 5]);
     assert_eq!(op(&mut machine, 0, 1), 0);
@@ -104,7 +104,7 @@ fn entries_are_swapped() {
 }
 
 #[test]
-fn what_hvm_has_not_is_enosys_and_what_cannot_be_read_efault() {
+fn a_pv_sub_op_is_enosys_and_an_unreadable_argument_efault() {
     let mut machine = Machine::ready(1);
     for number in [3, 4, 7, 9, 12] {
         assert_eq!(op(&mut machine, number, 1), -38, "{number}");

@@ -84,7 +84,7 @@ fn a_call_about_the_caller_or_about_no_vcpu_waits_for_nobody() {
 }
 
 #[test]
-fn what_is_reported_meanwhile_is_what_the_call_finds() {
+fn the_call_sees_what_was_reported_meanwhile() {
     let mut machine = machine();
     waits(&mut machine, 0, call(3, 1));
     let now = machine.now;
@@ -214,7 +214,7 @@ fn a_vcpu_that_another_leaves_down_waits_for_init() {
 }
 
 #[test]
-fn what_guests_do_before_a_start_is_told() {
+fn calls_that_prepare_a_vcpu_announce_its_start() {
     let mut machine = machine();
     let told = [Effect::StartExpected(1)];
     // bind_virq of a timer, bind_ipi, bind_vcpu of port 1

@@ -6,7 +6,7 @@ use pvh_memory::LinearMemory;
 use super::machine::{ARG, MULTICALL, Machine, NOWHERE, POLICY, SELF, VM_ASSIST, XEN_VERSION};
 
 #[test]
-fn what_a_pvh_domain_has_not_answers_the_error_of_its_number() {
+fn a_call_that_a_pvh_domain_does_not_have_answers_the_error_of_its_number() {
     let mut machine = Machine::ready(1);
     for (number, want) in [
         (0, -38),
@@ -70,7 +70,7 @@ fn a_32_bit_multicall_has_entries_of_32_bytes() {
 }
 
 #[test]
-fn memory_questions_are_answered_by_what_the_domain_was_made_with() {
+fn memory_queries_answer_from_the_configuration() {
     let mut machine = Machine::ready(1);
     machine.put_u64(ARG, &[SELF]);
     let memory_op = super::machine::MEMORY_OP;
@@ -123,7 +123,7 @@ fn whose_layout_it_is_is_judged_before_anything_else_of_add_to_physmap() {
 }
 
 #[test]
-fn the_origin_of_a_call_is_told_without_its_memory() {
+fn the_debug_text_of_an_origin_omits_guest_memory() {
     let machine = Machine::ready(1);
     let origin = Origin {
         vcpu: 3,

@@ -193,7 +193,7 @@ fn a_32_bit_poll_has_16_bytes() {
 }
 
 #[test]
-fn every_reason_of_a_shutdown_is_told_and_the_first_one_stays() {
+fn every_shutdown_reason_is_reported_and_the_first_one_stays() {
     for reason in [0, 1, 2, 3, 4, 6, 0xff] {
         let mut machine = Machine::ready(1);
         machine.take();
@@ -288,7 +288,7 @@ fn a_new_watchdog_without_time_is_due_at_once() {
 }
 
 #[test]
-fn pinning_is_eperm_and_what_there_is_not_enosys() {
+fn pinning_is_eperm_and_an_unknown_sub_op_enosys() {
     let mut machine = Machine::ready(1);
     assert_eq!(machine.call(0, SCHED_OP, &[7, NOWHERE]), -1);
     assert_eq!(machine.call(0, SCHED_OP, &[8, ARG]), -38);

@@ -108,7 +108,7 @@ fn a_guest_that_watches_can_be_asked_to_stop() {
 }
 
 #[test]
-fn a_guest_that_watches_what_is_above_can_be_asked_too() {
+fn a_guest_that_watches_a_key_above_can_be_asked_too() {
     let mut machine = Machine::ready(1);
     request(&mut machine, WATCH, b"control\0token\0");
     assert!(machine.domain.can_be_asked());

@@ -123,7 +123,7 @@ fn an_nmi_is_sent_and_wakes() {
 }
 
 #[test]
-fn physical_ids_are_not_told() {
+fn physical_ids_are_refused() {
     let mut machine = Machine::ready(1);
     assert_eq!(machine.call(0, VCPU_OP, &[12, 0, ARG]), -22);
 }

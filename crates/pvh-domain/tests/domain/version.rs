@@ -59,7 +59,7 @@ fn the_handle_is_the_uuid_and_the_page_size_4096() {
 }
 
 #[test]
-fn what_a_domu_may_not_ask_is_eperm_and_what_there_is_not_enosys() {
+fn a_call_a_domu_may_not_make_is_eperm_and_an_unknown_one_enosys() {
     let mut machine = Machine::new(1);
     assert_eq!(machine.call(0, XEN_VERSION, &[10, ARG]), -1);
     assert_eq!(machine.call(0, XEN_VERSION, &[11, ARG]), -38);

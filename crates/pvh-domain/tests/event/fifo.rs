@@ -52,7 +52,7 @@ fn a_pending_bit_of_a_port_not_in_use_is_taken_over_too() {
 }
 
 #[test]
-fn a_poll_does_not_see_what_is_kept() {
+fn a_poll_does_not_see_events_without_a_word() {
     let mut machine = two_level(1);
     init(&mut machine, 0).unwrap();
     let port = machine.ipi(0);
@@ -128,7 +128,7 @@ fn ports_of_the_second_page_have_their_words_there() {
 }
 
 #[test]
-fn unmask_clears_masked_and_raises_what_is_pending() {
+fn unmask_clears_masked_and_raises_a_pending_event() {
     let mut machine = fifo(1);
     let port = machine.ipi(0);
     machine.set_event(port, MASKED | PENDING);
@@ -145,7 +145,7 @@ fn unmask_raises_even_if_the_port_was_not_masked() {
 }
 
 #[test]
-fn unmask_of_what_is_not_pending_only_clears_masked() {
+fn unmask_of_a_port_without_an_event_only_clears_masked() {
     let mut machine = fifo(1);
     let port = machine.ipi(0);
     machine.set_event(port, MASKED);
@@ -172,7 +172,7 @@ fn unmask_without_an_array_page_does_nothing() {
 }
 
 #[test]
-fn reset_goes_back_to_the_two_level_abi_with_whatever_its_bits_are() {
+fn reset_goes_back_to_the_two_level_abi_and_keeps_its_bits() {
     let mut machine = fifo(1);
     let port = machine.ipi(0);
     machine.send(port).0.unwrap();

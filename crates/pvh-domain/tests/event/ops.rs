@@ -175,7 +175,7 @@ fn close_of_a_port_that_is_not_the_guests_to_close_is_einval() {
 }
 
 #[test]
-fn send_is_einval_for_ports_that_nobody_receives_on() {
+fn send_is_einval_for_ports_without_a_receiver() {
     let mut machine = two_level(1);
     let xens = machine.xens();
     let virq = machine
@@ -226,7 +226,7 @@ fn ports_become_valid_64_at_a_time_and_stay_so() {
 }
 
 #[test]
-fn bind_vcpu_moves_what_is_not_bound_to_one_vcpu() {
+fn bind_vcpu_moves_ports_that_are_not_bound_to_one_vcpu() {
     let mut machine = two_level(3);
     let port = machine.unbound(ME).unwrap();
     assert_eq!(machine.events.bind_vcpu(port, 2), Ok(()));

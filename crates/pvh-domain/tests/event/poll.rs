@@ -40,7 +40,7 @@ fn ports_are_looked_at_in_order_until_one_is_pending_or_refused() {
 }
 
 #[test]
-fn an_event_wakes_who_polls_for_it_or_for_several_once() {
+fn an_event_wakes_each_poller_of_its_port_or_of_several_ports_once() {
     for mut machine in [two_level(4), fifo(4)] {
         let (port, other) = (machine.ipi(0), machine.ipi(0));
         assert_eq!(poll(&mut machine, 1, &[port]), Ok(PollAnswer::Wait));

@@ -105,7 +105,7 @@ fn four_changes_that_the_rules_allow_are_not_too_many() {
 }
 
 #[test]
-fn a_guest_that_pops_the_tail_at_the_last_attempt_but_one_is_told() {
+fn a_guest_that_pops_the_tail_at_the_last_attempt_but_one_is_notified() {
     let mut machine = machine();
     let changes: [fn(u32) -> u32; 4] = [
         |word| word | MASKED,

@@ -60,7 +60,7 @@ fn a_port_of_the_upper_half_has_its_selector_bit_in_the_second_word() {
 }
 
 #[test]
-fn an_event_that_is_pending_already_tells_nobody_again() {
+fn an_event_that_is_pending_already_notifies_nobody_again() {
     let mut machine = two_level(1);
     let port = machine.ipi(0);
     machine.set_word(SHARED_INFO + 2048, 1 << port.0);
@@ -92,7 +92,7 @@ fn unmasking_a_port_that_was_not_masked_never_raises_again() {
 }
 
 #[test]
-fn unmasking_tells_nobody_if_nothing_is_pending() {
+fn unmasking_notifies_nobody_if_nothing_is_pending() {
     let mut machine = two_level(1);
     let port = machine.ipi(0);
     machine.set_word(SHARED_INFO + 2560, 1 << port.0);
@@ -182,7 +182,7 @@ fn a_port_past_the_limit_of_a_narrower_layout_has_no_bits() {
 }
 
 #[test]
-fn a_vcpu_past_the_32nd_is_told_once_it_has_registered() {
+fn a_vcpu_past_the_32nd_is_notified_once_it_has_registered() {
     let mut machine = two_level(33);
     let port = machine.ipi(32);
     assert_eq!(

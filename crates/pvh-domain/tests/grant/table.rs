@@ -86,7 +86,7 @@ fn a_frame_that_is_not_ram_is_einval_and_the_table_has_grown() {
 }
 
 #[test]
-fn a_frame_takes_along_what_it_holds() {
+fn a_frame_moves_with_its_contents() {
     let memory = memory();
     let mut table = GrantTable::new(ME, 64);
     table.map_frame(&memory, 0, 3).unwrap();
@@ -152,7 +152,7 @@ fn a_second_frame_at_one_place_takes_the_first_back() {
 }
 
 #[test]
-fn setup_table_grows_and_lists_what_is_mapped() {
+fn setup_table_grows_and_lists_mapped_frames() {
     let memory = memory();
     let mut table = GrantTable::new(ME, 4);
     table.map_frame(&memory, 1, 9).unwrap();

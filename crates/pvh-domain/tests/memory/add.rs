@@ -47,7 +47,7 @@ fn shared_info_in_a_hole_gets_a_page_and_frees_none() {
 }
 
 #[test]
-fn shared_info_moves_with_what_it_holds_and_leaves_a_hole() {
+fn shared_info_moves_with_its_contents_and_leaves_a_hole() {
     let mut machine = Machine::new();
     for (before, gpfn) in [
         (None, 0x20),
@@ -139,7 +139,7 @@ fn a_grant_frame_s_index_has_32_bits() {
 }
 
 #[test]
-fn grant_frames_move_with_what_they_hold_and_leave_holes() {
+fn grant_frames_move_with_their_contents_and_leave_holes() {
     let mut machine = Machine::new();
     assert_eq!(machine.add(GRANT_TABLE, 0, 0x20), 0);
     assert_eq!(pages(&machine), PAGES - 1);
@@ -246,7 +246,7 @@ fn pages_of_other_domains_are_not_removed() {
 }
 
 #[test]
-fn removed_shared_pages_keep_what_they_hold() {
+fn removed_shared_pages_keep_their_contents() {
     let mut machine = Machine::new();
     assert_eq!(machine.add(SHARED_INFO, 0, HOLE), 0);
     assert_eq!(machine.add(GRANT_TABLE, 0, 0x20), 0);

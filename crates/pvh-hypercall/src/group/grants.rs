@@ -9,7 +9,7 @@ use pvh_abi::{
 };
 use zerocopy::little_endian::{I16, U32, U64};
 
-use super::{CHUNK, low_32};
+use super::{ELEMENTS_PER_CALL, low_32};
 use crate::{Call, Guest, GuestArray, Outcome, Width, guest::Word};
 
 /// `grant_table_op`, as far as HVM may call it. A status is written into its element, an error ends
@@ -152,7 +152,7 @@ fn elements(
     let size_bytes = element_bytes(GrantOp(low_32(op)), guest.width());
     let mut left = u64::from(low_32(count));
     let mut at = arg;
-    for _ in 0..left.min(CHUNK) {
+    for _ in 0..left.min(ELEMENTS_PER_CALL) {
         single(grants, guest, at)?;
         at = at.checked_add(size_bytes).ok_or(Errno::EFAULT)?;
         left = left.saturating_sub(1);

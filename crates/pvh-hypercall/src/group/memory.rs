@@ -11,7 +11,7 @@ use pvh_abi::{
 };
 use zerocopy::little_endian::{I32, U32};
 
-use super::{CHUNK, as_result, toolstack};
+use super::{ELEMENTS_PER_CALL, as_result, toolstack};
 use crate::{Call, Guest, GuestArray, Outcome, guest::Word};
 
 /// The most entries that `set_memory_map` may bring.
@@ -231,7 +231,7 @@ fn reservation(memory: &mut dyn Memory, guest: Guest<'_>, call: Call) -> Outcome
     if asked.count > MAX_EXTENTS || start >= asked.count {
         return so_far;
     }
-    let count = asked.count.saturating_sub(start).min(CHUNK);
+    let count = asked.count.saturating_sub(start).min(ELEMENTS_PER_CALL);
     let extents = Extents {
         domain: asked.domain,
         order: asked.order,
@@ -283,7 +283,7 @@ fn add_range(memory: &mut dyn Memory, call: Call, add: &Add, start: u16) -> Resu
     if idx.checked_add(size).is_none() || gpfn.checked_add(size).is_none() {
         return Err(Errno::EOVERFLOW);
     }
-    let end = size.min(done.saturating_add(CHUNK));
+    let end = size.min(done.saturating_add(ELEMENTS_PER_CALL));
     while done < end {
         let request = MapRequest {
             space: MapSpace::GMFN,
@@ -318,7 +318,7 @@ fn add_batch(memory: &mut dyn Memory, guest: Guest<'_>, call: Call) -> Result<Ou
     }
     let (idxs, gpfns) = (guest.words(batch.idxs), guest.words(batch.gpfns));
     let errs: GuestArray<'_, I32> = guest.array(batch.errs);
-    let end = size.min(done.saturating_add(CHUNK));
+    let end = size.min(done.saturating_add(ELEMENTS_PER_CALL));
     while done < end {
         let request = MapRequest {
             space: batch.space,

@@ -63,7 +63,7 @@ fn calls_on_a_port_read_four_bytes() {
 }
 
 #[test]
-fn status_answers_every_field_and_keeps_what_was_asked() {
+fn status_fills_every_field_and_keeps_the_query() {
     let (mut domain, guest) = new();
     guest.put_u32(0x100, &[0x7ff0, 5, 0, 0, 0, 0]);
     assert_eq!(events(&mut domain, &guest, 5, 0x100), 0);

@@ -143,7 +143,7 @@ fn a_reservation_has_0x3ffffff_extents_at_most() {
 }
 
 #[test]
-fn a_frame_that_is_chosen_is_told_in_the_list() {
+fn a_chosen_frame_is_written_into_the_list() {
     let (mut domain, guest) = new();
     let at = reservation(&guest, 3);
     domain.chosen = Some(0x77);

@@ -252,7 +252,7 @@ fn the_questions_of_memory_op() {
 }
 
 #[test]
-fn what_of_memory_op_is_the_toolstacks_is_refused_in_xens_order() {
+fn memory_ops_of_the_toolstack_are_refused_in_xens_order() {
     let nowhere = 0xffff_0000;
     // Structure, answers to a 64-bit and to a 32-bit caller.
     for (op, words, native, compat) in [

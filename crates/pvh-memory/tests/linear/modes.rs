@@ -87,7 +87,7 @@ fn pae_has_no_address_of_4_gib() {
 }
 
 #[test]
-fn two_level_is_what_is_left_and_wraps_at_4_gib() {
+fn two_level_paging_is_the_default_and_wraps_at_4_gib() {
     let mut guest = Guest::two_level();
     assert_eq!(guest.state.mode(), PagingMode::TwoLevel);
     assert_eq!(guest.translate(), Ok(0x5567));

@@ -73,7 +73,7 @@ fn a_page_is_a_user_s_only_if_every_level_says_so() {
 }
 
 #[test]
-fn a_large_page_s_own_entry_says_whose_it_is() {
+fn the_entry_of_a_large_page_decides_whether_it_is_a_user_page() {
     for (mut guest, level) in [
         (Guest::four_level(), 3),
         (Guest::pae(), 2),

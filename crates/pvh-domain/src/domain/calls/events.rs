@@ -14,7 +14,7 @@ impl Session<'_> {
         &mut self,
         act: impl FnOnce(&mut event::EventChannels, &mut event::Delivery<'_>) -> T,
     ) -> T {
-        self.domain.with_events(&mut self.scene, act)
+        self.domain.with_events(&mut self.env, act)
     }
 }
 

@@ -48,11 +48,11 @@ impl GrantTable for Session<'_> {
     }
 
     fn copy(&mut self, source: &CopySide, dest: &CopySide, len_bytes: u16) -> GrantStatus {
-        let memory = self.scene.memory;
+        let memory = self.env.memory;
         self.domain.grants.copy(memory, source, dest, len_bytes)
     }
 
     fn swap(&mut self, first: u32, second: u32) -> GrantStatus {
-        self.domain.grants.swap(self.scene.memory, first, second)
+        self.domain.grants.swap(self.env.memory, first, second)
     }
 }

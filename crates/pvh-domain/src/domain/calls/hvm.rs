@@ -13,8 +13,7 @@ impl Session<'_> {
     ) -> T {
         let mut changed = Vec::new();
         let answer = change(&mut self.domain.hvm, &mut changed);
-        self.domain
-            .hvm_changed(&mut self.scene, self.width, changed);
+        self.domain.hvm_changed(&mut self.env, self.width, changed);
         answer
     }
 }
@@ -37,11 +36,11 @@ impl Hvm for Session<'_> {
     }
 
     fn time_ns(&self) -> u64 {
-        self.scene.now.system_ns
+        self.env.now.system_ns
     }
 
     fn mem_type(&mut self, domain: DomId, gfn: u64) -> Result<u16, Errno> {
-        self.domain.hvm.mem_type(self.scene.memory, domain, gfn)
+        self.domain.hvm.mem_type(self.env.memory, domain, gfn)
     }
 
     fn set_upcall_vector(&mut self, vcpu: u32, vector: u8) -> Result<(), Errno> {

@@ -15,7 +15,7 @@ impl Session<'_> {
         let domain = &mut *self.domain;
         let mut calls = MemoryCalls::new(
             &mut domain.memory_ops,
-            self.scene.memory,
+            self.env.memory,
             &mut domain.shared_info,
             &mut domain.grants,
         );

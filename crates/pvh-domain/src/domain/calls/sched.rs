@@ -12,7 +12,7 @@ use crate::parts::{
 impl Session<'_> {
     /// Tells whether the vCPU would get an upcall at once.
     fn has_upcall(&self) -> bool {
-        let pending = self.domain.is_upcall_pending(self.scene.memory, self.vcpu);
+        let pending = self.domain.is_upcall_pending(self.env.memory, self.vcpu);
         self.takes_interrupts && pending && self.domain.global_vector().is_some()
     }
 
@@ -27,14 +27,14 @@ impl Session<'_> {
 impl Sched for Session<'_> {
     fn block(&mut self) {
         let (infos, shared_info) = (&self.domain.vcpu_infos, &self.domain.shared_info);
-        infos.clear_upcall_mask(self.scene.memory, shared_info, self.vcpu);
+        infos.clear_upcall_mask(self.env.memory, shared_info, self.vcpu);
         if !self.has_upcall() {
             self.sleep(Sleep::Block, None);
         }
     }
 
     fn shutdown(&mut self, reason: ShutdownReason) {
-        self.domain.shut_down(&mut self.scene, reason);
+        self.domain.shut_down(&mut self.env, reason);
     }
 
     fn shutdown_code(&mut self, reason: ShutdownReason) {
@@ -45,13 +45,13 @@ impl Sched for Session<'_> {
         if self.has_upcall() {
             return Ok(());
         }
-        let (domain, memory) = (&mut *self.domain, self.scene.memory);
+        let (domain, memory) = (&mut *self.domain, self.env.memory);
         let delivery = Delivery::new(memory, &domain.shared_info, &domain.vcpu_infos);
         let list = (0..ports.count()).map(|index| ports.get(index));
         if domain.events.poll(&delivery, self.vcpu, list)? == PollAnswer::Ready {
             return Ok(());
         }
-        if timeout_ns != 0 && is_past(timeout_ns, self.scene.now.system_ns) {
+        if timeout_ns != 0 && is_past(timeout_ns, self.env.now.system_ns) {
             domain.events.stop_poll(self.vcpu);
             return Ok(());
         }
@@ -66,7 +66,7 @@ impl Sched for Session<'_> {
     }
 
     fn watchdog(&mut self, id: u32, timeout_s: u32) -> Result<u32, Errno> {
-        let now_ns = self.scene.now.system_ns;
+        let now_ns = self.env.now.system_ns;
         self.domain.watchdogs.set(id, timeout_s, now_ns)
     }
 }

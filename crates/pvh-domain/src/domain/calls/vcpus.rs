@@ -47,13 +47,13 @@ impl Vcpus for Session<'_> {
 
     fn up(&mut self, vcpu: u32) -> Result<(), Errno> {
         let changed = self.domain.set.up(vcpu);
-        self.domain.lifecycle_changed(&mut self.scene, changed);
+        self.domain.lifecycle_changed(&mut self.env, changed);
         changed.map(|_| ()).map_err(|error| error.errno())
     }
 
     fn down(&mut self, vcpu: u32) -> Result<(), Errno> {
         let changed = self.domain.set.down(vcpu);
-        self.domain.lifecycle_changed(&mut self.scene, changed);
+        self.domain.lifecycle_changed(&mut self.env, changed);
         self.left_down(vcpu);
         changed.map(|_| ()).map_err(|error| error.errno())
     }
@@ -66,7 +66,7 @@ impl Vcpus for Session<'_> {
         let Some(data) = self.domain.vcpus.get(vcpu as usize) else {
             return Runstate::default();
         };
-        data.runstate.at(self.scene.now.system_ns)
+        data.runstate.at(self.env.now.system_ns)
     }
 
     fn register_runstate_area(
@@ -77,23 +77,22 @@ impl Vcpus for Session<'_> {
     ) -> Result<(), Errno> {
         let how = (width, vcpu != self.vcpu);
         self.domain
-            .register_runstate(&self.scene, self.io, (vcpu, linear), how);
+            .register_runstate(&self.env, self.io, (vcpu, linear), how);
         Ok(())
     }
 
     fn register_time_area(&mut self, vcpu: u32, linear: u64) -> Result<(), Errno> {
         self.domain
-            .register_time(&self.scene, self.io, (vcpu, linear));
+            .register_time(&self.env, self.io, (vcpu, linear));
         Ok(())
     }
 
     fn set_periodic_timer(&mut self, vcpu: u32, period_ns: Option<u64>) {
-        self.domain.set_periodic(&mut self.scene, vcpu, period_ns);
+        self.domain.set_periodic(&mut self.env, vcpu, period_ns);
     }
 
     fn set_singleshot_timer(&mut self, at_ns: u64, _: bool) -> Result<(), Errno> {
-        self.domain
-            .set_singleshot(&mut self.scene, self.vcpu, at_ns);
+        self.domain.set_singleshot(&mut self.env, self.vcpu, at_ns);
         Ok(())
     }
 
@@ -109,7 +108,7 @@ impl Vcpus for Session<'_> {
             offset: U32::new(offset),
             rsvd: U32::ZERO,
         };
-        let (domain, memory) = (&mut *self.domain, self.scene.memory);
+        let (domain, memory) = (&mut *self.domain, self.env.memory);
         let is_new = domain.vcpu_infos.register(
             memory,
             &domain.shared_info,
@@ -119,13 +118,13 @@ impl Vcpus for Session<'_> {
         )?;
         domain.write_time(memory, vcpu);
         if is_new {
-            domain.upcall(&mut self.scene, vcpu);
+            domain.upcall(&mut self.env, vcpu);
         }
         Ok(())
     }
 
     fn send_nmi(&mut self, vcpu: u32) {
-        self.scene.effects.push(Effect::Nmi(vcpu));
-        self.domain.wake(&mut self.scene, vcpu);
+        self.env.effects.push(Effect::Nmi(vcpu));
+        self.domain.wake(&mut self.env, vcpu);
     }
 }

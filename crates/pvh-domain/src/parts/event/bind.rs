@@ -137,7 +137,7 @@ impl EventChannels {
         if let Some(channel) = self.ports.get_mut(port) {
             channel.state = State::Unbound(remote);
             channel.vcpu = vcpu;
-            channel.is_xens = true;
+            channel.is_hypervisors = true;
         }
         Ok(Port(port))
     }

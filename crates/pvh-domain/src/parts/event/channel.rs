@@ -11,7 +11,7 @@ pub(super) struct Channel {
     /// The vCPU that the port notifies.
     pub(super) vcpu: u32,
     /// The receiver is the hypervisor: the guest may not use the port.
-    pub(super) is_xens: bool,
+    pub(super) is_hypervisors: bool,
     /// The queue of the FIFO ABI; 0 has the highest priority.
     pub(super) priority: u8,
     /// The queue it was last linked on.
@@ -54,7 +54,7 @@ impl Channel {
     pub(super) const FREE: Self = Self {
         state: State::Free,
         vcpu: 0,
-        is_xens: false,
+        is_hypervisors: false,
         priority: DEFAULT_PRIORITY,
         last_queue: Queue {
             vcpu: 0,
@@ -65,7 +65,7 @@ impl Channel {
 
     /// Tells whether a guest uses the port.
     pub(super) fn is_usable(&self) -> bool {
-        !self.is_xens && !matches!(self.state, State::Free | State::Reserved)
+        !self.is_hypervisors && !matches!(self.state, State::Free | State::Reserved)
     }
 }
 

@@ -41,7 +41,7 @@ impl EventChannels {
     pub fn send(&mut self, delivery: &mut Delivery<'_>, port: Port) -> Result<(), Errno> {
         let Port(port) = port;
         let channel = *self.ports.get(port).ok_or(Errno::EINVAL)?;
-        if channel.is_xens {
+        if channel.is_hypervisors {
             return Err(Errno::EINVAL);
         }
         match channel.state {
@@ -70,7 +70,7 @@ impl EventChannels {
             return Err(Errno::EPERM);
         }
         let channel = self.ports.get(port.0).ok_or(Errno::EINVAL)?;
-        if channel.is_xens {
+        if channel.is_hypervisors {
             return Err(Errno::EACCES);
         }
         let (status, detail, remote_port) = match channel.state {
@@ -99,7 +99,7 @@ impl EventChannels {
     pub fn bind_vcpu(&mut self, port: Port, vcpu: u32) -> Result<(), Errno> {
         self.check_vcpu(vcpu)?;
         let channel = self.ports.get_mut(port.0);
-        let channel = channel.filter(|channel| !channel.is_xens);
+        let channel = channel.filter(|channel| !channel.is_hypervisors);
         let channel = channel.ok_or(Errno::EINVAL)?;
         match channel.state {
             State::Virq(virq) if is_global(virq) => {}

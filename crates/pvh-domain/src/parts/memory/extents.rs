@@ -81,7 +81,7 @@ impl MemoryCalls<'_> {
         }
         for gfn in gfns {
             let held = self.held(gfn);
-            self.unhook(gfn);
+            self.take_back(gfn);
             self.memory.remove_frame(gfn).ok()?;
             if held == Held::Ram {
                 self.ops.pages = self.ops.pages.saturating_sub(1);
@@ -108,7 +108,7 @@ impl MemoryCalls<'_> {
         let held = |gfn: &u64| self.held(*gfn) != Held::Nothing;
         let present: Vec<u64> = gfns.clone().filter(held).collect();
         for &gfn in &present {
-            self.unhook(gfn);
+            self.take_back(gfn);
             self.memory.remove_frame(gfn).ok()?;
         }
         if self.memory.add_frames(gfns).is_ok() {

@@ -42,7 +42,7 @@ impl MemoryCalls<'_> {
         if self.held(gpfn) == Held::Nothing {
             return Err(Errno::ENOENT);
         }
-        self.unhook(gpfn);
+        self.take_back(gpfn);
         self.memory.remove_frame(gpfn).map_err(errno)
     }
 
@@ -62,7 +62,7 @@ impl MemoryCalls<'_> {
     }
 
     /// Takes back a shared page that is at a frame, with what it holds; RAM there is left alone.
-    pub(super) fn unhook(&mut self, gfn: u64) {
+    pub(super) fn take_back(&mut self, gfn: u64) {
         match self.held(gfn) {
             Held::SharedInfo => self.shared_info.unmap(self.memory),
             Held::Grant(_) => {
@@ -116,7 +116,7 @@ impl MemoryCalls<'_> {
         match self.held(gfn) {
             Held::Nothing => self.memory.add_frame(gfn).map_err(errno)?,
             Held::Ram => self.ops.pages = self.ops.pages.saturating_sub(1),
-            Held::SharedInfo | Held::Grant(_) => self.unhook(gfn),
+            Held::SharedInfo | Held::Grant(_) => self.take_back(gfn),
         }
         self.ops.max_gfn = self.ops.max_gfn.max(gfn);
         Ok(())
@@ -155,7 +155,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_frame_is_refused_for_has_its_errno() {
+    fn each_frame_error_has_its_errno() {
         for (error, want) in [
             (FrameError::OutOfReach { gfn: LOCAL_APIC }, Errno::EPERM),
             (FrameError::OutOfReach { gfn: 5 }, Errno::EINVAL),

@@ -64,7 +64,7 @@ fn access(memory: &impl Frames, io: &dyn GuestIo) -> Vec<String> {
 }
 
 #[test]
-fn what_memory_answered_is_answered_again() {
+fn a_script_answers_every_access_as_memory_did() {
     let memory = ram();
     let direct = access(&memory, &LinearMemory::new(&memory, &UNPAGED, &POLICY));
     assert!(direct.iter().any(|answer| answer.contains("Misaligned")));

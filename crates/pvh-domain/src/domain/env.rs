@@ -5,7 +5,7 @@ use pvh_memory::Frames;
 use super::{Effect, Now};
 
 /// What every call of the embedder's brings along.
-pub(super) struct Scene<'a> {
+pub(super) struct Env<'a> {
     /// Guest memory.
     pub(super) memory: &'a dyn Frames,
     pub(super) now: Now,
@@ -13,7 +13,7 @@ pub(super) struct Scene<'a> {
     pub(super) effects: &'a mut Vec<Effect>,
 }
 
-impl<'a> Scene<'a> {
+impl<'a> Env<'a> {
     pub(super) const fn new(
         memory: &'a dyn Frames,
         now: Now,
