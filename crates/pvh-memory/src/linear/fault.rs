@@ -1,4 +1,4 @@
-//! Page faults, with their error codes.
+//! Faults of a walk: why a linear address leads nowhere.
 
 use pvh_abi::Gpa;
 
