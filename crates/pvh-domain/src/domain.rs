@@ -316,8 +316,9 @@ impl Domain {
         pvh_xenstore::pending_shutdown(&self.store, self.config.domid).is_some()
     }
 
-    /// Ends the domain for a reason of the embedder, such as a triple fault. Text in the console's ring comes out first, even
-    /// if the domain is over already: a guest that ends may not raise the console's event.
+    /// Ends the domain for a reason of the embedder, such as a triple fault. Text in the console's
+    /// ring comes out first, even if the domain is over already: a guest that ends may not raise
+    /// the console's event.
     pub fn end(
         &mut self,
         memory: &dyn Frames,

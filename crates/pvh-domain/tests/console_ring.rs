@@ -142,7 +142,8 @@ fn a_page_that_is_no_ram_is_an_error() {
 }
 
 proptest! {
-    /// Whatever the indices are, a call ends, moves what the indices say, and touches nothing beside.
+    /// Whatever the indices are, a call ends, moves what the indices say, and touches nothing
+    /// beside.
     #[test]
     fn hostile_indices_move_a_ring_full_at_most(words in any::<[u32; 4]>(), near in any::<bool>()) {
         let memory = memory();

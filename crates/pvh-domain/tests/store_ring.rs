@@ -10,7 +10,10 @@
 
 use proptest::prelude::*;
 use pvh_abi::{DomId, Gpa};
-use pvh_domain::{RingError, parts::store_ring::{Progress, StoreRing}};
+use pvh_domain::{
+    RingError,
+    parts::store_ring::{Progress, StoreRing},
+};
 use pvh_memory::{GuestMemory, VecMemory};
 use pvh_xenstore::{
     DomainKeys, Header, Limits, MessageType, RingKeys, Shutdown, Store, request_shutdown,

@@ -16,7 +16,10 @@ use std::{
 
 use proptest::prelude::*;
 use pvh_abi::{DomId, Gpa, sched::ShutdownReason};
-use pvh_domain::{Config, Domain, Effect, MemoryConfig, Now, Origin, RecordError, Recorder, ReplayError, RunState, Shutdown, TraceError, replay};
+use pvh_domain::{
+    Config, Domain, Effect, MemoryConfig, Now, Origin, RecordError, Recorder, ReplayError,
+    RunState, Shutdown, TraceError, replay,
+};
 use pvh_hypercall::{Call, Outcome, Width};
 use pvh_memory::{GuestMemory, LinearMemory, PagingPolicy, PagingState, VecMemory};
 use pvh_vcpu::CpuPolicy;
@@ -273,7 +276,8 @@ fn a_domain_does_the_same_recorded_or_not() {
     without.live();
     assert_eq!(with.effects, without.effects);
     assert!(with.effects.contains(&Effect::Output(TEXT.to_vec())));
-    // Where shared info was put, what the store and the console share with the guest, and one more of the special pages.
+    // Where shared info was put, what the store and the console share with the guest, and one more
+    // of the special pages.
     for at in [0x20_0000, 0xFEFF_C000, CONSOLE_PAGE - 0x1000, CONSOLE_PAGE] {
         let [with, without] = [&with, &without].map(|guest| {
             let mut bytes = vec![0; 4096];
@@ -520,7 +524,8 @@ proptest! {
     }
 }
 
-/// What real guests did to a domain, as `pvh-vmm run --record` wrote it; tests/data/README.md says which.
+/// What real guests did to a domain, as `pvh-vmm run --record` wrote it; tests/data/README.md says
+/// which.
 #[test]
 fn recorded_guests_get_the_same_answers_again() {
     let data = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data");

@@ -15,7 +15,9 @@ use std::{
 };
 
 use pvh_abi::{DomId, sched::ShutdownReason};
-use pvh_domain::{Config, Domain, DomainError, Effect, MemoryConfig, Now, Recorder, Shutdown, TscScale};
+use pvh_domain::{
+    Config, Domain, DomainError, Effect, MemoryConfig, Now, Recorder, Shutdown, TscScale,
+};
 use pvh_hypercall::{CpuidConfig, Stub, TscInfo};
 use pvh_kvm::{
     ApicIds, CpuidLeaf, GuestRam, HypercallTransport, HypervisorLeaves, InterruptControllers, Vcpu,

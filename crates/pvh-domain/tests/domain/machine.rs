@@ -325,7 +325,8 @@ impl Machine {
         word >> (port % 64) & 1 == 1
     }
 
-    /// What an upcall routine does first: clears the flag and takes the selector and every pending bit.
+    /// What an upcall routine does first: clears the flag and takes the selector and every pending
+    /// bit.
     pub(crate) fn acknowledge(&self, vcpu: u32) {
         let info = SHARED_INFO + 64 * u64::from(vcpu);
         self.put(info, &[0]);

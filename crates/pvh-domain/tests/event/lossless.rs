@@ -33,7 +33,8 @@ enum At {
     },
 }
 
-/// One vCPU of the guest, as Linux consumes its queues; a step is one access or two that no order matters between.
+/// One vCPU of the guest, as Linux consumes its queues; a step is one access or two that no order
+/// matters between.
 struct Consumer {
     vcpu: u32,
     is_injected: bool,
@@ -105,8 +106,8 @@ impl Consumer {
     }
 }
 
-/// Clears a mask as Linux does: itself if nothing is pending, else by the call. Tells whether the call is needed;
-/// `None` while the word is busy.
+/// Clears a mask as Linux does: itself if nothing is pending, else by the call. Tells whether the
+/// call is needed; `None` while the word is busy.
 fn try_unmask(ram: &VecMemory, port: Port) -> Option<bool> {
     let at = Gpa(event_at(port));
     let word = ram.atomic_u32(at, WordOp::Load).unwrap();

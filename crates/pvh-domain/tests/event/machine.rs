@@ -1,7 +1,11 @@
 //! A domain with its memory, as the tests use it.
 
 use pvh_abi::{DomId, Errno, Gpa, event_channel::Port};
-use pvh_domain::parts::{event::{Config, Delivery, EventChannels, Signal}, shared_info::SharedInfo, vcpu_info::VcpuInfos};
+use pvh_domain::parts::{
+    event::{Config, Delivery, EventChannels, Signal},
+    shared_info::SharedInfo,
+    vcpu_info::VcpuInfos,
+};
 use pvh_hypercall::group::ControlBlock;
 use pvh_memory::{GuestMemory, VecMemory, WordOp};
 

@@ -31,8 +31,8 @@ fn change(ram: &VecMemory, change: impl Fn(u32) -> u32) {
     ram.atomic_u32(at, WordOp::Swap(change(now))).unwrap();
 }
 
-/// Lets the guest make `changes` in turn to the tail, each just before one attempt to write its link. Answers the
-/// signals and the number of attempts.
+/// Lets the guest make `changes` in turn to the tail, each just before one attempt to write its
+/// link. Answers the signals and the number of attempts.
 fn append_against(
     machine: &mut Machine<Scripted>,
     mut changes: impl Iterator<Item = fn(u32) -> u32> + 'static,

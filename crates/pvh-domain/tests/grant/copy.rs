@@ -187,8 +187,8 @@ fn bytes_past_the_end_of_a_page_are_a_bad_copy() {
     assert_eq!(flags(&memory, 8), 1);
 }
 
-/// Memory whose guest changes a hint in entry 8 before each exchange, some times, and looks at it while bytes
-/// are copied.
+/// Memory whose guest changes a hint in entry 8 before each exchange, some times, and looks at it
+/// while bytes are copied.
 struct Unstable {
     memory: VecMemory,
     changes_left: Cell<u32>,

@@ -11,7 +11,8 @@ const EEXIST: Errno = Errno(17);
 const ENODEV: Errno = Errno(19);
 const EINVAL: Errno = Errno(22);
 
-/// A letter for each parameter: the guest may set (and read) it, read it, neither, or it is deprecated.
+/// A letter for each parameter: the guest may set (and read) it, read it, neither, or it is
+/// deprecated.
 const DRAWN: &str = "SRS-D-------- D-S-RSS DDDDDDD ---D---S RSS-";
 
 fn state() -> HvmState {

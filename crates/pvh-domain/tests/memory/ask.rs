@@ -1,7 +1,10 @@
 //! What a guest asks about its memory.
 
 use pvh_abi::{DomId, Gpa};
-use pvh_domain::{MemoryConfig, parts::memory::{MemoryCalls, MemoryOps}};
+use pvh_domain::{
+    MemoryConfig,
+    parts::memory::{MemoryCalls, MemoryOps},
+};
 use pvh_hypercall::Width;
 use pvh_memory::GuestMemory;
 

@@ -1,11 +1,19 @@
 //! A domain's memory with the parts that `memory_op` changes.
 
 use pvh_abi::{DomId, Gpa, memory::E820Entry};
-use pvh_domain::{MemoryConfig, parts::{grant::GrantTable, memory::{MemoryCalls, MemoryOps}, shared_info::SharedInfo}};
+use pvh_domain::{
+    MemoryConfig,
+    parts::{
+        grant::GrantTable,
+        memory::{MemoryCalls, MemoryOps},
+        shared_info::SharedInfo,
+    },
+};
 use pvh_hypercall::{Call, Fault, GuestIo, Handler, Outcome, Width, dispatch, group::Memory};
 use pvh_memory::{GuestMemory, VecMemory};
 
-/// Domain 5 with 8 MiB of RAM, of which nothing is mapped, 8 pages outside RAM, and room for 16 more pages.
+/// Domain 5 with 8 MiB of RAM, of which nothing is mapped, 8 pages outside RAM, and room for 16
+/// more pages.
 pub(crate) struct Machine {
     pub(crate) memory: VecMemory,
     pub(crate) ops: MemoryOps,

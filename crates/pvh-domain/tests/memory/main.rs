@@ -1,4 +1,5 @@
-//! `memory_op`: how a guest asks about its memory and changes its layout, call by call as it makes them.
+//! `memory_op`: how a guest asks about its memory and changes its layout, call by call as it makes
+//! them.
 #![expect(
     clippy::unwrap_used,
     clippy::indexing_slicing,

@@ -4,7 +4,14 @@ use core::num::NonZeroU64;
 
 use proptest::prelude::*;
 use pvh_abi::Gpa;
-use pvh_domain::{TscScale, parts::{shared_info::SharedInfo, time::{TSC_STABLE, TimeInfo}, vcpu_info::VcpuInfos}};
+use pvh_domain::{
+    TscScale,
+    parts::{
+        shared_info::SharedInfo,
+        time::{TSC_STABLE, TimeInfo},
+        vcpu_info::VcpuInfos,
+    },
+};
 
 use crate::watched::{PAGE, Watched, u32_at, u64_at};
 

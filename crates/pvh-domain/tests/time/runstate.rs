@@ -1,6 +1,9 @@
 //! Runstates and their areas.
 
-use pvh_domain::{RunState, parts::runstate::{RunstateClock, write_area}};
+use pvh_domain::{
+    RunState,
+    parts::runstate::{RunstateClock, write_area},
+};
 use pvh_hypercall::{Width, group::Runstate};
 use zerocopy::IntoBytes;
 
