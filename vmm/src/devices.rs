@@ -3,14 +3,17 @@
 //! Plain data with methods: no KVM, no threads.
 
 mod power;
+mod rtc;
 mod serial;
 
 use pvh_layout::ports::{
-    COM1, COM1_LAST, I8042_COMMAND, I8042_DATA, PIT, PIT_LAST, PM1A_EVENT, PM1A_LAST,
+    COM1, COM1_LAST, I8042_COMMAND, I8042_DATA, PIT, PIT_LAST, PM1A_EVENT, PM1A_LAST, RTC_DATA,
+    RTC_INDEX,
 };
 use vm_superio::I8042Device;
 
 pub(crate) use power::{Latch, Pm1};
+pub(crate) use rtc::Rtc;
 pub(crate) use serial::{InputWanted, IrqLine, SerialPort};
 
 /// A request of the guest to the machine.
@@ -31,15 +34,18 @@ pub(crate) struct Ports {
     serial: SerialPort,
     keyboard: I8042Device<Latch>,
     power: Pm1,
+    /// The plain platform has a clock; a Xen domain has none, as on Xen.
+    rtc: Option<Rtc>,
 }
 
 impl Ports {
     /// Devices after reset.
-    pub(crate) fn new(serial: SerialPort) -> Self {
+    pub(crate) fn new(serial: SerialPort, rtc: Option<Rtc>) -> Self {
         Self {
             serial,
             keyboard: I8042Device::new(Latch::default()),
             power: Pm1::default(),
+            rtc,
         }
     }
 
@@ -76,6 +82,10 @@ impl Ports {
             // from all ones Linux would conclude that the counter runs, and calibrate its TSC with
             // 100,000 reads.
             PIT..=PIT_LAST => 0,
+            RTC_INDEX | RTC_DATA => match &mut self.rtc {
+                Some(rtc) => rtc.read(offset(port, RTC_INDEX)),
+                None => ALL_ONES,
+            },
             _ => ALL_ONES,
         }
     }
@@ -88,6 +98,11 @@ impl Ports {
                 return self.keyboard.reset_evt().take().then_some(Request::Reboot);
             }
             PM1A_EVENT..=PM1A_LAST => return self.power.write(offset(port, PM1A_EVENT), byte),
+            RTC_INDEX | RTC_DATA => {
+                if let Some(rtc) = &mut self.rtc {
+                    rtc.write(offset(port, RTC_INDEX), byte);
+                }
+            }
             _ => {}
         }
         None
@@ -132,7 +147,7 @@ mod tests {
             output.clone(),
         );
         Board {
-            ports: Ports::new(serial),
+            ports: Ports::new(serial, None),
             output,
             line,
             wanted,
@@ -153,6 +168,16 @@ mod tests {
             assert_eq!(board.ports.write(port, &[0xFE]), None);
         }
         assert_eq!(read::<4>(&mut board.ports, 0xCFC), [0xFF; 4]);
+    }
+
+    #[test]
+    fn a_clock_that_is_there_shows_a_date_in_this_century() {
+        let mut board = board();
+        board.ports.rtc = Some(Rtc::new());
+        assert_eq!(board.ports.write(0x70, &[0x32]), None);
+        assert_eq!(read::<1>(&mut board.ports, 0x71), [0x20]);
+        assert_eq!(board.ports.write(0x70, &[0x0A]), None);
+        assert_eq!(read::<2>(&mut board.ports, 0x70), [0xFF, 0x26]);
     }
 
     #[test]

@@ -37,6 +37,15 @@ pub const PIT: u16 = 0x40;
 /// Last port of the programmable interval timer.
 pub const PIT_LAST: u16 = 0x43;
 
+/// Index port of the real-time clock and its memory.
+pub const RTC_INDEX: u16 = 0x70;
+
+/// Data port of the real-time clock.
+pub const RTC_DATA: u16 = 0x71;
+
+/// The clock's register for the century, as the FADT names it.
+pub const RTC_CENTURY: u8 = 0x32;
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -55,5 +64,6 @@ mod tests {
         assert_eq!((COM1, COM1_GSI), (0x3F8, 4));
         assert_eq!((I8042_DATA, I8042_COMMAND, RESET_CPU), (0x60, 0x64, 0xFE));
         assert_eq!((PIT, PM1A_EVENT), (0x40, 0x600));
+        assert_eq!((RTC_INDEX, RTC_DATA, RTC_CENTURY), (0x70, 0x71, 0x32));
     }
 }

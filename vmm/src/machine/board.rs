@@ -13,7 +13,7 @@ use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
 use crate::{
     console::Output,
-    devices::{InputWanted, IrqLine, Ports, Request, SerialPort},
+    devices::{InputWanted, IrqLine, Ports, Request, Rtc, SerialPort},
 };
 use pvh_abi::sched::ShutdownReason;
 
@@ -57,13 +57,13 @@ impl Board {
     /// # Errors
     ///
     /// The host has no more descriptors.
-    pub(crate) fn new(output: Output, com1: EventFd) -> io::Result<Self> {
+    pub(crate) fn new(output: Output, com1: EventFd, rtc: Option<Rtc>) -> io::Result<Self> {
         let input_wanted = EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC)?;
         let wanted = InputWanted(input_wanted.try_clone()?);
         output.hold();
         let serial = SerialPort::new(IrqLine(com1), wanted, output.clone());
         Ok(Self {
-            ports: Mutex::new(Ports::new(serial)),
+            ports: Mutex::new(Ports::new(serial, rtc)),
             output,
             input_wanted,
             stopping: AtomicBool::new(false),
@@ -149,7 +149,7 @@ mod tests {
 
     #[test]
     fn the_first_reason_to_end_counts() {
-        let board = Board::new(Output::default(), EventFd::new(0).unwrap()).unwrap();
+        let board = Board::new(Output::default(), EventFd::new(0).unwrap(), None).unwrap();
         assert!(board.ended().read().is_err());
         board.end(End::Request(Request::Reboot));
         board.end(End::Quit);

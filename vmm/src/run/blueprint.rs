@@ -31,6 +31,7 @@ use crate::{
     args::BackingArgument,
     cache::{self, Keeping, Opened},
     config::RunConfig,
+    devices::Rtc,
     host_memory,
     machine::{Board, MachineHost},
     mapped::{Changed, changed},
@@ -196,7 +197,8 @@ impl<'a> Blueprint<'a> {
         if self.platform == Platform::Plain {
             vm.register_irqfd(&com1, COM1_GSI).map_err(RunError::Vm)?;
         }
-        let board = Board::new(outlets.console.clone(), com1);
+        let rtc = (self.platform == Platform::Plain).then(Rtc::new);
+        let board = Board::new(outlets.console.clone(), com1, rtc);
         let board = Arc::new(board.map_err(host("cannot create device eventfds"))?);
         if let Some(lost) = lost {
             board.watch(lost);

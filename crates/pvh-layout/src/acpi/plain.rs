@@ -1,4 +1,5 @@
-//! The ACPI tables of the plain platform: processors, I/O APIC, serial port, power off, reset
+//! The ACPI tables of the plain platform: processors, I/O APIC, serial port,
+//! clock, power off, reset
 //! (decision 4).
 
 use alloc::{vec, vec::Vec};
@@ -15,10 +16,10 @@ use acpi_tables::{
 };
 use pvh_abi::Gpa;
 
-use super::encode::{
-    LAPIC, NO_CMOS_RTC, NO_VGA, PCAT_COMPAT, SCI, Tables, append_processors, encode, soft_off,
+use super::encode::{LAPIC, NO_VGA, PCAT_COMPAT, SCI, Tables, append_processors, encode, soft_off};
+use crate::ports::{
+    COM1, COM1_GSI, I8042_COMMAND, PM1A_CONTROL, PM1A_EVENT, RESET_CPU, RTC_CENTURY, RTC_INDEX,
 };
-use crate::ports::{COM1, COM1_GSI, I8042_COMMAND, PM1A_CONTROL, PM1A_EVENT, RESET_CPU};
 
 /// The tables as bytes for one address; the RSDP is at that address.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -72,7 +73,8 @@ fn fadt(facs: u64, dsdt: u64) -> FADTBuilder {
     // fields may be set if they agree; of the FACS, only one.
     fadt.firmware_ctrl = u32::try_from(facs).unwrap_or(0).into();
     fadt.dsdt = u32::try_from(dsdt).unwrap_or(0).into();
-    fadt.iapc_boot_arch = (NO_VGA | NO_CMOS_RTC).into();
+    fadt.iapc_boot_arch = NO_VGA.into();
+    fadt.century = RTC_CENTURY;
     fadt.sci_int = SCI.into();
     fadt.pm1a_evt_blk = u32::from(PM1A_EVENT).into();
     fadt.pm1_evt_len = 4;
@@ -98,7 +100,7 @@ fn madt(apic_ids: &[u8]) -> Vec<u8> {
     madt.as_slice().to_vec()
 }
 
-/// Declares the soft-off state and COM1.
+/// Declares the soft-off state, COM1, and the real-time clock, which has no interrupt.
 fn dsdt() -> Vec<u8> {
     let id = aml::Name::new("_HID".into(), &aml::EISAName::new("PNP0501"));
     let unit = aml::Name::new("_UID".into(), &aml::ZERO);
@@ -107,9 +109,15 @@ fn dsdt() -> Vec<u8> {
     let resources = aml::ResourceTemplate::new(vec![&ports, &line]);
     let resources = aml::Name::new("_CRS".into(), &resources);
     let com1 = aml::Device::new("_SB_.COM1".into(), vec![&id, &unit, &resources]);
+    let id = aml::Name::new("_HID".into(), &aml::EISAName::new("PNP0B00"));
+    let ports = aml::IO::new(RTC_INDEX, RTC_INDEX, 1, RTC_PORTS);
+    let resources = aml::ResourceTemplate::new(vec![&ports]);
+    let resources = aml::Name::new("_CRS".into(), &resources);
+    let clock = aml::Device::new("_SB_.RTC0".into(), vec![&id, &resources]);
     let mut dsdt = Sdt::new(*b"DSDT", 36, 2, OEM_ID, OEM_TABLE_ID, OEM_REVISION);
     dsdt.append_slice(&soft_off());
     dsdt.append_slice(&encode(&com1));
+    dsdt.append_slice(&encode(&clock));
     dsdt.as_slice().to_vec()
 }
 
@@ -119,6 +127,8 @@ const IOAPIC: u32 = 0xFEC0_0000;
 const IOAPIC_ID: u8 = 0;
 /// How many ports COM1 has.
 const COM1_PORTS: u8 = 8;
+/// How many ports the real-time clock has.
+const RTC_PORTS: u8 = 2;
 /// The RSDP is 36 bytes; the table after it begins at a multiple of 64 bytes.
 const RSDP_RESERVED_BYTES: usize = 64;
 const OEM_ID: [u8; 6] = *b"PVHVMM";

@@ -69,8 +69,8 @@ fn the_fadt_resets_through_the_keyboard_controller() {
     assert_ne!(flags & 1 << 10, 0, "reset register supported");
     assert_eq!(&fadt[116..120], &[1, 8, 0, 1]);
     assert_eq!((u64_at(fadt, 120), fadt[128]), (0x64, 0xFE));
-    // No VGA, no CMOS clock, and no keyboard controller to probe.
-    assert_eq!(u16::from_le_bytes([fadt[109], fadt[110]]), 0x24);
+    // No VGA, and no keyboard controller to probe.
+    assert_eq!(u16::from_le_bytes([fadt[109], fadt[110]]), 0x04);
 }
 
 #[test]
@@ -114,4 +114,20 @@ fn the_length_does_not_depend_on_the_address() {
         let low = PlainAcpi::build(Gpa(0), &ids).bytes.len();
         assert_eq!(low, PlainAcpi::build(Gpa(0xFBFF_0000), &ids).bytes.len());
     }
+}
+
+#[test]
+fn the_tables_declare_a_clock_without_an_interrupt() {
+    let guest = guest(&[0]);
+    let fadt = guest.find(b"FACP");
+    // Bit 5 of the boot architecture flags would say that there is none; CENTURY is at 108.
+    assert_eq!((fadt[109] & 1 << 5, fadt[108]), (0, 0x32));
+    let dsdt = guest.table(u64_at(fadt, 140));
+    let at = |what: &[u8]| dsdt.windows(what.len()).position(|bytes| bytes == what);
+    let clock = at(b"RTC0").unwrap();
+    assert!(at(b"COM1").unwrap() < clock);
+    // EISA id of PNP0B00.
+    assert!(at(&[0x41, 0xD0, 0x0B, 0x00]).unwrap() > clock);
+    // I/O 0x70, 2 ports, and the end tag of the resources.
+    assert!(at(&[0x47, 1, 0x70, 0, 0x70, 0, 1, 2, 0x79]).unwrap() > clock);
 }
