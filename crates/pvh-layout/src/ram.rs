@@ -4,34 +4,34 @@ use alloc::vec::Vec;
 
 use pvh_abi::{Gpa, GuestRange, address::PAGE_SIZE};
 
-/// Where RAM below 4 GiB ends at the latest: the hole above it holds ACPI tables, the interrupt
-/// controllers and the special pages of the Xen platform.
+/// The highest end of RAM below 4 GiB. The hole above it holds ACPI tables, the interrupt
+/// controllers and the special pages of a Xen domain.
 pub const LOWMEM_END: Gpa = Gpa(0xFC00_0000);
 
-/// Why there is no RAM of the size asked for.
+/// Why a guest cannot have RAM of a size.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum RamSizeError {
     /// A guest without memory cannot run.
-    #[error("a guest needs memory: 0 bytes were asked for")]
+    #[error("memory of 0 bytes: a guest needs at least one page")]
     Empty,
     /// The size is not a multiple of the page size.
-    #[error("{size_bytes} bytes of memory are not whole pages of {PAGE_SIZE} bytes")]
+    #[error("memory of {size_bytes} bytes is not a multiple of {PAGE_SIZE} bytes")]
     NotWholePages {
-        /// The size asked for.
+        /// The size in bytes.
         size_bytes: u64,
     },
     /// The RAM would end past the last address a guest can form.
     #[error(
-        "{size_bytes} bytes of memory do not fit the guest-physical space of {address_bits} bits: \
-         at most {limit_bytes} bytes do"
+        "memory of {size_bytes} bytes is too large: with {address_bits} address bits a guest has \
+         at most {limit_bytes} bytes"
     )]
     TooLarge {
-        /// The size asked for.
+        /// The size in bytes.
         size_bytes: u64,
-        /// The largest size that fits.
+        /// The largest size that fits, in bytes.
         limit_bytes: u64,
-        /// Width of a guest-physical address on this host (CPUID 0x8000_0008).
+        /// Width of a guest-physical address in bits.
         address_bits: u8,
     },
 }
@@ -71,7 +71,7 @@ pub fn ram_layout(size_bytes: u64, address_bits: u8) -> Result<Vec<GuestRange>, 
         .collect())
 }
 
-/// Returns how much RAM fits below `2^address_bits` with the hole left out.
+/// Returns the size of the RAM that fits below `2^address_bits` beside the hole, in bytes.
 fn largest_ram(address_bits: u8) -> u64 {
     let space = 1_u64 << address_bits.min(MAX_ADDRESS_BITS);
     let above = space.saturating_sub(HIGHMEM_START.0);
@@ -126,7 +126,7 @@ mod tests {
         let error = ram_layout(0x1001, 46).unwrap_err();
         assert_eq!(
             error.to_string(),
-            "4097 bytes of memory are not whole pages of 4096 bytes"
+            "memory of 4097 bytes is not a multiple of 4096 bytes"
         );
     }
 
@@ -141,8 +141,8 @@ mod tests {
         let error = ram_layout(limit + 0x1000, 36).unwrap_err();
         assert_eq!(
             error.to_string(),
-            "68652371968 bytes of memory do not fit the guest-physical space of 36 bits: at most \
-             68652367872 bytes do"
+            "memory of 68652371968 bytes is too large: with 36 address bits a guest has at most \
+             68652367872 bytes"
         );
         assert!(matches!(
             ram_layout(!0xFFF, 64),
