@@ -10,7 +10,7 @@ use pvh_start_info::MemmapRange;
 
 use crate::{
     acpi::{PlainAcpi, RsdpPlace, XenAcpi},
-    memory_map,
+    memory_map::{self, STACK_TOP},
     ram::{RamSizeError, ram_layout},
 };
 
@@ -83,6 +83,12 @@ pub struct Layout {
     pub memory_map: Vec<MemmapRange>,
     /// The pages for rings, of a Xen domain. They are to be zero when the guest starts.
     pub special_pages: Option<GuestRange>,
+    /// The top of the guest's first stack, for ESP: the page below it is memory. `None` when RAM
+    /// ends below it.
+    ///
+    /// The ABI leaves ESP open, and Xen sets 0. Some guests call a subroutine before they set it.
+    /// The plain platform's map reserves the page; a Xen domain's calls it RAM, as Xen's map does.
+    pub stack_top: Option<Gpa>,
     /// The ACPI tables, to be written before the guest starts.
     pub acpi: Vec<Block>,
     /// The address of the ACPI root pointer (RSDP), for start info.
@@ -208,12 +214,14 @@ impl Layout {
         // The length is the same at every address.
         let acpi_bytes = PlainAcpi::build(Gpa(0), apic_ids).bytes.len() as u64;
         let (memory_map, at) = memory_map::plain(&ram, acpi_bytes)?;
+        let stack_top = Some(STACK_TOP).filter(|&top| top <= at);
         let bytes = PlainAcpi::build(at, apic_ids).bytes;
         Some(Self {
             ram,
             pages: Vec::new(),
             memory_map,
             special_pages: None,
+            stack_top,
             acpi: vec![Block { at, bytes }],
             rsdp: at,
         })
@@ -221,11 +229,13 @@ impl Layout {
 
     fn xen(ram: Vec<GuestRange>, apic_ids: &[u8], rsdp: RsdpPlace) -> Option<Self> {
         let acpi = XenAcpi::build(apic_ids, rsdp);
+        let ram_end = ram.first().and_then(|low| low.end());
         Some(Self {
             memory_map: memory_map::xen(&ram, &acpi)?,
             ram,
             pages: vec![acpi.pages(), SPECIAL_PAGES],
             special_pages: Some(SPECIAL_PAGES),
+            stack_top: Some(STACK_TOP).filter(|&top| ram_end.is_some_and(|end| top <= end)),
             rsdp: acpi.rsdp,
             acpi: acpi.into_blocks().into(),
         })

@@ -11,28 +11,46 @@ use crate::{acpi::XenAcpi, ram::LOWMEM_END};
 
 /// Draws the map of the plain platform, and returns it with the address for the ACPI tables.
 ///
-/// The last pages of low RAM hold the tables; the addresses of interrupt controllers and of KVM's
-/// own pages are reserved. `None` when no RAM is left below the tables. Xen has its tables in the
-/// hole below 4 GiB, in pages of their own. Here they are in RAM: that needs no second memory slot,
-/// costs a guest two pages at most, and leaves everything below 1 MiB to guests that take it for
-/// granted.
+/// The last pages of low RAM hold the tables. The PC's hole below 1 MiB, the first stack under it,
+/// and the addresses of interrupt controllers and of KVM's own pages are reserved. `None` when no
+/// RAM is left below the tables.
+///
+/// Xen has its tables in the hole below 4 GiB, in pages of their own. Here they are in RAM: that
+/// needs no second memory slot, costs a guest two pages at most, and leaves everything below 1 MiB
+/// to guests that take it for granted.
 pub(crate) fn plain(ram: &[GuestRange], acpi_bytes: u64) -> Option<(Vec<MemmapRange>, Gpa)> {
     let (low, high) = ram.split_first()?;
     let acpi_bytes = acpi_bytes.checked_next_multiple_of(PAGE_SIZE)?;
     let left_bytes = low.len_bytes.checked_sub(acpi_bytes);
     let left_bytes = left_bytes.filter(|&left| left > 0)?;
     let acpi = low.start.checked_add(left_bytes)?;
-    let mut map = vec![
-        range(low.start, left_bytes, MemmapKind::RAM),
-        range(acpi, acpi_bytes, MemmapKind::ACPI),
-        range(
-            CONTROLLERS.start,
-            CONTROLLERS.len_bytes,
-            MemmapKind::RESERVED,
-        ),
-    ];
+    let mut map = with_pc_hole(acpi.0);
+    map.push(range(acpi, acpi_bytes, MemmapKind::ACPI));
+    map.push(of(CONTROLLERS, MemmapKind::RESERVED));
     map.extend(high.iter().map(|&high| of(high, MemmapKind::RAM)));
     Some((map, acpi))
+}
+
+/// Returns the map of RAM from 0 to `end`: the first stack and the PC's hole are reserved in it.
+///
+/// There is memory in both all the same. RAM that ends below the hole has neither.
+fn with_pc_hole(end: u64) -> Vec<MemmapRange> {
+    if end < STACK_TOP.0 {
+        return vec![range(Gpa(0), end, MemmapKind::RAM)];
+    }
+    let stack = STACK_TOP.0.saturating_sub(PAGE_SIZE);
+    let hole_end = end.min(PC_HOLE_END);
+    let mut map = vec![
+        range(Gpa(0), stack, MemmapKind::RAM),
+        range(
+            Gpa(stack),
+            hole_end.saturating_sub(stack),
+            MemmapKind::RESERVED,
+        ),
+        range(Gpa(hole_end), end.saturating_sub(hole_end), MemmapKind::RAM),
+    ];
+    map.retain(|range| range.len_bytes > 0);
+    map
 }
 
 /// Draws the map of a Xen PVH domain in the order of Xen's toolstack, which is not that of
@@ -78,6 +96,11 @@ const fn range(start: Gpa, len_bytes: u64, kind: MemmapKind) -> MemmapRange {
         kind,
     }
 }
+
+/// End of the page for a guest's first stack, and start of the hole that a PC has for its video
+/// memory and firmware.
+pub(crate) const STACK_TOP: Gpa = Gpa(0xA_0000);
+const PC_HOLE_END: u64 = 0x10_0000;
 
 /// From the I/O APIC's page up to 4 GiB: the interrupt controllers, and the pages that KVM keeps
 /// for itself.

@@ -5,13 +5,14 @@ use std::{
     os::{fd::AsFd, unix::fs::FileExt},
 };
 
+use pvh_abi::{Gpa, address::PAGE_SIZE};
 use pvh_entry::EntryState;
 use pvh_memory::GuestMemory;
 
 use self::writer::{Origin, Writer};
 pub use self::{error::CommitError, method::Method};
 use crate::{
-    layout::pages,
+    layout::{GuestRange, pages},
     module::{ModuleData, ModuleSource},
     plan::{Plan, Write, WriteKind},
 };
@@ -51,7 +52,8 @@ impl Plan<'_> {
         self.check_ram(memory)?;
         let start_info = self.start_info_bytes()?;
         let entry = EntryState::pvh(placement.entry, placement.start_info);
-        let entry = entry.map_err(CommitError::Entry)?;
+        let mut entry = entry.map_err(CommitError::Entry)?;
+        entry.rsp = self.stack_top(memory).map_or(0, |top| top.0);
         self.check_lengths()?;
         self.check_patches()?;
         let mut writer = Writer::new(memory, method);
@@ -73,6 +75,19 @@ impl Plan<'_> {
             written_bytes: writer.written_bytes,
             mapped_bytes: writer.mapped_bytes,
         })
+    }
+
+    /// Returns the top of the guest's first stack, if the page below it is memory, is not the kernel's
+    /// and can be named by ESP.
+    fn stack_top<M: GuestMemory + ?Sized>(&self, memory: &M) -> Option<Gpa> {
+        let top = self.boot().stack_top?;
+        let page = GuestRange::new(Gpa(top.0.checked_sub(PAGE_SIZE)?), PAGE_SIZE);
+        let placement = self.placement();
+        let mut written = placement.writes.iter().map(|write| write.range);
+        let is_free =
+            !placement.kernel.overlaps(page) && !written.any(|range| range.overlaps(page));
+        let is_memory = memory.is_ram(page.start, page.len_bytes);
+        (is_free && is_memory && top.0 <= u64::from(u32::MAX)).then_some(top)
     }
 
     fn write_module<M: GuestMemory + ?Sized>(

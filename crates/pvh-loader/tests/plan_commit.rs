@@ -452,3 +452,63 @@ fn a_memory_that_fails_at_any_write_ends_the_load_there() {
         }
     }
 }
+
+/// Loads into 16 MiB a kernel of `len` bytes at `at`; returns ESP.
+fn esp(at: u64, len: usize, stack_top: Option<Gpa>) -> u64 {
+    let elf = Elf::new(Class::Elf32)
+        .segment(Segment::load(at, numbers(len)))
+        .segment(Segment::notes(&[Note::entry(u32::try_from(at).unwrap())]));
+    let image = Image::from_bytes(elf.build()).unwrap();
+    let boot = Boot {
+        memmap: memmap(),
+        stack_top,
+        ..Boot::default()
+    };
+    let memory = VecMemory::zeroed(&[(Gpa(0), 16 * MIB)]).unwrap();
+    let loaded = image.plan(&boot).unwrap().commit(Method::Copy, &memory);
+    loaded.unwrap().entry.rsp
+}
+
+#[test]
+fn esp_is_the_top_of_the_first_stack() {
+    assert_eq!(esp(MIB, 100, None), 0);
+    assert_eq!(esp(MIB, 100, Some(Gpa(0xA_0000))), 0xA_0000);
+}
+
+#[test]
+fn a_stack_in_the_kernel_or_outside_memory_is_none() {
+    let stack = Some(Gpa(0xA_0000));
+    assert_eq!(esp(0x9_0000, 0xF001, stack), 0);
+    assert_eq!(esp(0x9_0000, 0xF000, stack), 0xA_0000);
+    assert_eq!(esp(0xA_0000, 100, stack), 0xA_0000);
+    for outside in [0, 0x800, 16 * MIB + 0x1000, 1 << 32, u64::MAX] {
+        assert_eq!(esp(MIB, 100, Some(Gpa(outside))), 0, "{outside:#x}");
+    }
+    assert_eq!(esp(MIB, 100, Some(Gpa(16 * MIB))), 16 * MIB);
+}
+
+#[test]
+fn nothing_is_placed_in_the_first_stack() {
+    let image = Image::from_bytes(kernel()).unwrap();
+    let ram = |start, len_bytes| MemmapRange {
+        start: Gpa(start),
+        len_bytes,
+        kind: MemmapKind::RAM,
+    };
+    let boot = |low_start| Boot {
+        memmap: vec![
+            ram(low_start, 0xA_0000 - low_start),
+            ram(MIB, 9000_u64.next_multiple_of(0x1000)),
+            ram(2 * MIB, 0x1000),
+        ],
+        stack_top: Some(Gpa(0xA_0000)),
+        ..Boot::default()
+    };
+    let below = boot(0x9_E000);
+    assert_eq!(
+        image.plan(&below).unwrap().placement().start_info,
+        Gpa(0x9_E000)
+    );
+    let none = boot(0x9_F000);
+    assert!(image.plan(&none).is_err());
+}

@@ -153,6 +153,7 @@ impl<'a> Blueprint<'a> {
             modules: modules::open(config)?,
             memmap: layout.memory_map.clone(),
             rsdp: Some(layout.rsdp),
+            stack_top: layout.stack_top,
             patch: kernel.patch,
             ..Boot::default()
         });

@@ -41,7 +41,9 @@ fn a_plain_guest_s_tables_take_the_last_page_of_low_ram() {
     assert_eq!(
         map(Platform::Plain, 512 << 20),
         [
-            (0, 0x1FFF_F000, 1),
+            (0, 0x9_F000, 1),
+            (0x9_F000, 0x6_1000, 2),
+            (0x10_0000, 0x1FEF_F000, 1),
             (0x1FFF_F000, 0x1000, 3),
             (0xFEC0_0000, 0x140_0000, 2),
         ]
@@ -53,7 +55,9 @@ fn a_plain_guest_s_map_is_sorted_and_keeps_high_ram_whole() {
     assert_eq!(
         map(Platform::Plain, 8 << 30),
         [
-            (0, 0xFBFF_F000, 1),
+            (0, 0x9_F000, 1),
+            (0x9_F000, 0x6_1000, 2),
+            (0x10_0000, 0xFBEF_F000, 1),
             (0xFBFF_F000, 0x1000, 3),
             (0xFEC0_0000, 0x140_0000, 2),
             (0x1_0000_0000, (8 << 30) - 0xFC00_0000, 1),
@@ -71,6 +75,44 @@ fn a_plain_guest_s_interrupt_controllers_and_kvm_s_pages_are_reserved() {
     // I/O APIC, local APIC, KVM's identity map and task state segment.
     for page in [0xFEC0_0000, 0xFEE0_0000, 0xFFFB_C000, 0xFFFB_F000] {
         assert!(reserved.contains(Gpa(page)));
+    }
+}
+
+#[test]
+fn a_plain_guest_s_hole_and_stack_end_where_ram_does() {
+    let controllers = (0xFEC0_0000, 0x140_0000, 2);
+    // RAM that ends below the stack's end has neither stack nor hole.
+    assert_eq!(
+        map(Platform::Plain, 0xA_0000),
+        [(0, 0x9_F000, 1), (0x9_F000, 0x1000, 3), controllers]
+    );
+    assert_eq!(
+        map(Platform::Plain, 0xA_1000),
+        [
+            (0, 0x9_F000, 1),
+            (0x9_F000, 0x1000, 2),
+            (0xA_0000, 0x1000, 3),
+            controllers
+        ]
+    );
+    assert_eq!(
+        map(Platform::Plain, 0x10_1000),
+        [
+            (0, 0x9_F000, 1),
+            (0x9_F000, 0x6_1000, 2),
+            (0x10_0000, 0x1000, 3),
+            controllers
+        ]
+    );
+}
+
+#[test]
+fn the_first_stack_ends_at_640_kib() {
+    for (platform, smallest) in [(Platform::Plain, 0xA_1000), (AFTER, 0xA_0000)] {
+        let stack = |memory_bytes| layout(platform, memory_bytes, 2).unwrap().stack_top;
+        assert_eq!(stack(smallest - 0x1000), None);
+        assert_eq!(stack(smallest), Some(Gpa(0xA_0000)));
+        assert_eq!(stack(8 << 30), Some(Gpa(0xA_0000)));
     }
 }
 
@@ -302,7 +344,7 @@ fn check_memory(layout: &Layout, memory_bytes: u64) -> Result<Vec<(u64, u64)>, T
     Ok(memory)
 }
 
-/// The map's ranges do not overlap; its RAM is memory; all RAM is in it as RAM or ACPI.
+/// The map's ranges do not overlap; its RAM and ACPI ranges are memory; it covers all RAM.
 fn check_map(layout: &Layout, memory: &[(u64, u64)]) -> Result<(), TestCaseError> {
     let mut map: Vec<_> = layout.memory_map.clone();
     map.sort_by_key(|range| range.start);
@@ -313,16 +355,23 @@ fn check_map(layout: &Layout, memory: &[(u64, u64)]) -> Result<(), TestCaseError
     for range in &map {
         prop_assert!(range.len_bytes > 0);
         let (start, end) = (range.start.0, range.start.0 + range.len_bytes);
-        let backed = memory.iter().any(|have| have.0 <= start && end <= have.1);
-        prop_assert!(backed || range.kind == MemmapKind::RESERVED, "{:?}", range);
-        if range.kind != MemmapKind::RESERVED
-            && layout.ram.iter().any(|ram| ram.contains(range.start))
-        {
+        let is_backed = memory.iter().any(|have| have.0 <= start && end <= have.1);
+        prop_assert!(
+            is_backed || range.kind == MemmapKind::RESERVED,
+            "{:?}",
+            range
+        );
+        if layout.ram.iter().any(|ram| ram.contains(range.start)) {
+            prop_assert!(is_backed, "{:?}", range);
             ram_bytes += range.len_bytes;
         }
     }
     let size: u64 = layout.ram.iter().map(|range| range.len_bytes).sum();
     prop_assert_eq!(ram_bytes, size);
+    if let Some(top) = layout.stack_top {
+        prop_assert_eq!(top.0, 0xA_0000);
+        prop_assert!(memory[0].0 == 0 && memory[0].1 >= top.0);
+    }
     Ok(())
 }
 

@@ -32,6 +32,9 @@ pub struct Boot {
     pub memmap_rule: MemmapRule,
     /// Address of the ACPI RSDP. Nothing is placed on its bytes. The draft has no field for it.
     pub rsdp: Option<Gpa>,
+    /// The top of the guest's first stack, for ESP. ESP is 0 if the page below it is no memory or
+    /// the kernel lies there.
+    pub stack_top: Option<Gpa>,
     /// SIF_* bits.
     pub flags: StartInfoFlags,
     /// Ranges that nothing is placed in, besides those of `memmap`: ACPI tables in RAM, for
@@ -69,6 +72,7 @@ impl Default for Boot {
             memmap: Vec::new(),
             memmap_rule: MemmapRule::default(),
             rsdp: None,
+            stack_top: None,
             flags: StartInfoFlags::NONE,
             reserved: Vec::new(),
             patch: None,

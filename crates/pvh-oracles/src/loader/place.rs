@@ -13,7 +13,7 @@ const PAGE: u64 = 4096;
 const FOUR_GIB: u64 = 1 << 32;
 const ONE_GIB: u64 = 1 << 30;
 /// Never used by what a loader chooses to place.
-const LOW: [(u64, u64); 2] = [(0, 0x1_0000), (0xa_0000, 0x10_0000)];
+const LOW: [(u64, u64); 2] = [(0, 0x1_0000), (0x9_f000, 0x10_0000)];
 
 /// A demand out of bytes.
 struct Asked {
