@@ -60,8 +60,9 @@ impl Codec {
 
 /// Unpacks all of `packed`.
 ///
-/// Nothing may follow a gzip stream, whose trailer holds the length. The other streams may be
-/// followed by the four bytes of the length that the kernel's build appends.
+/// A gzip stream may have several members and zeros after the last one, and nothing else may follow
+/// it. The other streams may be followed by the four bytes of the length that the kernel's build
+/// appends.
 pub(crate) fn unpack(codec: Codec, packed: &[u8], limits: &Limits) -> Result<Vec<u8>, UnpackError> {
     let limit_bytes = limits.max_unpacked_bytes;
     let target = Target {

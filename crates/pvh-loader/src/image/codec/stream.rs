@@ -1,6 +1,8 @@
 //! The codecs whose crates offer a reader: gzip, bzip2, lzma, xz.
 
-use std::io;
+use std::io::{self, Read};
+
+use flate2::bufread::GzDecoder;
 
 use super::{
     error::UnpackError,
@@ -11,9 +13,40 @@ use super::{
 type Unpacked<'a> = Result<(Vec<u8>, &'a [u8]), UnpackError>;
 
 pub(super) fn gzip<'a>(target: &Target<'a>) -> Unpacked<'a> {
-    let mut rest = target.packed;
-    let out = target.drain(&mut flate2::bufread::GzDecoder::new(&mut rest));
+    let mut members = Members {
+        decoder: Some(GzDecoder::new(target.packed)),
+        rest: target.packed,
+    };
+    let out = target.drain(&mut members);
+    let rest = members
+        .decoder
+        .map_or(members.rest, |decoder| decoder.into_inner());
     finish(target, rest, out)
+}
+
+/// Reads all members of a gzip file, one after the other. Zeros after the last one are padding.
+/// gunzip does the same.
+struct Members<'a> {
+    /// The member that is being read; `None` after the last one.
+    decoder: Option<GzDecoder<&'a [u8]>>,
+    /// The bytes after the last member.
+    rest: &'a [u8],
+}
+
+impl Read for Members<'_> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        while let Some(decoder) = &mut self.decoder {
+            let len = decoder.read(buf)?;
+            if len > 0 || buf.is_empty() {
+                return Ok(len);
+            }
+            let rest = *decoder.get_ref();
+            self.decoder = rest.starts_with(GZIP).then(|| GzDecoder::new(rest));
+            let is_padding = rest.iter().all(|&byte| byte == 0);
+            self.rest = if is_padding { &[] } else { rest };
+        }
+        Ok(0)
+    }
 }
 
 pub(super) fn bzip2<'a>(target: &Target<'a>) -> Unpacked<'a> {
@@ -78,6 +111,9 @@ fn is_end(error: &io::Error) -> bool {
     }
     false
 }
+
+/// Begins each member of a gzip file.
+const GZIP: &[u8] = &[0x1F, 0x8B];
 
 fn to_kib(bytes: u64) -> u32 {
     // The decoder reads the largest value as "no limit".
