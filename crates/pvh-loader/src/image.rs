@@ -9,6 +9,7 @@ pub use self::{
     error::ImageError,
     format::Format,
     limits::Limits,
+    lookalike::Lookalike,
 };
 
 pub(crate) mod bzimage;

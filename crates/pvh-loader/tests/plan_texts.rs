@@ -17,6 +17,7 @@ fn each_way_out_is_a_line_of_its_own() {
         (Fix::ShorterMemmap, "merge entries"),
         (Fix::MoveReserved, "reserved ranges"),
         (Fix::Relink, "PHYS32_RELOC"),
+        (Fix::PhysicalAddresses, "AT() in the linker script"),
         (Fix::Rebuild, "build the image again"),
         (Fix::CorrectMemmap, "correct the memory map"),
         (Fix::FindStubs, "hypercall stubs"),

@@ -1,6 +1,7 @@
 //! Reads the headers and notes of an ELF, once.
 
-use pvh_elfnote::{Header, ProgramHeader, ReadError, Source, XenNotes, find_notes};
+use pvh_abi::elfnote::XenNoteType;
+use pvh_elfnote::{Header, NoteWalk, ProgramHeader, ReadError, Source, XenNotes, find_notes};
 
 use super::{error::ImageError, source::Backing};
 
@@ -11,6 +12,8 @@ pub(crate) struct Headers {
     /// All program headers, in table order.
     pub(crate) segments: Vec<ProgramHeader>,
     pub(crate) notes: XenNotes,
+    /// The index of a section that is not a note section and begins with a Xen entry note.
+    misplaced_note: Option<u16>,
 }
 
 impl Headers {
@@ -20,10 +23,15 @@ impl Headers {
         let segments = segments.map_err(|source| ImageError::Elf { source })?;
         let notes = find_notes(elf, &header, segments.iter().copied());
         let notes = notes.map_err(|source| ImageError::Notes { source })?;
+        let misplaced_note = match notes.entry {
+            Some(_) => None,
+            None => misplaced_note(elf, &header),
+        };
         Ok(Self {
             header,
             segments,
             notes,
+            misplaced_note,
         })
     }
 
@@ -39,11 +47,16 @@ impl Headers {
             return Err(ImageError::Machine { machine });
         }
         if self.loads().next().is_none() {
-            return Err(ImageError::NoSegments);
+            return Err(match self.header.kind {
+                ET_REL => ImageError::NotLinked,
+                _ => ImageError::NoSegments,
+            });
         }
-        self.notes
-            .require_entry()
-            .map_err(|source| ImageError::NoEntry { source })
+        self.notes.require_entry().map_err(|source| {
+            let misplaced = self.misplaced_note.filter(|_| self.notes.count == 0);
+            let named = misplaced.map(|index| ImageError::NoteSectionType { index });
+            named.unwrap_or(ImageError::NoEntry { source })
+        })
     }
 }
 
@@ -58,6 +71,23 @@ impl Source for Backing {
             .map_err(|_| ReadError { offset, len_bytes })
     }
 }
+
+/// Finds the first section of type PROGBITS that begins with a Xen entry note.
+fn misplaced_note(elf: &Backing, header: &Header) -> Option<u16> {
+    let sections = (0..).zip(header.section_headers(elf).map_while(Result::ok));
+    let mut data = sections.filter(|(_, section)| section.kind == SHT_PROGBITS);
+    data.find_map(|(index, section)| {
+        let mut walk = NoteWalk::new(elf, section.offset, section.size);
+        let first = walk.next()?.ok()?;
+        (first.xen_kind() == Some(XenNoteType::PHYS32_ENTRY)).then_some(index)
+    })
+}
+
+/// `e_type` of an object file.
+const ET_REL: u16 = 1;
+
+/// `sh_type` of a section with data of the program.
+const SHT_PROGBITS: u32 = 1;
 
 /// EM_386 and EM_X86_64.
 const MACHINES: [u16; 2] = [3, 62];

@@ -2,9 +2,12 @@
 
 use std::{fmt, io};
 
-use pvh_elfnote::{ElfError, NoEntry, NoteError};
+use pvh_elfnote::{ElfError, FaultReason, NoEntry, NoteError};
 
-use super::codec::{Codec, UnpackError};
+use super::{
+    codec::{Codec, UnpackError},
+    lookalike::Lookalike,
+};
 
 /// Why a file cannot be booted.
 #[derive(Debug, thiserror::Error)]
@@ -67,7 +70,7 @@ pub enum ImageError {
     #[error("neither an ELF nor a bzImage{}", Looks(.looks_like, .head))]
     UnknownFormat {
         /// The format that its first bytes show, if it is a known one.
-        looks_like: Option<&'static str>,
+        looks_like: Option<Lookalike>,
         /// Its first bytes, zeros beyond its end.
         head: [u8; 4],
     },
@@ -125,7 +128,7 @@ pub enum ImageError {
         /// The codec.
         codec: Codec,
         /// The format that its first bytes show, if it is a known one.
-        looks_like: Option<&'static str>,
+        looks_like: Option<Lookalike>,
         /// Its first bytes, zeros beyond its end.
         head: [u8; 4],
     },
@@ -152,6 +155,15 @@ pub enum ImageError {
     /// The ELF has no loadable segment.
     #[error("the ELF has no loadable segment")]
     NoSegments,
+    /// The ELF is an object file that has not been linked.
+    #[error("the ELF is a relocatable object, not a linked kernel")]
+    NotLinked,
+    /// The entry note is in a section of the wrong type, where neither Xen nor this loader finds it.
+    #[error("section {index} has the Xen entry note, but its type is PROGBITS instead of NOTE")]
+    NoteSectionType {
+        /// The index of the section.
+        index: u16,
+    },
     /// No note gives the entry point of a PVH guest.
     #[error("the kernel has no PVH entry point")]
     NoEntry {
@@ -167,21 +179,28 @@ impl ImageError {
     pub fn fix(&self) -> Option<&'static str> {
         Some(match self {
             Self::Directory => "give the kernel file in it",
-            Self::NotAFile | Self::Empty | Self::TooShort { .. } => {
-                "give an ELF (vmlinux) or a bzImage (vmlinuz)"
-            }
+            Self::NotAFile | Self::Empty | Self::TooShort { .. } => TAKE,
             Self::Truncated { .. } | Self::PayloadOutside { .. } => {
                 "copy or download the file again"
             }
-            Self::UnknownFormat { looks_like, .. } => format_fix(*looks_like),
+            Self::UnknownFormat { looks_like, .. } => looks_like.map_or(TAKE, |known| known.fix),
             Self::OldBootProtocol { .. } | Self::NoPayload => {
                 "take a kernel from 2.6.24 or later, or give its unpacked vmlinux"
             }
             Self::UnknownCodec { .. } => "unpack it (scripts/extract-vmlinux) and give the vmlinux",
             Self::Unpack { source, .. } => unpack_fix(source)?,
-            Self::UnpackedNotElf { .. } => "unpack it and give the ELF in it",
+            Self::UnpackedNotElf { looks_like, .. } => {
+                looks_like.map_or("unpack it and give the ELF in it", |known| known.fix)
+            }
             Self::NoEntry { source } => entry_fix(source),
             Self::Machine { .. } => "give a kernel for x86 or x86-64",
+            Self::NotLinked => {
+                "link it: ld -T with a linker script that gives the kernel its addresses"
+            }
+            Self::NoSegments => "link the kernel with a loadable segment (PT_LOAD)",
+            Self::NoteSectionType { .. } => {
+                "declare it as a note: .section .note.Xen, \"a\", @note"
+            }
             Self::FileTooLarge { .. } => {
                 "if you trust the file, unpack it first and give the ELF by its name"
             }
@@ -193,9 +212,21 @@ impl ImageError {
 fn entry_fix(why: &NoEntry) -> &'static str {
     match why {
         NoEntry::Cut(_) => {
-            "the notes are malformed or the file is cut: copy it again, or build it with the note \
+            "the notes are malformed or the file is truncated: copy it again, or build it with the note \
              XEN_ELFNOTE_PHYS32_ENTRY"
         }
+        NoEntry::Refused(fault) => match fault.reason {
+            FaultReason::TooWide { .. } => {
+                "give the note XEN_ELFNOTE_PHYS32_ENTRY the physical address of the entry, not the virtual one"
+            }
+            FaultReason::DescSize { .. } => {
+                "give the note XEN_ELFNOTE_PHYS32_ENTRY a descriptor of 4 bytes: the physical address of the entry"
+            }
+            FaultReason::Unset => {
+                "give the note XEN_ELFNOTE_PHYS32_ENTRY the physical address of the entry"
+            }
+            _ => "the entry note is malformed or the file is truncated: copy it or build it again",
+        },
         NoEntry::NoEntryNote { .. } => {
             "a kernel for Xen PV guests alone cannot be booted: take one for PVH (Linux: CONFIG_PVH=y), or give it the \
              note XEN_ELFNOTE_PHYS32_ENTRY"
@@ -203,17 +234,6 @@ fn entry_fix(why: &NoEntry) -> &'static str {
         _ => {
             "build the kernel with CONFIG_PVH=y (Linux), or give it the note XEN_ELFNOTE_PHYS32_ENTRY"
         }
-    }
-}
-
-fn format_fix(looks_like: Option<&'static str>) -> &'static str {
-    match looks_like {
-        Some(name) if name.contains("initramfs") => "give it as the initrd, after the kernel",
-        Some(name) if name.starts_with("a file packed") => "unpack it first",
-        Some(name) if name.contains("EFI program") => {
-            "take the kernel out of it (its .linux section)"
-        }
-        _ => "give an ELF (vmlinux) or a bzImage (vmlinuz)",
     }
 }
 
@@ -226,6 +246,8 @@ fn unpack_fix(error: &UnpackError) -> Option<&'static str> {
         _ => Some("copy or download the file again"),
     }
 }
+
+const TAKE: &str = "give an ELF (vmlinux) or a bzImage (vmlinuz)";
 
 /// Names the machines that kernels are often built for.
 fn machine_name(machine: u16) -> &'static str {
@@ -243,12 +265,12 @@ fn machine_name(machine: u16) -> &'static str {
 }
 
 /// Shows the format that the first bytes name, or the bytes.
-struct Looks<'a>(&'a Option<&'static str>, &'a [u8; 4]);
+struct Looks<'a>(&'a Option<Lookalike>, &'a [u8; 4]);
 
 impl fmt::Display for Looks<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
-            Some(name) => write!(f, "; it looks like {name}"),
+            Some(known) => write!(f, "; it looks like {}", known.name),
             None => write!(f, "; it begins with {}", Hex(self.1)),
         }
     }
@@ -273,7 +295,10 @@ mod tests {
 
     fn unknown(looks_like: Option<&'static str>) -> ImageError {
         ImageError::UnknownFormat {
-            looks_like,
+            looks_like: looks_like.map(|name| Lookalike {
+                name,
+                fix: "use it",
+            }),
             head: *b"MZ\0\0",
         }
     }
@@ -349,13 +374,10 @@ mod tests {
                 ImageError::FileTooLarge { limit_bytes: 1 },
                 "give the ELF by its name",
             ),
-            (
-                unknown(Some("an initramfs (cpio)")),
-                "give it as the initrd",
-            ),
-            (unknown(Some("a file packed by xz")), "unpack it first"),
-            (unknown(Some("an EFI program")), "its .linux section"),
-            (unknown(Some("a script")), "give an ELF (vmlinux)"),
+            (unknown(Some("a script")), "use it"),
+            (ImageError::NotLinked, "link it"),
+            (ImageError::NoSegments, "PT_LOAD"),
+            (ImageError::NoteSectionType { index: 2 }, "@note"),
             (unknown(None), "give an ELF (vmlinux)"),
             (unpacking(too_large), "unpack it first"),
             (unpacking(UnpackError::Truncated { offset: 0 }), "again"),
@@ -365,7 +387,6 @@ mod tests {
         }
         let no_memory = UnpackError::NoMemory { len_bytes: 1 };
         assert_eq!(unpacking(no_memory).fix(), None);
-        assert_eq!(ImageError::NoSegments.fix(), None);
     }
 
     #[test]

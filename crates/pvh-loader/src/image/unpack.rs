@@ -6,7 +6,7 @@ use super::{
     error::ImageError,
     format::Format,
     limits::Limits,
-    lookalike::lookalike,
+    lookalike::{EMPTY, lookalike},
     source::{Backing, Head},
 };
 
@@ -60,7 +60,7 @@ fn elf_or_bzimage(file: Backing, limits: &Limits) -> Result<Unpacked, ImageError
         });
     }
     if !bzimage::detect(head) {
-        return Err(not_a_kernel(head, file_bytes));
+        return Err(not_a_kernel(&file, head));
     }
     let payload = bzimage::payload(head, file_bytes)?;
     let mut magic = [0; 6];
@@ -79,12 +79,18 @@ fn elf_or_bzimage(file: Backing, limits: &Limits) -> Result<Unpacked, ImageError
         });
     };
     let elf = unpack_range(&file, (payload.offset, payload.len_bytes), codec, limits)?;
-    if !elf.starts_with(ELF) {
-        return Err(unpacked_not_elf(codec, &elf));
+    let elf = Backing::Bytes(elf);
+    let head = self::head(&elf)?;
+    if !head.as_slice().starts_with(ELF) {
+        return Err(ImageError::UnpackedNotElf {
+            codec,
+            looks_like: lookalike(&elf),
+            head: first_four(head.as_slice()),
+        });
     }
     let format = Format::BzImage { codec };
     Ok(Unpacked {
-        elf: Backing::Bytes(elf),
+        elf,
         format,
         file_bytes,
         payload: Some(payload),
@@ -133,11 +139,10 @@ fn head(file: &Backing) -> Result<Head<{ bzimage::HEAD_LEN }>, ImageError> {
     file.head()
 }
 
-fn not_a_kernel(head: &[u8], file_bytes: u64) -> ImageError {
-    match lookalike(head) {
-        None if file_bytes < SHORTEST => ImageError::TooShort {
-            len_bytes: file_bytes,
-        },
+fn not_a_kernel(file: &Backing, head: &[u8]) -> ImageError {
+    let len_bytes = file.len_bytes();
+    match lookalike(file) {
+        None if len_bytes < SHORTEST => ImageError::TooShort { len_bytes },
         looks_like => ImageError::UnknownFormat {
             looks_like,
             head: first_four(head),
@@ -149,22 +154,13 @@ fn not_a_kernel(head: &[u8], file_bytes: u64) -> ImageError {
 fn in_gzip(error: ImageError) -> ImageError {
     let (looks_like, head) = match error {
         ImageError::UnknownFormat { looks_like, head } => (looks_like, head),
-        ImageError::Empty | ImageError::TooShort { .. } => (Some("an empty file"), [0; 4]),
+        ImageError::Empty | ImageError::TooShort { .. } => (Some(EMPTY), [0; 4]),
         other => return other,
     };
     ImageError::UnpackedNotElf {
         codec: Codec::Gzip,
         looks_like,
         head,
-    }
-}
-
-fn unpacked_not_elf(codec: Codec, unpacked: &[u8]) -> ImageError {
-    let head = unpacked.get(..bzimage::HEAD_LEN).unwrap_or(unpacked);
-    ImageError::UnpackedNotElf {
-        codec,
-        looks_like: lookalike(head),
-        head: first_four(head),
     }
 }
 

@@ -72,7 +72,7 @@ pub enum PlanError {
         /// Its length in memory.
         mem_size: u64,
     },
-    /// Two segments overlap.
+    /// Two segments overlap in bytes of the file. An overlap of zeros is accepted.
     #[error("segments {first} and {second} overlap at {at}")]
     SegmentsOverlap {
         /// The one that begins lower.
@@ -214,6 +214,8 @@ pub enum Fix {
     MoveReserved,
     /// Link the image at another address, or make it relocatable (a `PHYS32_RELOC` note).
     Relink,
+    /// Link the image with physical addresses below 4 GiB.
+    PhysicalAddresses,
     /// Build the image again: its program headers or its notes are wrong or missing.
     Rebuild,
     /// Correct the memory map given to the planner.
@@ -237,6 +239,9 @@ impl fmt::Display for Fix {
             Self::ShorterMemmap => "merge entries of the memory map",
             Self::MoveReserved => "move the reserved ranges away from the image",
             Self::Relink => "link the image at another address, or give it a PHYS32_RELOC note",
+            Self::PhysicalAddresses => {
+                "link the image with physical addresses below 4 GiB: AT() in the linker script sets p_paddr"
+            }
             Self::Rebuild => "build the image again: its headers or notes are wrong",
             Self::CorrectMemmap => "correct the memory map",
             Self::FindStubs => "find the hypercall stubs in this image",
@@ -285,7 +290,7 @@ impl PlanError {
             | Self::SegmentsOverlap { .. }
             | Self::RelocationAlign { .. }
             | Self::EntryOutside { .. } => Fix::Rebuild,
-            Self::SegmentTooHigh { .. } => Fix::Relink,
+            Self::SegmentTooHigh { .. } => Fix::PhysicalAddresses,
             Self::SegmentBlocked { fix, .. }
             | Self::RelocationNoRoom { fix, .. }
             | Self::NoRoomForModule { fix, .. }

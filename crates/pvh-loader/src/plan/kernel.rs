@@ -65,6 +65,10 @@ impl Shift {
 struct Piece {
     index: usize,
     span: Span,
+    /// The end of its bytes from the file.
+    filled: u64,
+    /// The zeros to be written after them: without those that another segment writes.
+    zeros: Span,
 }
 
 impl Piece {
@@ -96,10 +100,15 @@ impl Piece {
             .checked_add(mem_size)
             .filter(|&end| end <= ADDRESSABLE.end);
         match end {
-            Some(end) => Ok(Self {
-                index,
-                span: Span::new(at, end),
-            }),
+            Some(end) => {
+                let filled = at.saturating_add(file_size);
+                Ok(Self {
+                    index,
+                    span: Span::new(at, end),
+                    filled,
+                    zeros: Span::new(filled, end),
+                })
+            }
             None => Err(PlanError::SegmentTooHigh {
                 index,
                 at: Gpa(at),
@@ -115,17 +124,15 @@ impl Piece {
     fn writes(&self, demand: &Demand<'_>, shift: Shift) -> impl Iterator<Item = Write> + use<> {
         let index = self.index;
         let segment = demand.segments.get(index);
-        let (file_offset, file_size) = segment.map_or((0, 0), |s| (s.file_offset, s.file_size));
-        let start = shift.apply(self.span.start);
-        let filled = start.saturating_add(file_size);
-        let end = shift.apply(self.span.end);
+        let file_offset = segment.map_or(0, |segment| segment.file_offset);
+        let range = |start, end| Span::new(shift.apply(start), shift.apply(end)).range();
         let bytes = Write {
             kind: WriteKind::Segment { index, file_offset },
-            range: Span::new(start, filled).range(),
+            range: range(self.span.start, self.filled),
         };
         let zeros = Write {
             kind: WriteKind::Bss { index },
-            range: Span::new(filled, end).range(),
+            range: range(self.zeros.start, self.zeros.end),
         };
         [bytes, zeros]
             .into_iter()
@@ -133,7 +140,7 @@ impl Piece {
     }
 }
 
-/// The image where it was linked: checked, without overlaps, in file order.
+/// The image where it was linked: checked, in file order. Segments overlap in zeros only.
 struct Linked {
     pieces: Vec<Piece>,
     extent: Span,
@@ -147,26 +154,8 @@ impl Linked {
                 pieces.push(Piece::new(index, segment, demand.file_len_bytes)?);
             }
         }
-        let mut by_place = pieces.clone();
-        by_place.sort_unstable_by_key(|piece| piece.span);
-        for pair in by_place.windows(2) {
-            if let [low, high] = pair
-                && low.span.end > high.span.start
-            {
-                return Err(PlanError::SegmentsOverlap {
-                    first: low.index,
-                    second: high.index,
-                    at: Gpa(high.span.start),
-                });
-            }
-        }
-        match (by_place.first(), by_place.last()) {
-            (Some(low), Some(high)) => {
-                let extent = Span::new(low.span.start, high.span.end);
-                Ok(Self { pieces, extent })
-            }
-            _ => Err(PlanError::NoSegments),
-        }
+        let extent = merge_zeros(&mut pieces)?;
+        Ok(Self { pieces, extent })
     }
 
     /// Chooses where the image begins: where it was linked if that is free, else elsewhere if it
@@ -246,6 +235,38 @@ impl Linked {
             fix,
         }
     }
+}
+
+/// Gives zeros that several segments share to the first one by place, and returns the range from
+/// the first byte of all to the last.
+///
+/// Two segments may overlap where both have zeros: the result is the same in any order. An overlap
+/// with a byte of the file is an error.
+fn merge_zeros(pieces: &mut [Piece]) -> Result<Span, PlanError> {
+    let mut by_place: Vec<&mut Piece> = pieces.iter_mut().collect();
+    by_place.sort_unstable_by_key(|piece| piece.span);
+    let mut all: Option<Span> = None;
+    // The segments before this one that reach farthest: with all their bytes, and with those of the
+    // file.
+    let (mut end, mut filled) = ((0, 0), (0, 0));
+    for piece in by_place {
+        let Span { start, .. } = piece.span;
+        let has_bytes = piece.filled > start;
+        let (reach, index) = if has_bytes { end } else { filled };
+        if reach > start {
+            return Err(PlanError::SegmentsOverlap {
+                first: index,
+                second: piece.index,
+                at: Gpa(start),
+            });
+        }
+        piece.zeros.start = piece.zeros.start.max(end.0).min(piece.zeros.end);
+        end = end.max((piece.span.end, piece.index));
+        filled = filled.max((piece.filled, piece.index));
+        let first = all.map_or(start, |all| all.start);
+        all = Some(Span::new(first, end.0));
+    }
+    all.ok_or(PlanError::NoSegments)
 }
 
 /// Returns the largest alignment of the segments if it is a page or more, else 2 MiB, as libelf

@@ -1,5 +1,7 @@
 //! Kernel images of every kind, valid and broken.
 #[cfg(test)]
+mod advice;
+#[cfg(test)]
 mod basic;
 #[cfg(test)]
 mod inspect;

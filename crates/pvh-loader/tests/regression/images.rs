@@ -4,7 +4,8 @@ use super::*;
 
 /// libelf refuses more bytes in the file than in memory, and segments beyond RAM. It adds address
 /// and size without a check of the sum, and takes overlapping segments up to twice the image's
-/// size; both are refused here: the first is not a range, and no format defines the second.
+/// size. Both are refused here: the first is not a range, and no format defines the second, unless
+/// only zeros overlap.
 #[test]
 fn segments_that_cannot_be_placed_are_refused() {
     let with = |segment| {

@@ -151,18 +151,15 @@ impl Asked {
                 let file_offset = segment.file_offset;
                 wanted.push((WriteKind::Segment { index, file_offset }, at, file_size));
             }
-            if segment.mem_size > file_size {
-                let zeros = segment.mem_size - file_size;
-                wanted.push((WriteKind::Bss { index }, at.wrapping_add(file_size), zeros));
-            }
         }
         let kernel = plan.writes.iter().filter_map(|write| match write.kind {
-            WriteKind::Segment { .. } | WriteKind::Bss { .. } => {
+            WriteKind::Segment { .. } => {
                 Some((write.kind, write.range.start.0, write.range.len_bytes))
             }
             _ => None,
         });
         assert_eq!(kernel.collect::<Vec<_>>(), wanted);
+        self.check_zeros(plan);
         assert_eq!(u64::from(plan.entry), there(u64::from(self.entry)));
         assert!(self.entry_is_inside(), "the entry is in no segment");
         let (start, end) = self.extent();
@@ -187,6 +184,37 @@ impl Asked {
         assert!(there(start) >= u64::from(relocation.min));
         assert!(there(end) - 1 <= u64::from(relocation.max));
         assert_eq!(self.first_not_free(there(start), there(end)), None);
+    }
+
+    /// The zeros of each segment are written once, by it or by a segment that shares them.
+    fn check_zeros(&self, plan: &Placement) {
+        let zeros_of = |index: usize| {
+            let segment = &self.segments[index];
+            let at = segment.at.wrapping_add_signed(plan.moved_by);
+            (at + segment.file_size, at + segment.mem_size)
+        };
+        let mut written = Vec::new();
+        for write in &plan.writes {
+            if let WriteKind::Bss { index } = write.kind {
+                let (start, end) = zeros_of(index);
+                let at = write.range.start.0;
+                assert!(
+                    start <= at && at + write.range.len_bytes <= end,
+                    "{write:?}"
+                );
+                written.push((at, at + write.range.len_bytes));
+            }
+        }
+        written.sort_unstable();
+        for index in (0..self.segments.len()).filter(|&index| !is_empty(&self.segments[index])) {
+            let (mut at, end) = zeros_of(index);
+            for &(start, stop) in &written {
+                if start <= at && at < stop {
+                    at = stop;
+                }
+            }
+            assert!(at >= end, "zeros of segment {index} are missing at {at:#x}");
+        }
     }
 
     fn check_pieces(&self, plan: &Placement) {
@@ -250,7 +278,12 @@ impl Asked {
                     } = self.segments[index];
                     start <= at.0 && at.0 < start + mem_size
                 };
+                let has_byte = |index: usize| {
+                    let segment = &self.segments[index];
+                    at.0 - segment.at < segment.file_size
+                };
                 assert!(first != second && holds(first) && holds(second));
+                assert!(has_byte(first) || has_byte(second), "only zeros overlap");
             }
             PlanError::EntryOutside { .. } => assert!(!self.entry_is_inside()),
             PlanError::SegmentBlocked { index, at, .. } => {
