@@ -9,7 +9,7 @@ BENCH_ARGS ?=
 export CARGO_TERM_COLOR ?= auto
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-kvm ci full build fmt lint deps deny doc no-std features lab lab-test lab-full loom conform soak corpus fuzz fuzz-smoke fuzz-mutants mutants fuzz-cov setup release bench bench-smoke bench-peers bench-programs bench-build bench-report boot-timeline clean
+.PHONY: help run test test-kvm ci full build fmt lint deps picture deny doc no-std features lab lab-test lab-full loom conform soak corpus fuzz fuzz-smoke fuzz-mutants mutants fuzz-cov setup release bench bench-smoke bench-peers bench-programs bench-build bench-report boot-timeline clean
 
 help: ## list every target
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -44,6 +44,9 @@ lint: ## formatting and clippy, warnings are errors
 
 deps: ## compare the dependency edges with the list in docs/architecture.md
 	$(CARGO) run --quiet -p pvh-checks --bin check-deps
+
+picture: ## draw docs/architecture.svg from the dependencies that cargo sees
+	$(CARGO) run --quiet -p pvh-checks --bin draw-picture
 
 deny: ## licences, bans and sources of every dependency
 	@scripts/need.sh cargo-deny "cargo install --locked cargo-deny"

@@ -1,3 +1,5 @@
+//! The fuzz target `descriptor`: see docs/fuzzing.md.
+
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| pvh_oracles::descriptor(bytes));
