@@ -1,8 +1,8 @@
-# The one door to this project. `make help` lists every target; each CI job is one of them.
+# All tasks of this project. `make help` lists them; each CI job is one of them.
 SHELL := /bin/bash
 CARGO ?= cargo
 RUN_ARGS ?=
-# Builds a package's program without shared libraries, and where it lies then.
+# Builds the program $(2) of package $(1) without shared libraries, into $(RELEASED).
 release = $(CARGO) rustc --release -p $(1) --bin $(2) -- -C target-feature=+crt-static
 RELEASED = $${CARGO_TARGET_DIR:-target}/release
 BENCH_ARGS ?=
@@ -17,120 +17,120 @@ help: ## list every target
 run: release ## boot the built-in demo guest on /dev/kvm (RUN_ARGS= adds options)
 	@$(RELEASED)/pvh-vmm run $(RUN_ARGS)
 
-test: ## what a newcomer runs: all tests, those with KVM where /dev/kvm can be used
+test: ## run all tests; those that need /dev/kvm run if it can be opened
 	@scripts/test.sh
 
-test-kvm: ## the tests that need /dev/kvm; fails where it is missing
+test-kvm: ## run only the tests that need /dev/kvm; fails if it cannot be opened
 	@scripts/test.sh --kvm-only
 
-ci: test lint deps deny doc no-std fuzz-smoke bench-smoke lab-test lab ## what .ci/run calls
+ci: test lint deps deny doc no-std fuzz-smoke bench-smoke lab-test lab ## run all that continuous integration runs (.ci/run calls this)
 
-full: ci features loom soak lab-full ## ci and what is too long for it; its record is committed
+full: ci features loom soak lab-full ## run ci and the runs that are too long for it; docs/full-run.md records them
 
-release: ## build target/release/pvh-vmm as it is meant to be used, without shared libraries: it starts sooner, in less memory
+release: ## build target/release/pvh-vmm without shared libraries: it starts faster and uses less memory
 	$(call release,pvh-vmm,pvh-vmm)
 
-build: ## build everything, release profile
+build: ## build everything in the release profile
 	$(CARGO) build --workspace --release
 	$(call release,pvh-vmm,pvh-vmm)
 
 fmt: ## format all code
 	$(CARGO) fmt --all
 
-lint: ## formatting and clippy, warnings are errors
+lint: ## check formatting, clippy (warnings are errors), unsafe code
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --all-features -- -D warnings
 	scripts/check-unsafe.sh
 
-deps: ## compare the dependency edges with the list in docs/architecture.md
+deps: ## compare the dependencies with the list and the picture in docs/architecture.md
 	$(CARGO) run --quiet -p pvh-checks --bin check-deps
 
 picture: ## draw docs/architecture.svg from the dependencies that cargo sees
 	$(CARGO) run --quiet -p pvh-checks --bin draw-picture
 
-deny: ## licences, bans and sources of every dependency
+deny: ## check licences, bans and sources of every dependency
 	@scripts/need.sh cargo-deny "cargo install --locked cargo-deny"
 	cargo deny --all-features check licenses bans sources
 
-doc: ## build the documentation, warnings are errors
+doc: ## build the documentation; warnings are errors
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --all-features
 
-no-std: ## prove no_std: link the no_std crates into a program without std
+no-std: ## link the no_std crates into a program without std
 	$(CARGO) build --manifest-path tests/no-std/Cargo.toml --release
 
 features: ## check every feature set of every crate
 	@scripts/need.sh cargo-hack "cargo install --locked cargo-hack"
 	cargo hack check --workspace --feature-powerset --no-dev-deps
 
-lab-test: ## the lab's own tests: its parser on canned logs
+lab-test: ## test the lab's scripts on canned logs
 	lab/test
 
 lab: ## boot each stock Debian kernel once in nested KVM hosts
 	lab/run
 
-lab-full: ## boot every kernel with every CPU count there
+lab-full: ## boot every kernel with every CPU count in nested KVM hosts
 	lab/run --full
 
-loom: ## every interleaving of a few threads on the set of vCPUs
+loom: ## test every interleaving of a few threads on the set of vCPUs
 	RUSTFLAGS="--cfg loom" $(CARGO) test -p pvh-vcpu --test loom --release
 
-conform: release ## run the conformance guest on /dev/kvm, and say what does not come out as on Xen
+conform: release ## run the conformance guest on /dev/kvm and report differences from real Xen
 	$(RELEASED)/pvh-vmm conform
 
-soak: ## a thousand boots of a guest that takes its vCPUs up and down (BOOTS=, SEED=)
+soak: ## boot a guest 1000 times that takes its vCPUs up and down (BOOTS=, SEED=)
 	SOAK_BOOTS=$${BOOTS:-1000} SOAK_SEED=$(SEED) $(CARGO) test --release -p pvh-vmm --test soak -- --ignored --nocapture
 
-corpus: ## write the seeds of the fuzz targets (KERNELS= names stock kernels whose notes are taken too)
+corpus: ## write the seeds of the fuzz targets (KERNELS= names stock kernels whose notes are added to the corpus)
 	$(CARGO) run --quiet -p pvh-oracles --bin corpus -- $(KERNELS)
 
 fuzz: ## run one fuzz target: make fuzz T=notes S=60 (without T: list them)
 	@$(if $(T),fuzz/run.sh fuzz $(T) $(or $(S),60),fuzz/run.sh list)
 
-fuzz-smoke: ## each fuzz target for five seconds from its corpus
+fuzz-smoke: ## run each fuzz target for five seconds from its corpus (S= other seconds)
 	fuzz/run.sh smoke $(or $(S),5)
 
-fuzz-campaign: ## each fuzz target for a quarter of an hour, as many at a time as there are CPUs: S= J= T="some of them"
+fuzz-campaign: ## run each fuzz target for 15 minutes, one per CPU at a time (S= seconds, J= jobs, T= targets)
 	fuzz/run.sh campaign $(or $(S),900) $(or $(J),$(shell nproc)) $(T)
 
-fuzz-mutants: ## show that the fuzz targets find seeded faults, one patch at a time (M= names some)
+fuzz-mutants: ## show that the fuzz targets find seeded faults, one patch at a time (M= names patches)
 	fuzz/mutants.sh $(M)
 
-mutants: ## mutate the pure crates, and list what no test notices: about three hours on 2 CPUs (C= names crates, M= adds options)
+mutants: ## mutate the pure crates and list changes that no test notices; about three hours on 2 CPUs (C= names crates, M= adds options)
 	@scripts/need.sh cargo-mutants "cargo install --locked cargo-mutants"
 	fuzz/code-mutants.sh "$(C)" $(M)
 
-fuzz-cov: ## line coverage of the crates by replay of seeds and corpora
+fuzz-cov: ## measure line coverage of the crates by replay of seeds and corpora
 	fuzz/coverage.sh
 
-bench: ## every stage beside its limits and peers; BENCH_ARGS= goes to criterion
+bench: ## benchmark every stage beside its limits and peers (BENCH_ARGS= goes to criterion)
 	$(CARGO) bench -p pvh-bench -- $(BENCH_ARGS)
 
-bench-smoke: ## each bench once, and the budgets that are ratios
+bench-smoke: ## run each bench once and check the budgets that are ratios
 	$(CARGO) build --quiet -p pvh-vmm -p pvh-bench
 	$(CARGO) test --quiet -p pvh-bench --benches
 	$(CARGO) run --quiet -p pvh-bench --bin bench-smoke
 	$(CARGO) bench --quiet -p pvh-bench --bench budgets
 
-bench-peers: bench-programs ## boot the same guests in every VMM on PATH: RUNS=25 OUT=peers (writes peers.json, peers.svg)
+bench-peers: bench-programs ## boot the same guests in every VMM on PATH (RUNS=25, OUT=peers writes peers.json and peers.svg)
 	$(CARGO) run --release -p pvh-bench --bin bench-peers -- $(or $(RUNS),25) $(OUT)
 
 bench-programs: release
 	$(CARGO) build --release -p pvh-bench
 	$(call release,pvh-bench,floor)
 
-bench-build: ## build all that bench-report runs, and what it runs beside with shared libraries
+bench-build: ## build all that bench-report runs, also the variants with shared libraries
 	$(CARGO) build --release -p pvh-vmm -p pvh-bench
 	mkdir -p $(RELEASED)/shared && cp $(RELEASED)/pvh-vmm $(RELEASED)/floor $(RELEASED)/shared
 	$(MAKE) bench-programs
 	$(CARGO) bench --quiet -p pvh-bench --no-run
 
-boot-timeline: bench-programs ## draw docs/boot-timeline.svg: a boot of the tiny guest, step by step
+boot-timeline: bench-programs ## draw docs/boot-timeline.svg: the steps of a boot of the tiny guest
 	$(CARGO) run --release --quiet -p pvh-bench --bin boot-timeline -- $(or $(OUT),docs/boot-timeline.svg)
 
-bench-report: bench-build ## measure all that docs/benchmarks.md has numbers of, into it, on a quiet machine (PERCENT=5 tries it, KERNEL= names a bzImage)
+bench-report: bench-build ## measure all numbers of docs/benchmarks.md and write them there; needs a quiet machine (PERCENT=5 for a trial, KERNEL= names a bzImage)
 	$(if $(KERNEL),PVH_BENCH_KERNEL=$(KERNEL)) $(CARGO) run --release --quiet -p pvh-bench --bin bench-report -- $(or $(OUT),docs) $(or $(PERCENT),100)
 
-setup: ## install what CI needs on a fresh Debian machine (root)
+setup: ## install what CI needs on a fresh Debian machine (as root)
 	scripts/setup.sh
 
 clean: ## remove everything that was built

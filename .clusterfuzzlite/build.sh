@@ -1,3 +1,3 @@
 #!/bin/bash -eu
-# ClusterFuzzLite asks for a script here.
+# ClusterFuzzLite expects a build script here.
 exec fuzz/oss-fuzz/build.sh

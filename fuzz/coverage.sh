@@ -1,7 +1,7 @@
 #!/bin/bash
-# Line coverage of our crates by replay of every input that is kept: seeds, corpora, crashes, one line a crate.
+# Measures line coverage of our crates by replay of every kept input (seeds, corpora, crashes), and prints one line per crate.
 #
-# With file names as arguments, shows the lines of those files that no input reaches:
+# With file names as arguments, prints the lines of those files that no input reaches:
 #   coverage.sh crates/pvh-memory/src/linear/walk.rs
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -12,7 +12,7 @@ tool() {
 	for found in "$1-$version" "$(rustc --print sysroot)/lib/rustlib/$(rustc -vV | sed -n 's/^host: //p')/bin/$1"; do
 		if command -v "$found"; then return; fi
 	done
-	echo "$1 of LLVM $version is missing; get it with: apt-get install llvm-$version, or rustup component add llvm-tools" >&2
+	echo "$1 of LLVM $version is missing; install it with: apt-get install llvm-$version, or rustup component add llvm-tools" >&2
 	exit 3
 }
 cov=$(tool llvm-cov) profdata=$(tool llvm-profdata)

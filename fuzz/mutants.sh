@@ -1,11 +1,11 @@
 #!/bin/bash
-# Proves that the targets find mistakes: applies each patch of mutants/ by itself to a copy of the project, and fuzzes
-# the target it names from the builders' seeds alone, none of which may show it.
+# Proves that the targets find faults: applies each patch of mutants/ alone to a copy of the project, and fuzzes the target
+# that the patch names. Fuzzing starts from the builders' seeds only, none of which may show the fault.
 #
 #   mutants.sh [-s SECONDS] [PATCH...]   e.g. mutants.sh -s 60 notes-1
 #
-# SECONDS (60) are of one core's time. Prints a table: fault, target, executions, seconds. Fails if a fault is not found,
-# if a seed shows it, or if a patch does not apply.
+# SECONDS (default 60) is processor time of one core. Prints a table: fault, target, executions, seconds. Fails if a fault is
+# not found, if a seed shows it, or if a patch does not apply.
 set -uo pipefail
 cd "$(dirname "$0")"
 
@@ -15,14 +15,14 @@ patches=("$@")
 [ ${#patches[@]} -gt 0 ] || mapfile -t patches < <(cd mutants && printf '%s\n' *.patch | sed 's/\.patch$//')
 
 for name in "${patches[@]}"; do
-	[ -e "mutants/$name.patch" ] || { echo "$name: there is no such patch; they are" mutants/*.patch >&2; exit 2; }
+	[ -e "mutants/$name.patch" ] || { echo "$name: unknown patch; the patches are" mutants/*.patch >&2; exit 2; }
 done
 
 home=$PWD
 export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$home/target}
-# No sanitizer: the faults are ones of logic, and the oracles see them.
+# No sanitizer: these are faults of logic, which the oracles find.
 export FUZZ_TOOLCHAIN=${FUZZ_TOOLCHAIN:-stable} FUZZ_SANITIZER=none
-# Little optimisation of our own crates: they are built anew for each fault.
+# Our own crates are optimised little, because they are built again for each fault.
 for crate in abi domain elfnote entry hypercall loader memory oracles start-info testkit vcpu xenstore; do
 	FUZZ_CARGO_ARGS+=" --config profile.release.package.pvh-$crate.opt-level=1"
 done

@@ -1,16 +1,16 @@
 #!/bin/bash
 # Builds and runs fuzz targets.
 #
-#   run.sh build [TARGET...]     builds them (all)
-#   run.sh fuzz TARGET SECONDS   runs one from its corpus and its seeds; new inputs stay in fuzz/target
-#   run.sh smoke SECONDS         runs each for so long, always from the same random numbers
-#   run.sh campaign SECONDS JOBS [TARGET...]   the same (all), some at a time, and prints the table of what was run
-#   run.sh minimise TARGET       writes the smallest set of inputs that covers what is known into fuzz/corpus
-#   run.sh list                  names the targets
+#   run.sh build [TARGET...]     builds the targets (default: all)
+#   run.sh fuzz TARGET SECONDS   runs one target from its corpus and its seeds; new inputs stay in fuzz/target
+#   run.sh smoke SECONDS         runs each target for SECONDS, always with the same random seed
+#   run.sh campaign SECONDS JOBS [TARGET...]   runs each target for SECONDS, JOBS at a time, and prints a table
+#   run.sh minimise TARGET       writes the smallest set of inputs with the same coverage into fuzz/corpus
+#   run.sh list                  lists the targets
 #
-# AddressSanitizer is on, by a nightly toolchain where there is one, else by the stable one, which has it too and is told to
-# let it be used (flags of rustc do it all, so that cargo-fuzz is not needed; `cargo fuzz` works too).
-# FUZZ_TOOLCHAIN chooses a toolchain; FUZZ_SANITIZER=none instruments for coverage alone.
+# AddressSanitizer is on. It uses a nightly toolchain if there is one, and the stable toolchain otherwise, with RUSTC_BOOTSTRAP
+# set. All is done with flags of rustc, so cargo-fuzz is not needed (`cargo fuzz` works, too).
+# FUZZ_TOOLCHAIN chooses a toolchain; FUZZ_SANITIZER=none instruments for coverage only.
 set -euo pipefail
 cd "$(dirname "$0")"
 
@@ -23,7 +23,7 @@ sanitizer=${FUZZ_SANITIZER:-address}
 case $sanitizer in
 address) out=${CARGO_TARGET_DIR:-target}/$toolchain ;;
 none) out=${CARGO_TARGET_DIR:-target}/$toolchain-$sanitizer ;;
-*) echo "FUZZ_SANITIZER=$sanitizer is neither address nor none" >&2; exit 2 ;;
+*) echo "FUZZ_SANITIZER=$sanitizer is unknown: use address or none" >&2; exit 2 ;;
 esac
 
 flags="--cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4"
@@ -39,14 +39,14 @@ build() {
 	for target in "$@"; do bins+=(--bin "$target"); done
 	local cargo=(cargo)
 	if command -v rustup >/dev/null; then cargo=(cargo "+$toolchain"); fi
-	# what a stable rustc needs before it takes a -Z flag
+	# a stable rustc accepts -Z flags only with this
 	case $toolchain-$sanitizer in nightly*-* | *-none) ;; *) export RUSTC_BOOTSTRAP=1 ;; esac
 	RUSTFLAGS="$flags ${RUSTFLAGS:-}" "${cargo[@]}" build --quiet ${FUZZ_CARGO_ARGS:-} --release --target "$host" --target-dir "$out" "${bins[@]}"
 }
 
 program() { echo "$out/$host/release/$1"; }
 
-# One input may use 512 MiB and one allocation 64 MiB: what a hostile file can make grow is bounded by less.
+# Limits of memory for the process and for one allocation; our own bounds for hostile files are lower.
 options() {
 	local target=$1
 	echo -timeout=10 -rss_limit_mb=768 -malloc_limit_mb=64 -max_len="$(max_len "$target")" -use_value_profile=0
@@ -89,7 +89,7 @@ smoke() {
 	rm -f "$log"
 }
 
-# One row of a campaign's table; the log stays beside the corpus.
+# Prints one row of a campaign's table; the log stays beside the corpus.
 campaign_row() {
 	local target=$1 seconds=$2 log="$out/campaign/$1.log" status=0 start=$SECONDS
 	fuzz "$target" "$seconds" >"$log" 2>&1 || status=$?
@@ -120,7 +120,7 @@ minimise() {
 	rm -rf "corpus/$target"
 	mv "$small" "corpus/$target"
 	chmod 755 "corpus/$target"
-	# what a seed covers needs no copy
+	# an input that is also a seed needs no copy
 	for input in "corpus/$target"/*; do
 		for seed in "seeds/$target"/*; do if cmp -s "$input" "$seed"; then rm -f "$input"; break; fi; done
 	done
@@ -132,10 +132,10 @@ usage() {
 	exit 2
 }
 
-# Refuses what is no target.
+# Refuses an unknown target.
 known() {
 	if ! targets | grep -qxF -- "${1:-}"; then
-		echo "'${1:-}' is no target; they are" $(targets) >&2
+		echo "'${1:-}' is not a target; the targets are" $(targets) >&2
 		exit 2
 	fi
 }

@@ -1,6 +1,6 @@
 #!/bin/bash
-# Installs what `make ci` needs on a Debian 12 machine that has Rust: a C toolchain, the lab's
-# packages, and cargo-deny. Safe to repeat.
+# Installs what `make ci` needs on a Debian 12 machine with Rust: a C toolchain, the lab's packages and cargo-deny. It can be
+# run again at any time.
 set -euo pipefail
 
 packages=(gcc g++ libc6-dev make binutils python3 libxen-dev qemu-system-x86 busybox-static cpio zstd xz-utils kmod)

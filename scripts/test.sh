@@ -1,10 +1,10 @@
 #!/bin/bash
-# Runs the tests and closes with one line: how many passed, failed, and were skipped.
+# Runs the tests and prints how many passed, failed and were skipped.
 #
-# Tests that need something of the machine are marked #[ignore = "needs ..."]. They run where the
-# machine has it; elsewhere they are counted as skipped.
-#   test.sh             all tests
-#   test.sh --kvm-only  only those that need /dev/kvm; fails where there is none
+# A test that needs something from the machine is marked #[ignore = "needs ..."]. It runs if the machine has it; otherwise
+# it counts as skipped.
+#   test.sh             runs all tests
+#   test.sh --kvm-only  runs only the tests that need /dev/kvm; fails if it cannot be opened
 set -uo pipefail
 cd "$(dirname "$0")/.."
 
@@ -28,17 +28,17 @@ if [ "${1:-}" != --kvm-only ]; then
 		met+=("needs libxen-dev")
 	fi
 elif ! have_kvm; then
-	echo "/dev/kvm cannot be opened: run where KVM is there and permitted" >&2
+	echo "cannot open /dev/kvm: run this on a machine with KVM, as a user who may use it (group kvm)" >&2
 	exit 4
 fi
 if have_kvm; then
 	run cargo test -p pvh-kvm -p pvh-xen -p pvh-vmm --all-features -- --ignored --skip in_32_bit_paging
 	met+=("needs /dev/kvm")
 else
-	echo "/dev/kvm cannot be opened: the tests that need it are skipped"
+	echo "cannot open /dev/kvm: the tests that need it are skipped"
 fi
 
-# A test whose need is met shows as ignored in the first run and as passed in its own.
+# A test whose need is met appears as ignored in the first run, and as passed in its own run.
 ignored_of() { grep -c -- "^test .* \.\.\. ignored, $1" "$log"; }
 skipped=$(ignored_of '')
 if [ "${1:-}" != --kvm-only ]; then

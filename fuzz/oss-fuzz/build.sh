@@ -1,7 +1,7 @@
 #!/bin/bash -eu
-# Builds the fuzz targets for OSS-Fuzz and ClusterFuzzLite: programs, seed corpora, dictionaries and options into $OUT.
+# Builds the fuzz targets for OSS-Fuzz and ClusterFuzzLite: writes programs, seed corpora, dictionaries and options into $OUT.
 #
-# $SRC holds the project as $SRC/pvh. Where cargo-fuzz is missing (outside of their images) fuzz/run.sh builds instead.
+# The project is in $SRC/pvh. Without cargo-fuzz (outside their images) fuzz/run.sh builds the targets.
 cd "$SRC/pvh"
 if cargo fuzz --version >/dev/null 2>&1; then
 	cargo fuzz build -O --debug-assertions
