@@ -1,6 +1,6 @@
 # shellcheck shell=bash
-# What the lab needs of Debian: tools, which are installed where missing, and packages that are only unpacked
-# into $cache. Sourced by `run` and by the tests.
+# What the lab takes from Debian: tools, which it installs if they are missing, and packages, which it only unpacks into
+# $cache. `run` and the tests source this file.
 : "${cache:?is where packages are kept}"
 
 die() {
@@ -8,12 +8,12 @@ die() {
 	exit "${2:-1}"
 }
 
-# Runs a command as root, or fails where that is not to be had without a password.
+# Runs a command as root; fails if sudo would ask for a password.
 as_root() {
 	if [ "$(id -u)" = 0 ]; then "$@"; else sudo -n "$@"; fi
 }
 
-# Makes sure of commands, each given as command:package.
+# Installs missing commands; each argument is command:package.
 need_tools() {
 	local pair missing=()
 	for pair; do
@@ -24,15 +24,15 @@ need_tools() {
 	as_root apt-get -qq update >&2 || true
 	as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq -y --no-install-recommends \
 		-o DPkg::Lock::Timeout=120 install "${missing[@]}" >&2 ||
-		die "needs packages; run as root: apt-get install ${missing[*]}" 3
+		die "packages are missing; run as root: apt-get install ${missing[*]}" 3
 }
 
-# The newest package whose whole name matches an extended regular expression.
+# Prints the newest package whose whole name matches an extended regular expression.
 newest() {
 	apt-cache search --names-only "^$1\$" | cut -d' ' -f1 | sort -V | tail -n 1
 }
 
-# Downloads the newest match of $1 into the directory $2; once more with fresh lists where that fails.
+# Downloads the newest match of $1 into the directory $2. If that fails, it tries once more with fresh lists.
 download() {
 	local attempt package
 	for attempt in now refreshed; do
@@ -42,24 +42,24 @@ download() {
 		echo "lab: downloading $package" >&2
 		if (cd "$2" && apt-get -qq -o APT::Sandbox::User=root download "$package" >&2); then return 0; fi
 	done
-	die "no package $1 could be downloaded; is apt configured? (as root: apt-get update)" 3
+	die "cannot download a package $1; check the network and run as root: apt-get update" 3
 }
 
-# Keeps in $cache/$1 what the function $3 makes of the unpacked newest match of $2. It is called in an empty
-# directory with the path of the unpacked package. The directory is renamed into place when it is whole,
-# so that what was interrupted is never used.
+# Keeps a part of a package in $cache/$1. Downloads and unpacks the newest match of $2, and calls the function $3 in an
+# empty directory with the path of the unpacked package. The directory is renamed into place when it is complete, so that
+# an interrupted one is never used.
 cached() {
 	local home=$cache/$1 new
 	[ -d "$home" ] && return 0
 	new=$(mktemp -d "$cache/new.XXXXXX")
 	mkdir -p "$new/deb" "$new/root" "$new/keep" "$(dirname "$home")"
-	# In the chain, for `set -e` does nothing on the left of `||`.
+	# One chain of &&, because `set -e` has no effect on the left of `||`.
 	(
 		download "$2" "$new/deb" &&
 			dpkg -x "$new"/deb/*.deb "$new/root" &&
 			basename "$new"/deb/*.deb >"$new/keep/package" &&
 			cd "$new/keep" && "$3" "$new/root"
-	) || { rm -rf "$new"; die "$1 is not to be had" 3; }
+	) || { rm -rf "$new"; die "cannot make $cache/$1 from a package" 3; }
 	mv "$new/keep" "$home"
 	rm -rf "$new"
 }

@@ -1,17 +1,17 @@
 # shellcheck shell=sh
 # Runs one case inside the nested host. Sourced by its init, and by the tests, with:
-#   token     what the marks begin with; a guest does not know it, so no guest can write one
-#   work      a directory for files of ours
-#   patience  seconds from asking a program to end to killing it
+#   token     the first word of each mark; a guest does not know it, so no guest can write a mark
+#   work      a directory for temporary files
+#   patience  seconds between asking a program to end and killing it
 
 : "${token:?}" "${work:?}" "${patience:?}"
 
-# Writes a mark: a line of its own, whatever the guest left on the line before.
+# Writes a mark on a line of its own, even if the guest left the line before unfinished.
 mark() { printf '\n%s %s\n' "$token" "$*"; }
 
 uptime_s() { cut -d. -f1 /proc/uptime; }
 
-# Runs the program after the first six arguments, streams what it prints, and marks how it ended.
+# Runs the program after the first six arguments, passes its output on, and writes a mark that says how it ended.
 #   name, seconds it may take, how often the guest must have printed a line with the next before it is stopped
 #   (0: let it end), that text, lines to type with `|` between (none: its stdin is empty), what must have been printed before they are typed
 run_case() {
@@ -34,7 +34,7 @@ run_case() {
 		fi
 	done
 	wait
-	# Files leave the host as text: it has nothing but its serial line.
+	# Files leave the host as text, because its only way out is the serial line.
 	if [ -e "$work/record" ]; then
 		mark record "$name"
 		gzip -9 <"$work/record" | base64
@@ -43,7 +43,7 @@ run_case() {
 	dmesg -c | sed 's/^/host: /'
 }
 
-# Runs the program in this process's child, whose id and exit status are left in files.
+# Runs the program in a child of this process; files get its process id and its exit status.
 start_program() {
 	# shellcheck disable=SC2016 # the inner shell expands them
 	set -- sh -c 'echo $$ >"$0"; exec "$@"' "$work/pid" "$@"
@@ -58,7 +58,7 @@ start_program() {
 	fi
 }
 
-# Types the lines, one a second and again from the first, until the program has ended.
+# Types one line per second, starting again after the last, until the program has ended.
 type_keys() {
 	until [ -z "$after" ] || grep -qF -- "$after" "$work/out" || [ -e "$work/status" ]; do sleep 0.2; done
 	while :; do
@@ -71,7 +71,7 @@ type_keys() {
 	done
 }
 
-# Ends the program: asks, and insists when it takes too long.
+# Ends the program: asks it to end, and kills it if it takes too long.
 stop_program() {
 	kill -TERM "$(cat "$work/pid")" 2>/dev/null
 	asked=$(uptime_s)
