@@ -1,6 +1,6 @@
 //! Builds the guest images in `guest/` with the C compiler that `CC` names, or `cc`.
 //!
-//! The output depends on the sources and the compiler only: no paths, no dates, no build id.
+//! The output depends only on the sources and the compiler: it has no paths, no dates and no build id.
 
 use std::{
     env,
@@ -8,7 +8,7 @@ use std::{
     process::{Command, ExitCode},
 };
 
-/// The images: file name, sources, and flags of its own.
+/// The images: file name, sources, and extra flags.
 const IMAGES: [(&str, &[&str], &[&str]); 4] = [
     ("demo.elf", &DEMO, &[]),
     ("demo-draft.elf", &DEMO, &["-DSTART_INFO_DRAFT"]),
@@ -68,7 +68,7 @@ const CONFORMANCE: [&str; 30] = [
     "conformance/gaps.c",
 ];
 
-/// What the sources include.
+/// The files that the sources include.
 const HEADERS: [&str; 5] = [
     "guest.h",
     "start_info.h",
@@ -79,7 +79,7 @@ const HEADERS: [&str; 5] = [
 
 const LINKER_SCRIPT: &str = "image.ld";
 
-/// 32-bit code that needs no library, and no register that a bare machine or an emulator may lack.
+/// Flags for 32-bit code that needs no library, and no register that a bare machine or an emulator may lack.
 const FLAGS: [&str; 22] = [
     "-m32",
     "-march=i686",
@@ -121,7 +121,7 @@ fn main() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// Compiles and links one image into `OUT_DIR`; the error is for whoever runs Cargo.
+/// Compiles and links one image into `OUT_DIR`. The error is printed for the user of Cargo.
 fn build(image: &str, sources: &[&str], flags: &[&str]) -> Result<(), String> {
     let out = PathBuf::from(env::var_os("OUT_DIR").ok_or("OUT_DIR is not set")?);
     let guest = Path::new("guest");

@@ -102,7 +102,7 @@ mod tests {
     fn a_command_line_that_chooses_no_check_is_refused() {
         let assert = conform(&["--cmdline", "only=wide"]).assert().code(2);
         let said = String::from_utf8_lossy(&assert.get_output().stderr).into_owned();
-        assert!(said.contains("'only=wide' chooses no check"), "{said}");
+        assert!(said.contains("'only=wide' selects no check"), "{said}");
         assert_eq!(said.lines().count(), 1, "{said}");
     }
 

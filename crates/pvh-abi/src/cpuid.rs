@@ -1,6 +1,6 @@
 //! The Xen CPUID leaves (xen/include/public/arch-x86/cpuid.h).
 
-/// The first leaf where no other hypervisor interface is shown.
+/// The first leaf, if no other hypervisor interface is shown.
 #[doc(alias = "XEN_CPUID_FIRST_LEAF")]
 pub const XEN_CPUID_BASE: u32 = 0x4000_0000;
 

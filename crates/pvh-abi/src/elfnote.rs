@@ -30,19 +30,19 @@ open_set! {
         GUEST_OS = 6,
         /// The guest's version, a string.
         GUEST_VERSION = 7,
-        /// The loader the kernel wants, a string such as "generic".
+        /// The loader that the kernel needs, a string such as "generic".
         LOADER = 8,
         /// PAE support of a PV kernel, a string.
         PAE_MODE = 9,
         /// Feature names separated by `|`, a leading `!` meaning required.
         FEATURES = 10,
-        /// Whether the symbol table is to be loaded, "yes" or "no".
+        /// Whether the loader should load the symbol table, "yes" or "no".
         BSD_SYMTAB = 11,
         /// Lowest address the hypervisor may use, PV only.
         HV_START_LOW = 12,
         /// Masks and values of a valid L1 entry, PV only.
         L1_MFN_VALID = 13,
-        /// Whether the guest copes with a cancelled suspend.
+        /// Whether the guest supports a cancelled suspend.
         SUSPEND_CANCEL = 14,
         /// Virtual address of the initial P2M, PV only.
         INIT_P2M = 15,
@@ -50,7 +50,7 @@ open_set! {
         MOD_START_PFN = 16,
         /// Bitmap of the features the kernel can run with.
         SUPPORTED_FEATURES = 17,
-        /// Physical 32-bit entry point: what makes an image bootable through PVH.
+        /// Physical 32-bit entry point; it makes an image bootable through PVH.
         PHYS32_ENTRY = 18,
         /// The kernel may be moved in guest-physical space: alignment, minimum, maximum.
         PHYS32_RELOC = 19,

@@ -3,18 +3,18 @@
 use crate::open_set::open_set;
 
 open_set! {
-    /// A positive error number; a hypercall answers it negated.
+    /// A positive error number; a hypercall returns it negated.
     #[doc(alias = "XEN_ERRNO")]
     Errno: u16 {
         /// Not permitted.
         EPERM = 1,
-        /// No such thing.
+        /// No such entry.
         ENOENT = 2,
         /// No such domain.
         ESRCH = 3,
         /// Input or output failed.
         EIO = 5,
-        /// No such place.
+        /// No such device or address.
         ENXIO = 6,
         /// Too long.
         E2BIG = 7,
@@ -24,13 +24,13 @@ open_set! {
         ENOMEM = 12,
         /// Access denied.
         EACCES = 13,
-        /// A pointer of the guest leads nowhere.
+        /// A guest pointer is invalid.
         EFAULT = 14,
         /// In use.
         EBUSY = 16,
-        /// Exists already.
+        /// Already exists.
         EEXIST = 17,
-        /// Between unlike things.
+        /// A link between different devices.
         EXDEV = 18,
         /// No such device.
         ENODEV = 19,
@@ -52,7 +52,7 @@ open_set! {
         ENOTEMPTY = 39,
         /// No data.
         ENODATA = 61,
-        /// The time is past.
+        /// The time has passed.
         ETIME = 62,
         /// A number is too large for its type.
         EOVERFLOW = 75,
@@ -62,7 +62,7 @@ open_set! {
         EOPNOTSUPP = 95,
         /// The buffer is too small.
         ENOBUFS = 105,
-        /// Connected already.
+        /// Already connected.
         EISCONN = 106,
         /// Timed out.
         ETIMEDOUT = 110,
@@ -70,7 +70,7 @@ open_set! {
 }
 
 impl Errno {
-    /// Returns what a hypercall answers: the negated number.
+    /// Returns the result of a hypercall that fails with this error: the negated number.
     #[must_use]
     pub fn as_result(self) -> i64 {
         i64::from(self.0).saturating_neg()

@@ -15,29 +15,29 @@ open_set! {
     /// The sub-operation of `event_channel_op`.
     #[doc(alias = "EVTCHNOP")]
     EventChannelOp: u32 {
-        /// Joins a port to one that another domain keeps for the caller.
+        /// Joins a new port to a port that another domain has reserved for the caller.
         BIND_INTERDOMAIN = 0,
-        /// Makes a port of a virtual interrupt.
+        /// Binds a virtual interrupt to a new port.
         BIND_VIRQ = 1,
-        /// Makes a port of a physical interrupt.
+        /// Binds a physical interrupt to a new port.
         BIND_PIRQ = 2,
         /// Frees a port.
         CLOSE = 3,
-        /// Raises the event of a port.
+        /// Sends an event through a port.
         SEND = 4,
-        /// Asks what a port is.
+        /// Reads the state of a port.
         STATUS = 5,
-        /// Makes a port that another domain may join.
+        /// Allocates a port that another domain may join.
         ALLOC_UNBOUND = 6,
-        /// Makes a port for signals between vCPUs.
+        /// Allocates a port for signals between vCPUs.
         BIND_IPI = 7,
-        /// Chooses the vCPU that is told.
+        /// Chooses the vCPU that a port notifies.
         BIND_VCPU = 8,
-        /// Clears a port's mask and raises what was held back.
+        /// Clears a port's mask and raises a pending event.
         UNMASK = 9,
         /// Closes every port.
         RESET = 10,
-        /// Registers a vCPU's control block and turns FIFO events on.
+        /// Registers a vCPU's control block and turns on FIFO events.
         INIT_CONTROL = 11,
         /// Adds a page of event words.
         EXPAND_ARRAY = 12,
@@ -80,13 +80,13 @@ open_set! {
 }
 
 impl Virq {
-    /// How many virtual interrupts there are.
+    /// The number of virtual interrupts.
     #[doc(alias = "NR_VIRQS")]
     pub const COUNT: u32 = 24;
 }
 
 open_set! {
-    /// What a port is, as [`EventChannelStatus`] says it.
+    /// The state of a port, as [`EventChannelStatus`] reports it.
     #[doc(alias = "EVTCHNSTAT")]
     PortStatus: u32 {
         /// Not in use.
@@ -160,7 +160,7 @@ wire! {
     /// The argument of `status`.
     #[doc(alias = "evtchn_status")]
     EventChannelStatus: 24 {
-        /// Whose port it is.
+        /// The domain that owns the port.
         pub dom: U16 = 0,
         /// Padding.
         pub pad: U16 = 2,
@@ -168,7 +168,7 @@ wire! {
         pub port: U32 = 4,
         /// Out: see [`PortStatus`].
         pub status: U32 = 8,
-        /// Out: the vCPU that is told.
+        /// Out: the vCPU that is notified.
         pub vcpu: U32 = 12,
         /// Out: a domain id in the low half, a pirq or a virq, by `status`.
         pub detail: U32 = 16,
@@ -181,9 +181,9 @@ wire! {
     /// The argument of `alloc_unbound`.
     #[doc(alias = "evtchn_alloc_unbound")]
     AllocUnbound: 8 {
-        /// Whose port it becomes.
+        /// The domain that will own the port.
         pub dom: U16 = 0,
-        /// Who may join it.
+        /// The domain that may join the port.
         pub remote_dom: U16 = 2,
         /// Out: the port.
         pub port: U32 = 4,
@@ -194,7 +194,7 @@ wire! {
     /// The argument of `bind_ipi`.
     #[doc(alias = "evtchn_bind_ipi")]
     BindIpi: 8 {
-        /// The vCPU that is told.
+        /// The vCPU that is notified.
         pub vcpu: U32 = 0,
         /// Out: the port.
         pub port: U32 = 4,
@@ -207,7 +207,7 @@ wire! {
     BindVcpu: 8 {
         /// The port.
         pub port: U32 = 0,
-        /// The vCPU that is told from now on.
+        /// The vCPU that is notified from now on.
         pub vcpu: U32 = 4,
     }
 }
@@ -216,7 +216,7 @@ wire! {
     /// The argument of `reset`.
     #[doc(alias = "evtchn_reset")]
     ResetPorts: 2 {
-        /// Whose ports.
+        /// The domain that owns the ports.
         pub dom: U16 = 0,
     }
 }
@@ -227,7 +227,7 @@ wire! {
     InitControl: 24 {
         /// The frame of the control block.
         pub control_gfn: U64 = 0,
-        /// Its place in the frame, in bytes.
+        /// Its offset in the frame, in bytes.
         pub offset: U32 = 8,
         /// The vCPU it is for.
         pub vcpu: U32 = 12,
@@ -253,7 +253,7 @@ wire! {
     SetPriority: 8 {
         /// The port.
         pub port: U32 = 0,
-        /// 0, the highest, to 15.
+        /// The priority, from 0 (highest) to 15.
         pub priority: U32 = 4,
     }
 }

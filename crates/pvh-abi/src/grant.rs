@@ -12,23 +12,23 @@ open_set! {
         MAP_GRANT_REF = 0,
         /// Ends mappings.
         UNMAP_GRANT_REF = 1,
-        /// Asks for the table's frames.
+        /// Reads the table's frames.
         SETUP_TABLE = 2,
         /// Prints the table.
         DUMP_TABLE = 3,
-        /// Gives pages away.
+        /// Transfers pages to another domain.
         TRANSFER = 4,
         /// Copies between pages.
         COPY = 5,
-        /// Asks how large the table is.
+        /// Reads the size of the table.
         QUERY_SIZE = 6,
-        /// Ends a mapping and puts another in its place.
+        /// Ends a mapping and replaces it with another.
         UNMAP_AND_REPLACE = 7,
         /// Chooses the entry format.
         SET_VERSION = 8,
         /// Asks for the status frames of format 2.
         GET_STATUS_FRAMES = 9,
-        /// Asks for the entry format.
+        /// Reads the entry format.
         GET_VERSION = 10,
         /// Exchanges two entries.
         SWAP_GRANT_REF = 11,
@@ -61,7 +61,7 @@ open_set! {
         PERMISSION_DENIED = -8,
         /// A page that cannot be granted.
         BAD_PAGE = -9,
-        /// A copy outside of its page.
+        /// A copy that leaves its page.
         BAD_COPY_ARG = -10,
         /// An address too large.
         ADDRESS_TOO_BIG = -11,
@@ -78,7 +78,7 @@ wire! {
     GrantEntryV1: 8 {
         /// GTF_* bits.
         pub flags: U16 = 0,
-        /// Who may use it.
+        /// The domain that may use the grant.
         pub domid: U16 = 2,
         /// The frame granted.
         pub frame: U32 = 4,
@@ -93,13 +93,13 @@ wire! {
         pub host_addr: U64 = 0,
         /// GNTMAP_* bits.
         pub flags: U32 = 8,
-        /// Which grant.
+        /// The grant reference.
         pub gref: U32 = 12,
-        /// Whose grant.
+        /// The domain that made the grant.
         pub dom: U16 = 16,
         /// Out: see [`GrantStatus`].
         pub status: I16 = 18,
-        /// Out: names the mapping.
+        /// Out: the handle of the mapping.
         pub handle: U32 = 20,
         /// Out: the device address.
         pub dev_bus_addr: U64 = 24,
@@ -114,7 +114,7 @@ wire! {
         pub host_addr: U64 = 0,
         /// Its device address, or 0.
         pub dev_bus_addr: U64 = 8,
-        /// Which mapping.
+        /// The handle of the mapping.
         pub handle: U32 = 16,
         /// Out: see [`GrantStatus`].
         pub status: I16 = 20,
@@ -127,11 +127,11 @@ wire! {
     /// The argument of `setup_table`, 64-bit callers.
     #[doc(alias = "gnttab_setup_table")]
     SetupTable: 24 {
-        /// Whose table.
+        /// The domain that owns the table.
         pub dom: U16 = 0,
         /// Padding.
         pub pad: U16 = 2,
-        /// How many frames it has to have.
+        /// The number of frames that the table must have.
         pub nr_frames: U32 = 4,
         /// Out: see [`GrantStatus`].
         pub status: I16 = 8,
@@ -146,11 +146,11 @@ wire! {
     /// The argument of `setup_table`, 32-bit callers.
     #[doc(alias = "gnttab_setup_table")]
     SetupTableCompat: 16 {
-        /// Whose table.
+        /// The domain that owns the table.
         pub dom: U16 = 0,
         /// Padding.
         pub pad: U16 = 2,
-        /// How many frames it has to have.
+        /// The number of frames that the table must have.
         pub nr_frames: U32 = 4,
         /// Out: see [`GrantStatus`].
         pub status: I16 = 8,
@@ -165,13 +165,13 @@ wire! {
     /// The argument of `query_size`.
     #[doc(alias = "gnttab_query_size")]
     QuerySize: 16 {
-        /// Whose table.
+        /// The domain that owns the table.
         pub dom: U16 = 0,
         /// Padding.
         pub pad: U16 = 2,
-        /// Out: how many frames it has.
+        /// Out: the number of frames in the table.
         pub nr_frames: U32 = 4,
-        /// Out: how many it may have.
+        /// Out: the most frames that the table may have.
         pub max_nr_frames: U32 = 8,
         /// Out: see [`GrantStatus`].
         pub status: I16 = 12,
@@ -193,7 +193,7 @@ wire! {
     /// The argument of `get_version`.
     #[doc(alias = "gnttab_get_version")]
     GetVersion: 8 {
-        /// Whose table.
+        /// The domain that owns the table.
         pub dom: U16 = 0,
         /// Padding.
         pub pad: U16 = 2,
@@ -208,9 +208,9 @@ wire! {
     GrantCopySide: 16 {
         /// A grant reference, or a frame of the caller's, by the copy's flags.
         pub place: U64 = 0,
-        /// Whose page.
+        /// The domain that owns the page.
         pub domid: U16 = 8,
-        /// Where in the page.
+        /// The offset in the page, in bytes.
         pub offset: U16 = 10,
         /// Padding.
         pub pad: U32 = 12,
@@ -223,9 +223,9 @@ wire! {
     GrantCopySideCompat: 8 {
         /// A grant reference, or a frame of the caller's, by the copy's flags.
         pub place: U32 = 0,
-        /// Whose page.
+        /// The domain that owns the page.
         pub domid: U16 = 4,
-        /// Where in the page.
+        /// The offset in the page, in bytes.
         pub offset: U16 = 6,
     }
 }
@@ -234,11 +234,11 @@ wire! {
     /// An element of `copy`, 64-bit callers.
     #[doc(alias = "gnttab_copy")]
     GrantCopy: 40 {
-        /// Where from.
+        /// The source.
         pub source: GrantCopySide = 0,
-        /// Where to.
+        /// The destination.
         pub dest: GrantCopySide = 16,
-        /// How many bytes.
+        /// The length in bytes.
         pub len: U16 = 32,
         /// Bit 0: the source is a grant; bit 1: the destination is one.
         pub flags: U16 = 34,
@@ -253,11 +253,11 @@ wire! {
     /// An element of `copy`, 32-bit callers.
     #[doc(alias = "gnttab_copy")]
     GrantCopyCompat: 24 {
-        /// Where from.
+        /// The source.
         pub source: GrantCopySideCompat = 0,
-        /// Where to.
+        /// The destination.
         pub dest: GrantCopySideCompat = 8,
-        /// How many bytes.
+        /// The length in bytes.
         pub len: U16 = 16,
         /// Bit 0: the source is a grant; bit 1: the destination is one.
         pub flags: U16 = 18,

@@ -16,17 +16,17 @@ open_set! {
         GET_PARAM = 1,
         /// Flushes the TLBs of all vCPUs.
         FLUSH_TLBS = 5,
-        /// Says that a page table is about to be freed.
+        /// Announces that a page table will be freed.
         PAGETABLE_DYING = 9,
         /// Reads the system time.
         GET_TIME = 10,
         /// Writes a trace record.
         XENTRACE = 11,
-        /// Asks what a frame is.
+        /// Reads the type of a frame.
         GET_MEM_TYPE = 15,
         /// Chooses a vCPU's upcall vector.
         SET_EVTCHN_UPCALL_VECTOR = 23,
-        /// Tells a monitor.
+        /// Sends an event to a monitor.
         GUEST_REQUEST_VM_EVENT = 24,
         /// Alternate physical maps.
         ALTP2M = 25,
@@ -51,7 +51,7 @@ open_set! {
         BUFIOREQ_PFN = 6,
         /// Hyper-V features.
         VIRIDIAN = 9,
-        /// What missed ticks become.
+        /// How missed ticks are delivered.
         TIMER_MODE = 10,
         /// Whether there is a HPET.
         HPET_ENABLED = 11,
@@ -81,13 +81,13 @@ open_set! {
         TRIPLE_FAULT_REASON = 31,
         /// The first frame for ioreq servers.
         IOREQ_SERVER_PFN = 32,
-        /// How many there are.
+        /// The number of frames for ioreq servers.
         NR_IOREQ_SERVER_PAGES = 33,
-        /// Where the generation id is.
+        /// The address of the generation id.
         VM_GENERATION_ID_ADDR = 34,
         /// Whether alternate physical maps are on.
         ALTP2M = 35,
-        /// How wide the x87 instruction pointer is saved.
+        /// The width of the saved x87 instruction pointer.
         X87_FIP_WIDTH = 36,
         /// A task state segment for old processors, with its size.
         VM86_TSS_SIZED = 37,
@@ -97,7 +97,7 @@ open_set! {
 }
 
 impl HvmParam {
-    /// How many parameters there are.
+    /// The number of parameters.
     #[doc(alias = "HVM_NR_PARAMS")]
     pub const COUNT: u32 = 39;
 }
@@ -106,7 +106,7 @@ wire! {
     /// The argument of `set_param` and `get_param`.
     #[doc(alias = "xen_hvm_param")]
     HvmParamArg: 16 {
-        /// Whose parameter.
+        /// The domain that owns the parameter.
         pub domid: U16 = 0,
         /// Padding.
         pub pad: U16 = 2,
@@ -121,7 +121,7 @@ wire! {
     /// The argument of `pagetable_dying`.
     #[doc(alias = "xen_hvm_pagetable_dying")]
     PagetableDying: 16 {
-        /// Whose table.
+        /// The domain that owns the table.
         pub domid: U16 = 0,
         /// Padding.
         pub pad: [u8; 6] = 2,
@@ -143,7 +143,7 @@ wire! {
     /// The argument of `get_mem_type`.
     #[doc(alias = "xen_hvm_get_mem_type")]
     GetMemType: 16 {
-        /// Whose memory.
+        /// The domain that owns the memory.
         pub domid: U16 = 0,
         /// Out: 0 RAM, 1 read-only RAM, 2 MMIO.
         pub mem_type: U16 = 2,

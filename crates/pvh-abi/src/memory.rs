@@ -10,19 +10,19 @@ open_set! {
     MemoryOp: u32 {
         /// Adds pages (PV).
         INCREASE_RESERVATION = 0,
-        /// Gives pages back.
+        /// Returns pages to the hypervisor.
         DECREASE_RESERVATION = 1,
-        /// Asks for the host's highest page.
+        /// Reads the host's highest page.
         MAXIMUM_RAM_PAGE = 2,
-        /// Asks how many pages the domain has.
+        /// Reads the number of pages that the domain has.
         CURRENT_RESERVATION = 3,
-        /// Asks how many it may have.
+        /// Reads the number of pages that the domain may have.
         MAXIMUM_RESERVATION = 4,
         /// Lists machine-to-physical frames (PV).
         MACHPHYS_MFN_LIST = 5,
-        /// Puts pages at chosen frames.
+        /// Adds pages at chosen frames.
         POPULATE_PHYSMAP = 6,
-        /// Puts a shared page at a frame, or moves one.
+        /// Maps a shared page at a frame, or moves a page.
         ADD_TO_PHYSMAP = 7,
         /// Reads the memory map.
         MEMORY_MAP = 9,
@@ -34,9 +34,9 @@ open_set! {
         MACHPHYS_MAPPING = 12,
         /// Replaces the memory map.
         SET_MEMORY_MAP = 13,
-        /// Asks for the domain's highest frame.
+        /// Reads the domain's highest frame.
         MAXIMUM_GPFN = 14,
-        /// Takes a page away from a frame.
+        /// Removes the page at a frame.
         REMOVE_FROM_PHYSMAP = 15,
         /// `ADD_TO_PHYSMAP` for a list.
         ADD_TO_PHYSMAP_BATCH = 23,
@@ -53,12 +53,12 @@ open_set! {
     }
 }
 
-/// How many low bits of `memory_op`'s command are the sub-operation; the bits above count what is done.
+/// The number of low bits of `memory_op`'s command that are the sub-operation; the higher bits count the extents that are done.
 #[doc(alias = "MEMOP_EXTENT_SHIFT")]
 pub const MEMORY_OP_BITS: u32 = 6;
 
 open_set! {
-    /// What `add_to_physmap` maps.
+    /// The kind of page that `add_to_physmap` maps.
     #[doc(alias = "XENMAPSPACE")]
     MapSpace: u32 {
         /// The shared info page.
@@ -82,13 +82,13 @@ wire! {
     MemoryReservation: 32 {
         /// Linear address of the frame numbers, 8 bytes each.
         pub extent_start: U64 = 0,
-        /// How many there are.
+        /// The number of extents.
         pub nr_extents: U64 = 8,
         /// Each is 2^order pages.
         pub extent_order: U32 = 16,
         /// XENMEMF_* bits.
         pub mem_flags: U32 = 20,
-        /// Whose memory.
+        /// The domain that owns the memory.
         pub domid: U16 = 24,
         /// Padding.
         pub pad: [u8; 6] = 26,
@@ -101,13 +101,13 @@ wire! {
     MemoryReservationCompat: 20 {
         /// Linear address of the frame numbers, 4 bytes each.
         pub extent_start: U32 = 0,
-        /// How many there are.
+        /// The number of extents.
         pub nr_extents: U32 = 4,
         /// Each is 2^order pages.
         pub extent_order: U32 = 8,
         /// XENMEMF_* bits.
         pub mem_flags: U32 = 12,
-        /// Whose memory.
+        /// The domain that owns the memory.
         pub domid: U16 = 16,
         /// Padding.
         pub pad: U16 = 18,
@@ -118,15 +118,15 @@ wire! {
     /// The argument of `add_to_physmap`, 64-bit callers.
     #[doc(alias = "xen_add_to_physmap")]
     AddToPhysmap: 24 {
-        /// Whose map.
+        /// The domain that owns the map.
         pub domid: U16 = 0,
-        /// How many pages, for [`MapSpace::GMFN_RANGE`] only.
+        /// The number of pages, for [`MapSpace::GMFN_RANGE`] only.
         pub size: U16 = 2,
         /// See [`MapSpace`].
         pub space: U32 = 4,
-        /// Which page of that space.
+        /// The index of the page in that space.
         pub idx: U64 = 8,
-        /// The frame it is put at.
+        /// The frame at which it is mapped.
         pub gpfn: U64 = 16,
     }
 }
@@ -135,15 +135,15 @@ wire! {
     /// The argument of `add_to_physmap`, 32-bit callers.
     #[doc(alias = "xen_add_to_physmap")]
     AddToPhysmapCompat: 16 {
-        /// Whose map.
+        /// The domain that owns the map.
         pub domid: U16 = 0,
-        /// How many pages, for [`MapSpace::GMFN_RANGE`] only.
+        /// The number of pages, for [`MapSpace::GMFN_RANGE`] only.
         pub size: U16 = 2,
         /// See [`MapSpace`].
         pub space: U32 = 4,
-        /// Which page of that space.
+        /// The index of the page in that space.
         pub idx: U32 = 8,
-        /// The frame it is put at.
+        /// The frame at which it is mapped.
         pub gpfn: U32 = 12,
     }
 }
@@ -152,11 +152,11 @@ wire! {
     /// The argument of `add_to_physmap_batch`, 64-bit callers.
     #[doc(alias = "xen_add_to_physmap_batch")]
     AddToPhysmapBatch: 32 {
-        /// Whose map.
+        /// The domain that owns the map.
         pub domid: U16 = 0,
         /// See [`MapSpace`].
         pub space: U16 = 2,
-        /// How many entries.
+        /// The number of entries.
         pub size: U16 = 4,
         /// The foreign domain's id, or flags.
         pub extra: U16 = 6,
@@ -173,11 +173,11 @@ wire! {
     /// The argument of `add_to_physmap_batch`, 32-bit callers.
     #[doc(alias = "xen_add_to_physmap_batch")]
     AddToPhysmapBatchCompat: 20 {
-        /// Whose map.
+        /// The domain that owns the map.
         pub domid: U16 = 0,
         /// See [`MapSpace`].
         pub space: U16 = 2,
-        /// How many entries.
+        /// The number of entries.
         pub size: U16 = 4,
         /// The foreign domain's id, or flags.
         pub extra: U16 = 6,
@@ -194,7 +194,7 @@ wire! {
     /// The argument of `remove_from_physmap`, 64-bit callers.
     #[doc(alias = "xen_remove_from_physmap")]
     RemoveFromPhysmap: 16 {
-        /// Whose map.
+        /// The domain that owns the map.
         pub domid: U16 = 0,
         /// Padding.
         pub pad: [u8; 6] = 2,
@@ -207,7 +207,7 @@ wire! {
     /// The argument of `remove_from_physmap`, 32-bit callers.
     #[doc(alias = "xen_remove_from_physmap")]
     RemoveFromPhysmapCompat: 8 {
-        /// Whose map.
+        /// The domain that owns the map.
         pub domid: U16 = 0,
         /// Padding.
         pub pad: U16 = 2,
@@ -244,7 +244,7 @@ wire! {
     /// The argument of `set_memory_map`, 64-bit callers.
     #[doc(alias = "xen_foreign_memory_map")]
     ForeignMemoryMap: 24 {
-        /// Whose map.
+        /// The domain that owns the map.
         pub domid: U16 = 0,
         /// Padding.
         pub pad: [u8; 6] = 2,
@@ -257,7 +257,7 @@ wire! {
     /// The argument of `set_memory_map`, 32-bit callers.
     #[doc(alias = "xen_foreign_memory_map")]
     ForeignMemoryMapCompat: 12 {
-        /// Whose map.
+        /// The domain that owns the map.
         pub domid: U16 = 0,
         /// Padding.
         pub pad: U16 = 2,
@@ -282,7 +282,7 @@ wire! {
     /// The argument of `current_reservation`, `maximum_reservation` and `maximum_gpfn`.
     #[doc(alias = "xen_memory_domain")]
     MemoryDomain: 2 {
-        /// Whose memory.
+        /// The domain that owns the memory.
         pub domid: U16 = 0,
     }
 }

@@ -1,4 +1,6 @@
-/// Declares an ABI number as a newtype with named constants: the set is open, unknown values survive.
+//! The macro that declares open sets of ABI numbers.
+
+/// Declares an ABI number as a newtype with named constants. The set is open: unknown values are kept.
 macro_rules! open_set {
     (
         $(#[$meta:meta])*

@@ -8,19 +8,19 @@ open_set! {
     /// The sub-operation of `sched_op`.
     #[doc(alias = "SCHEDOP")]
     SchedOp: u32 {
-        /// Gives the processor away.
+        /// Yields the processor.
         YIELD = 0,
-        /// Sleeps until an event is due.
+        /// Blocks until an event is pending.
         BLOCK = 1,
         /// Stops the domain.
         SHUTDOWN = 2,
-        /// Sleeps until one of some ports is pending.
+        /// Blocks until one of the given ports is pending.
         POLL = 3,
         /// Stops another domain.
         REMOTE_SHUTDOWN = 4,
-        /// Notes the reason of a shutdown to come.
+        /// Sets the reason of a later shutdown.
         SHUTDOWN_CODE = 5,
-        /// Sets, pokes or stops a watchdog.
+        /// Sets, resets or stops a watchdog.
         WATCHDOG = 6,
         /// Pins the vCPU for a while.
         PIN_OVERRIDE = 7,
@@ -28,25 +28,25 @@ open_set! {
 }
 
 open_set! {
-    /// Why a domain stops.
+    /// The reason why a domain stops.
     #[doc(alias = "SHUTDOWN")]
     ShutdownReason: u8 {
-        /// It is done.
+        /// The domain powers off.
         POWEROFF = 0,
-        /// It wants to start again.
+        /// The domain reboots.
         REBOOT = 1,
-        /// Its state is to be saved.
+        /// The domain suspends.
         SUSPEND = 2,
-        /// It cannot go on.
+        /// The domain crashed.
         CRASH = 3,
-        /// Its watchdog fired.
+        /// The domain's watchdog fired.
         WATCHDOG = 4,
-        /// It wants its ports and shared areas reset, its memory kept.
+        /// The domain's ports and shared areas are reset; its memory is kept.
         SOFT_RESET = 5,
     }
 }
 
-/// How many ports one `poll` may name.
+/// The most ports that one `poll` may name.
 pub const MAX_POLL_PORTS: u32 = 128;
 
 wire! {
@@ -55,7 +55,7 @@ wire! {
     SchedPoll: 24 {
         /// Linear address of the port numbers, 4 bytes each.
         pub ports: U64 = 0,
-        /// How many there are.
+        /// The number of ports.
         pub nr_ports: U32 = 8,
         /// Padding.
         pub pad: U32 = 12,
@@ -70,7 +70,7 @@ wire! {
     SchedPollCompat: 16 {
         /// Linear address of the port numbers, 4 bytes each.
         pub ports: U32 = 0,
-        /// How many there are.
+        /// The number of ports.
         pub nr_ports: U32 = 4,
         /// Absolute system time in ns, 0 for none.
         pub timeout: U64 = 8,

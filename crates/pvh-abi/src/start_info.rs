@@ -111,7 +111,7 @@ pub struct MemmapEntry {
     pub addr: U64,
     /// Its length in bytes.
     pub size: U64,
-    /// What it holds, see [`MemmapKind`].
+    /// Its kind, see [`MemmapKind`].
     pub kind: U32,
     /// Must be 0.
     pub reserved: U32,
@@ -120,7 +120,7 @@ pub struct MemmapEntry {
 const _: () = assert!(size_of::<MemmapEntry>() == 24);
 const _: () = assert!(core::mem::offset_of!(MemmapEntry, kind) == 16);
 
-/// What a memory map entry describes; E820's numbers. The set is open.
+/// The kind of a memory map entry, with the numbers of E820. The set is open.
 #[doc(alias = "XEN_HVM_MEMMAP_TYPE")]
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct MemmapKind(pub u32);
@@ -128,7 +128,7 @@ pub struct MemmapKind(pub u32);
 impl MemmapKind {
     /// Usable memory.
     pub const RAM: Self = Self(1);
-    /// Not to be used.
+    /// Must not be used.
     pub const RESERVED: Self = Self(2);
     /// ACPI tables, usable once they have been read.
     pub const ACPI: Self = Self(3);

@@ -13,7 +13,7 @@ open_set! {
     /// The sub-operation of `vcpu_op`.
     #[doc(alias = "VCPUOP")]
     VcpuOp: u32 {
-        /// Gives a vCPU its first state.
+        /// Sets the initial state of a vCPU.
         INITIALISE = 0,
         /// Lets a vCPU run.
         UP = 1,
@@ -147,9 +147,9 @@ wire! {
         pub state: U32 = 0,
         /// Padding.
         pub pad: U32 = 4,
-        /// When that began, system time in ns.
+        /// When that state began, as system time in ns.
         pub state_entry_time: U64 = 8,
-        /// How long it was in each state, ns.
+        /// The time spent in each state, in ns.
         pub time: [U64; 4] = 16,
     }
 }
@@ -160,9 +160,9 @@ wire! {
     RunstateInfoCompat: 44 {
         /// 0 running, 1 runnable, 2 blocked, 3 offline.
         pub state: U32 = 0,
-        /// When that began, system time in ns.
+        /// When that state began, as system time in ns.
         pub state_entry_time: U64 = 4,
-        /// How long it was in each state, ns.
+        /// The time spent in each state, in ns.
         pub time: [U64; 4] = 12,
     }
 }
@@ -190,9 +190,9 @@ wire! {
     /// The argument of `set_singleshot_timer`, 64-bit callers.
     #[doc(alias = "vcpu_set_singleshot_timer")]
     SetSingleshotTimer: 16 {
-        /// When it fires, system time in ns.
+        /// When it fires, as system time in ns.
         pub timeout_abs_ns: U64 = 0,
-        /// Bit 0: fail if that is past.
+        /// Bit 0: fail if that time has passed.
         pub flags: U32 = 8,
         /// Padding.
         pub pad: U32 = 12,
@@ -203,14 +203,14 @@ wire! {
     /// The argument of `set_singleshot_timer`, 32-bit callers.
     #[doc(alias = "vcpu_set_singleshot_timer")]
     SetSingleshotTimerCompat: 12 {
-        /// When it fires, system time in ns.
+        /// When it fires, as system time in ns.
         pub timeout_abs_ns: U64 = 0,
-        /// Bit 0: fail if that is past.
+        /// Bit 0: fail if that time has passed.
         pub flags: U32 = 8,
     }
 }
 
-/// Flag of `set_singleshot_timer`: fail if the time is past.
+/// Flag of `set_singleshot_timer`: fail if the time has passed.
 #[doc(alias = "VCPU_SSHOTTMR_future")]
 pub const SINGLESHOT_FUTURE: u32 = 1;
 
@@ -220,7 +220,7 @@ wire! {
     RegisterVcpuInfo: 16 {
         /// The frame.
         pub mfn: U64 = 0,
-        /// The place in it, in bytes.
+        /// The offset in the frame, in bytes.
         pub offset: U32 = 8,
         /// Not used.
         pub rsvd: U32 = 12,

@@ -10,13 +10,13 @@ open_set! {
     VersionOp: u32 {
         /// The version, answered as the result.
         VERSION = 0,
-        /// What follows the version, 16 bytes.
+        /// The extra version string, 16 bytes.
         EXTRAVERSION = 1,
         /// See [`CompileInfo`].
         COMPILE_INFO = 2,
         /// The guest types that can run, 1024 bytes.
         CAPABILITIES = 3,
-        /// The source's state, 64 bytes.
+        /// The changeset of the source, 64 bytes.
         CHANGESET = 4,
         /// The virtual start of the hypervisor, a machine word, 0 for HVM.
         PLATFORM_PARAMETERS = 5,
@@ -39,11 +39,11 @@ wire! {
     CompileInfo: 144 {
         /// The compiler.
         pub compiler: [u8; 64] = 0,
-        /// Who compiled.
+        /// The user who compiled.
         pub compile_by: [u8; 16] = 64,
-        /// On which domain.
+        /// The domain of the machine that compiled.
         pub compile_domain: [u8; 32] = 80,
-        /// When.
+        /// The date of compilation.
         pub compile_date: [u8; 32] = 112,
     }
 }
@@ -52,7 +52,7 @@ wire! {
     /// The argument of `get_features`.
     #[doc(alias = "xen_feature_info")]
     FeatureInfo: 8 {
-        /// Which 32 features; only 0 exists.
+        /// The group of 32 features; only 0 exists.
         pub submap_idx: U32 = 0,
         /// Out: see [`Features`].
         pub submap: U32 = 4,
@@ -78,7 +78,7 @@ impl Features {
     /// Guest frames are not machine frames.
     pub const NOT_DIRECT_MAPPED: Self = Self(1 << 16);
 
-    /// What Xen 4.17 shows to a PVH domU.
+    /// The features that Xen 4.17 shows to a PVH domU.
     pub const PVH: Self = Self(0x0001_2305);
 
     /// Returns the features of both.

@@ -1,5 +1,7 @@
-/// Declares a wire structure: little-endian fields, and its size and every offset held at compile time
-/// against the literals of the text.
+//! The macro that declares wire structures.
+
+/// Declares a wire structure of little-endian fields. Its size and every offset are compared at compile time with
+/// the numbers of the ABI's text.
 macro_rules! wire {
     (
         $(#[$meta:meta])*

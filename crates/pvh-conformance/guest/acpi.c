@@ -2,7 +2,7 @@
 
 enum {
     HEADER = 36,            /* bytes of every table's header */
-    TABLES_LIMIT = 64,      /* tables looked at */
+    TABLES_LIMIT = 64,      /* tables read */
     DSDT_LIMIT = 256 << 10, /* bytes searched for _S5 */
     POLLS = 100000,
     SPACE_MEMORY = 0,
@@ -42,7 +42,7 @@ bool acpi_rsdp_is_sound(uint32_t rsdp)
     return has_text(rsdp, "RSD PTR ") && sum == 0;
 }
 
-/* The FADT among the tables that the XSDT, or else the RSDT, lists; 0 if there is none. */
+/* Finds the FADT in the XSDT, or in the RSDT if there is no XSDT; 0 if there is none. */
 static uint32_t find_fadt(uint32_t rsdp)
 {
     uint64_t root = read8(rsdp + 15) >= 2 ? read64(rsdp + 24) : 0;
@@ -66,7 +66,7 @@ static uint32_t find_fadt(uint32_t rsdp)
     return 0;
 }
 
-/* An AML integer below 256 at *at, which moves on. */
+/* Reads an AML integer below 256 at *at, and advances *at. */
 static uint8_t aml_byte(uint32_t *at)
 {
     uint8_t op = read8((*at)++);

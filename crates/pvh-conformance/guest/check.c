@@ -1,6 +1,6 @@
 #include "guest.h"
 
-/* The verdicts of an image on the machine it runs in. */
+/* The image's verdicts on its machine. */
 
 const char *checking = "nothing yet";
 
@@ -29,7 +29,7 @@ uint32_t failed_checks(void)
     return failed;
 }
 
-/* From entry.S: an exception, in the order in which it lies on the stack. */
+/* Called by entry.S for an exception; the arguments are in the order of the stack. */
 void fault(uint32_t vector, uint32_t error, uint32_t eip);
 
 void fault(uint32_t vector, uint32_t error, uint32_t eip)

@@ -38,7 +38,7 @@ void console_divert(void (*to)(char))
     diverted = to;
 }
 
-/* A port that never gets ready is given up, so that the guest ends all the same. */
+/* Gives up on a port that never gets ready, so that the guest still ends. */
 static void put(char byte)
 {
     if (diverted != 0) {

@@ -4,29 +4,29 @@
 enum {
     MODULES_LIMIT = 64,       /* modules and memory map entries that are printed and checked */
     MEMMAP_LIMIT = 256,
-    SUM_LIMIT = 64 << 10,     /* bytes of a module that are summed, at its beginning */
-    TAIL_LIMIT = 4 << 10,     /* and at its end */
+    SUM_LIMIT = 64 << 10,     /* bytes summed at the start of a module */
+    TAIL_LIMIT = 4 << 10,     /* bytes summed at its end */
     MSR_MTRR_DEF_TYPE = 0x2ff,
     MTRR_TYPE_AND_ENABLE = 0x8ff,
     MTRR_WRITE_BACK_ENABLED = 0x806,
     CPUID_MTRR = 1 << 12,
     CPUID_LONG_MODE = 1 << 29,
     CR0_PE = 1 << 0,
-    CR0_ET = 1 << 4,          /* reads as 1 on every CPU of today */
+    CR0_ET = 1 << 4,          /* reads as 1 on every current CPU */
     FLAG_TF = 1 << 8,
     FLAG_IF = 1 << 9,
     FLAG_VM = 1 << 17,
-    /* Above the 256 MiB that a limit with a forgotten granularity bit or a short value leaves. */
+    /* Above 256 MiB: a limit without its granularity bit, or a truncated one, ends below this address. */
     FAR_DATA = (256 << 20) + 1,
 };
 static const uint32_t MSR_EFER = 0xc0000080;
 
-/* What the loader must have copied, and what it must have cleared. */
+/* Data that the loader must copy, and data that it must clear. */
 static volatile uint32_t copied = 0x900dda7a;
 static volatile uint8_t cleared[5000];
 
 static struct start_info start;
-/* The part of the memory map that can be read: none before it was looked at. */
+/* The readable part of the memory map; empty until the map has been checked. */
 static uint32_t memmap_count;
 
 static void field(const char *name, uint64_t value, unsigned digits)
@@ -71,7 +71,7 @@ static void show_registers(void)
     print("\n");
 }
 
-/* Asks CPUID before each, so that a CPU without the register is no fault. */
+/* Asks CPUID before each register, so that a CPU without it causes no fault. */
 static void show_and_check_msrs(void)
 {
     checking = "model-specific registers can be read";
@@ -197,7 +197,7 @@ static uint32_t sum(uint32_t at, uint32_t bytes)
     return total;
 }
 
-/* A line: address and size as told, sums of the first and last bytes, and the command line. */
+/* Prints a line: address and size from the start info, sums of the first and last bytes, the command line. */
 static bool show_module(struct module module)
 {
     bool in_reach = reachable(module.at, module.size);
@@ -266,7 +266,7 @@ static void check_places(void)
 #define WRITE_BY(segment, at, value) \
     __asm__ volatile("movl %0, %%" segment ":(%1)" : : "r"(value), "r"(at) : "memory")
 
-/* Each data segment writes what the others read; a base or a limit that is not flat shows. */
+/* Each data segment writes what the others read, which shows a base or a limit that is not flat. */
 static bool segments_meet_at(uint32_t at)
 {
     uint32_t kept, by_ds, by_es, by_ss, by_cs;

@@ -1,4 +1,4 @@
-/* The first instructions of a guest image: what the CPU holds is kept before anything changes it. */
+/* The first instructions of a guest image: they save the registers before anything changes them. */
 
 #define XEN_ELFNOTE_PHYS32_ENTRY 18
 #define CODE_SELECTOR 0x08
@@ -21,7 +21,7 @@
         .globl entry
         .type entry, @function
 entry:
-        /* MOV changes no flag, and DS is flat: the ABI says so. */
+        /* MOV changes no flag, and DS is flat (the ABI says so). */
         movl %eax, at_entry + 0
         movl %ebx, at_entry + 4
         movl %ecx, at_entry + 8
@@ -52,7 +52,7 @@ entry:
         sgdt at_entry + 68
         sidt at_entry + 74
 
-        /* Tables of our own, so that a fault can be told. No segment is loaded from them before one. */
+        /* Our own tables, so that a fault can be reported. No segment is loaded from them before a fault. */
         cld
         call fill_idt
         lgdt gdt_pointer
@@ -79,7 +79,7 @@ fill_idt:
         jnz 1b
         ret
 
-        /* One stub of 16 bytes a vector: an error code, if the CPU gives none, then the vector. */
+        /* One stub of 16 bytes per vector: it pushes an error code, if the CPU pushes none, and the vector. */
         .balign 16
 stubs:
         .set vector, 0
@@ -95,13 +95,13 @@ stubs:
         .endr
 
 fault_entry:
-        /* The segments may be what was wrong. */
+        /* The segments may have caused the fault. */
         movw $DATA_SELECTOR, %ax
         movw %ax, %ds
         movw %ax, %es
         movw %ax, %ss
         cld
-        call fault                      /* vector, error code, eip lie on the stack in this order */
+        call fault                      /* the stack holds vector, error code and eip, in this order */
         jmp halt
 
         .section .rodata

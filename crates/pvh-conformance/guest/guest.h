@@ -1,4 +1,4 @@
-/* What every guest image shares. Integers only, no library; paging is off, so a pointer is an address. */
+/* Shared by all guest images. Integers only, no library; paging is off, so a pointer is an address. */
 #ifndef GUEST_H
 #define GUEST_H
 
@@ -6,7 +6,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* The CPU as the first instruction found it; entry.S knows the offsets. */
+/* The registers at the first instruction; entry.S uses the offsets. */
 struct at_entry {
     uint32_t eax, ebx, ecx, edx, esi, edi, ebp, esp, eflags, cr0, cr2, cr3, cr4;
     uint16_t cs, ds, es, fs, gs, ss, tr, ldtr;
@@ -19,12 +19,12 @@ struct at_entry {
 extern const struct at_entry at_entry;
 extern const uint8_t image_start[], image_end[];
 
-/* Where the image goes on after entry.S; returning halts. */
+/* Called by entry.S; returning halts. */
 void guest_main(void);
-/* The image's last words, also after an exception; returning halts. */
+/* Ends the report, also after an exception; returning halts. */
 void guest_end(void);
 
-/* Memory that others wrote: read byte by byte, for nothing promises that it is aligned. */
+/* Memory that others wrote: it is read byte by byte, because it may be unaligned. */
 static inline uint8_t read8(uint32_t at)
 {
     return *(const volatile uint8_t *)at;
@@ -70,7 +70,7 @@ static inline void out16(uint16_t port, uint16_t value)
     __asm__ volatile("outw %0, %1" : : "a"(value), "Nd"(port));
 }
 
-/* Model-specific registers and CPUID: one that does not exist faults, so ask CPUID first. */
+/* Model-specific registers and CPUID. A missing register causes a fault, so ask CPUID first. */
 static inline uint64_t read_msr(uint32_t msr)
 {
     uint32_t low, high;
@@ -98,26 +98,26 @@ static inline struct cpuid cpuid(uint32_t leaf)
 
 /* console.c: COM1, or port 0xE9 where there is no COM1. */
 void console_open(void);
-/* Has every byte put there instead. */
+/* Makes all output go there instead. */
 void console_divert(void (*to)(char));
 void print(const char *text);
 void print_hex(uint64_t value, unsigned digits);
 void print_number(uint32_t value);
-/* In quotes, with what is not printable as \xNN, up to a NUL or a limit, where it says ... */
+/* Prints a string in quotes up to a NUL; unprintable bytes as \xNN; "..." after it if a limit cut it. */
 void print_string(uint32_t at);
 
 /* check.c: one verdict for each clause. */
-extern const char *checking; /* what a fault would be about */
+extern const char *checking; /* the check that a fault would interrupt */
 void check(bool good, const char *clause);
 void check_skipped(const char *clause, const char *why);
 uint32_t failed_checks(void);
 
 /* acpi.c */
 bool acpi_rsdp_is_sound(uint32_t rsdp);
-/* Powers off; returns whether it tried, for then it had no effect. */
+/* Powers off. If it returns, powering off failed; the result says whether it tried. */
 bool acpi_power_off(uint64_t rsdp);
 
-/* xen.c: the same, by a hypercall. */
+/* xen.c: powers off by a hypercall. */
 bool xen_power_off(void);
 
 #endif

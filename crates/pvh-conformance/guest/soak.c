@@ -1,4 +1,4 @@
-/* Takes vCPUs up and down at random, by VCPUOP_*, from every vCPU, and looks whether each does what it was told. */
+/* Takes vCPUs up and down at random with VCPUOP_*, from every vCPU, and checks that each obeys. */
 #include "start_info.h"
 #include "xen.h"
 
@@ -16,12 +16,12 @@ enum {
     EINVAL = -22,
 };
 
-/* 10 seconds and more, in ticks of the TSC. */
+/* At least 10 seconds, in TSC ticks. */
 #define PATIENCE (1ull << 35)
 
 void *memset(void *at, int byte, size_t size);
 
-/* What a secondary is to do, and what came of it. */
+/* The order to a secondary, and its result. */
 struct order {
     volatile uint32_t op, target;
     volatile int32_t result;
@@ -91,7 +91,7 @@ static void put32(uint8_t *context, uint32_t offset, uint32_t value)
     *(uint32_t *)(context + offset) = value;
 }
 
-/* Flat 32-bit code without paging, on a stack that says who it is. */
+/* Flat 32-bit code without paging; the stack holds the number of the vCPU. */
 static int32_t initialise(uint32_t vcpu)
 {
     static uint8_t context[CONTEXT_BYTES] __attribute__((aligned(8)));
@@ -122,7 +122,7 @@ static bool beats_on(uint32_t vcpu)
     return false;
 }
 
-/* A vCPU that is down stands still, once it has left the guest. */
+/* A vCPU that is down no longer counts, once it has left the guest. */
 static bool stands_still(uint32_t vcpu)
 {
     for (uint64_t start = ticks(); ticks() - start < PATIENCE;) {
@@ -135,7 +135,7 @@ static bool stands_still(uint32_t vcpu)
     return false;
 }
 
-/* Looks at the vCPUs that were told something since it looked last. */
+/* Checks the vCPUs that got an order since the last check. */
 static void settle(uint32_t round)
 {
     for (uint32_t vcpu = 1; vcpu < VCPUS; vcpu++) {
@@ -152,7 +152,7 @@ static void settle(uint32_t round)
     }
 }
 
-/* Initialises a vCPU; to do so again is refused, and so is to start one that never was. */
+/* Initialises a vCPU. A second initialise must be refused, and so must a start without an initialise. */
 static void prepare(uint32_t vcpu, uint32_t round)
 {
     if (!initialised[vcpu]) {
@@ -180,7 +180,7 @@ static void change(uint32_t vcpu, uint32_t round)
     up[vcpu] = !up[vcpu];
 }
 
-/* A secondary that is up changes another, or itself. */
+/* A secondary that is up changes the state of another secondary, or its own. */
 static void have_changed(uint32_t by, uint32_t vcpu, uint32_t round)
 {
     prepare(vcpu, round);
@@ -202,7 +202,7 @@ static void have_changed(uint32_t by, uint32_t vcpu, uint32_t round)
         starts++;
 }
 
-/* Two vCPUs tell a third opposite things at the same time: either may be last. */
+/* Two vCPUs give a third one opposite orders at the same time: either may be the last. */
 static void race(uint32_t by, uint32_t vcpu, uint32_t round)
 {
     prepare(vcpu, round);
@@ -273,7 +273,7 @@ void guest_main(void)
         print("soak: failed: this is not Xen\n");
         return;
     }
-    /* A machine that is built anew has the same command line: its clock makes the difference. */
+    /* After a reboot the command line is the same, so the clock makes the difference. */
     if (!option("exact=", &seed)) {
         option("seed=", &seed);
         seed ^= (uint32_t)ticks();

@@ -1,4 +1,4 @@
-/* Compilers may call these two whatever they are told. */
+/* Compilers may call these two functions, whatever the flags say. */
 
         .text
         .code32

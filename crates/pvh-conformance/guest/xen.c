@@ -2,7 +2,7 @@
 #include "xen.h"
 
 enum {
-    LEAVES_FIRST = 0x40000000, /* where a hypervisor's leaves may begin, and how far apart */
+    LEAVES_FIRST = 0x40000000, /* the first place for a hypervisor's leaves, and the distance to the next */
     LEAVES_END = 0x40010000,
     LEAVES_STEP = 0x100,
     LEAF_HYPERCALL_PAGE = 2,

@@ -12,9 +12,9 @@ enum {
     SHUTDOWN_CRASH = 3,
 };
 
-/* Has the hypercall page written; false if this is not Xen. */
+/* Makes the hypervisor write the hypercall page; false if this is not Xen. */
 bool xen_open(void);
-/* After xen_open. */
+/* Only after xen_open. */
 int32_t xen_call(uint32_t number, uint32_t a, uint32_t b, uint32_t c);
 void xen_shutdown(uint32_t reason);
 

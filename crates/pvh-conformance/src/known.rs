@@ -1,30 +1,30 @@
-//! Where the domain of this project differs from Xen on purpose, or because of what a host lacks.
+//! Known differences from Xen: those on purpose, and those that a host causes.
 
 use crate::tap::{Check, Difference, Outcome, Tap};
 
-/// Checks on which we may differ, by how their names begin, and the reason.
+/// Checks that may differ, named by their common prefix, and the reason.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub struct Known {
-    /// How the names of these checks begin, without the width of the caller.
+    /// The prefix of the names of these checks, without the width of the caller.
     pub checks: &'static str,
-    /// Why that is so.
+    /// The reason.
     pub why: &'static str,
 }
 
-/// All of them; docs/conformance.md has the same list.
+/// All known differences; docs/conformance.md has the same list.
 pub const KNOWN: [Known; 7] = [
     Known {
         checks: "grants: map ",
-        why: "there is no other domain whose frames could be mapped, so nothing is",
+        why: "there is no other domain whose frames the guest could map",
     },
     Known {
         checks: "grants: unmap ",
-        why: "there is no other domain whose frames could be mapped, so nothing is",
+        why: "there is no other domain whose frames the guest could map",
     },
     Known {
         checks: "upcalls: with both vectors the global one comes",
-        why: "the local APIC's may be quicker, and its handler clears the flag; guests set one of the two",
+        why: "the local APIC's interrupt may arrive first, and its handler clears the flag; real guests set only one of the two vectors",
     },
     Known {
         checks: "sched: poll ",
@@ -45,20 +45,20 @@ pub const KNOWN: [Known; 7] = [
 ];
 
 const POLL_IS_YIELD: &str =
-    "a KVM that hands over hypercalls keeps SCHEDOP_poll to itself, and makes it a yield";
+    "a KVM that intercepts hypercalls handles SCHEDOP_poll itself, as a yield";
 
-/// A check that did not come out as on Xen.
+/// A check whose result differs from Xen's.
 #[derive(Clone, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub struct Judged {
-    /// What Xen's report says, and what ours does.
+    /// The results in Xen's report and in ours.
     pub difference: Difference,
-    /// Why that is so; `None` if nobody knows.
+    /// The reason; `None` if it is unknown.
     pub why: Option<String>,
 }
 
-/// Compares a report with that of Xen: what is not as there, and why. A check that only `ours` made, and passed, is as on Xen,
-/// and so is a part that was skipped there.
+/// Compares a report with that of Xen, and returns the differences with their reasons. A check that only `ours` has, and
+/// that passed, is no difference, and neither is a part that Xen's report skips.
 #[must_use]
 pub fn judge(xen: &Tap, ours: &Tap) -> Vec<Judged> {
     let is_ok = |check: &Option<Check>| {
@@ -75,7 +75,7 @@ pub fn judge(xen: &Tap, ours: &Tap) -> Vec<Judged> {
         .collect()
 }
 
-/// Whether Xen's report skips a part of which ours has the checks.
+/// Tells whether Xen's report skips a part whose checks ours has.
 fn is_made_by(ours: &Tap, difference: &Difference) -> bool {
     let is_skipped = |check: &Check| check.outcome == Outcome::Skipped;
     let first = difference.first.as_ref();
@@ -89,13 +89,13 @@ fn is_made_by(ours: &Tap, difference: &Difference) -> bool {
         })
 }
 
-/// How the names begin of what a skipped check stands for: a whole section, or a way to start a vCPU.
+/// The prefix of the checks for which a skipped check stands: a whole section, or a way to start a vCPU.
 fn part_of_skipped(check: &Check) -> Option<&str> {
     let ends = ["all of it", "start"];
     ends.iter().find_map(|end| check.name.strip_suffix(end))
 }
 
-/// The reason is the guest's own for a check that it skips, and holds for all of a part that it skips.
+/// For a check that the guest skips, the reason is the guest's own; it applies to all of a skipped part.
 fn reason(difference: &Difference, ours: &Tap) -> Option<String> {
     let second = difference.second.as_ref();
     if let Some(check) = second.filter(|check| check.outcome == Outcome::Skipped) {

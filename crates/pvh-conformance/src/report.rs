@@ -1,7 +1,7 @@
-//! The reader of what the guest images print.
+//! Reads the reports of the demo and soak guests.
 //!
-//! A report is lines of `key: value`, or `key: name=0x... name=0x...`. The reader takes the console
-//! output as it came: firmware may have written before, and lines it does not know are left out.
+//! A report has lines of `key: value`, or `key: name=0x... name=0x...`. The reader accepts raw console output: firmware may
+//! have written before the report, and unknown lines are ignored.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use pvh_abi::{Gpa, start_info::MemmapKind};
 
 mod line;
 
-/// What a guest found and what it thought of it.
+/// The report of a guest: what it found, and its verdicts.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 #[non_exhaustive]
 pub struct Report {
@@ -19,7 +19,7 @@ pub struct Report {
     pub start_info: BTreeMap<String, u64>,
     /// The command line, if one was given and could be read.
     pub cmdline: Option<Text>,
-    /// The memory map, in its own order.
+    /// The memory map, in the order of its entries.
     pub memory: Vec<MemoryRange>,
     /// The modules, in their order.
     pub modules: Vec<Module>,
@@ -27,9 +27,9 @@ pub struct Report {
     pub checks: Vec<Check>,
     /// The exceptions that the guest took.
     pub exceptions: Vec<Exception>,
-    /// How the guest tried to power off, or why it could not, one way after the other.
+    /// The ways in which the guest tried to power off, in order, or why it could not.
     pub power_off: Vec<String>,
-    /// The last word; `None` if the report ends before it.
+    /// The final verdict; `None` if the report ends before it.
     pub verdict: Option<Verdict>,
 }
 
@@ -39,7 +39,7 @@ pub struct Report {
 pub struct Text {
     /// Its bytes, without the NUL.
     pub bytes: Vec<u8>,
-    /// It was longer, and the guest stopped printing.
+    /// Whether the string was longer than the guest prints.
     pub cut: bool,
 }
 
@@ -51,7 +51,7 @@ pub struct MemoryRange {
     pub start: Gpa,
     /// Its length in bytes.
     pub len_bytes: u64,
-    /// What is there.
+    /// Its kind.
     pub kind: MemmapKind,
 }
 
@@ -63,19 +63,19 @@ pub struct Module {
     pub start: Gpa,
     /// Its length in bytes.
     pub len_bytes: u64,
-    /// What its bytes add up to, unless it is out of the guest's reach.
+    /// Sums of its bytes, unless the guest cannot reach it.
     pub sums: Option<Sums>,
     /// Its command line, if it has one that could be read.
     pub cmdline: Option<Text>,
 }
 
-/// What bytes at both ends of a module add up to: enough to tell that it came whole and unmixed.
+/// Sums of the bytes at both ends of a module. They show that the module arrived complete and unmixed.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub struct Sums {
-    /// Of the first 64 KiB, or of all.
+    /// The sum of the first 64 KiB, or of all.
     pub head: u32,
-    /// Of the last 4 KiB, or of all.
+    /// The sum of the last 4 KiB, or of all.
     pub tail: u32,
 }
 
@@ -83,25 +83,25 @@ pub struct Sums {
 #[derive(Clone, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub struct Check {
-    /// What was found.
+    /// The result.
     pub outcome: Outcome,
-    /// The clause; after a skipped one the reason, too.
+    /// The clause; for a skipped check the reason follows.
     pub clause: String,
 }
 
-/// What a check found.
+/// The result of a check.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-#[expect(clippy::exhaustive_enums, reason = "a check has no fourth end")]
+#[expect(clippy::exhaustive_enums, reason = "a check has no fourth result")]
 pub enum Outcome {
     /// The clause holds.
     Ok,
-    /// It does not.
+    /// The clause does not hold.
     Failed,
-    /// It cannot be seen on this machine.
+    /// The clause cannot be checked on this machine.
     Skipped,
 }
 
-/// An exception that the guest took instead of going on.
+/// An exception that stopped the guest.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub struct Exception {
@@ -109,11 +109,11 @@ pub struct Exception {
     pub vector: u8,
     /// Its error code, 0 if it has none.
     pub error: u32,
-    /// The instruction.
+    /// The address of the instruction.
     pub eip: u32,
 }
 
-/// The last word of a report.
+/// The final verdict of a report.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[expect(
     clippy::exhaustive_enums,
@@ -122,33 +122,33 @@ pub struct Exception {
 pub enum Verdict {
     /// No check failed.
     Ok,
-    /// So many checks failed.
+    /// The number of checks that failed.
     Failed(u32),
 }
 
-/// Why the output of a guest is not a report.
+/// The reason why the output of a guest is not a report.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ReportError {
-    /// The line with which a report begins is nowhere.
-    #[error("no line says \"PVH demo: begin\"")]
+    /// The first line of a report is missing.
+    #[error("the output has no line \"PVH demo: begin\"")]
     NoBegin,
-    /// A line of the report breaks off or is not as the guest writes it.
+    /// A line of the report is incomplete or malformed.
     #[error("line {line}: {what} is missing or malformed")]
     Malformed {
         /// The line, counted from 1.
         line: usize,
-        /// What was to be read.
+        /// The expected part of the line.
         what: &'static str,
     },
 }
 
 impl Report {
-    /// Reads the last report in what a guest wrote to its console.
+    /// Reads the last report in the console output of a guest.
     ///
     /// # Errors
     ///
-    /// [`ReportError::NoBegin`] if there is none; [`ReportError::Malformed`] if a line of it cannot be read.
+    /// [`ReportError::NoBegin`] if there is no report; [`ReportError::Malformed`] if a line cannot be read.
     pub fn parse(output: &str) -> Result<Self, ReportError> {
         let mut report = None;
         for (index, text) in output.lines().enumerate() {
@@ -174,7 +174,7 @@ impl Report {
 }
 
 impl Sums {
-    /// Adds up the bytes of a module as the guest does.
+    /// Sums the bytes of a module as the guest does.
     #[must_use]
     pub fn of(module: &[u8]) -> Self {
         let sum = |bytes: &[u8]| {

@@ -1,43 +1,43 @@
-//! The conformance guest's command line: which of its checks it chooses.
+//! The command line of the conformance guest: it selects checks.
 //!
-//! `only=a,b` chooses the checks of these sections, `no=a,b` all but theirs. The names of [`WITH_A_SECTION`] go with a section:
-//! `only=events,wide` chooses the events, from 32-bit code and from 64-bit code; `wide` by itself would choose nothing.
+//! `only=a,b` selects the checks of these sections, `no=a,b` all others. The names of [`WITH_A_SECTION`] extend a section:
+//! `only=events,wide` selects the event checks from 32-bit and from 64-bit code; `wide` alone would select nothing.
 
 use crate::report_of_xen;
 
-/// Names that choose more of a chosen section: its starts from a boot vCPU with PAE and with two-level paging, its calls from
-/// CPL 3, and what it does from 64-bit code.
+/// Names that extend a selected section: starts from a boot vCPU with PAE and with two-level paging, calls from CPL 3, and
+/// checks from 64-bit code.
 pub const WITH_A_SECTION: [&str; 4] = ["pae", "paged", "user", "wide"];
-/// What is done from 16-bit code: the same few sections, whatever else is chosen.
+/// The checks from 16-bit code: always the same few sections.
 const NARROW: &str = "narrow";
-/// Begins the report and ends it, whatever is chosen.
+/// The sections at the start and at the end of each report.
 const ALWAYS: [&str; 2] = ["start", "gaps"];
 
-/// What a command line chooses.
+/// The selection of a command line.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Selection<'a> {
     only: Option<Vec<&'a str>>,
     no: Vec<&'a str>,
 }
 
-/// Why a command line is none that the guest would heed.
+/// The reason why a command line is not valid for the guest.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SelectionError {
-    /// A word that is no list of sections.
+    /// A word is not a list of sections.
     #[error("'{0}' is neither only=NAMES nor no=NAMES")]
     Word(String),
-    /// The guest heeds the last of them alone.
-    #[error("there is more than one {0}=; give all names in one")]
+    /// A list is given twice; the guest would use only the last one.
+    #[error("{0}= is given more than once; put all names into one list")]
     Twice(&'static str),
-    /// A name that no section has.
+    /// A name is not a section.
     #[error("there is no section '{name}'; the sections are {}", sections().join(", "))]
     Section {
         /// The name.
         name: String,
     },
-    /// Nothing would be checked.
-    #[error("'{cmdline}' chooses no check; {} go with a section, as in only=events,wide", WITH_A_SECTION.join(", "))]
+    /// The selection has no check.
+    #[error("'{cmdline}' selects no check; {} only extend a section, as in only=events,wide", WITH_A_SECTION.join(", "))]
     Nothing {
         /// The command line.
         cmdline: String,
@@ -49,7 +49,7 @@ impl<'a> Selection<'a> {
     ///
     /// # Errors
     ///
-    /// What the guest would not heed, or would choose nothing.
+    /// [`SelectionError`] if the guest would ignore a word, or if no check is selected.
     pub fn parse(cmdline: &'a str) -> Result<Self, SelectionError> {
         let (mut only, mut no) = (None, None);
         for word in cmdline.split(' ').filter(|word| !word.is_empty()) {
@@ -77,7 +77,7 @@ impl<'a> Selection<'a> {
         }
     }
 
-    /// Whether a check is among the chosen, by the name that it has in a report.
+    /// Tells whether a check is selected; `check` is its name in a report.
     #[must_use]
     pub fn covers(&self, check: &str) -> bool {
         parts(check).is_none_or(|(width, section, what)| {
@@ -105,7 +105,8 @@ impl<'a> Selection<'a> {
     }
 }
 
-/// What a command line can name: the sections in the order in which they run, and what goes with them.
+/// Returns the names that a command line may have: the sections in the order in which they run, and the names that extend
+/// them.
 #[must_use]
 pub fn sections() -> Vec<&'static str> {
     let mut names = Vec::new();
@@ -131,7 +132,7 @@ fn names_of(list: &str) -> Result<Vec<&str>, SelectionError> {
     }
 }
 
-/// Width, section and what is checked, of all that can be chosen.
+/// Yields width, section and subject of all checks that can be selected.
 fn checks() -> impl Iterator<Item = (&'static str, &'static str, &'static str)> {
     let names = report_of_xen().lines().filter_map(|line| {
         let (_number, name) = line.split_once(" - ")?;
@@ -220,7 +221,10 @@ mod tests {
         let word = what("no=user bogus").unwrap_err();
         assert_eq!(word, "'bogus' is neither only=NAMES nor no=NAMES");
         let twice = what("only=events only=fifo").unwrap_err();
-        assert_eq!(twice, "there is more than one only=; give all names in one");
+        assert_eq!(
+            twice,
+            "only= is given more than once; put all names into one list"
+        );
     }
 
     #[test]
@@ -234,9 +238,9 @@ mod tests {
             let error = Selection::parse(cmdline).unwrap_err();
             assert!(matches!(error, SelectionError::Nothing { .. }), "{error}");
             assert!(
-                error
-                    .to_string()
-                    .ends_with("pae, paged, user, wide go with a section, as in only=events,wide")
+                error.to_string().ends_with(
+                    "pae, paged, user, wide only extend a section, as in only=events,wide"
+                )
             );
         }
     }

@@ -1,7 +1,7 @@
-//! The reader of the conformance guest's report, and the comparison of two.
+//! Reads the report of the conformance guest, and compares two reports.
 //!
-//! The report is TAP: a version, one line for each check, the plan at the end. The reader takes the console output
-//! as it came, and leaves out what stands before the report and lines that are none of its own.
+//! The report is TAP: a version, one line for each check, the plan at the end. The reader accepts raw console output, and
+//! ignores everything before the report and all lines that are not TAP.
 
 use core::fmt;
 use std::collections::BTreeMap;
@@ -14,7 +14,7 @@ pub use crate::report::Outcome;
 pub struct Tap {
     /// The checks, in their order.
     pub checks: Vec<Check>,
-    /// How many there were to be; `None` if the report breaks off before it says so.
+    /// The number of planned checks; `None` if the report ends before the plan.
     pub planned: Option<u32>,
     /// Why the guest gave up, if it did.
     pub bail_out: Option<String>,
@@ -24,23 +24,23 @@ pub struct Tap {
 #[derive(Clone, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub struct Check {
-    /// What came of it.
+    /// The result.
     pub outcome: Outcome,
-    /// Its name: `<width of the caller> <section>: <what>`. Names repeat; the order tells them apart.
+    /// Its name: `<width of the caller> <section>: <what>`. Names repeat; the order distinguishes them.
     pub name: String,
-    /// What was got and wanted, or why it was skipped; empty if there is nothing to say.
+    /// The values found and expected, or why it was skipped; may be empty.
     pub note: String,
 }
 
-/// How many checks ended in which way.
+/// The number of checks with each result.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 #[non_exhaustive]
 pub struct Sums {
-    /// As the ABI says.
+    /// Passed: the answer is as expected.
     pub ok: usize,
-    /// Otherwise.
+    /// Failed.
     pub failed: usize,
-    /// Not made.
+    /// Skipped.
     pub skipped: usize,
 }
 
@@ -48,38 +48,38 @@ pub struct Sums {
 #[derive(Clone, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub struct Difference {
-    /// The name of the check; of several with that name, which one is in brackets, counted from 1.
+    /// The name of the check. If several have this name, a number in brackets follows, counted from 1.
     pub name: String,
-    /// What the first report says of it, if it does.
+    /// The check in the first report, if it is there.
     pub first: Option<Check>,
-    /// What the second one says.
+    /// The check in the second report, if it is there.
     pub second: Option<Check>,
 }
 
-/// Why the output of a guest is not a report.
+/// The reason why the output of a guest is not a report.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum TapError {
-    /// The line with which a report begins is nowhere.
-    #[error("no line says \"TAP version 14\"")]
+    /// The first line of a report is missing.
+    #[error("the output has no line \"TAP version 14\"")]
     NoBegin,
-    /// A line of the report is not as the guest writes it.
+    /// A line of the report is malformed.
     #[error("line {line}: {what} is missing or out of order")]
     Malformed {
         /// The line, counted from 1.
         line: usize,
-        /// What was to be read.
+        /// The expected part of the line.
         what: &'static str,
     },
 }
 
 impl Tap {
-    /// Reads the last report in what a guest wrote to its console.
+    /// Reads the last report in the console output of a guest.
     ///
     /// # Errors
     ///
-    /// [`TapError::NoBegin`] if there is none; [`TapError::Malformed`] if the numbers of its checks or its plan are not as
-    /// they should be.
+    /// [`TapError::NoBegin`] if there is no report; [`TapError::Malformed`] if the numbers of its checks, or its plan, are
+    /// wrong.
     pub fn parse(output: &str) -> Result<Self, TapError> {
         let mut report = None;
         for (index, text) in output.lines().enumerate() {
@@ -133,14 +133,14 @@ impl Tap {
         Ok(())
     }
 
-    /// Whether the guest came to its end and made every check it planned.
+    /// Tells whether the guest finished and made every planned check.
     #[must_use]
     pub fn is_complete(&self) -> bool {
         let made = u32::try_from(self.checks.len()).ok();
         self.bail_out.is_none() && self.planned.is_some() && self.planned == made
     }
 
-    /// Counts the outcomes.
+    /// Counts the results.
     #[must_use]
     pub fn sums(&self) -> Sums {
         let count = |outcome| {
@@ -154,10 +154,11 @@ impl Tap {
         }
     }
 
-    /// Returns the checks on which two reports differ, in the order of the first; what only the second has comes last.
+    /// Returns the checks on which two reports differ, in the order of the first report. Checks that only the second report
+    /// has come last.
     ///
-    /// A check is known by its name, and by its place among those of the same name. The notes of checks that were made
-    /// count too: a wrong answer differs from another one.
+    /// A check is identified by its name and its place among checks of the same name. The notes of checks are compared,
+    /// too: two different wrong answers are a difference.
     #[must_use]
     pub fn differences(&self, second: &Self) -> Vec<Difference> {
         let mut theirs: BTreeMap<(&str, usize), &Check> = second.named().collect();
@@ -176,7 +177,7 @@ impl Tap {
         differences
     }
 
-    /// Each check with its name and how many of that name stood before it.
+    /// Yields each check with its name and the number of earlier checks of that name.
     fn named(&self) -> impl Iterator<Item = ((&str, usize), &Check)> {
         let mut seen: BTreeMap<&str, usize> = BTreeMap::new();
         self.checks.iter().map(move |check| {

@@ -1,18 +1,20 @@
+//! Errors about the headers of an ELF file.
+
 use core::fmt;
 
 use crate::ReadError;
 
-/// Why a file is not an ELF file that can be read, and where in it that was seen.
+/// The reason why a file is not a readable ELF file, and the place in the file.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 #[error("ELF at file offset {offset:#x}: {reason}")]
 pub struct ElfError {
     /// The field or table at fault, in bytes from the start of the file.
     pub offset: u64,
-    /// What is wrong there.
+    /// The reason.
     pub reason: ElfReason,
 }
 
-/// What is wrong with a header or a header table.
+/// A fault of a header or of a header table.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum ElfReason {
@@ -20,7 +22,7 @@ pub enum ElfReason {
     Short {
         /// Length of the file in bytes.
         len_bytes: u64,
-        /// What the header needs, in bytes.
+        /// The size of the header in bytes.
         need_bytes: u64,
     },
     /// The first four bytes are not 0x7F "ELF".
@@ -92,12 +94,12 @@ impl fmt::Display for ElfReason {
             } => {
                 write!(
                     f,
-                    "the file has {len_bytes} bytes, its header needs {need_bytes}"
+                    "the file has {len_bytes} bytes, but its header needs {need_bytes}"
                 )
             }
-            Self::Magic(magic) => write!(f, "not an ELF file, it begins with {magic:02x?}"),
+            Self::Magic(magic) => write!(f, "not an ELF file: it begins with {magic:02x?}"),
             Self::Class(class) => write!(f, "class {class} is neither 1 (32-bit) nor 2 (64-bit)"),
-            Self::BigEndian => f.write_str("the file is big-endian, x86 is little-endian"),
+            Self::BigEndian => f.write_str("the file is big-endian, but x86 is little-endian"),
             Self::Encoding(data) => write!(f, "byte order {data} is not 1 (little-endian)"),
             Self::Outside {
                 table,
@@ -106,19 +108,22 @@ impl fmt::Display for ElfReason {
                 file_bytes,
             } => write!(
                 f,
-                "the {table} table, {len_bytes} bytes at {offset:#x}, is not inside the file's {file_bytes}"
+                "the {table} table ({len_bytes} bytes at {offset:#x}) is not inside the file of {file_bytes} bytes"
             ),
             Self::EntrySize { table, size, need } => {
                 write!(
                     f,
-                    "{table} entries of {size} bytes are too small, the class has {need}"
+                    "{table} entries of {size} bytes are too small: this class needs {need}"
                 )
             }
             Self::Index {
                 table,
                 index,
                 count,
-            } => write!(f, "there is no {table} {index}, the table has {count}"),
+            } => write!(
+                f,
+                "there is no {table} {index}: the table has {count} entries"
+            ),
             Self::Unreadable(error) => error.fmt(f),
         }
     }

@@ -1,3 +1,5 @@
+//! The FEATURES string and the feature bits of a guest.
+
 use crate::{Note, ReadError, Source, Text};
 
 /// Features of a Xen guest: bits numbered by XENFEAT_* (xen/include/public/features.h), first word.
@@ -5,10 +7,10 @@ use crate::{Note, ReadError, Source, Text};
 pub struct Features(pub u32);
 
 impl Features {
-    /// The guest's page tables are writable for it.
+    /// The guest can write to its page tables.
     #[doc(alias = "XENFEAT_writable_page_tables")]
     pub const WRITABLE_PAGE_TABLES: Self = Self(1);
-    /// The guest's descriptor tables are writable for it.
+    /// The guest can write to its descriptor tables.
     #[doc(alias = "XENFEAT_writable_descriptor_tables")]
     pub const WRITABLE_DESCRIPTOR_TABLES: Self = Self(1 << 1);
     /// Guest-physical addresses are translated for the guest.
@@ -33,7 +35,7 @@ impl Features {
         Self(self.0 | other.0)
     }
 
-    /// Tells whether every feature of `other` is there.
+    /// Tells whether every feature of `other` is set.
     #[must_use]
     pub const fn contains(self, other: Self) -> bool {
         self.0 & other.0 == other.0
@@ -46,20 +48,20 @@ impl Features {
     }
 }
 
-/// What a FEATURES string says.
+/// The content of a FEATURES string.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(crate) struct FeatureSet {
     pub(crate) supported: Features,
     pub(crate) required: Features,
-    /// The first required name that is not known.
+    /// The first required name that is unknown.
     pub(crate) unknown: Option<Text>,
 }
 
 impl FeatureSet {
-    /// Reads names separated by `|`, a `!` before those that are required, up to a NUL or the descriptor's end.
+    /// Reads names that are separated by `|`, up to a NUL or the end of the descriptor. A `!` before a name means "required".
     ///
-    /// As in libelf a name longer than 63 bytes is taken in pieces, and a string without end in its first 4096
-    /// bytes says nothing. So does one that exceeds `bytes_left`, which bounds the work for a whole file.
+    /// As in libelf, a name longer than 63 bytes is split, and a string without an end in its first 4096 bytes is ignored.
+    /// A string that exceeds `bytes_left` is ignored too; that bounds the work for a whole file.
     pub(crate) fn read<S: Source + ?Sized>(
         source: &S,
         note: &Note,
@@ -118,7 +120,7 @@ impl FeatureSet {
     }
 }
 
-/// A name as it grows.
+/// A name while it is being read.
 struct Name {
     bytes: [u8; MAX_NAME_BYTES],
     len: usize,
@@ -151,7 +153,7 @@ impl Name {
     }
 }
 
-/// How many bytes of FEATURES strings are looked at in one file.
+/// The most bytes of FEATURES strings that are read in one file.
 pub(crate) const MAX_FEATURE_BYTES: u32 = 65_536;
 
 const WINDOW_BYTES: usize = 64;

@@ -1,14 +1,18 @@
+//! Finds the Xen notes of a whole image.
+
 use crate::{
     ElfError, Header, MAX_NOTES, NoEntry, NoteWalk, Origin, ProgramHeader, ReadError, Source, Text,
     XenNotes, features::MAX_FEATURE_BYTES,
 };
 
-/// Why the notes of an image forbid to boot it, or could not be read.
+/// The reason why the notes of an image forbid a boot or cannot be read.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum NoteError {
     /// The image requires a feature that Xen does not know.
-    #[error("Xen note FEATURES at file offset {offset:#x} requires \"{name}\", which is not known")]
+    #[error(
+        "Xen note FEATURES at file offset {offset:#x} requires the feature \"{name}\", which Xen does not know"
+    )]
     UnknownRequired {
         /// Where the note begins in the file.
         offset: u64,
@@ -16,38 +20,38 @@ pub enum NoteError {
         name: Text,
     },
     /// A section header cannot be read, and no segment has a Xen note.
-    #[error("cannot look for notes in the sections")]
+    #[error("cannot search the sections for notes")]
     Sections(#[source] ElfError),
     /// The source failed.
     #[error("cannot read the notes")]
     Unreadable(#[source] ReadError),
 }
 
-/// Why [`scan`] found no way into an image.
+/// The reason why [`scan`] found no usable entry.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ScanError {
-    /// The file is not an ELF file that can be read.
+    /// The file is not a readable ELF file.
     #[error("not a usable ELF file")]
     Elf(#[source] ElfError),
-    /// Its notes forbid to boot it.
-    #[error("its notes cannot be used")]
+    /// The notes forbid a boot.
+    #[error("the notes of the file cannot be used")]
     Notes(#[source] NoteError),
-    /// It has no usable entry note.
+    /// There is no usable entry note.
     #[error("no PVH entry point")]
     NoEntry(#[source] NoEntry),
 }
 
 /// Finds the notes of an image, given all its program headers in table order.
 ///
-/// Every segment of notes is walked; the sections of notes are only if no segment had a Xen note. A walk ends at a
-/// record that cannot be right, and goes on with the next segment: what was found stays. All in all
-/// [`MAX_NOTES`] records are looked at.
+/// Searches every segment of notes; searches the sections of notes only if no segment has a Xen note. At an invalid
+/// record the search goes on with the next segment, and keeps what it has found. It reads at most [`MAX_NOTES`]
+/// records in all.
 ///
 /// # Errors
 ///
-/// [`NoteError`] if the image must not be booted whatever its entry, or if `source` fails. That there is no entry is
-/// not an error here: see [`XenNotes::require_entry`].
+/// [`NoteError`] if the image must not be booted whatever its entry is, or if `source` fails. A missing entry is not
+/// an error here: see [`XenNotes::require_entry`].
 pub fn find_notes<S: Source + ?Sized>(
     source: &S,
     header: &Header,
@@ -80,8 +84,8 @@ pub fn find_notes<S: Source + ?Sized>(
 ///
 /// # Errors
 ///
-/// [`ScanError`] if it is not an ELF file, if its notes forbid to boot it, or if it has no entry: the chain of
-/// sources says where and why.
+/// [`ScanError`] if it is not an ELF file, if its notes forbid a boot, or if it has no entry. The chain of sources
+/// says where and why.
 pub fn scan(file: &[u8]) -> Result<XenNotes, ScanError> {
     let header = Header::read(file).map_err(ScanError::Elf)?;
     let mut failed = None;

@@ -1,3 +1,5 @@
+//! Reads and checks the file header and the header tables.
+
 use zerocopy::{FromZeros, IntoBytes};
 
 use crate::{
@@ -9,9 +11,9 @@ const MAGIC: [u8; 4] = *b"\x7fELF";
 const CLASS_OFFSET: u64 = 4;
 const DATA_OFFSET: u64 = 5;
 
-/// The width of the file's own fields; it says nothing of the code inside.
+/// The width of the file's own fields; it says nothing about the code inside.
 ///
-/// PVH guests are entered in 32-bit mode whatever the class, and 64-bit kernels are wrapped in ELF32 files.
+/// PVH guests are entered in 32-bit mode in both classes, and some 64-bit kernels are wrapped in ELF32 files.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 #[expect(clippy::exhaustive_enums, reason = "ELF has two classes")]
 pub enum Class {
@@ -34,10 +36,10 @@ pub struct Table {
     pub count: u16,
 }
 
-/// What the file header says.
+/// The content of the file header.
 ///
-/// Both tables lie in the file it was read from. Type, machine, flags and entry are recorded, not judged: Xen
-/// looks at none of them for a PVH guest.
+/// Both tables lie in the file. Type, machine, flags and entry are recorded but not checked: Xen ignores them for a
+/// PVH guest.
 #[doc(alias = "Elf32_Ehdr")]
 #[doc(alias = "Elf64_Ehdr")]
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -253,7 +255,7 @@ fn check_ident(ident: &Ident) -> Result<Class, ElfError> {
     }
 }
 
-/// The whole table must lie in the file, and an empty one must at least begin there, as libelf has it.
+/// As in libelf, the whole table must lie in the file, and an empty table must at least begin there.
 fn check_table(table: &Table, kind: TableKind, file_bytes: u64) -> Result<(), ElfError> {
     let len_bytes = u64::from(table.entry_size).saturating_mul(u64::from(table.count));
     let end = table.offset.checked_add(len_bytes);

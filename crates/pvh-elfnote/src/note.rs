@@ -1,3 +1,5 @@
+//! Note records, and the walk over them.
+
 use core::fmt;
 
 use pvh_abi::elfnote::{NOTE_ALIGN, NoteHeader, XenNoteType};
@@ -5,15 +7,15 @@ use zerocopy::{FromZeros, IntoBytes};
 
 use crate::{ReadError, Source, Text};
 
-/// How many notes are looked at in one file, over all its segments and sections; libelf's number.
+/// The most notes that are read in one file, over all its segments and sections; the number of libelf.
 pub const MAX_NOTES: u32 = 65_536;
 
 const HEADER_BYTES: u64 = size_of::<NoteHeader>() as u64;
 const XEN_NAME: [u8; 4] = *b"Xen\0";
 
-/// One note record that lies wholly inside its area; offsets are from the start of the file.
+/// One note record that lies completely inside its area. Offsets are from the start of the file.
 ///
-/// Name and descriptor stay in the file: [`name`](Self::name), [`number`](Self::number) and the others fetch them.
+/// Name and descriptor stay in the file: [`name`](Self::name), [`number`](Self::number) and similar methods read them.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Note {
     /// Where the record begins.
@@ -22,9 +24,9 @@ pub struct Note {
     pub kind: u32,
     /// Tells whether the owner is "Xen".
     ///
-    /// As in libelf the name is a NUL-terminated string, whatever `namesz` says of its length, but here the NUL
-    /// must lie in the name field: its `namesz` bytes and their padding to 4. So "Xen" with `namesz` 3
-    /// and a zero as padding is Xen's; with another byte there, or with `namesz` 0, it is not.
+    /// As in libelf, the name is a NUL-terminated string, whatever length `namesz` gives. But here the NUL must lie in
+    /// the name field: its `namesz` bytes and their padding to 4. So "Xen" with `namesz` 3 and a zero as padding is
+    /// Xen's; with another byte as padding, or with `namesz` 0, it is not.
     pub is_xen: bool,
     /// Length of the name in bytes, padding excluded.
     pub name_size: u32,
@@ -51,7 +53,7 @@ impl Note {
         Text::read(source, start, self.name_size)
     }
 
-    /// Reads the descriptor as a string, up to its NUL or its end; many a note has no NUL.
+    /// Reads the descriptor as a string, up to its NUL or its end; many notes have no NUL.
     ///
     /// # Errors
     ///
@@ -64,7 +66,7 @@ impl Note {
     ///
     /// # Errors
     ///
-    /// [`FaultReason::DescSize`] for any other size, where libelf would take 0;
+    /// [`FaultReason::DescSize`] for any other size, for which libelf would read 0;
     /// [`FaultReason::Unreadable`] if the source fails.
     pub fn number<S: Source + ?Sized>(&self, source: &S) -> Result<u64, NoteFault> {
         let mut bytes = [0; 8];
@@ -81,7 +83,7 @@ impl Note {
         Ok(u64::from_le_bytes(bytes))
     }
 
-    /// Reads 32-bit word `index` of the descriptor; `None` if the descriptor does not hold it whole.
+    /// Reads 32-bit word `index` of the descriptor; `None` if the descriptor is too short for it.
     ///
     /// # Errors
     ///
@@ -109,27 +111,27 @@ impl Note {
     }
 }
 
-/// What is wrong with a note, and where.
+/// A fault of a note, and its place in the file.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 #[error("{} at file offset {offset:#x}: {reason}", Owner(*.xen_kind))]
 pub struct NoteFault {
     /// Where the record, or the area, begins in the file.
     pub offset: u64,
-    /// The type of the note, if it is known to be Xen's.
+    /// The type of the note, if it is a Xen note.
     pub xen_kind: Option<XenNoteType>,
-    /// What is wrong there.
+    /// The fault.
     pub reason: FaultReason,
 }
 
-/// What is wrong with a note or with an area of notes.
+/// A fault of a note or of an area of notes.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum FaultReason {
     /// The area ends inside the record.
     Cut {
-        /// What the record needs, in bytes, its header included.
+        /// The size of the record in bytes, header included.
         need_bytes: u64,
-        /// What is left of the area, in bytes.
+        /// The rest of the area in bytes.
         left_bytes: u64,
     },
     /// The file ends before the area does.
@@ -151,7 +153,7 @@ pub enum FaultReason {
         /// The number.
         value: u64,
     },
-    /// The entry is 0xFFFF_FFFF, which means "none" to Xen.
+    /// The entry is 0xFFFF_FFFF, which Xen reads as "none".
     Unset,
     /// The source failed.
     Unreadable(ReadError),
@@ -165,21 +167,21 @@ impl fmt::Display for FaultReason {
                 left_bytes,
             } => write!(
                 f,
-                "it needs {need_bytes} bytes, its area has {left_bytes} left"
+                "it needs {need_bytes} bytes, but {left_bytes} are left in its area"
             ),
             Self::AreaOutside {
                 len_bytes,
                 file_bytes,
             } => write!(
                 f,
-                "{len_bytes} bytes are not inside the file's {file_bytes}"
+                "{len_bytes} bytes are not inside the file of {file_bytes} bytes"
             ),
             Self::TooMany => write!(f, "the file has more than {MAX_NOTES} notes"),
             Self::DescSize { size } => {
-                write!(f, "a number of {size} bytes, not of 1, 2, 4 or 8")
+                write!(f, "its number has {size} bytes; 1, 2, 4 and 8 are possible")
             }
             Self::TooWide { value } => write!(f, "{value:#x} does not fit 32 bits"),
-            Self::Unset => f.write_str("0xffffffff means that there is no entry"),
+            Self::Unset => f.write_str("0xffffffff means \"no entry\""),
             Self::Unreadable(error) => error.fmt(f),
         }
     }
@@ -201,8 +203,8 @@ impl fmt::Display for Owner {
 
 /// Walks the note records of one range of a source; ends after the first fault.
 ///
-/// Padding is 4 bytes in both classes and never `p_align`, as in libelf. A record must lie in the range; the padding
-/// after its descriptor may be missing.
+/// As in libelf, padding is to 4 bytes in both classes and never to `p_align`. A record must lie in the range; the
+/// padding after its descriptor may be missing.
 #[derive(Debug)]
 pub struct NoteWalk<'s, S: ?Sized> {
     source: &'s S,
@@ -212,7 +214,7 @@ pub struct NoteWalk<'s, S: ?Sized> {
     is_over: bool,
 }
 
-/// A range of the file, and how much of it is there.
+/// A range of the file, and the length of it that exists.
 #[derive(Clone, Copy, Debug)]
 struct Area {
     offset: u64,
@@ -242,7 +244,7 @@ impl<'s, S: Source + ?Sized> NoteWalk<'s, S> {
         }
     }
 
-    /// Returns how many records it would still yield at most.
+    /// Returns the most records that it can still yield.
     #[must_use]
     pub const fn notes_left(&self) -> u32 {
         self.notes_left
@@ -260,7 +262,7 @@ impl<'s, S: Source + ?Sized> NoteWalk<'s, S> {
         let desc_size = head.header.desc_size.get();
         let has_name = self.left_bytes() >= size_of::<Head>() as u64;
         let is_xen = name_size > 0 && has_name && head.name == XEN_NAME;
-        // 32-bit sizes: no sum of theirs leaves 64 bits
+        // the sizes have 32 bits, so no sum of them exceeds 64 bits
         let desc_start = HEADER_BYTES.saturating_add(padded(name_size));
         let need_bytes = desc_start.saturating_add(desc_size.into());
         self.must_hold(need_bytes, is_xen.then_some(XenNoteType(kind)))?;
@@ -277,7 +279,7 @@ impl<'s, S: Source + ?Sized> NoteWalk<'s, S> {
         })
     }
 
-    /// Reads the header and the first four bytes of the name in one access; zeros for what the area does not hold.
+    /// Reads the header and the first four bytes of the name in one access; bytes that the area does not have are 0.
     fn head(&self) -> Result<Head, ReadError> {
         let mut head = Head::new_zeroed();
         let bytes = head.as_mut_bytes();

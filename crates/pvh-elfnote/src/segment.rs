@@ -1,3 +1,5 @@
+//! Program headers and section headers.
+
 use zerocopy::{FromZeros, IntoBytes};
 
 use crate::{
@@ -48,7 +50,7 @@ impl ProgramHeader {
         self.kind == PT_LOAD && self.flags & (PF_R | PF_W | PF_X) != 0
     }
 
-    /// Tells whether notes are looked for in it: PT_NOTE, unless `p_offset` is 0, as some linkers leave it.
+    /// Tells whether it is searched for notes: PT_NOTE, unless `p_offset` is 0, as some linkers leave it.
     #[must_use]
     pub const fn is_note(&self) -> bool {
         self.kind == PT_NOTE && self.offset != 0
@@ -118,7 +120,7 @@ pub struct SectionHeader {
 }
 
 impl SectionHeader {
-    /// Tells whether notes are looked for in it.
+    /// Tells whether it is searched for notes.
     #[must_use]
     pub const fn is_note(&self) -> bool {
         self.kind == SHT_NOTE

@@ -1,6 +1,8 @@
-/// Bytes that can be read at an offset: a slice, or an embedder's own file.
+//! Where the bytes of a file come from.
+
+/// Bytes that can be read at an offset: a slice, or a file of the embedder.
 ///
-/// The file is hostile and may change under the reader, so every value is read once and kept.
+/// The file is hostile and may change while it is read, so every value is read once and kept.
 pub trait Source {
     /// Returns the length in bytes.
     fn len_bytes(&self) -> u64;

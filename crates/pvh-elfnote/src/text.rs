@@ -1,8 +1,10 @@
+//! Short strings from a file, kept without allocation.
+
 use core::fmt;
 
 use crate::{ReadError, Source};
 
-/// A string of a note, cut to [`Text::CAPACITY`] bytes; any bytes but NUL.
+/// A string of a note, cut to [`Text::CAPACITY`] bytes. It may have any bytes except NUL.
 #[derive(Clone, Copy, Eq, PartialEq)]
 pub struct Text {
     bytes: [u8; Self::CAPACITY],
@@ -11,7 +13,7 @@ pub struct Text {
 }
 
 impl Text {
-    /// The longest string that is kept whole, in bytes; Xen itself keeps 15.
+    /// The longest string that is not cut, in bytes; Xen itself keeps 15.
     pub const CAPACITY: usize = 64;
 
     /// Returns the bytes, without a NUL.
@@ -38,7 +40,7 @@ impl Text {
         offset: u64,
         size: u32,
     ) -> Result<Self, ReadError> {
-        // one byte more than is kept tells whether something was cut
+        // one more byte than is kept shows whether the string was cut
         let mut buf = [0; Self::CAPACITY + 1];
         let size = usize::try_from(size).unwrap_or(usize::MAX).min(buf.len());
         let (wanted, _) = buf.split_at_mut(size);

@@ -1,3 +1,5 @@
+//! The collected Xen notes of an image, and why it may have no entry.
+
 use core::fmt;
 
 use pvh_abi::elfnote::XenNoteType;
@@ -7,38 +9,38 @@ use crate::{
     features::FeatureSet,
 };
 
-/// What the Xen notes of an image say, as [`find_notes`](crate::find_notes) gathered it.
+/// The Xen notes of an image, collected by [`find_notes`](crate::find_notes).
 ///
-/// Of duplicates the last one counts, but for the features, which add up. A field is `None` when
-/// no note gave it.
+/// The last of several notes of one type counts, except for features, which add up. A field is `None` if the image
+/// has no such note.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub struct XenNotes {
     /// PHYS32_ENTRY: the guest-physical address where the guest is entered in 32-bit mode.
     ///
-    /// [`require_entry`](Self::require_entry) says why there is none.
+    /// [`require_entry`](Self::require_entry) says why it is missing.
     #[doc(alias = "XEN_ELFNOTE_PHYS32_ENTRY")]
     pub entry: Option<u32>,
-    /// Where in the file the note is that `entry` is from.
+    /// The file offset of the note that gave `entry`.
     pub entry_offset: Option<u64>,
     /// PHYS32_RELOC: the image may be moved in guest-physical space.
     #[doc(alias = "XEN_ELFNOTE_PHYS32_RELOC")]
     pub reloc: Option<PhysReloc>,
-    /// GUEST_OS, "linux" for example.
+    /// GUEST_OS, for example "linux".
     pub guest_os: Option<Text>,
     /// GUEST_VERSION.
     pub guest_version: Option<Text>,
-    /// XEN_VERSION, "xen-3.0" as a rule.
+    /// XEN_VERSION, usually "xen-3.0".
     pub xen_version: Option<Text>,
-    /// LOADER, "generic" as a rule.
+    /// LOADER, usually "generic".
     pub loader: Option<Text>,
     /// PAE_MODE, for PV.
     pub pae_mode: Option<Text>,
-    /// BSD_SYMTAB: "yes" if the symbol table is to follow the image.
+    /// BSD_SYMTAB: "yes" if the symbol table should follow the image.
     pub bsd_symtab: Option<Text>,
     /// ENTRY: the PV entry point, a virtual address that PVH ignores.
     pub virt_entry: Option<u64>,
-    /// HYPERCALL_PAGE: a virtual address; a PVH guest that has it knows the page.
+    /// HYPERCALL_PAGE: a virtual address; a PVH guest that has it uses the hypercall page.
     pub hypercall_page: Option<u64>,
     /// VIRT_BASE, for PV.
     pub virt_base: Option<u64>,
@@ -48,27 +50,27 @@ pub struct XenNotes {
     pub hv_start_low: Option<u64>,
     /// INIT_P2M, for PV.
     pub init_p2m: Option<u64>,
-    /// SUSPEND_CANCEL: not 0 if the guest copes with a cancelled suspend.
+    /// SUSPEND_CANCEL: not 0 if the guest supports a cancelled suspend.
     pub suspend_cancel: Option<u64>,
     /// MOD_START_PFN: not 0 if the module need not be mapped, for PV.
     pub mod_start_pfn: Option<u64>,
-    /// What the guest cannot do without: the names with `!` in FEATURES.
+    /// The features that the guest requires: the names with `!` in FEATURES.
     pub required_features: Features,
-    /// What the guest can live with: all known names in FEATURES, and SUPPORTED_FEATURES.
+    /// The features that the guest supports: all known names in FEATURES, and SUPPORTED_FEATURES.
     pub supported_features: Features,
     /// Where the notes were found.
     pub origin: Origin,
-    /// How many Xen notes were found, of known and unknown types.
+    /// The number of Xen notes, of known and unknown types.
     pub count: u32,
-    /// How many notes of other owners were passed.
+    /// The number of notes of other owners.
     pub foreign_count: u32,
-    /// The first place where a walk had to stop; what was found before and elsewhere counts nevertheless.
+    /// The first place where a walk had to stop. Notes found before it and elsewhere still count.
     pub fault: Option<NoteFault>,
-    /// The entry note that was refused, unless one after it was good.
+    /// The entry note that was refused, unless a later one was good.
     pub refused: Option<NoteFault>,
 }
 
-/// Where notes were looked for last.
+/// Where notes were searched last.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[expect(clippy::exhaustive_enums, reason = "libelf looks in no third place")]
 pub enum Origin {
@@ -78,42 +80,42 @@ pub enum Origin {
     Sections,
 }
 
-/// How an image may be moved, as its PHYS32_RELOC note says; not judged.
+/// How an image may be moved, as its PHYS32_RELOC note says; not checked.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct PhysReloc {
-    /// What the load address must be a multiple of, in bytes; `None` means the largest `p_align` if that is at
-    /// least 4 KiB, else 2 MiB.
+    /// The alignment of the load address in bytes. `None` means the largest `p_align` if that is at least 4 KiB, and
+    /// 2 MiB otherwise.
     pub align: Option<u32>,
-    /// The lowest load address; 0 when the note does not say.
+    /// The lowest load address; 0 if the note does not say.
     pub min: u32,
-    /// The highest address of the last byte; 0xFFFF_FFFF when the note does not say.
+    /// The highest address of the last byte; 0xFFFF_FFFF if the note does not say.
     pub max: u32,
 }
 
-/// Why an image cannot be entered through PVH.
+/// The reason why an image cannot be entered through PVH.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum NoEntry {
-    /// No segment and no section holds a note.
+    /// No segment and no section has a note.
     #[error("the file has no ELF notes")]
     NoNotes,
-    /// There are notes, but none is Xen's.
+    /// There are notes, but no Xen note.
     #[error("none of the {foreign_count} ELF notes is named \"Xen\"")]
     NoXenNotes {
-        /// How many notes of other owners there are.
+        /// The number of notes of other owners.
         foreign_count: u32,
     },
-    /// There are Xen notes, but none is PHYS32_ENTRY.
+    /// There are Xen notes, but no PHYS32_ENTRY note.
     #[error("none of the {count} Xen notes is PHYS32_ENTRY (18)")]
     NoEntryNote {
-        /// How many Xen notes there are.
+        /// The number of Xen notes.
         count: u32,
     },
     /// The PHYS32_ENTRY note cannot be used.
-    #[error("the entry note is refused")]
+    #[error("the PHYS32_ENTRY note cannot be used")]
     Refused(#[source] NoteFault),
     /// No PHYS32_ENTRY note was found before the notes became unreadable.
-    #[error("no PHYS32_ENTRY note among those that can be read")]
+    #[error("no PHYS32_ENTRY note before the notes became unreadable")]
     Cut(#[source] NoteFault),
 }
 
@@ -151,7 +153,7 @@ impl XenNotes {
     ///
     /// # Errors
     ///
-    /// [`NoEntry`], which says exactly why there is none.
+    /// [`NoEntry`] with the exact reason.
     pub const fn require_entry(&self) -> Result<u32, NoEntry> {
         if let Some(entry) = self.entry {
             return Ok(entry);
@@ -167,7 +169,7 @@ impl XenNotes {
         })
     }
 
-    /// Takes in what a walk met.
+    /// Adds the result of a walk.
     pub(crate) fn take<S: Source + ?Sized>(
         &mut self,
         source: &S,
@@ -218,7 +220,7 @@ impl XenNotes {
         Ok(())
     }
 
-    /// A later entry note replaces an earlier one, even if it is bad: libelf would take 0 or half of it.
+    /// A later entry note replaces an earlier one, even if it is bad: libelf would read 0 or half of it.
     fn take_entry<S: Source + ?Sized>(&mut self, source: &S, note: &Note) -> Result<(), NoteError> {
         let entry = usable(note.number(source))?.and_then(|value| match u32::try_from(value) {
             Ok(u32::MAX) => Err(note.fault(FaultReason::Unset)),
@@ -306,7 +308,7 @@ impl fmt::Display for Origin {
     }
 }
 
-/// Parts a failing source, which ends everything, from a note that is merely wrong.
+/// Separates a failing source, which ends the search, from a note that is only wrong.
 fn usable(number: Result<u64, NoteFault>) -> Result<Result<u64, NoteFault>, NoteError> {
     match number {
         Err(NoteFault {

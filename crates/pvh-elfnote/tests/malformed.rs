@@ -68,7 +68,7 @@ fn a_big_endian_file_is_refused_with_the_reason() {
         assert_eq!((error.offset, error.reason), (5, ElfReason::BigEndian));
         assert_eq!(
             error.to_string(),
-            "ELF at file offset 0x5: the file is big-endian, x86 is little-endian"
+            "ELF at file offset 0x5: the file is big-endian, but x86 is little-endian"
         );
     }
 }
@@ -219,7 +219,7 @@ fn an_entry_of_another_size_is_refused_with_its_offset() {
         assert_eq!(fault.reason, FaultReason::DescSize { size });
         assert_eq!(fault.offset, 20);
         let fault = fault.to_string();
-        let want = "Xen note PHYS32_ENTRY at file offset 0x14: a number of";
+        let want = "Xen note PHYS32_ENTRY at file offset 0x14: its number has";
         assert!(fault.starts_with(want), "{fault}");
     }
 }
@@ -417,7 +417,10 @@ fn a_required_feature_that_is_unknown_refuses_the_image() {
         panic!("nobody knows how to teleport")
     };
     let error = error.to_string();
-    assert!(error.contains("requires \"teleportation\""), "{error}");
+    assert!(
+        error.contains("requires the feature \"teleportation\""),
+        "{error}"
+    );
 }
 
 /// A file that cannot be read beyond some offset.

@@ -1,4 +1,4 @@
-//! The state in the register structures of kvm-bindings.
+//! Converts the state to the register structures of kvm-bindings.
 
 use kvm_bindings::{kvm_debugregs, kvm_dtable, kvm_regs, kvm_segment, kvm_sregs};
 
@@ -32,8 +32,8 @@ impl EntryState {
 
     /// Returns the system registers for KVM_SET_SREGS.
     ///
-    /// `base` is what KVM_GET_SREGS gave for the vCPU: apic_base, cr8 and the interrupt bitmap are kept
-    /// from it, for they belong to the machine and not to the entry state.
+    /// `base` is the result of KVM_GET_SREGS for the vCPU. Its apic_base, cr8 and interrupt bitmap are kept, because they
+    /// belong to the machine and not to the entry state.
     #[must_use]
     pub fn to_kvm_sregs(&self, base: &kvm_sregs) -> kvm_sregs {
         kvm_sregs {
@@ -72,8 +72,8 @@ impl EntryState {
 }
 
 impl Segment {
-    /// Returns the segment as KVM wants it: the limit in bytes, the G bit of a present segment derived
-    /// from it (VT-x refuses an entry where the two disagree), and unusable unless present.
+    /// Returns the segment as KVM expects it: the limit in bytes, the G bit of a present segment derived from the limit
+    /// (VT-x refuses to enter a guest where they disagree), and unusable unless present.
     #[must_use]
     pub fn to_kvm_segment(&self) -> kvm_segment {
         let attributes = self.with_derived_granularity().attributes;
@@ -96,7 +96,7 @@ impl Segment {
 }
 
 impl DescriptorTable {
-    /// Returns the table register as KVM wants it.
+    /// Returns the table register as KVM expects it.
     #[must_use]
     pub const fn to_kvm_dtable(&self) -> kvm_dtable {
         kvm_dtable {
@@ -226,7 +226,7 @@ mod tests {
     fn every_attribute_bit_goes_to_its_own_field() {
         for bits in 0_u16..0x1000 {
             let attributes = SegmentAttributes::new(bits).unwrap();
-            // granular by the limit, so that G stays as it is for a present segment
+            // the limit needs G, so that G stays set for a present segment
             let limit = if bits & 0x800 == 0 { 0x67 } else { u32::MAX };
             let segment = Segment {
                 selector: 0,

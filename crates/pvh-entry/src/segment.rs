@@ -1,3 +1,5 @@
+//! Segment registers, attribute words and descriptors.
+
 use core::fmt;
 
 /// The attribute word of a segment: the 12 bits of a descriptor that are neither base nor limit.
@@ -19,7 +21,7 @@ use core::fmt;
 pub struct SegmentAttributes(u16);
 
 impl SegmentAttributes {
-    /// No attribute at all: an unusable segment.
+    /// No attribute: an unusable segment.
     pub const UNUSABLE: Self = Self(0);
     /// 32-bit code: execute, read, accessed, page granularity.
     pub const CODE_32: Self = Self(0xc9b);
@@ -36,7 +38,7 @@ impl SegmentAttributes {
     /// A local descriptor table, byte granularity.
     pub const LDT: Self = Self(0x082);
 
-    /// Takes an attribute word; `None` if one of bits 12 to 15 is set.
+    /// Converts an attribute word; `None` if one of bits 12 to 15 is set.
     #[must_use]
     pub const fn new(bits: u16) -> Option<Self> {
         if bits & !ALL_BITS != 0 {
@@ -137,7 +139,7 @@ pub struct Segment {
     pub attributes: SegmentAttributes,
 }
 
-/// Why a segment has no 8-byte descriptor.
+/// The reason why a segment has no 8-byte descriptor.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum DescriptorError {
@@ -187,8 +189,8 @@ impl Segment {
         ..Self::UNUSABLE
     };
 
-    /// Derives the G bit of a present segment from its limit, as Xen does whenever it loads one: set
-    /// from 1 MiB on, clear below. A segment that is not present is left as it is.
+    /// Derives the G bit of a present segment from its limit, as Xen does when it loads a segment: set from 1 MiB on,
+    /// clear below. A segment that is not present is unchanged.
     #[must_use]
     pub const fn with_derived_granularity(mut self) -> Self {
         if self.attributes.is_present() {
@@ -198,13 +200,13 @@ impl Segment {
         self
     }
 
-    /// Returns the 8-byte descriptor that a GDT holds for this segment, its G bit derived as
-    /// [`with_derived_granularity`](Self::with_derived_granularity) does.
+    /// Returns the 8-byte descriptor of this segment for a GDT. Its G bit is derived as in
+    /// [`with_derived_granularity`](Self::with_derived_granularity).
     ///
     /// # Errors
     ///
-    /// [`DescriptorError::Base`] for a base of 4 GiB or more, [`DescriptorError::Limit`] for a limit that
-    /// 20 bits and the G bit cannot say.
+    /// [`DescriptorError::Base`] for a base of 4 GiB or more, [`DescriptorError::Limit`] for a limit that does not fit
+    /// 20 bits and the G bit.
     pub const fn descriptor(&self) -> Result<u64, DescriptorError> {
         if self.base > MAX_BASE {
             return Err(DescriptorError::Base { base: self.base });
@@ -224,8 +226,8 @@ impl Segment {
         Ok(pack(self.base, field, attributes.bits()))
     }
 
-    /// Takes a selector and the 8-byte descriptor that it names; the limit is expanded to bytes, and
-    /// the G bit of a present segment is then derived from it.
+    /// Converts a selector and its 8-byte descriptor. The limit is expanded to bytes, and the G bit of a present segment
+    /// is then derived from the limit.
     #[must_use]
     pub const fn from_descriptor(selector: u16, descriptor: u64) -> Self {
         let [l0, l1, b0, b1, b2, access, flags, b3] = descriptor.to_le_bytes();
@@ -246,7 +248,7 @@ impl Segment {
     }
 }
 
-/// Scatters base, 20-bit limit and attributes as the descriptor format wants them.
+/// Puts base, 20-bit limit and attributes where the descriptor format has them.
 const fn pack(base: u64, limit: u32, attributes: u16) -> u64 {
     let [b0, b1, b2, b3, ..] = base.to_le_bytes();
     let [l0, l1, l2, _] = limit.to_le_bytes();
@@ -286,7 +288,7 @@ mod tests {
         SegmentAttributes::new(bits).expect("12 bits")
     }
 
-    /// Packs by arithmetic on the whole word, the other way than `pack` does.
+    /// Packs by arithmetic on the whole word, in another way than `pack`.
     fn packed_by_shifts(base: u64, field: u64, bits: u64) -> u64 {
         field & 0xffff
             | (base & 0xff_ffff) << 16

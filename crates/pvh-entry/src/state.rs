@@ -1,3 +1,5 @@
+//! The register state of a vCPU at its start.
+
 use pvh_abi::Gpa;
 
 use crate::Segment;
@@ -6,8 +8,8 @@ use crate::Segment;
 #[doc(alias = "IA32_MTRR_DEF_TYPE")]
 pub const MTRR_DEF_TYPE_MSR: u32 = 0x2ff;
 
-/// What [`MTRR_DEF_TYPE_MSR`] holds at entry on every vCPU: MTRRs enabled (bit 11), fixed ranges off, default
-/// type 6, write-back (pvh.pandoc, initial MTRR state of a domU).
+/// The value of [`MTRR_DEF_TYPE_MSR`] at entry on every vCPU: MTRRs enabled (bit 11), fixed ranges off, default type 6,
+/// write-back (pvh.pandoc, initial MTRR state of a domU).
 pub const MTRR_DEF_TYPE: u64 = 0x806;
 
 /// The GDTR or IDTR.
@@ -19,11 +21,11 @@ pub struct DescriptorTable {
     pub limit: u16,
 }
 
-/// The register state a vCPU starts with, whoever starts it.
+/// The register state with which a vCPU starts, whoever starts it.
 ///
-/// The boot vCPU gets [`EntryState::pvh`]; the fields are as wide as the architecture's, so that the
-/// state of a secondary vCPU started in 16-, 32- or 64-bit mode fits as well. What is not named
-/// here (FPU, TSC, local APIC, dr0 to dr3) is as after reset.
+/// The boot vCPU gets [`EntryState::pvh`]. The fields are as wide as the architecture's registers, so that the state of a
+/// secondary vCPU started in 16-, 32- or 64-bit mode fits as well. Registers without a field here (FPU, TSC, local APIC,
+/// dr0 to dr3) are as after reset.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 #[expect(
     missing_docs,
@@ -67,15 +69,17 @@ pub struct EntryState {
     pub dr7: u64,
 }
 
-/// Why there is no entry state for a start info address.
+/// The reason why there is no entry state for a start info address.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum EntryError {
     /// The start info structure is at 0, which the ABI reads as "absent".
-    #[error("the start info structure is at address 0, which means that there is none")]
+    #[error("the start info structure is at address 0, which means \"absent\"")]
     StartInfoAtZero,
     /// The start info structure is at or above 4 GiB, where ebx cannot point.
-    #[error("the start info structure at {start_info} is above 4 GiB, ebx cannot hold its address")]
+    #[error(
+        "the start info structure at {start_info} must be below 4 GiB, because ebx holds its address"
+    )]
     StartInfoTooHigh {
         /// Its address.
         start_info: Gpa,
@@ -83,8 +87,8 @@ pub enum EntryError {
 }
 
 impl EntryState {
-    /// Returns the state of the boot vCPU: the clauses of pvh.pandoc, and what Xen's toolstack gives a
-    /// domU where the text is silent.
+    /// Returns the state of the boot vCPU: the values of pvh.pandoc, and those of Xen's toolstack for a domU where the text
+    /// names none.
     ///
     /// | register | value | from |
     /// |---|---|---|
@@ -103,8 +107,7 @@ impl EntryState {
     ///
     /// # Errors
     ///
-    /// [`EntryError::StartInfoAtZero`] and [`EntryError::StartInfoTooHigh`] when ebx cannot name the
-    /// structure.
+    /// [`EntryError::StartInfoAtZero`] and [`EntryError::StartInfoTooHigh`] if ebx cannot point to the structure.
     pub fn pvh(entry: u32, start_info: Gpa) -> Result<Self, EntryError> {
         if start_info == Gpa(0) {
             return Err(EntryError::StartInfoAtZero);
@@ -127,8 +130,7 @@ impl EntryState {
         })
     }
 
-    /// Every field 0: what a state is built over, so that only what differs is named. It is no state a vCPU
-    /// can run in.
+    /// Every field is 0. States are built from it, so that they name only the fields that differ. No vCPU can run with it.
     pub const ZERO: Self = Self {
         rax: 0,
         rbx: 0,

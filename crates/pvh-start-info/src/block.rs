@@ -1,3 +1,5 @@
+//! The block of bytes while it is written.
+
 use pvh_abi::Gpa;
 use zerocopy::{
     Immutable, IntoBytes,
@@ -6,7 +8,7 @@ use zerocopy::{
 
 use crate::{BuildError, Part, checks::low};
 
-/// The block while it is written: its bytes, all zero at first, and the address of the first of them.
+/// The block while it is written: its bytes, all zero at first, and the address of the first byte.
 #[derive(Debug)]
 pub(crate) struct Block<'o> {
     pub(crate) at: Gpa,
@@ -40,7 +42,7 @@ impl Block<'_> {
         Ok(())
     }
 
-    /// Returns the address of a part for a 64-bit field; 0 for one that is absent.
+    /// Returns the address of a part for a 64-bit field; 0 if it is absent.
     pub(crate) fn address(&self, part: Part, offset: Option<u64>) -> Result<U64, BuildError> {
         let Some(offset) = offset else {
             return Ok(U64::ZERO);
@@ -54,7 +56,7 @@ impl Block<'_> {
         Ok(U64::new(address.0))
     }
 
-    /// Returns the address of a part for a 32-bit field; 0 for one that is absent.
+    /// Returns the address of a part for a 32-bit field; 0 if it is absent.
     pub(crate) fn low_address(&self, part: Part, offset: Option<u64>) -> Result<U32, BuildError> {
         let address = self.address(part, offset)?.get();
         low(part, Gpa(address), address)

@@ -1,10 +1,12 @@
+//! Errors of the builder.
+
 use core::fmt;
 
 use pvh_abi::Gpa;
 
 use crate::Generation;
 
-/// A part of the block that the builder writes, or of what it describes.
+/// A part of the block, or something that it describes.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum Part {
@@ -41,38 +43,38 @@ impl fmt::Display for Part {
     }
 }
 
-/// Why no start info was written; the buffer is as it was.
+/// The reason why no start info was written; the buffer is unchanged.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum BuildError {
     /// The generation has no field for it.
-    #[error("{part}: a start info of generation {generation:?} cannot say it")]
+    #[error("{part}: a start info of generation {generation:?} has no field for it")]
     Unsayable {
-        /// What cannot be said.
+        /// The part without a field.
         part: Part,
-        /// In which generation.
+        /// The generation.
         generation: Generation,
     },
-    /// It lies at 0, which the ABI reads as "absent".
-    #[error("{part}: address 0 means that there is none")]
+    /// The part is at address 0, which the ABI reads as "absent".
+    #[error("{part}: address 0 means \"absent\"; use another address")]
     AtZero {
-        /// What lies there.
+        /// The part.
         part: Part,
     },
-    /// It ends above 4 GiB, where a 32-bit field or ebx cannot point.
+    /// The part ends above 4 GiB, where a 32-bit field or ebx cannot point.
     #[error("{part}: {len_bytes} bytes at {at} do not end below 4 GiB")]
     AboveFourGib {
-        /// What lies there.
+        /// The part.
         part: Part,
         /// Where it begins.
         at: Gpa,
         /// Its length in bytes.
         len_bytes: u64,
     },
-    /// It runs past the end of the address space.
+    /// The part runs past the end of the address space.
     #[error("{part}: {len_bytes} bytes at {at} run past the end of the address space")]
     Overflow {
-        /// What lies there.
+        /// The part.
         part: Part,
         /// Where it begins.
         at: Gpa,
@@ -80,35 +82,35 @@ pub enum BuildError {
         len_bytes: u64,
     },
     /// A NUL would end the command line early.
-    #[error("{part}: there is a NUL at offset {offset}")]
+    #[error("{part}: it has a NUL at offset {offset}")]
     Nul {
-        /// Which command line.
+        /// The command line.
         part: Part,
-        /// Where in it.
+        /// The offset of the NUL in it.
         offset: usize,
     },
-    /// A table has more entries than its 32-bit count can say.
+    /// A table has more entries than fit its 32-bit count.
     #[error("{part}: {entries} entries do not fit a 32-bit count")]
     TooMany {
-        /// Which table.
+        /// The table.
         part: Part,
-        /// How many entries it has.
+        /// The number of entries.
         entries: usize,
     },
-    /// With this part the size of the block has more than 64 bits.
+    /// With this part, the size of the block exceeds 64 bits.
     #[error("{part}: the start info grows past 2^64 bytes")]
     TooLarge {
-        /// The part that is too much.
+        /// The part.
         part: Part,
     },
-    /// The block is not to begin at a multiple of 8.
+    /// The block must begin at a multiple of 8, and does not.
     #[error("start info address {at} is not a multiple of 8")]
     Misaligned {
         /// Its address.
         at: Gpa,
     },
     /// The buffer is shorter than the block.
-    #[error("start info takes {need_bytes} bytes, the buffer has {len_bytes}")]
+    #[error("the start info needs {need_bytes} bytes, but the buffer has {len_bytes}")]
     BufferTooSmall {
         /// The size of the block in bytes.
         need_bytes: u64,

@@ -1,3 +1,5 @@
+//! Builds a start info structure with its tables.
+
 use pvh_abi::{
     Gpa,
     start_info::{
@@ -14,32 +16,32 @@ use crate::{
     layout::{Layout, line_size_bytes},
 };
 
-/// A module the guest is told about; its bytes are placed by someone else.
+/// A module that the structure lists; the caller places its bytes.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Module<'a> {
-    /// Where it lies.
+    /// Its address.
     pub paddr: Gpa,
     /// Its exact length in bytes.
     pub size_bytes: u64,
-    /// Its command line without a NUL, if it has one; `Some(b"")` spares guests that do not check
-    /// for an absent one (FreeBSD).
+    /// Its command line without a NUL, if it has one. `Some(b"")` helps guests that do not check for an absent one
+    /// (FreeBSD).
     pub cmdline: Option<&'a [u8]>,
 }
 
 /// A range of the memory map.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub struct MemmapRange {
-    /// Where it begins; 0 is an address like any other here.
+    /// Its start; 0 is a valid address here.
     pub start: Gpa,
     /// Its length in bytes.
     pub len_bytes: u64,
-    /// What it holds.
+    /// Its kind.
     pub kind: MemmapKind,
 }
 
-/// Builds a start info structure and all it points to, as one contiguous block.
+/// Builds a start info structure and all that it points to, as one contiguous block.
 ///
-/// Counts are taken from the tables themselves and absent tables get address 0, so that the two
+/// The builder takes the counts from the tables and gives absent tables the address 0, so that count and table
 /// cannot disagree.
 #[derive(Clone, Copy, Debug)]
 #[must_use]
@@ -53,7 +55,7 @@ pub struct Builder<'a> {
 }
 
 impl<'a> Builder<'a> {
-    /// Begins a structure with nothing in it.
+    /// Starts with an empty structure.
     pub const fn new(generation: Generation) -> Self {
         Self {
             generation,
@@ -71,13 +73,13 @@ impl<'a> Builder<'a> {
         self
     }
 
-    /// Sets the command line, given without a NUL; an empty one is present and empty.
+    /// Sets the command line, without a NUL. An empty command line is present and empty.
     pub const fn cmdline(mut self, line: &'a [u8]) -> Self {
         self.cmdline = Some(line);
         self
     }
 
-    /// Sets the modules; the draft has no room for their command lines.
+    /// Sets the modules; the draft has no field for their command lines.
     pub const fn modules(mut self, modules: &'a [Module<'a>]) -> Self {
         self.modules = modules;
         self
@@ -85,7 +87,7 @@ impl<'a> Builder<'a> {
 
     /// Sets the memory map, which only version 1 has.
     ///
-    /// Any number of ranges in any order is taken; see [`LINUX_MEMMAP_LIMIT`](crate::LINUX_MEMMAP_LIMIT).
+    /// Any number of ranges in any order is accepted; see [`LINUX_MEMMAP_LIMIT`](crate::LINUX_MEMMAP_LIMIT).
     pub const fn memmap(mut self, ranges: &'a [MemmapRange]) -> Self {
         self.memmap = ranges;
         self
@@ -97,26 +99,25 @@ impl<'a> Builder<'a> {
         self
     }
 
-    /// Returns the size of the block in bytes, a multiple of 8, wherever it will lie.
+    /// Returns the size of the block in bytes, a multiple of 8. It does not depend on the address.
     ///
     /// # Errors
     ///
-    /// Any [`BuildError`] but those about the place and the buffer: what was set contradicts itself or
-    /// the generation.
+    /// Any [`BuildError`] except those about the address and the buffer: values contradict each other or the
+    /// generation.
     pub fn size_bytes(&self) -> Result<u64, BuildError> {
         self.layout().map(|layout| layout.size_bytes)
     }
 
-    /// Writes the block into the start of `out` for a guest that will see it at `at`, and returns
-    /// its size in bytes.
+    /// Writes the block to the start of `out`, for a guest that will find it at `at`, and returns its size in bytes.
     ///
-    /// Every byte of `out[..size]` is defined, padding included; nothing beyond it is touched.
+    /// Every byte of `out[..size]` is defined, padding included. The bytes after it are unchanged.
     ///
     /// # Errors
     ///
     /// As [`size_bytes`](Self::size_bytes), and [`BuildError::AtZero`], [`BuildError::Misaligned`],
-    /// [`BuildError::AboveFourGib`] for a place where the block cannot be, [`BuildError::BufferTooSmall`].
-    /// Nothing is written then.
+    /// [`BuildError::AboveFourGib`] for an address where the block cannot be, [`BuildError::BufferTooSmall`].
+    /// Nothing is written in these cases.
     pub fn write(&self, at: Gpa, out: &mut [u8]) -> Result<usize, BuildError> {
         let layout = self.layout()?;
         check_place(at, layout.size_bytes)?;
@@ -144,7 +145,7 @@ impl<'a> Builder<'a> {
         Layout::of(self.generation, self.cmdline, self.modules, self.memmap)
     }
 
-    /// Refuses what the generation has no field for.
+    /// Refuses a value for which the generation has no field.
     fn check_generation(&self) -> Result<(), BuildError> {
         let generation = self.generation;
         let refuse = |part| Err(BuildError::Unsayable { part, generation });

@@ -1,9 +1,11 @@
+//! Checks of the values that a builder was given.
+
 use pvh_abi::Gpa;
 use zerocopy::little_endian::U32;
 
 use crate::{BuildError, Part, layout::ALIGN_BYTES};
 
-/// Refuses a place where the block cannot be: ebx has to hold its address.
+/// Refuses an address where the block cannot be: it must fit ebx.
 pub(crate) fn check_place(at: Gpa, size_bytes: u64) -> Result<(), BuildError> {
     if at == Gpa(0) {
         return Err(BuildError::AtZero { part: Part::Block });
@@ -34,7 +36,7 @@ pub(crate) fn check_end(part: Part, at: Gpa, len_bytes: u64) -> Result<(), Build
     }
 }
 
-/// Refuses a range that does not end below 4 GiB; what begins above 0 has a 32-bit length then too.
+/// Refuses a range that does not end below 4 GiB. A range that begins above 0 then has a 32-bit length, too.
 pub(crate) fn check_low(part: Part, at: Gpa, len_bytes: u64) -> Result<(), BuildError> {
     match last_byte(at, len_bytes) {
         Some(last) if u32::try_from(last.0).is_ok() => Ok(()),
@@ -46,7 +48,7 @@ pub(crate) fn check_low(part: Part, at: Gpa, len_bytes: u64) -> Result<(), Build
     }
 }
 
-/// Returns `value`, an address or a length of what lies at `at`, for a 32-bit field.
+/// Returns `value` for a 32-bit field; it is the address or the length of the part at `at`.
 pub(crate) fn low(part: Part, at: Gpa, value: u64) -> Result<U32, BuildError> {
     let too_high = BuildError::AboveFourGib {
         part,
@@ -62,7 +64,7 @@ pub(crate) fn count(part: Part, entries: usize) -> Result<U32, BuildError> {
     u32::try_from(entries).map(U32::new).map_err(|_| too_many)
 }
 
-/// Returns the address of the last byte of a range, of an empty one that of its start; `None` past 2^64 - 1.
+/// Returns the address of the last byte of a range, or of the start of an empty range; `None` past 2^64 - 1.
 pub(crate) fn last_byte(at: Gpa, len_bytes: u64) -> Option<Gpa> {
     at.checked_add(len_bytes.saturating_sub(1))
 }

@@ -1,11 +1,13 @@
+//! The generations of the structure.
+
 use pvh_abi::start_info::{
     ModuleEntry, ModuleEntryDraft, StartInfoDraft, StartInfoV0, StartInfoV1,
 };
 
 /// A generation of the start-of-day structure.
 ///
-/// The draft and the later ones carry the same magic and nothing that tells them apart for sure, so
-/// that the caller always says which one it means.
+/// The draft and the later generations have the same magic, and no field shows for certain which one it is. So the
+/// caller always names the generation.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 #[non_exhaustive]
 pub enum Generation {

@@ -1,8 +1,10 @@
+//! Where each part of the block is.
+
 use pvh_abi::start_info::MemmapEntry;
 
 use crate::{BuildError, Generation, MemmapRange, Module, Part};
 
-/// Where each part of the block begins, in bytes from its start; `None` for a part that is absent.
+/// Where each part of the block begins, in bytes from its start; `None` if the part is absent.
 ///
 /// The order is that of Xen's libxenguest: structure, command line, module table, module command
 /// lines, memory map.
@@ -50,7 +52,7 @@ impl Layout {
     }
 }
 
-/// Returns what a command line takes in the block: its bytes, its NUL, padding to [`ALIGN_BYTES`].
+/// Returns the size of a command line in the block: its bytes, its NUL, padding to [`ALIGN_BYTES`].
 pub(crate) fn line_size_bytes(line: &[u8]) -> Option<u64> {
     let len_bytes = line.len() as u64;
     len_bytes
@@ -65,7 +67,7 @@ pub(crate) const ALIGN_BYTES: u64 = 8;
 struct End(u64);
 
 impl End {
-    /// Appends a part and returns where it begins; a size of `None` is one that overflowed.
+    /// Appends a part and returns its offset. A size of `None` means that it overflowed.
     fn push(&mut self, part: Part, size_bytes: Option<u64>) -> Result<u64, BuildError> {
         let start = self.0;
         self.0 = size_bytes
@@ -75,7 +77,7 @@ impl End {
         Ok(start)
     }
 
-    /// Appends a table; one without entries is absent.
+    /// Appends a table; a table without entries is absent.
     fn push_table(
         &mut self,
         part: Part,

@@ -1,3 +1,5 @@
+//! Errors of the reader.
+
 use core::fmt;
 
 use pvh_abi::Gpa;
@@ -21,12 +23,12 @@ impl fmt::Display for TableKind {
     }
 }
 
-/// Why a start info structure, or what it points to, cannot be read.
+/// The reason why a start info structure, or something it points to, cannot be read.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ReadError<E> {
     /// The structure is at 0, which the ABI reads as "absent".
-    #[error("start info address 0 means that there is none")]
+    #[error("the address of the start info is 0, which means \"absent\"")]
     AtZero,
     /// The structure runs past the end of the address space.
     #[error("{len_bytes} bytes at {at} run past the end of the address space")]
@@ -39,9 +41,9 @@ pub enum ReadError<E> {
     /// Memory could not be read.
     #[error("cannot read {len_bytes} bytes at {at}")]
     Fetch {
-        /// Where.
+        /// The address.
         at: Gpa,
-        /// How many bytes.
+        /// The length in bytes.
         len_bytes: u64,
         /// The cause.
         #[source]
@@ -50,43 +52,43 @@ pub enum ReadError<E> {
     /// The first field is not the magic number.
     #[error("no start info at {at}: the magic is {found:#010x}")]
     Magic {
-        /// Where.
+        /// The address.
         at: Gpa,
-        /// What is there.
+        /// The number found there.
         found: u32,
     },
     /// A table has entries and no address.
     #[error("{table}: {entries} entries, but no address")]
     TableAbsent {
-        /// Which table.
+        /// The table.
         table: TableKind,
-        /// How many entries it is said to have.
+        /// The number of entries that the structure gives.
         entries: u32,
     },
-    /// A table has more entries than the caller takes.
-    #[error("{table}: {entries} entries, more than {limit}")]
+    /// A table has more entries than the caller allows.
+    #[error("{table}: it has {entries} entries; the limit is {limit}")]
     TooManyEntries {
-        /// Which table.
+        /// The table.
         table: TableKind,
-        /// How many entries it is said to have.
+        /// The number of entries that the structure gives.
         entries: u32,
-        /// How many the caller takes.
+        /// The most entries that the caller allows.
         limit: u32,
     },
     /// A table runs past the end of the address space.
     #[error("{table}: {entries} entries at {paddr} run past the end of the address space")]
     TableOverflow {
-        /// Which table.
+        /// The table.
         table: TableKind,
         /// Where it begins.
         paddr: Gpa,
-        /// How many entries it is said to have.
+        /// The number of entries that the structure gives.
         entries: u32,
     },
     /// A module is at 0, which the ABI reads as "absent".
-    #[error("module {index}: address 0 means that there is none")]
+    #[error("module {index}: address 0 means \"absent\"")]
     ModuleAtZero {
-        /// Which module.
+        /// The index of the module.
         index: u32,
     },
     /// A module or memory map range runs past the end of the address space.
@@ -94,9 +96,9 @@ pub enum ReadError<E> {
         "{table}, entry {index}: {len_bytes} bytes at {at} run past the end of the address space"
     )]
     EntryOverflow {
-        /// Which table it is in.
+        /// The table of the entry.
         table: TableKind,
-        /// Which entry.
+        /// The index of the entry.
         index: u32,
         /// Where it begins.
         at: Gpa,
@@ -108,7 +110,7 @@ pub enum ReadError<E> {
     LineTooLong {
         /// Where it begins.
         at: Gpa,
-        /// The most bytes the caller takes, the NUL not counted.
+        /// The most bytes that the caller allows, without the NUL.
         limit_bytes: usize,
     },
 }

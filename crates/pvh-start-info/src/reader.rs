@@ -1,3 +1,5 @@
+//! Reads a start info structure out of untrusted memory.
+
 use pvh_abi::{
     Gpa,
     start_info::{
@@ -9,13 +11,13 @@ use zerocopy::{FromZeros, IntoBytes};
 
 use crate::{Generation, MemmapRange, ReadError, TableKind, checks::last_byte};
 
-/// A start info structure as a guest finds it; what it points to has not been looked at yet.
+/// A start info structure as a guest finds it. The tables and strings that it points to have not been read yet.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub struct StartInfo {
     /// The version field; `None` for the draft, which has none.
     ///
-    /// One above 1 is possible: newer versions only append, so the fields here mean what they always did.
+    /// It may be above 1: newer versions only append fields, so the fields here keep their meaning.
     pub version: Option<u32>,
     /// The flags.
     pub flags: StartInfoFlags,
@@ -27,7 +29,7 @@ pub struct StartInfo {
     pub module_table: Table,
     /// The memory map table; see [`memmap`](Self::memmap).
     pub memmap_table: Table,
-    /// The field of version 1 that must be 0, as found; 0 where it does not exist.
+    /// The reserved field of version 1, as found; it must be 0. It is 0 in generations without the field.
     pub reserved: u32,
     /// The size of a module table entry depends on it.
     generation: Generation,
@@ -38,7 +40,7 @@ pub struct StartInfo {
 pub struct Table {
     /// Where it begins; `None` if the address is 0.
     pub paddr: Option<Gpa>,
-    /// How many entries it has.
+    /// The number of entries.
     pub entries: u32,
 }
 
@@ -46,13 +48,13 @@ pub struct Table {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub struct ModuleRecord {
-    /// Where the module lies; never 0.
+    /// The address of the module; never 0.
     pub paddr: Gpa,
     /// Its length in bytes; it does not run past the end of the address space.
     pub size_bytes: u64,
     /// Its command line, if there is one; see [`read_cmdline`].
     pub cmdline: Option<Gpa>,
-    /// The field that must be 0, as found; 0 in the draft, which has none.
+    /// The reserved field, as found; it must be 0. It is 0 in the draft, which has no such field.
     pub reserved: u64,
 }
 
@@ -62,15 +64,15 @@ pub struct ModuleRecord {
 pub struct MemmapRecord {
     /// The range; it does not run past the end of the address space.
     pub range: MemmapRange,
-    /// The field that must be 0, as found.
+    /// The reserved field, as found; it must be 0.
     pub reserved: u32,
 }
 
-/// Reads the structure at `at`, each byte once, into memory of our own.
+/// Reads the structure at `at` and copies it; each byte is read once.
 ///
-/// `generation` is the newest one the caller wants: a structure of version 0 read as [`Generation::V1`] has no
-/// memory map, one of a later version read as [`Generation::V0`] is read as far as version 0 goes.
-/// A draft is read only where the caller says so, never guessed.
+/// `generation` is the newest generation that the caller wants. A structure of version 0 read as [`Generation::V1`]
+/// has no memory map; a structure of a later version read as [`Generation::V0`] is read as far as version 0 goes.
+/// A draft is read only if the caller says so; it is never guessed.
 ///
 /// # Errors
 ///
@@ -117,12 +119,12 @@ pub fn read<E>(
 
 /// Reads the NUL-terminated command line at `at` into `buf` and returns it without the NUL.
 ///
-/// `buf` is the limit: a line may have up to `buf.len()` bytes, its NUL not counted. One byte is
-/// fetched at a time, so that nothing behind the NUL is touched, be it the end of RAM.
+/// `buf` is the limit: a line may have up to `buf.len()` bytes without its NUL. The bytes are fetched one at a time, so
+/// that nothing after the NUL is read; RAM may end there.
 ///
 /// # Errors
 ///
-/// [`ReadError::LineTooLong`] without a NUL within the limit or before the end of the address space,
+/// [`ReadError::LineTooLong`] if there is no NUL within the limit or before the end of the address space, and
 /// [`ReadError::Fetch`].
 pub fn read_cmdline<E>(
     at: Gpa,
@@ -151,7 +153,7 @@ pub fn read_cmdline<E>(
 }
 
 impl StartInfo {
-    /// Walks the module table, at most `limit` entries long; each entry is fetched once, when it is asked for.
+    /// Walks the module table, at most `limit` entries long; each entry is fetched once, when the iterator reaches it.
     ///
     /// # Errors
     ///
@@ -171,9 +173,9 @@ impl StartInfo {
         Ok(entries.map(move |(index, at)| read_module(generation, index, at, &fetch)))
     }
 
-    /// Walks the memory map, at most `limit` entries long; each entry is fetched once, when it is asked for.
+    /// Walks the memory map, at most `limit` entries long; each entry is fetched once, when the iterator reaches it.
     ///
-    /// It is empty for a structure without one.
+    /// It is empty for a structure without a memory map.
     ///
     /// # Errors
     ///
@@ -193,7 +195,7 @@ impl StartInfo {
 }
 
 impl Table {
-    /// Returns index and address of each entry, once the table as a whole has been checked.
+    /// Checks the table as a whole, and returns index and address of each entry.
     fn walk<E>(
         self,
         table: TableKind,
@@ -221,7 +223,7 @@ impl Table {
                 entries,
             });
         }
-        // no sum saturates: the last byte of the last entry has an address
+        // no sum saturates, because the last byte of the last entry has an address
         let offset_of = move |index: u32| u64::from(index).saturating_mul(entry_size_bytes);
         let address_of = move |index| Gpa(paddr.0.saturating_add(offset_of(index)));
         Ok((0..entries).map(move |index| (index, address_of(index))))
@@ -301,7 +303,7 @@ fn read_range<E>(
     })
 }
 
-/// Copies `buf.len()` bytes at `at` out of memory, once the range is known to be one.
+/// Checks that the range does not wrap, and copies `buf.len()` bytes at `at` out of memory.
 fn fetch_into<E>(
     at: Gpa,
     buf: &mut [u8],
@@ -342,7 +344,7 @@ fn check_entry<E>(
     })
 }
 
-/// Reads an address field: 0 means that there is nothing.
+/// Reads an address field; 0 means "absent".
 const fn present(paddr: u64) -> Option<Gpa> {
     if paddr == 0 { None } else { Some(Gpa(paddr)) }
 }

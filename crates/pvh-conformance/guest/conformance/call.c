@@ -19,7 +19,7 @@ bool find_xen(void)
     return false;
 }
 
-/* Takes the stubs' instruction for 16-bit code, which would read their first one differently. */
+/* Copies the stubs' call instruction for 16-bit code, which would decode the stubs differently. */
 static void fill_16_bit_stub(void)
 {
     const uint8_t *leaves = &hypercall_page[5];

@@ -17,7 +17,7 @@ static uint64_t scale(uint64_t a, uint32_t b)
     return (a >> 32) * b + ((a & 0xffffffff) * b >> 32);
 }
 
-/* System time by the vCPU's own clock. */
+/* System time from the vCPU's own clock. */
 static uint64_t read_clock(const uint8_t *time)
 {
     for (;;) {

@@ -1,4 +1,4 @@
-/* What the files of the conformance guest share. Paging is off or maps every address to itself. */
+/* Shared by the files of the conformance guest. Paging is off, or maps every address to itself. */
 #ifndef CONFORMANCE_H
 #define CONFORMANCE_H
 
@@ -19,30 +19,30 @@ enum hypercall_number {
 enum {
     DOMID_SELF = 0x7ff0,
     DOMID_NONE = 0x6123,       /* a domain that does not exist */
-    BACKEND = 0,               /* a domain that does, and is another */
+    BACKEND = 0,               /* another domain that exists */
     NO_VCPU = 99,
     PAGE = 4096,
     HOLE_GFN = 0xf0000,        /* neither RAM nor a device */
-    SCRATCH_GFN = 0x1000,      /* RAM from 16 MiB on is for the checks to spoil */
+    SCRATCH_GFN = 0x1000,      /* the checks may overwrite RAM from 16 MiB on */
 };
 
-/* A pointer that no copy survives. */
+/* A pointer that makes every copy fail. */
 #define BAD ((uint32_t)HOLE_GFN << 12)
 #define AT(object) ((uint32_t)(object))
 #define COUNT(table) (sizeof(table) / sizeof *(table))
 
-/* ---- tap.c: the report, one check a line ---- */
+/* ---- tap.c: the report, one check per line ---- */
 
 void report_begin(void);
 void report_end(void);
-/* Says what the next checks are about: "<mode> <section>: ". */
+/* Sets the prefix of the next checks: "<mode> <section>: ". */
 void begin_section(const char *name);
 void expect(int64_t want, int64_t got, const char *name);
 void expect_hex(uint64_t want, uint64_t got, const char *name);
 void expect_true(bool good, const char *name);
-/* A check that cannot be made here, and why. */
+/* Reports a check that cannot be made here, and the reason. */
 void gap(const char *name, const char *why);
-/* Two parts that make one name; lives until the next call. */
+/* Joins two parts of a name; valid until the next call. */
 const char *named(const char *what, const char *of);
 const char *named_number(const char *what, uint32_t number);
 
@@ -51,10 +51,10 @@ const char *named_number(const char *what, uint32_t number);
 void read_options(uint32_t start_info);
 bool wanted(const char *section);
 
-/* ---- call.c: hypercalls in the mode of the moment ---- */
+/* ---- call.c: hypercalls in the current mode ---- */
 
 extern bool wide;              /* calls are made from a 64-bit code segment */
-extern bool narrow;            /* from a 16-bit one */
+extern bool narrow;            /* calls are made from a 16-bit code segment */
 extern uint8_t hypercall_page[PAGE];
 extern uint32_t xen_leaves;    /* the first of Xen's CPUID leaves, 0 if there are none */
 
@@ -66,7 +66,7 @@ int64_t call(uint32_t number, uint64_t a, uint64_t b, uint64_t c, uint64_t d, ui
 #define call3(number, a, b, c) call(number, a, b, c, 0, 0)
 /* Turns on long mode for the calls that follow, or off again. */
 void use_long_mode(bool on);
-/* A field of a structure, where the layouts differ: its offset for 64-bit callers, and for others. */
+/* The offset of a field whose layouts differ: for 64-bit callers, and for others. */
 #define W(native, compat) (wide ? (native) : (compat))
 void put(void *structure, uint32_t offset, uint32_t bytes, uint64_t value);
 void put_pointer(void *structure, uint32_t offset, uint32_t address);
@@ -87,16 +87,16 @@ struct call64 {
 };
 uint64_t call64(const struct call64 *args);
 extern uint8_t code_16[8];     /* entry.S: the descriptor of a 16-bit segment that begins at start_16 */
-/* From 16-bit code. */
+/* Makes a call from 16-bit code. */
 uint32_t call16(uint32_t number, uint32_t a, uint32_t b, uint32_t c, uint32_t d, uint32_t e);
 uint32_t call32(uint32_t number, uint32_t a, uint32_t b, uint32_t c, uint32_t d, uint32_t e);
-/* The same from CPL 3. */
+/* Makes a call from CPL 3. */
 uint32_t call32_user(uint32_t number, uint32_t a, uint32_t b);
 /* False if the instruction faulted. */
 bool try_write_msr(uint32_t msr, uint32_t low, uint32_t high);
 void long_mode_on(uint32_t root);
 void long_mode_off(void);
-/* Lets interrupts in for a moment. */
+/* Allows interrupts for a moment. */
 void breathe(void);
 /* Interrupts on, then SCHEDOP_block, then off. */
 uint32_t call_with_interrupts(uint32_t number, uint32_t a, uint32_t b);
@@ -109,7 +109,7 @@ void build_page_tables(void);
 uint32_t root_of_4_levels(void);
 uint32_t root_of_pae(void);
 uint32_t root_of_2_levels(void);
-/* Whether this machine pages outside long mode; some emulations do not. */
+/* Whether this machine supports paging outside long mode; some emulations do not. */
 bool pages_32_bit_code(void);
 
 /* ---- ring.c: the PV console ---- */
@@ -117,11 +117,11 @@ bool pages_32_bit_code(void);
 /* Finds the ring and the port; the report goes there from then on. */
 bool console_ring_open(void);
 void console_ring_flush(void);
-/* The backend's port, by which the ring's port is bound anew after a reset. */
+/* The back end's port, needed to bind the ring's port again after a reset. */
 void console_ring_rebind(void);
 uint32_t console_port(void);
 
-/* ---- shared.c: the shared info page and what it holds ---- */
+/* ---- shared.c: the shared info page and its content ---- */
 
 extern uint8_t *shared_info;
 extern bool shared_wide;       /* its layout: latched when the hypercall page was written */
@@ -135,13 +135,13 @@ bool is_pending(uint32_t port);
 void clear_pending(uint32_t port);
 void set_mask(uint32_t port, bool masked);
 bool is_masked(uint32_t port);
-/* Forgets what is pending on vCPU 0, so that the next event raises the flag. */
+/* Clears pending events on vCPU 0, so that the next event raises the flag. */
 void settle(void);
-/* Xen lets a timer end a little too early, and the clocks of two CPUs may differ: in ns. */
+/* Tolerance in ns: Xen may end a timer a little early, and the clocks of two CPUs may differ. */
 #define SLOP 2000000
-/* System time in ns by HVMOP_get_time. */
+/* System time in ns, from HVMOP_get_time. */
 uint64_t now(void);
-/* Spins, with interrupts as they are. */
+/* Spins, without changing the interrupt flag. */
 void wait_ms(uint32_t ms);
 bool wait_until(bool (*done)(void), uint32_t ms);
 
@@ -166,12 +166,12 @@ enum { PARAM_CALLBACK_IRQ = 0, PARAM_STORE_EVTCHN = 2, PARAM_CONSOLE_PFN = 17, P
 /* ---- upcall.c ---- */
 
 enum { VECTOR_GLOBAL = 0x40, VECTOR_VCPU = 0x41, VECTOR_SPURIOUS = 0x4f };
-extern volatile uint32_t interrupts[16];  /* taken, by vector - 0x40 */
+extern volatile uint32_t interrupts[16];  /* number taken, indexed by vector - 0x40 */
 extern volatile uint32_t nmis;
 extern volatile uint32_t handled_port; /* cleared by each interrupt that finds it pending */
-extern volatile uint32_t handled;      /* how often that was */
+extern volatile uint32_t handled;      /* the number of such interrupts */
 void lapic_enable(bool on);
-/* Has events interrupt vCPU 0 through its local APIC. */
+/* Makes events interrupt vCPU 0 through its local APIC. */
 void use_upcalls(void);
 void lapic_send_init(uint32_t apic_id);
 

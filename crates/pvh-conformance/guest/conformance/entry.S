@@ -1,4 +1,4 @@
-/* The first instructions of the conformance guest, and what C cannot say. */
+/* The first instructions of the conformance guest, and code that C cannot express. */
 
 #define XEN_ELFNOTE_PHYS32_ENTRY 18
 #define CODE 0x08
@@ -90,7 +90,7 @@ stubs:
         .set vector, vector + 1
         .endr
 
-        /* A fault that was expected goes on where it was told to. */
+        /* An expected fault continues at the given address. */
 fault_entry:
         cmpl $0, recover
         je 1f
@@ -99,7 +99,7 @@ fault_entry:
 1:      call fault
         jmp halt
 
-        /* Back without IRET, which not every machine that emulates instructions knows. */
+        /* Returns without IRET, which some emulating machines do not support. */
 interrupt_entry:
         pushal
         cld
@@ -112,7 +112,7 @@ interrupt_entry:
         popfl
         lret $4
 
-        /* Long enough for a hypervisor that looks for interrupts now and then only. */
+        /* Long enough for a hypervisor that checks for interrupts only now and then. */
         .globl breathe
 breathe:
         movl $2000, %eax

@@ -1,4 +1,4 @@
-/* Event channels: what each operation refuses; how many ports there are; reset. */
+/* Event channels: the errors of each operation; the number of ports; reset. */
 #include "conformance.h"
 
 enum { NO_PORT = 0x20000, PORTS_LIMIT = 4096 };
@@ -64,7 +64,7 @@ static void check_pointers(void)
         expect(-EFAULT, event_op(op, (void *)BAD), named(names[op], "with a bad pointer"));
 }
 
-/* Takes all ports there are, and gives them back. */
+/* Allocates all ports, and frees them. */
 static void check_limit(void)
 {
     static uint16_t taken[PORTS_LIMIT];

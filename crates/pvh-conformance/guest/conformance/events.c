@@ -1,4 +1,4 @@
-/* Event channels, two-level: what each operation does. */
+/* Event channels, two-level: the effect of each operation. */
 #include "conformance.h"
 
 enum { CLOSED, UNBOUND, INTERDOMAIN, PIRQ, VIRQ, IPI };

@@ -42,7 +42,7 @@ static uint32_t head(uint32_t vcpu, uint32_t priority)
     return (uint32_t)take(blocks + vcpu * OFFSET, HEADS + 4 * priority, 4);
 }
 
-/* What a guest does with the event at the head of a queue. */
+/* Handles the event at the head of a queue, as a guest does. */
 static void consume(uint32_t port)
 {
     __asm__ volatile("lock andl %1, %0" : "+m"(words[port]) : "r"(~(PENDING | LINKED | LINK)) : "memory");
@@ -63,7 +63,7 @@ static void check_start(void)
     memset((void *)words, 0, 3 * PAGE);
     uint32_t early = bind_ipi(0);
     for (uint32_t port = 0; port < WORDS_PER_PAGE; port++)
-        words[port] = port == early ? 0 : MASKED; /* what others raised stays out of the queues */
+        words[port] = port == early ? 0 : MASKED; /* events of other ports stay out of the queues */
     expect(0, init_control(frames + 1, 0, 0, &bits), "init_control");
     expect(17, bits, "it tells 17 link bits");
     expect(-EINVAL, init_control(frames + 1, 0, 0, &bits), "init_control again");

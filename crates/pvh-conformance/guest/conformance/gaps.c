@@ -1,4 +1,4 @@
-/* What a guest alone cannot reach, so that nobody takes silence for a check. */
+/* What a guest by itself cannot reach; listed, so that a missing check is not taken for a passed one. */
 #include "conformance.h"
 
 void list_gaps(void)

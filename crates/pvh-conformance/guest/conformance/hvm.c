@@ -32,7 +32,7 @@ int64_t set_param(uint32_t index, uint64_t value)
     return param_of(SET_PARAM, DOMID_SELF, index, &value);
 }
 
-/* What a guest may do with each: get, set to what it is. */
+/* What a guest may do with each parameter: get it, set it to its own value. */
 struct rule {
     int8_t get, set;
 };

@@ -1,4 +1,4 @@
-/* The conformance guest: every call of a Xen PVH domain, one check a line, from 32- and from 64-bit code. */
+/* The conformance guest: every call of a Xen PVH domain, from 32-bit and 64-bit code, one check per line. */
 #include "conformance.h"
 
 enum { SCHEDOP_SHUTDOWN = 2, POWEROFF = 0, CR4_PSE = 0x10, CR4_PAE = 0x20 };
@@ -55,7 +55,7 @@ static void run_wide(void)
     use_long_mode(false);
 }
 
-/* The secondaries once more, with paging in the boot vCPU. */
+/* Starts the secondaries once more, with paging on the boot vCPU. */
 static void run_paged(const char *name, uint32_t root, uint32_t cr4)
 {
     if (!wanted("secondaries") || !wanted(name))
@@ -71,7 +71,7 @@ static void run_paged(const char *name, uint32_t root, uint32_t cr4)
     paging_off();
 }
 
-/* From 16-bit code: what registers hold, memory that they point to, and the secondaries. */
+/* From 16-bit code: calls with register arguments, calls with pointers, and the secondaries. */
 static void run_narrow(void)
 {
     narrow = true;
@@ -107,7 +107,7 @@ void guest_main(void)
     report_begin();
     begin_section("start");
     expect(0, map_shared_info(scratch_frames(1)), "the shared info is mapped");
-    set_mask(console_port(), true); /* what the backend says must not disturb the checks */
+    set_mask(console_port(), true); /* events of the back end must not disturb the checks */
     run_sections();
     run_paged("paged", root_of_2_levels(), CR4_PSE);
     run_paged("pae", root_of_pae(), CR4_PAE);
@@ -121,7 +121,7 @@ void guest_main(void)
     power_off();
 }
 
-/* From entry.S: an exception, in the order in which it lies on the stack. */
+/* Called by entry.S for an exception; the arguments are in the order of the stack. */
 void fault(uint32_t vector, uint32_t error, uint32_t eip);
 
 void fault(uint32_t vector, uint32_t error, uint32_t eip)

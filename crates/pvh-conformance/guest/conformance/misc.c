@@ -1,4 +1,4 @@
-/* What is left: numbers that are not offered, privilege, console_io, physdev_op, vm_assist. */
+/* The rest: unknown hypercall numbers, privilege, console_io, physdev_op, vm_assist. */
 #include "conformance.h"
 
 static void check_unknown(void)

@@ -1,4 +1,4 @@
-/* The command line: `only=a,b` runs these sections, `no=a,b` all but those. */
+/* The command line: `only=a,b` runs these sections, `no=a,b` all others. */
 #include "conformance.h"
 
 enum { MAGIC = 0x336ec578, CMDLINE_AT = 0x18, LIMIT = 1024 };

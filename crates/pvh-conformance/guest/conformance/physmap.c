@@ -1,4 +1,4 @@
-/* memory_op: frames that are put where the guest wants them, and taken away. */
+/* memory_op: mapping frames at chosen places, and removing them. */
 #include "conformance.h"
 
 enum {

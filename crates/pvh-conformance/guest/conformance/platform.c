@@ -1,4 +1,4 @@
-/* CPUID leaves, the MSR and the page that it fills. */
+/* CPUID leaves, the hypercall MSR and the hypercall page. */
 #include "conformance.h"
 
 enum { SLOT = 32, SLOTS = 128, MOV_EAX = 0xb8, RET = 0xc3 };

@@ -1,4 +1,4 @@
-/* The PV console ring: where the report goes when there is one. */
+/* The PV console ring: the report goes there if it exists. */
 #include "conformance.h"
 
 enum { OUT_AT = 1024, OUT_BYTES = 2048, OUT_CONS = 3080, OUT_PROD = 3084, STALLS = 1000000 };
@@ -29,7 +29,7 @@ static void publish(void)
     notify();
 }
 
-/* Room is waited for; a backend that never reads loses what does not fit. */
+/* Waits for room. If the back end never reads, the bytes that do not fit are lost. */
 static void ring_put(char byte)
 {
     for (uint32_t stall = 0; produced - word(OUT_CONS) >= OUT_BYTES; stall++) {

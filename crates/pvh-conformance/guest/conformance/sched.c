@@ -1,4 +1,4 @@
-/* sched_op: waiting, watchdogs, and what a guest may not. The shutdown itself comes last of all. */
+/* sched_op: waiting, watchdogs, forbidden operations. The shutdown itself comes at the very end. */
 #include "conformance.h"
 
 enum { YIELD, BLOCK, SHUTDOWN, POLL, REMOTE_SHUTDOWN, SHUTDOWN_CODE, WATCHDOG, PIN_OVERRIDE, MS = 1000000,
@@ -25,7 +25,7 @@ static void check_poll(void)
     clear_pending(port);
     settle();
     uint64_t begin = now();
-    /* Whatever wakes a vCPU ends its poll: a few may be too short. */
+    /* Any wake-up ends a poll, so a few polls may be too short. */
     int64_t result = 0;
     for (uint32_t i = 0; result == 0 && i < POLLS && now() + SLOP < begin + 20 * MS; i++)
         result = poll(AT(ports), 1, begin + 20 * MS);
@@ -46,7 +46,7 @@ static void check_poll(void)
     expect(-EINVAL, poll(AT(ports), 129, 1), "poll of 129 ports");
     expect(-EFAULT, poll(BAD, 1, 1), "poll of a bad list");
     expect(-EFAULT, sched_op(POLL, (void *)BAD), "poll with a bad pointer");
-    /* A timer event wakes the poll of its port, though masked. */
+    /* A timer event ends a poll of its port, even if the port is masked. */
     uint32_t timer = bind_timer();
     set_mask(timer, true);
     settle();
@@ -71,7 +71,7 @@ static void set_periodic(uint64_t period)
     call3(VCPU_OP, SET_PERIODIC, 0, AT(&period));
 }
 
-/* The event may come before the vCPU sleeps; a periodic timer then ends a sleep that would last for ever. */
+/* The event may come before the vCPU sleeps. A periodic timer then ends the sleep. */
 static void check_block(void)
 {
     if (wide) {
@@ -115,7 +115,7 @@ static void check_watchdogs(void)
 {
     expect(1, watchdog(0, 600), "the first watchdog");
     expect(2, watchdog(0, 600), "the second watchdog");
-    /* Xen 4.17 extends this error as if it had no sign. */
+    /* Xen 4.17 zero-extends this error. */
     expect(W((int64_t)0xffffffe4, -ENOSPC), watchdog(0, 600), "a third watchdog");
     expect(0, watchdog(1, 600), "the first is set again");
     expect(-EINVAL, watchdog(3, 600), "watchdog 3");

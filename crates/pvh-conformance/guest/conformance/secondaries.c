@@ -1,4 +1,4 @@
-/* Secondary vCPUs: every mode they start in, and three at a time. */
+/* Secondary vCPUs: a start in every mode, and three at a time. */
 #include "secondary.h"
 
 enum { CR0_PE = 1, CR0_ET = 0x10, CR4_PSE = 0x10, CR4_PAE = 0x20, EFER_LME = 0x100, EFER_LMA = 0x400,
@@ -161,7 +161,7 @@ static void check_start(enum start_mode start, uint32_t vcpu)
     expect_true(wait_until(is_down, 3000), named(mode->name, "goes down by HLT without interrupts"));
 }
 
-/* Why a mode is left out; 0 if it is not. */
+/* The reason to skip a mode, or 0. */
 static const char *obstacle(enum start_mode mode)
 {
     if (mode == START_PAE && !wanted("pae"))
@@ -171,7 +171,7 @@ static const char *obstacle(enum start_mode mode)
     return 0;
 }
 
-/* Back to how they were created; INIT takes its time to arrive. */
+/* Resets them to the state after creation; INIT takes some time to arrive. */
 static void reset_all(void)
 {
     for (uint32_t vcpu = 1; vcpu < 4; vcpu++)

@@ -1,4 +1,4 @@
-/* Where secondary vCPUs start, one place for each width of code. The record lies at DS:DI; SI is the vCPU's number. */
+/* The entry points of secondary vCPUs, one for each width. The record is at DS:DI; SI is the number of the vCPU. */
 
 #define MSR_EFER 0xc0000080
 #define IS_UP 3
@@ -7,7 +7,7 @@
 #define COUNTER 152
 #define STOP 160
 
-/* What is the same in 16- and 32-bit code, but for the width of the address. */
+/* The same in 16-bit and 32-bit code, except for the address width. */
 .macro keep at
         movl %eax, 48(\at)
         movl %ecx, 56(\at)
@@ -34,7 +34,7 @@
         movw %es, 136(\at)
 .endm
 
-/* Counts until told to stop, then halts for good: HLT without interrupts takes the vCPU down. */
+/* Counts until it must stop, then halts: HLT without interrupts takes the vCPU down. */
 .macro count_and_halt at
         movl $1, (\at)
 1:      incl COUNTER(\at)

@@ -1,4 +1,4 @@
-/* How secondary vCPUs are started; secondary.S knows the offsets of the record. */
+/* Starting secondary vCPUs; secondary.S uses the offsets of the record. */
 #ifndef SECONDARY_H
 #define SECONDARY_H
 
@@ -23,7 +23,7 @@ extern const char start_16[], start_32[], start_64[]; /* secondary.S */
 /* Fills in vcpu_hvm_context, 128 bytes. */
 void build_context(uint8_t *context, enum start_mode mode, uint32_t vcpu);
 int64_t vcpu_op(uint32_t op, uint32_t vcpu, uint32_t argument);
-/* Sends INIT, and initialises once that has arrived. */
+/* Sends INIT, waits until it has arrived, and initialises. */
 int64_t initialise_after_init(uint32_t vcpu, const uint8_t *context);
 
 #endif

@@ -1,4 +1,4 @@
-/* The shared info page: vCPUs' flags, event words and clocks, in the layout that was latched. */
+/* The shared info page: flags, event words and clocks, in the layout that was latched. */
 #include "conformance.h"
 
 enum {
@@ -42,7 +42,7 @@ void clear_selector(uint32_t vcpu)
     put(vcpu_info[vcpu], shared_wide ? 8 : 4, shared_wide ? 8 : 4, 0);
 }
 
-/* A bit map of words of either width is the same bytes. */
+/* A bit map has the same bytes in both widths. */
 bool is_pending(uint32_t port)
 {
     return take(shared_info, PENDING + port / 8, 1) >> port % 8 & 1;

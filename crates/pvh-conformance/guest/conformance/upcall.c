@@ -1,4 +1,4 @@
-/* Both ways in which an event interrupts a vCPU. */
+/* The two ways in which an event interrupts a vCPU. */
 #include "conformance.h"
 
 enum { LAPIC = 0xfee00000, LAPIC_EOI = 0xb0, LAPIC_SVR = 0xf0, LAPIC_ISR = 0x100, LAPIC_ICR = 0x300,
@@ -8,7 +8,7 @@ volatile uint32_t interrupts[16];
 volatile uint32_t nmis;
 volatile uint32_t handled_port, handled;
 
-static volatile uint32_t leave_flag; /* so many more interrupts leave the upcall flag as it is */
+static volatile uint32_t leave_flag; /* this many more interrupts leave the upcall flag unchanged */
 static volatile bool send_eoi = true;
 static volatile bool in_service;
 
@@ -33,7 +33,7 @@ static bool is_in_service(uint32_t vector)
     return *lapic(LAPIC_ISR + vector / 32 * 0x10) >> vector % 32 & 1;
 }
 
-/* From entry.S, with interrupts off. */
+/* Called by entry.S, with interrupts off. */
 void on_interrupt(uint32_t vector);
 
 void on_interrupt(uint32_t vector)
@@ -60,7 +60,7 @@ void on_interrupt(uint32_t vector)
         *lapic(LAPIC_EOI) = 0;
 }
 
-/* Lets interrupts in for so long that a hypervisor which is busy, or looks now and then only, gets to it. */
+/* Allows interrupts long enough for a hypervisor that is busy or checks only now and then. */
 static void breathe_deeply(void)
 {
     uint64_t end = now() + BREATH_NS;
@@ -117,7 +117,7 @@ static bool keeps_in_service(void)
     return kept;
 }
 
-/* A check that only a local APIC can pass which keeps interrupts in service. */
+/* A check that only a local APIC with an in-service register can pass. */
 static void expect_in_service(bool exact, bool good, const char *name)
 {
     if (exact)

@@ -1,4 +1,4 @@
-/* vcpu_op: what is registered for a vCPU, and what is told of it. */
+/* vcpu_op: registrations for a vCPU, and reports about it. */
 #include "conformance.h"
 
 enum { INITIALISE, UP, DOWN, IS_UP, GET_RUNSTATE, RUNSTATE_AREA, REGISTER_INFO = 10, SEND_NMI = 11, PHYSID = 12,

@@ -25,7 +25,7 @@ static bool holds(const char *text)
     return false;
 }
 
-/* What is written past its size would spoil the next word. */
+/* A write past the size would change the next word. */
 static void check_text(uint32_t op, uint32_t bytes, const char *name)
 {
     memset(buffer, 0xee, sizeof buffer);

@@ -1,4 +1,4 @@
-//! One line of a report; errors say what was to be read.
+//! Reads one line of a report; an error names the expected part.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,7 @@ use pvh_abi::{Gpa, start_info::MemmapKind};
 
 use super::{Check, Exception, MemoryRange, Module, Outcome, Report, Sums, Text, Verdict};
 
-/// Adds what a line says to the report.
+/// Adds the content of a line to the report.
 pub(super) fn read(report: &mut Report, text: &str) -> Result<(), &'static str> {
     if let Some(check) = text.strip_prefix("check ") {
         report.checks.push(check_line(check)?);
@@ -79,7 +79,7 @@ fn exception(text: &str) -> Result<Exception, &'static str> {
     })
 }
 
-/// `None` for a line that is not the last word.
+/// Reads the final verdict; `None` if the line is something else.
 fn verdict(text: &str) -> Result<Option<Verdict>, &'static str> {
     if text == "ok" {
         return Ok(Some(Verdict::Ok));
@@ -91,7 +91,7 @@ fn verdict(text: &str) -> Result<Option<Verdict>, &'static str> {
     Ok(Some(Verdict::Failed(count)))
 }
 
-/// `name=0x... name=0x...`
+/// Reads `name=0x... name=0x...`.
 fn fields(text: &str) -> Result<BTreeMap<String, u64>, &'static str> {
     let pair = |word: &str| {
         let (name, value) = word.split_once('=').ok_or("name=value")?;
@@ -110,7 +110,7 @@ fn narrow(value: u64) -> Result<u32, &'static str> {
     u32::try_from(value).map_err(|_| "a 32-bit number")
 }
 
-/// `none`, `out of reach`, or a string in quotes, with three dots behind where it was cut.
+/// Reads `none`, `out of reach`, or a string in quotes; three dots after it mean that it was cut.
 fn string(text: &str) -> Result<Option<Text>, &'static str> {
     if text == "none" || text == "out of reach" {
         return Ok(None);

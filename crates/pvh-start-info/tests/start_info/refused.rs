@@ -66,7 +66,7 @@ fn the_draft_refuses_a_module_command_line_and_names_the_module() {
     assert_unbuildable(&Builder::new(generation).modules(&modules), want);
     assert_eq!(
         want.to_string(),
-        "command line of module 1: a start info of generation Draft cannot say it"
+        "command line of module 1: a start info of generation Draft has no field for it"
     );
 }
 
