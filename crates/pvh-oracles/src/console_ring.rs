@@ -4,7 +4,7 @@ use pvh_abi::Gpa;
 use pvh_domain::{RingError, parts::console::ConsoleRing};
 use pvh_memory::GuestMemory;
 
-use crate::{SparseMemory, Tape};
+use crate::{memory::SparseMemory, tape::Tape};
 
 const PAGE: u64 = 0x4000;
 

@@ -3,7 +3,7 @@
 use pvh_abi::Gpa;
 use pvh_entry::{DescriptorError, EntryState, Segment, SegmentAttributes};
 
-use crate::{Tape, bytes::is_printable};
+use crate::{bytes::is_printable, tape::Tape};
 
 /// Reads eight bytes of a GDT, writes a segment as such, and makes the state of a boot vCPU.
 ///

@@ -1,18 +1,20 @@
 //! Calls out of any registers, against a second reading of the ABI's tables.
 
-use std::cell::RefCell;
+use pvh_hypercall::{Call, Caller, Outcome, Registers, Width};
 
-use pvh_abi::Errno;
-use pvh_hypercall::{Call, Caller, Fault, GuestIo, Outcome, Registers, Width};
+use self::{model::Model, pages::Pages, recorder::Recorder};
+use crate::tape::Tape;
 
-use self::{model::Model, recorder::Recorder};
-use crate::Tape;
-
+mod calls;
 mod events;
-mod lists;
+mod grants;
+mod memory;
 mod model;
+mod pages;
 mod recorder;
+mod script;
 mod tables;
+mod vcpus;
 
 /// Makes up to four calls of a vCPU in any mode, with any registers, in memory of any content, of a domain that answers
 /// anything.
@@ -135,55 +137,6 @@ fn decode(r: &Registers, caller: &Caller) -> Option<(Width, u64, [u64; 5])> {
     }
     let args = [r.rbx, r.rcx, r.rdx, r.rsi, r.rdi].map(|arg| arg % (1 << 32));
     Some((Width::Compat, r.rax % (1 << 32), args))
-}
-
-/// Guest memory of one page that is found at all pages below 4 GiB but each sixteenth, which is none.
-#[derive(Clone, Eq, PartialEq)]
-pub(super) struct Pages(RefCell<Box<[u8; 4096]>>);
-
-impl Pages {
-    fn new(content: &[u8]) -> Self {
-        let mut bytes = Box::new([0; 4096]);
-        bytes[..content.len()].copy_from_slice(content);
-        Self(RefCell::new(bytes))
-    }
-
-    fn place(linear: u64, index: usize) -> Result<usize, Fault> {
-        let at = linear.checked_add(index as u64).ok_or(Fault)?;
-        let is_there = at < 1 << 32 && at >> 12 & 15 != 15;
-        let place = usize::try_from(at & 0xfff).map_err(|_| Fault)?;
-        if is_there { Ok(place) } else { Err(Fault) }
-    }
-
-    /// The bytes at an address.
-    pub(super) fn read(&self, linear: u64, len: usize) -> Result<Vec<u8>, Errno> {
-        let mut bytes = vec![0; len];
-        self.copy_from_guest(linear, &mut bytes)?;
-        Ok(bytes)
-    }
-
-    /// Writes little-endian bytes of a number.
-    pub(super) fn put(&self, linear: u64, value: u64, size: usize) -> Result<(), Errno> {
-        Ok(self.copy_to_guest(linear, &value.to_le_bytes()[..size])?)
-    }
-}
-
-impl GuestIo for Pages {
-    fn copy_from_guest(&self, linear: u64, buf: &mut [u8]) -> Result<(), Fault> {
-        let bytes = self.0.borrow();
-        for (index, byte) in buf.iter_mut().enumerate() {
-            *byte = bytes[Self::place(linear, index)?];
-        }
-        Ok(())
-    }
-
-    fn copy_to_guest(&self, linear: u64, from: &[u8]) -> Result<(), Fault> {
-        let mut bytes = self.0.borrow_mut();
-        for (index, byte) in from.iter().enumerate() {
-            bytes[Self::place(linear, index)?] = *byte;
-        }
-        Ok(())
-    }
 }
 
 const NUMBERS: [u64; 11] = [12, 13, 15, 17, 18, 20, 21, 24, 29, 32, 34];

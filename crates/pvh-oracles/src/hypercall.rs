@@ -4,9 +4,10 @@ use pvh_domain::{Recorder, Shutdown};
 use pvh_hypercall::Width;
 
 use self::world::{ARG, COUNT, SHARED_INFO, World};
-use crate::{Tape, vcpu::template};
+use crate::{tape::Tape, vcpu::template};
 
 mod calls;
+mod ends;
 mod ports;
 mod world;
 
@@ -23,7 +24,7 @@ pub fn hypercall(bytes: &[u8]) {
 
 /// Runs some steps of a history, and has them recorded.
 pub(crate) fn history(mut tape: Tape<'_>, steps: usize, recorder: Option<Recorder>) {
-    let Some(mut world) = World::new(tape.byte(), recorder) else {
+    let Some(mut world) = World::started(tape.byte(), recorder) else {
         return;
     };
     for _ in 0..steps {

@@ -6,7 +6,7 @@ use pvh_hypercall::{
 };
 use pvh_memory::{GuestMemory, SliceMemory};
 
-use crate::{Tape, bytes::is_printable};
+use crate::{bytes::is_printable, tape::Tape};
 
 /// Asks for leaves of any configuration, and has a page filled at any address.
 ///

@@ -15,6 +15,7 @@ mod differential;
 mod dispatch;
 mod hypercall;
 mod interface;
+mod kernel;
 mod linear;
 mod loader;
 mod memory;
@@ -41,8 +42,6 @@ pub use tape::Tape;
 pub use trace::trace;
 pub use vcpu::{vcpu_context, vcpu_lifecycle};
 pub use xenstore::xenstore;
-
-pub(crate) use trace::recorded;
 
 /// A fuzz target: its name, and what it asserts about an input.
 #[derive(Clone, Copy, Debug)]

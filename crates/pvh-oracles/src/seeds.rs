@@ -14,9 +14,8 @@ mod pack;
 mod pen;
 mod state;
 
-pub use image::kernel;
 pub use kernels::of_kernel;
-pub use pack::{SetupHeader, bzimage, headed, payload};
+pub use pack::payload;
 pub use pen::Pen;
 
 /// A seed: the name of its file, and its bytes.

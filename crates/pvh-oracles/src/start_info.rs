@@ -11,8 +11,8 @@ use pvh_start_info::{
 };
 
 use crate::{
-    Tape,
     bytes::{field, is_printable, slice},
+    tape::Tape,
 };
 
 /// The longest tables that are walked.

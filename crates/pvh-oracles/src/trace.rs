@@ -8,9 +8,9 @@ use std::{
 use pvh_domain::{Recorder, ReplayError, TraceError, replay};
 
 use crate::{
-    Tape,
     bytes::{field, is_printable},
     hypercall::history,
+    tape::Tape,
 };
 
 /// Plays a file as it is, or one that is recorded here and then changed in up to three bytes.

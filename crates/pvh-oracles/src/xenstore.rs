@@ -11,7 +11,7 @@ use self::{
     setup::{EVENT_BYTES, GUEST, HOME, OTHER, check_limits, event, lossy, nul, path, store},
     wire::wire,
 };
-use crate::Tape;
+use crate::tape::Tape;
 
 mod host;
 mod model;

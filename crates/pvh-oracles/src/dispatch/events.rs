@@ -8,7 +8,7 @@ use pvh_abi::{
 };
 use pvh_hypercall::group::{ControlBlock, EventChannels, Hvm, PortState, Ports, Sched};
 
-use super::recorder::{Recorder, code};
+use super::{recorder::Recorder, script::code};
 
 impl Sched for Recorder {
     fn yield_now(&mut self) {

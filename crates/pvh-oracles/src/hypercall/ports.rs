@@ -5,27 +5,7 @@ use std::collections::BTreeMap;
 use pvh_abi::Gpa;
 use pvh_memory::GuestMemory;
 
-use super::world::{ARG, SHARED_INFO, World};
-
-/// What a port is, by `EVTCHNOP_status`.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Port {
-    Unbound,
-    Interdomain(u32),
-    Virq,
-    Ipi,
-}
-
-impl Port {
-    const fn status(self) -> u32 {
-        match self {
-            Self::Unbound => 1,
-            Self::Interdomain(_) => 2,
-            Self::Virq => 4,
-            Self::Ipi => 5,
-        }
-    }
-}
+use super::world::{ARG, Port, SHARED_INFO, World};
 
 impl World {
     pub(super) fn halfwords(&mut self, words: &[u32]) {
@@ -155,25 +135,5 @@ impl World {
             self.has_shared_info = false;
         }
         let _any_answer = self.event_op(vcpu, op, &words);
-    }
-
-    pub(super) fn check_ports(&mut self, vcpu: u32) {
-        let Some(ports) = self.ports.clone() else {
-            return;
-        };
-        for port in 0..24 {
-            let service = self.domain.service_ports();
-            if service.into_iter().flatten().any(|own| own.0 == port) {
-                continue;
-            }
-            let answer = self.event_op(vcpu, 5, &[0x7ff0, port, 99, 0]);
-            let status = self.word_at(ARG + 8);
-            let wanted = ports.get(&port).map_or(0, |port| port.status());
-            let is_service = port == 1 || port == 2; // closed by the guest, or moved
-            assert!(
-                answer == Some(0) && (status == wanted || is_service),
-                "port {port}: {status}, not {wanted}"
-            );
-        }
     }
 }

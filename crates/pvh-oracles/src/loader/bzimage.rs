@@ -9,10 +9,12 @@ use pvh_loader::{
     inspect::{Verdict, inspect_bytes},
 };
 
+use pvh_testkit::bzimage::{self as builder, SetupHeader};
+
 use crate::{
-    Tape,
     bytes::{field, is_printable, slice},
-    seeds::{self, SetupHeader},
+    kernel::kernel,
+    tape::Tape,
 };
 
 const LIMITS: Limits = Limits {
@@ -37,7 +39,7 @@ pub const HEADER_MARK: u8 = 0xbd;
 /// `Image` disagree.
 pub fn bzimage(input: &[u8]) {
     let wrapped = match input.split_first() {
-        Some((&PAYLOAD_MARK, payload)) => (seeds::bzimage(payload), false),
+        Some((&PAYLOAD_MARK, payload)) => (builder::bzimage(payload), false),
         Some((&HEADER_MARK, rest)) => headed(Tape::new(rest)),
         _ => (input.to_vec(), false),
     };
@@ -89,9 +91,9 @@ fn headed(mut tape: Tape<'_>) -> (Vec<u8>, bool) {
         [] => {
             let is_known = (major, minor) >= (2, 8);
             let is_sound = is_known && header.payload_excess == 0;
-            (seeds::headed(&header, &seeds::kernel()), is_sound)
+            (builder::headed(&header, &kernel()), is_sound)
         }
-        payload => (seeds::headed(&header, payload), false),
+        payload => (builder::headed(&header, payload), false),
     }
 }
 

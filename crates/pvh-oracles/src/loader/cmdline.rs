@@ -6,9 +6,9 @@ use pvh_start_info::{
 };
 
 use crate::{
-    Tape,
     bytes::{is_printable, slice},
     start_info::NotThere,
+    tape::Tape,
 };
 
 const AT: u64 = 0x8000;

@@ -13,7 +13,7 @@ use pvh_memory::GuestMemory;
 use pvh_start_info::{Generation, MemmapRange, read, read_cmdline};
 use pvh_testkit::elf::{Class, Elf, Note, Segment};
 
-use crate::{SparseMemory, Tape, bytes::is_printable};
+use crate::{bytes::is_printable, memory::SparseMemory, tape::Tape};
 
 /// What the memory holds before.
 const BEFORE: u8 = 0xa5;

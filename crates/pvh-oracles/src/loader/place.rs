@@ -7,7 +7,7 @@ use pvh_loader::{
     plan::{Demand, Placement, PlanError, Relocation, Segment, WriteKind, place},
 };
 
-use crate::{Tape, bytes::is_printable};
+use crate::{bytes::is_printable, tape::Tape};
 
 const PAGE: u64 = 4096;
 const FOUR_GIB: u64 = 1 << 32;

@@ -3,13 +3,15 @@
 use pvh_abi::{Gpa, start_info::MemmapKind};
 use pvh_loader::image::Codec;
 use pvh_start_info::{Builder, Generation, MemmapRange, Module};
+use pvh_testkit::bzimage::bzimage;
 use pvh_testkit::elf::{Class, Elf, Note, Section, Segment};
 
 use super::{
     Pen, Seed, named,
-    pack::{CODECS, bzimage, payload, runs},
+    pack::{CODECS, payload, runs},
 };
-use crate::{HEADER_MARK, PAYLOAD_MARK};
+use crate::kernel::kernel;
+use crate::loader::{HEADER_MARK, PAYLOAD_MARK};
 
 /// ELF files with notes of all kinds.
 pub(super) fn elfs() -> Vec<Seed> {
@@ -189,14 +191,6 @@ pub(super) fn commits() -> Vec<Seed> {
     seeds.push(named("two", with(boot, &Vec::from(two))));
     seeds.push(named("moving", with(boot, &Vec::from(moving))));
     seeds
-}
-
-/// A kernel that boots, as it is before it is packed.
-#[must_use]
-pub fn kernel() -> Vec<u8> {
-    Elf::bootable(Class::Elf64, 0x10_0000)
-        .trailer(b"runs runs runs runs runs runs ".repeat(3))
-        .build()
 }
 
 /// One bzImage a codec, and gzip around an ELF.

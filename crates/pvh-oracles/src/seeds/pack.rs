@@ -101,58 +101,6 @@ pub(super) fn runs(content: &[u8], repeats: u32) -> Vec<u8> {
     out
 }
 
-/// What a setup header says.
-#[derive(Clone, Copy, Debug)]
-#[expect(clippy::exhaustive_structs, reason = "plain data")]
-pub struct SetupHeader {
-    /// The number of setup sectors behind the boot sector; 0 means 4.
-    pub setup_sectors: u8,
-    /// The boot protocol, minor version first.
-    pub version: [u8; 2],
-    /// Where the payload begins, counted from behind the setup sectors.
-    pub payload_offset: u8,
-    /// How much more of the file than the payload it takes in.
-    pub payload_excess: i8,
-}
-
-/// A bzImage of boot protocol 2.15 with one setup sector around `payload`.
-#[must_use]
-pub fn bzimage(payload: &[u8]) -> Vec<u8> {
-    let header = SetupHeader {
-        setup_sectors: 1,
-        version: [15, 2],
-        payload_offset: 0,
-        payload_excess: 0,
-    };
-    headed(&header, payload)
-}
-
-/// A bzImage that says what `header` does, and has `payload` where it says.
-#[must_use]
-pub fn headed(header: &SetupHeader, payload: &[u8]) -> Vec<u8> {
-    let sectors = match header.setup_sectors {
-        0 => 4,
-        sectors => usize::from(sectors),
-    };
-    let code = sectors.saturating_add(1).saturating_mul(512);
-    let mut file = vec![0; code.saturating_add(header.payload_offset.into())];
-    let len = size(payload).saturating_add_signed(header.payload_excess.into());
-    for (at, bytes) in [
-        (0x1f1, &[header.setup_sectors][..]),
-        (0x1fe, &[0x55, 0xaa]),
-        (0x202, b"HdrS"),
-        (0x206, &header.version),
-        (0x248, &u32::from(header.payload_offset).to_le_bytes()),
-        (0x24c, &len.to_le_bytes()),
-    ] {
-        let room = file.iter_mut().skip(at);
-        room.zip(bytes).for_each(|(to, from)| *to = *from);
-    }
-    file.extend_from_slice(payload);
-    file.extend([0xcc; 8]);
-    file
-}
-
 fn size(bytes: &[u8]) -> u32 {
     u32::try_from(bytes.len()).unwrap_or(u32::MAX)
 }

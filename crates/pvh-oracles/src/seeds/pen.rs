@@ -1,4 +1,4 @@
-/// Writes what [`Tape`](crate::Tape) reads.
+/// Writes what [`Tape`](crate::tape::Tape) reads.
 #[derive(Clone, Debug, Default)]
 pub struct Pen(Vec<u8>);
 
@@ -53,7 +53,7 @@ impl From<Pen> for Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::Pen;
-    use crate::Tape;
+    use crate::tape::Tape;
 
     #[test]
     fn a_tape_reads_what_a_pen_has_written() {

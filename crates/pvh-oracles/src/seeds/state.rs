@@ -165,7 +165,7 @@ pub(super) fn domains() -> Vec<Seed> {
 /// Histories that are recorded, as they are and with a byte or two changed, and a trace of nearly nothing.
 pub(super) fn traces() -> Vec<Seed> {
     let mut seeds = vec![
-        named("file", crate::recorded(&[0])),
+        named("file", crate::trace::recorded(&[0])),
         named("header", *b"PVHTRACE\x01\0"),
     ];
     for (name, history) in HISTORIES {

@@ -6,8 +6,8 @@ use pvh_vcpu::{CpuPolicy, decode_context};
 use zerocopy::FromBytes;
 
 use crate::{
-    Tape,
     bytes::{field, is_printable},
+    tape::Tape,
 };
 
 /// Judges a context that begins as a good one and is then changed in places.

@@ -6,7 +6,7 @@ use pvh_vcpu::{CpuPolicy, Effect, Orders, SharedVcpuSet, VcpuError, decode_conte
 use zerocopy::FromBytes;
 
 use super::context::template;
-use crate::{Tape, bytes::is_printable};
+use crate::{bytes::is_printable, tape::Tape};
 
 const COUNT: u32 = 4;
 

@@ -4,7 +4,7 @@ use pvh_abi::DomId;
 use pvh_xenstore::{Access, HostId, Limits, Message, Permission, Store};
 
 use super::host::{WATCHES, token};
-use crate::Tape;
+use crate::tape::Tape;
 
 pub(super) const GUEST: DomId = DomId(1);
 pub(super) const OTHER: DomId = DomId(2);

@@ -6,7 +6,7 @@ use pvh_memory::GuestMemory;
 use pvh_xenstore::MessageType;
 
 use super::setup::{GUEST, check_limits, store};
-use crate::{SparseMemory, Tape, bytes::field};
+use crate::{bytes::field, memory::SparseMemory, tape::Tape};
 
 const PAGE: u64 = 0x2000;
 
