@@ -7,7 +7,7 @@ use pvh_memory::{
 };
 
 use self::model::Model;
-use crate::{SparseMemory, Tape, bytes::is_printable};
+use crate::{bytes::is_printable, memory::SparseMemory, tape::Tape};
 
 mod model;
 
@@ -28,11 +28,7 @@ pub fn linear(bytes: &[u8]) {
         poke(&mut tape, state.mode(), [&real, &modelled]);
     }
     let linear = LinearMemory::new(&real, &state, &policy);
-    let model = Model {
-        memory: &modelled,
-        state,
-        policy,
-    };
+    let model = Model::new(&modelled, &state, &policy);
     for _ in 0..16 {
         if tape.is_empty() {
             break;

@@ -3,3 +3,4 @@
 
 pub mod bzimage;
 pub mod elf;
+pub mod paging;
