@@ -1,4 +1,4 @@
-//! The budgets of parts, each measured with its limit in turn: fails when one is exceeded.
+//! Checks the budgets of the parts, each measured in turn with its limit; fails if one is exceeded.
 //!
 //! `cargo bench --bench budgets` measures; without `--bench` among the arguments, as in `cargo test`, each runs once.
 #![allow(clippy::expect_used, reason = "a bench may stop")]
@@ -21,7 +21,7 @@ fn main() -> ExitCode {
     let mut is_kept = true;
     let mut check = |what: &str, unit: &str, most: f64, measure: &mut dyn FnMut() -> f64| {
         let mut found = f64::INFINITY;
-        // What the machine does besides makes a round worse, never better.
+        // Other work of the machine makes a round worse, never better.
         for _ in 0..rounds {
             found = found.min(measure());
             if found <= most {
@@ -47,7 +47,7 @@ fn main() -> ExitCode {
         let what = "round trip of a hypercall by port / bare port write";
         check(what, " x", 1.1, &mut || round_trip(trips));
     } else {
-        println!("round trips: /dev/kvm cannot be opened, nothing is measured");
+        println!("round trips: cannot open /dev/kvm, so nothing is measured");
     }
     if is_kept {
         ExitCode::SUCCESS
@@ -56,7 +56,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Returns what one call costs from registers to result, in ns.
+/// Returns the time of one call from registers to result, in ns.
 fn dispatch_ns(batches: u32) -> f64 {
     let mut guest = Guest::new();
     let batches = (0..batches).map(|_| {

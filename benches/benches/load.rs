@@ -1,4 +1,4 @@
-//! From a kernel's file to guest memory: each stage, the peer on the same file, and the limits.
+//! Measures the way from a kernel file to guest memory: each stage, the peer on the same file, and the limits.
 #![allow(
     missing_docs,
     clippy::expect_used,
@@ -67,7 +67,7 @@ fn stages(c: &mut Criterion) {
     group.finish();
 }
 
-/// Everything from an open file to a guest that could be entered, into memory that nobody has touched.
+/// From an open file to a guest that is ready to enter, in fresh memory.
 fn load(c: &mut Criterion) {
     let path = vmlinux().expect("a kernel");
     let image = Image::open(&path).expect("an image");
@@ -120,7 +120,7 @@ fn peer_memory() -> GuestMemoryMmap {
     GuestMemoryMmap::from_ranges(&[(GuestAddress(0), len)]).expect("address space")
 }
 
-/// The least a copy can take, and the least a mapping can.
+/// The least time of a copy, and of a mapping.
 fn limits(
     group: &mut criterion::BenchmarkGroup<'_, criterion::measurement::WallTime>,
     path: &Path,
@@ -167,7 +167,7 @@ fn limits(
     });
 }
 
-/// As a distribution ships it: what the first start of a packed kernel waits for.
+/// A packed kernel of a distribution: the wait at its first start.
 fn unpack(c: &mut Criterion) {
     let Some(path) = pvh_bench::kernel::packed() else {
         return;

@@ -1,4 +1,4 @@
-//! What needs KVM: from nothing to a guest's first exit, and the way of a hypercall.
+//! Measures what needs KVM: from nothing to a guest's first exit, and the round trip of a hypercall.
 #![allow(
     missing_docs,
     clippy::expect_used,
@@ -54,7 +54,7 @@ fn load_to_entry(kernel: &PathBuf, initrd: Option<&PathBuf>, method: Method) -> 
     (vm, vcpu)
 }
 
-/// The same by bare system calls.
+/// The same with bare system calls.
 fn floor_to_entry(variant: &Variant) -> Floor {
     let mut floor = Floor::start(&Plan {
         devices: "apic",
@@ -69,7 +69,7 @@ fn floor_to_entry(variant: &Variant) -> Floor {
 
 fn whole(c: &mut Criterion) {
     if Kvm::open().is_err() {
-        println!("/dev/kvm cannot be opened: nothing is measured");
+        println!("cannot open /dev/kvm, so nothing is measured");
         return;
     }
     let variants = variants(&std::env::temp_dir().join("pvh-bench")).expect("guests");
@@ -80,7 +80,7 @@ fn whole(c: &mut Criterion) {
         .filter(|variant| variant.name != "40 MiB touched")
     {
         for (way, method) in [("map", Method::Map), ("copy", Method::Copy)] {
-            // What is dropped is not timed: the end of a machine has its own price.
+            // The drop is not timed, because the end of a machine has its own cost.
             group.bench_function(format!("{}, {way}", variant.name), |b| {
                 b.iter_with_large_drop(|| {
                     load_to_entry(&variant.kernel, variant.initrd.as_ref(), method)
@@ -109,7 +109,7 @@ fn round_trips(c: &mut Criterion) {
         Some(mut by_vmcall) => {
             group.bench_function("hypercall by vmcall", |b| b.iter(|| by_vmcall.trip()));
         }
-        None => println!("hypercall by vmcall: this host's KVM does not hand it over"),
+        None => println!("hypercall by vmcall: this host's KVM does not intercept it"),
     }
     group.finish();
 }

@@ -1,4 +1,4 @@
-//! The parts that need no KVM: start info, linear addresses, hypercalls, vCPU contexts, the store, events.
+//! Measures the parts that need no KVM: start info, linear addresses, hypercalls, vCPU contexts, the store, events.
 #![allow(
     missing_docs,
     clippy::expect_used,
@@ -109,7 +109,7 @@ fn hypercalls(c: &mut Criterion) {
     group.bench_function("decode and dispatch: unknown", |b| {
         b.iter(|| assert_eq!(guest.call(black_box(55), [0, 0]), -38));
     });
-    // bind_ipi on vCPU 0 answers a port, to which events are sent
+    // bind_ipi on vCPU 0 returns a port, to which events are sent
     guest.put(&[0]);
     assert_eq!(guest.call(32, [7, ARGUMENT]), 0);
     let mut answer = [0; 8];

@@ -1,4 +1,4 @@
-//! The same guests in every VMM that is found.
+//! Boots the same guests in every VMM that is found.
 
 use std::{io, path::Path};
 
@@ -9,7 +9,7 @@ use crate::{
     stats::Summary,
 };
 
-/// What one VMM did with one guest.
+/// The results of one VMM with one guest.
 #[derive(Clone, Debug)]
 #[expect(clippy::exhaustive_structs, reason = "a record of measurements")]
 pub struct Row {
@@ -23,9 +23,9 @@ pub struct Row {
     pub exit: Option<Summary>,
     /// Peaks of resident memory.
     pub rss_mib: Option<Summary>,
-    /// How many runs failed.
+    /// The number of failed runs.
     pub failed: usize,
-    /// Whether the program was killed behind the first byte, for it does not end with its guest.
+    /// Whether the program was killed after the first byte, because it does not end with its guest.
     pub was_killed: bool,
 }
 
@@ -33,7 +33,7 @@ pub struct Row {
 ///
 /// # Errors
 ///
-/// When there is nothing to be compared.
+/// If there is nothing to compare.
 pub fn compare(
     runs: usize,
     variants: &[Variant],
@@ -42,7 +42,7 @@ pub fn compare(
 ) -> io::Result<Vec<Row>> {
     let rows = variants.iter().flat_map(|variant| {
         let mut races: Vec<Race> = peers.iter().map(Race::new).collect();
-        // The first run reads files that the others find in memory.
+        // The first run reads files that are in the page cache for the others.
         races.iter_mut().for_each(|race| race.warm_up(variant, dir));
         for _ in 0..runs {
             races.iter_mut().for_each(|race| race.run(variant, dir));
@@ -52,7 +52,7 @@ pub fn compare(
     let rows: Vec<Row> = rows.collect();
     if rows.is_empty() {
         return Err(io::Error::other(
-            "no VMM is found: build pvh-vmm beside this program",
+            "no VMM found: build pvh-vmm beside this program",
         ));
     }
     Ok(rows)
@@ -76,7 +76,7 @@ impl<'a> Race<'a> {
         }
     }
 
-    /// Runs it once, and finds out whether it ends with its guest.
+    /// Runs it once, and notes whether it ends with its guest.
     fn warm_up(&mut self, variant: &Variant, dir: &Path) {
         self.run(variant, dir);
         if let Some(sample) = self.samples.pop() {
@@ -85,7 +85,7 @@ impl<'a> Race<'a> {
     }
 
     fn run(&mut self, variant: &Variant, dir: &Path) {
-        // Three failures say enough.
+        // Three failures are enough.
         if self.failed >= 3 {
             return;
         }
@@ -136,7 +136,7 @@ pub fn markdown(rows: &[Row]) -> String {
             failed => format!(" ({failed} failed)"),
         };
         let exit = if row.was_killed {
-            "killed behind its byte".to_owned()
+            "killed after the byte".to_owned()
         } else {
             number(row.exit.map(|exit| exit.median))
         };
@@ -231,7 +231,7 @@ mod tests {
         assert!(text.contains("\n**tiny**\n"), "{text}");
         for line in [
             "| pvh-vmm | 2.00 | 2.00 | 2.00 | 1.00 | 9.00 | 3.50 |",
-            "| other | 5.00 | 5.00 | 5.00 | 2.50 | killed behind its byte | 3.50 |",
+            "| other | 5.00 | 5.00 | 5.00 | 2.50 | killed after the byte | 3.50 |",
             "| broken (1 failed) | - | - | - | - | 9.00 | 3.50 |",
         ] {
             assert!(text.contains(line), "{text}");

@@ -1,4 +1,4 @@
-//! Reads what criterion has measured.
+//! Reads the results of criterion.
 
 use std::{
     fs, io,
@@ -18,15 +18,15 @@ pub struct Estimate {
     pub median_ns: f64,
 }
 
-/// Returns what was measured below `dir` after `since`, by name.
+/// Returns the results below `dir` that are newer than `since`, by name.
 ///
 /// # Errors
 ///
-/// When the folder cannot be read.
+/// If the folder cannot be read.
 pub fn estimates(dir: &Path, since: SystemTime) -> io::Result<Vec<Estimate>> {
     let mut found = Vec::new();
     let mut folders = vec![dir.to_owned()];
-    // A folder of criterion's has no links in it, and ends.
+    // The folders of criterion have no links, so the walk ends.
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(folder)? {
             let path = entry?.path();

@@ -1,5 +1,5 @@
-//! The least that any VMM does between its start and the first byte of a guest: one thread, the system calls that
-//! the devices of a machine need, its memory mapped, and nothing else.
+//! The floor: the least that any VMM must do between its start and the first byte of a guest. One thread makes the
+//! system calls that the devices of a machine need, maps its memory, and does nothing else.
 // UNSAFETY: memory is mapped and handed to KVM as C would do it; this is the limit others are compared with.
 #![allow(
     unsafe_code,
@@ -24,20 +24,20 @@ use pvh_entry::EntryState;
 
 use crate::guest::{FILE_OFFSET, PLACE};
 
-/// What is built.
+/// The machine to build.
 #[derive(Clone, Copy, Debug)]
 #[expect(clippy::exhaustive_structs, reason = "plain data")]
 pub struct Plan<'a> {
-    /// `none`, `pc` (interrupt controllers and timer), `apic` (local APICs alone) or `xen` (those, memory for ACPI tables and
-    /// special pages, and the hypercall MSR).
+    /// `none`, `pc` (interrupt controllers and timer), `apic` (local APICs only) or `xen` (local APICs, memory for ACPI
+    /// tables and special pages, and the hypercall MSR).
     pub devices: &'a str,
     /// The size of the guest's memory.
     pub len: usize,
-    /// How many vCPUs there are; only the first runs.
+    /// The number of vCPUs; only the first runs.
     pub cpus: u64,
-    /// One of [`crate::guest`]'s, whose place is known.
+    /// An image of [`crate::guest`], whose address is known.
     pub image: &'a Path,
-    /// What is mapped as a module.
+    /// The file that is mapped as a module.
     pub initrd: Option<&'a Path>,
 }
 
@@ -123,7 +123,7 @@ fn enter(vcpu: &VcpuFd) {
     vcpu.set_regs(&entry.to_kvm_regs()).expect("registers");
 }
 
-/// Memory goes on at 4 GiB where the hole below begins.
+/// Memory continues at 4 GiB after the hole.
 fn ram_layout(len: usize) -> Vec<(u64, usize)> {
     match len.checked_sub(LOWMEM) {
         Some(rest @ 1..) => vec![(0, LOWMEM), (1 << 32, rest)],
@@ -131,7 +131,7 @@ fn ram_layout(len: usize) -> Vec<(u64, usize)> {
     }
 }
 
-/// Gives the guest memory.
+/// Gives memory to the guest.
 fn add_slot(vm: &VmFd, slot: usize, guest_phys_addr: u64, at: *mut u8, len: usize) {
     let region = kvm_userspace_memory_region {
         slot: u32::try_from(slot).expect("few slots"),
@@ -170,7 +170,7 @@ fn make_devices(vm: &VmFd, devices: &str) {
     }
 }
 
-/// Makes the MSR of the hypercall page an exit. Right behind a memory slot it would wait for a slow grace period.
+/// Makes the MSR of the hypercall page an exit. Right after a memory slot it would wait for a slow grace period.
 fn filter_msrs(vm: &VmFd) {
     let hypercall_page = MsrFilterRange {
         flags: MsrFilterRangeFlags::READ | MsrFilterRangeFlags::WRITE,
@@ -182,7 +182,7 @@ fn filter_msrs(vm: &VmFd) {
     filter.expect("a filter of MSRs");
 }
 
-/// Memory of this process, given back with it.
+/// Memory of this process, unmapped on drop.
 #[derive(Debug)]
 struct Mapping {
     at: *mut u8,
@@ -195,7 +195,7 @@ impl Mapping {
         Self { at, len }
     }
 
-    /// Maps a file over a part of it.
+    /// Maps a file over a part of the memory.
     fn map_file(&self, place: usize, file: &File, offset: u64) {
         let len = file.metadata().expect("a length").len();
         let len = usize::try_from(len.saturating_sub(offset)).expect("64 bits");
@@ -227,7 +227,7 @@ fn map(at: *mut u8, len: usize, file: Option<(&File, u64)>) -> *mut u8 {
 
 const INITRD_PLACE: usize = 64 << 20;
 
-/// Where low memory ends at most.
+/// The highest end of low memory.
 const LOWMEM: usize = 0xFC00_0000;
 
 #[cfg(test)]

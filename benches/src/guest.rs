@@ -1,4 +1,4 @@
-//! Guests of a few instructions in files of any size.
+//! Guests with a few instructions, in files of any size.
 
 use std::{
     fs::File,
@@ -8,14 +8,14 @@ use std::{
 
 use pvh_testkit::elf::{Class, Elf, Note, Segment};
 
-/// Where a guest lies in memory, and is entered.
+/// The address of a guest in memory, and its entry.
 pub const PLACE: usize = 0x10_0000;
 
-/// Where its bytes begin in its file.
+/// The offset of its bytes in the file.
 pub const FILE_OFFSET: u64 = 0x1000;
 
-/// Writes one byte to the serial port, and powers off by whichever way the VMM knows: our ACPI block, then Cloud Hypervisor's,
-/// the keyboard controller, and a triple fault.
+/// Writes one byte to the serial port, and powers off in a way that the VMM supports: our ACPI block, then Cloud
+/// Hypervisor's, the keyboard controller, and a triple fault.
 pub const HELLO: &[u8] = &[
     0x66, 0xBA, 0xF8, 0x03, // mov dx, 0x3F8
     0xB0, b'B', // mov al, 'B'
@@ -30,8 +30,8 @@ pub const HELLO: &[u8] = &[
     0x0F, 0x0B, // ud2
 ];
 
-/// Writes one byte to the serial port, and halts for ever: with interrupts on, for a domain whose last vCPU halts without them has
-/// ended. Nobody sends one.
+/// Writes one byte to the serial port, and halts for ever with interrupts on, because a domain ends when its last vCPU
+/// halts with interrupts off. No interrupt is sent.
 pub const STAY: &[u8] = &[
     0x66, 0xBA, 0xF8, 0x03, // mov dx, 0x3F8
     0xB0, b'B', // mov al, 'B'
@@ -41,7 +41,8 @@ pub const STAY: &[u8] = &[
     0xEB, 0xFC, // jmp stay
 ];
 
-/// As [`HELLO`], after it has read and written a word of every page of [`LARGE`] bytes from [`PLACE`] on but its own.
+/// Reads and writes a word of every page of [`LARGE`] bytes from [`PLACE`] on, except its own page; then does the same
+/// as [`HELLO`].
 pub const TOUCH: &[u8] = &[
     0xBE, 0x00, 0x10, 0x10, 0x00, // mov esi, 0x101000
     0xB9, 0xFF, 0x27, 0x00, 0x00, // mov ecx, 10239
@@ -65,7 +66,7 @@ pub const TOUCH: &[u8] = &[
 /// A large segment: 40 MiB.
 pub const LARGE: usize = 40 << 20;
 
-/// Makes an image of `code` in one segment of `len` bytes, the rest of it noise that no file system shares or packs.
+/// Makes an image of `code` in one segment of `len` bytes. The rest is noise, which no file system shares or compresses.
 #[must_use]
 pub fn image(code: &[u8], len: usize) -> Vec<u8> {
     let mut file = headers(code.len().max(len) as u64);
@@ -79,11 +80,11 @@ pub fn image(code: &[u8], len: usize) -> Vec<u8> {
     file
 }
 
-/// Writes an image to `path`, a piece at a time, unless one of its length is there already.
+/// Writes an image to `path` in pieces, unless a file of its length exists.
 ///
 /// # Errors
 ///
-/// The host's.
+/// Errors of the host.
 pub fn write_once(path: &Path, code: &[u8], len: usize) -> io::Result<()> {
     let headers = headers(code.len().max(len) as u64);
     let start = [&headers[..], code].concat();
@@ -91,11 +92,11 @@ pub fn write_once(path: &Path, code: &[u8], len: usize) -> io::Result<()> {
     write_noise_once(path, &start, rest)
 }
 
-/// Writes `start` and `len` bytes of noise to `path`, unless a file of that length is there already.
+/// Writes `start` and `len` bytes of noise to `path`, unless a file of that length exists.
 ///
 /// # Errors
 ///
-/// The host's.
+/// Errors of the host.
 pub fn write_noise_once(path: &Path, start: &[u8], len: usize) -> io::Result<()> {
     let total = start.len().saturating_add(len) as u64;
     let is_there = File::open(path).and_then(|mut there| {
@@ -127,7 +128,7 @@ fn headers(segment_bytes: u64) -> Vec<u8> {
         segment.mem_size = Some(segment_bytes);
     });
     let entry = u32::try_from(PLACE).unwrap_or(u32::MAX);
-    // Some loaders look at the ELF's own entry point too.
+    // Some loaders also check the ELF's own entry point.
     let mut file = Elf::new(Class::Elf64)
         .entry(PLACE as u64)
         .segment(segment)
@@ -137,7 +138,7 @@ fn headers(segment_bytes: u64) -> Vec<u8> {
     file
 }
 
-/// Numbers that look like chance, the same each time.
+/// Numbers that look random, the same each time.
 struct Noise(u64);
 
 impl Default for Noise {

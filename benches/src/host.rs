@@ -1,10 +1,10 @@
-//! What is measured on: the machine, what else it did, and how far its clock can be trusted.
+//! The machine that measures: its hardware, its load, and how steady its clock is.
 
 use std::{fs, hint::black_box, process::Command, time::Instant};
 
 use crate::stats::Summary;
 
-/// Returns what one would ask about the machine first, as names and values.
+/// Returns the main facts about the machine, as names and values.
 #[must_use]
 pub fn facts() -> Vec<(&'static str, String)> {
     let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
@@ -39,7 +39,7 @@ pub fn load() -> String {
     words.join(", ")
 }
 
-/// Does the same sum again and again, and returns how long it took, in ms: on a quiet machine the tenths lie close together.
+/// Times the same sum many times, and returns the times in ms. On a quiet machine the tenths are close together.
 #[must_use]
 pub fn noise() -> Option<Summary> {
     Summary::of((0..SUMS).map(|_| {

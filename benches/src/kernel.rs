@@ -1,4 +1,4 @@
-//! The kernel that is measured: a real one where there is one.
+//! The kernel for the measurements: a real one, if there is one.
 
 use std::{
     env,
@@ -13,12 +13,12 @@ use crate::guest::{HELLO, write_once};
 
 /// Returns the path of an unpacked kernel.
 ///
-/// It is `PVH_BENCH_KERNEL`, a `vmlinuz-6.12*` of the folder `PVH_TEST_KERNELS`, or the one that the lab has downloaded, unpacked into a folder for temporary files; and where
-/// neither is, a file of the same size that boots to its first instructions.
+/// It is `PVH_BENCH_KERNEL`, a `vmlinuz-6.12*` in the folder `PVH_TEST_KERNELS`, or the kernel that the lab downloaded,
+/// unpacked into a temporary folder. If there is none, it is a file of the same size that boots to its first instructions.
 ///
 /// # Errors
 ///
-/// When the kernel cannot be read, or the unpacked one not be written.
+/// If the kernel cannot be read, or the unpacked one cannot be written.
 pub fn vmlinux() -> io::Result<PathBuf> {
     let dir = env::temp_dir().join("pvh-bench");
     fs::create_dir_all(&dir)?;
@@ -38,7 +38,7 @@ pub fn vmlinux() -> io::Result<PathBuf> {
     Ok(path)
 }
 
-/// Returns the kernel as a distribution ships it, if there is one.
+/// Returns a packed kernel of a distribution, if there is one.
 #[must_use]
 pub fn packed() -> Option<PathBuf> {
     if let Some(path) = env::var_os("PVH_BENCH_KERNEL") {
@@ -55,7 +55,7 @@ pub fn packed() -> Option<PathBuf> {
     kernel.is_file().then_some(kernel)
 }
 
-/// Returns the last Linux 6.12 of a folder by name.
+/// Returns the last Linux 6.12 of a folder, in the order of names.
 fn newest(dir: &Path) -> Option<PathBuf> {
     let names = fs::read_dir(dir).ok()?.filter_map(Result::ok);
     let kernels = names.filter(|entry| {
@@ -71,7 +71,7 @@ fn is_same(path: &Path, bytes: &[u8]) -> bool {
         && fs::read(path).is_ok_and(|there| there == bytes)
 }
 
-/// About that of Debian's kernel 6.12 for clouds.
+/// About the size of Debian's cloud kernel 6.12.
 const SIZE: usize = 57 << 20;
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! What the benchmarks of the PVH crates have in common: guests, peers, and numbers.
+//! Shared by the benchmarks of the PVH crates: guests, other VMMs, measurements, reports.
 
 pub mod compare;
 pub mod criterion;

@@ -1,6 +1,6 @@
-//! Runs a program that boots a guest, and watches it from the outside.
-// UNSAFETY: `wait4` is the one way to learn a child's peak memory, `openpty` gives it a terminal, `kill` asks it to end; no safe wrapper
-// of these is at hand.
+//! Runs a program that boots a guest, and measures it from the outside.
+// UNSAFETY: `wait4` is the only way to get a child's peak memory, `openpty` gives it a terminal, `kill` asks it to end. There is
+// no safe wrapper for these here.
 #![expect(
     unsafe_code,
     reason = "wait4 and kill for a child of ours, and openpty"
@@ -21,11 +21,11 @@ use std::{
 #[derive(Clone, Copy, Debug)]
 #[expect(clippy::exhaustive_structs, reason = "a record of measurements")]
 pub struct Sample {
-    /// From before the program was started to the guest's first byte.
+    /// The time from before the start of the program to the guest's first byte.
     pub first_byte_ms: f64,
-    /// From the same moment to the end of the program; `None` when it had to be killed.
+    /// The time from the same moment to the end of the program; `None` if it had to be killed.
     pub exit_ms: Option<f64>,
-    /// The most memory that was resident at a time; not less than this process's own when it started it.
+    /// The peak of resident memory; never less than that of this process when it started the program.
     pub peak_rss_kib: u64,
 }
 
@@ -37,12 +37,12 @@ impl Sample {
     }
 }
 
-/// Makes a terminal of its own the standard input of `command`: some programs insist on one. The other end is returned;
-/// the terminal is gone with it.
+/// Makes a new terminal the standard input of `command`, because some programs need one. Returns the other end; the
+/// terminal disappears with it.
 ///
 /// # Errors
 ///
-/// When the host has no terminals left.
+/// If the host has no terminals left.
 pub fn with_terminal(command: &mut Command) -> io::Result<OwnedFd> {
     let (mut ours, mut theirs) = (-1, -1);
     let (name, settings, size) = (ptr::null_mut(), ptr::null(), ptr::null());
@@ -63,7 +63,7 @@ pub fn with_terminal(command: &mut Command) -> io::Result<OwnedFd> {
 ///
 /// # Errors
 ///
-/// When there is no such child.
+/// If there is no such child.
 pub fn ask_to_end(child: &Child) -> io::Result<()> {
     let pid = libc::pid_t::try_from(child.id()).map_err(io::Error::other)?;
     // SAFETY: it reads no memory of ours; the child has not been waited for, so its number is still its own.
@@ -77,12 +77,12 @@ pub fn ask_to_end(child: &Child) -> io::Result<()> {
 ///
 /// # Errors
 ///
-/// When it cannot be started, or ends or lasts too long without the byte.
+/// If it cannot be started, or if it ends or takes too long without the byte.
 pub fn run(command: &mut Command) -> io::Result<Sample> {
     run_within(command, EXIT_PATIENCE)
 }
 
-/// The same, but kills it when it has not ended so long after the byte.
+/// The same, but kills the program if it has not ended by a time after the byte.
 ///
 /// # Errors
 ///
@@ -105,9 +105,9 @@ pub fn run_within(command: &mut Command, patience: Duration) -> io::Result<Sampl
             (None, rss)
         }
     };
-    // It ends with the pipe.
+    // The thread ends with the pipe.
     let _ = reader.join();
-    let first = first.ok_or_else(|| io::Error::other("the guest said nothing"))?;
+    let first = first.ok_or_else(|| io::Error::other("the guest wrote nothing"))?;
     Ok(Sample {
         first_byte_ms: millis(first),
         exit_ms: ended.map(millis),
@@ -115,7 +115,7 @@ pub fn run_within(command: &mut Command, patience: Duration) -> io::Result<Sampl
     })
 }
 
-/// Reads to the end, so that the program never waits; tells when the mark comes, or that none came.
+/// Reads to the end, so that the program never waits for us. Sends the time of the mark, or that there was none.
 pub(crate) fn read_in_thread(
     mut stdout: ChildStdout,
     start: Instant,
@@ -134,14 +134,14 @@ pub(crate) fn read_in_thread(
             }
         }
         if !told {
-            // Nobody listens any more: then nobody needs it.
+            // An error means that nobody listens any more.
             let _ = tell.send(None);
         }
     });
     (seen, reader)
 }
 
-/// Waits for the end of a child: for ever without a deadline. Returns when it ended, and its peak memory.
+/// Waits for the end of a child, without a deadline for ever. Returns the time of the end and its peak memory.
 fn wait(
     pid: libc::pid_t,
     deadline: Option<Instant>,
@@ -173,13 +173,13 @@ fn millis(duration: Duration) -> f64 {
     duration.as_secs_f64() * 1000.0
 }
 
-/// What the guests of [`crate::guest`] write.
+/// The byte that the guests of [`crate::guest`] write.
 const MARK: u8 = b'B';
 
-/// How long a guest may take to say something.
+/// The longest time to the guest's first byte.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
-/// How long a program may take to end after that.
+/// The longest time from that byte to the end of the program.
 const EXIT_PATIENCE: Duration = Duration::from_secs(2);
 
 #[cfg(test)]

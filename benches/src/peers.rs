@@ -1,4 +1,4 @@
-//! The VMMs that are compared, and how each is told to boot a guest.
+//! The VMMs that are compared, and the command that boots a guest in each.
 
 use std::{
     env, fs, io,
@@ -14,7 +14,7 @@ use crate::{
     standing::Standing,
 };
 
-/// What is booted.
+/// A guest.
 #[derive(Clone, Debug)]
 #[expect(clippy::exhaustive_structs, reason = "plain data")]
 pub struct Variant {
@@ -22,7 +22,7 @@ pub struct Variant {
     pub name: &'static str,
     /// The image.
     pub kernel: PathBuf,
-    /// A module, if it has one.
+    /// A module, if the guest has one.
     pub initrd: Option<PathBuf>,
 }
 
@@ -31,7 +31,7 @@ pub struct Variant {
 ///
 /// # Errors
 ///
-/// When the files cannot be written.
+/// If the files cannot be written.
 pub fn variants(dir: &Path) -> io::Result<Vec<Variant>> {
     fs::create_dir_all(dir)?;
     let (tiny, large) = (dir.join("tiny.elf"), dir.join("segment-40.elf"));
@@ -54,11 +54,11 @@ pub fn variants(dir: &Path) -> io::Result<Vec<Variant>> {
     ])
 }
 
-/// Makes a guest with a large segment in `dir` that says its byte and stays.
+/// Makes a guest in `dir` with a large segment that writes its byte and keeps running.
 ///
 /// # Errors
 ///
-/// When the file cannot be written.
+/// If the file cannot be written.
 pub fn staying(dir: &Path) -> io::Result<Variant> {
     fs::create_dir_all(dir)?;
     let kernel = dir.join(STAYING);
@@ -70,7 +70,7 @@ pub fn staying(dir: &Path) -> io::Result<Variant> {
     })
 }
 
-/// The name of that guest's file.
+/// The name of the file of that guest.
 pub const STAYING: &str = "stay-40.elf";
 
 /// A program that boots guests, and how.
@@ -108,7 +108,7 @@ pub struct Built {
 ///
 /// # Errors
 ///
-/// When one of them is not there.
+/// If one of them is missing.
 pub fn built() -> io::Result<Built> {
     let beside = |name: &str| Ok::<_, io::Error>(env::current_exe()?.with_file_name(name));
     let vmm = match env::var_os("PVH_VMM") {
@@ -118,14 +118,17 @@ pub fn built() -> io::Result<Built> {
     let floor = beside("floor")?;
     for program in [&vmm, &floor] {
         if !program.is_file() {
-            let line = format!("{} is not there: build it", program.display());
+            let line = format!(
+                "{} is missing: build it with `make bench-build`",
+                program.display()
+            );
             return Err(io::Error::other(line));
         }
     }
     Ok(Built { vmm, floor })
 }
 
-/// Returns the same programs with shared libraries, as `make bench-build` builds them beside, if they are there.
+/// Returns the same programs with shared libraries, if `make bench-build` has built them.
 #[must_use]
 pub fn built_shared() -> Option<Built> {
     let folder = env::current_exe().ok()?.with_file_name(SHARED);
@@ -208,7 +211,7 @@ impl Peer {
         Self::floor_of(name, program, devices, "512")
     }
 
-    /// The same, with so many MiB of memory, and behind an `x` so many vCPUs.
+    /// The same, with a size of memory in MiB and, after an `x`, a number of vCPUs.
     #[must_use]
     pub fn floor_of(name: &str, program: &Path, devices: &str, size: &str) -> Self {
         Self {
@@ -228,7 +231,7 @@ impl Peer {
         measure::run(&mut command)
     }
 
-    /// The same, but kills the program behind the guest's byte: for one that does not end with its guest.
+    /// The same, but kills the program after the guest's byte, for a program that does not end with its guest.
     ///
     /// # Errors
     ///
@@ -239,7 +242,7 @@ impl Peer {
         measure::run_within(&mut command, Duration::ZERO)
     }
 
-    /// Boots `variant`, whose guest stays.
+    /// Boots `variant`, whose guest keeps running.
     ///
     /// # Errors
     ///
@@ -250,7 +253,7 @@ impl Peer {
         Standing::start(&mut command, terminal)
     }
 
-    /// Gives it nothing to read, or a terminal where it insists on one.
+    /// Gives it an empty standard input, or a terminal if it needs one.
     fn input(&self, command: &mut Command) -> io::Result<Option<OwnedFd>> {
         if matches!(self.way, Way::Alioth) {
             return measure::with_terminal(command).map(Some);
@@ -259,11 +262,11 @@ impl Peer {
         Ok(None)
     }
 
-    /// Returns the command that boots `variant` with 512 MiB and one vCPU, unless the options say otherwise; a file it needs goes to `dir`.
+    /// Returns the command that boots `variant` with 512 MiB and one vCPU, unless the options say otherwise. A file that it needs is written to `dir`.
     ///
     /// # Errors
     ///
-    /// When that file cannot be written.
+    /// If that file cannot be written.
     pub fn command(&self, variant: &Variant, dir: &Path) -> io::Result<Command> {
         let mut command = Command::new(&self.program);
         let Variant { kernel, initrd, .. } = variant;
@@ -323,7 +326,7 @@ fn firecracker_config(variant: &Variant) -> String {
 
 const INITRD_BYTES: usize = 200 << 20;
 
-/// Where programs with shared libraries lie, beside this one.
+/// The folder of the programs with shared libraries, beside this one.
 const SHARED: &str = "shared";
 
 const QEMU: &[&str] = &[

@@ -1,4 +1,4 @@
-//! Charts as SVG, drawn by hand: no plotting library is worth its dependencies here.
+//! Draws charts as SVG, without a plotting library and its dependencies.
 
 use std::fmt::Write;
 
@@ -6,15 +6,15 @@ use std::fmt::Write;
 #[derive(Clone, Debug)]
 #[expect(clippy::exhaustive_structs, reason = "plain data")]
 pub struct Bar {
-    /// What it is called.
+    /// Its name.
     pub label: String,
-    /// How long it is, 0 or more.
+    /// Its length, 0 or more.
     pub value: f64,
-    /// Whether it stands out.
+    /// Whether it is highlighted.
     pub strong: bool,
 }
 
-/// Draws groups of bars, each under its title, all on one scale of its own.
+/// Draws groups of bars, each group under its title and with its own scale.
 #[must_use]
 pub fn bars(title: &str, unit: &str, groups: &[(String, Vec<Bar>)]) -> String {
     let rows: usize = groups
@@ -67,21 +67,21 @@ pub fn bars(title: &str, unit: &str, groups: &[(String, Vec<Bar>)]) -> String {
     svg
 }
 
-/// Something at a time.
+/// An event in time.
 #[derive(Clone, Debug)]
 #[expect(clippy::exhaustive_structs, reason = "plain data")]
 pub struct Event {
-    /// What it is called.
+    /// Its name.
     pub label: String,
-    /// When it began.
+    /// Its start.
     pub start_us: f64,
-    /// How long it took; `None` for a moment.
+    /// Its duration; `None` for a moment.
     pub length_us: Option<f64>,
-    /// Whether it is beside what the others are about.
+    /// Whether it runs beside the main sequence.
     pub beside: bool,
 }
 
-/// Draws events below each other, each where it is in time.
+/// Draws events below each other on a time axis.
 #[must_use]
 pub fn timeline(title: &str, events: &[Event]) -> String {
     let height = events.len().saturating_add(3).saturating_mul(ROW);
@@ -125,11 +125,11 @@ pub fn timeline(title: &str, events: &[Event]) -> String {
 #[derive(Clone, Debug)]
 #[expect(clippy::exhaustive_structs, reason = "plain data")]
 pub struct Line {
-    /// What it is called.
+    /// Its name.
     pub label: String,
-    /// Where it goes through: both more than 0, the first ascending.
+    /// Its points: both numbers above 0, the first one ascending.
     pub points: Vec<(f64, f64)>,
-    /// Whether it stands out.
+    /// Whether it is highlighted.
     pub strong: bool,
 }
 
@@ -137,15 +137,15 @@ pub struct Line {
 #[derive(Clone, Debug)]
 #[expect(clippy::exhaustive_structs, reason = "plain data")]
 pub struct Diagram {
-    /// What goes along it.
+    /// The name of the horizontal axis.
     pub title: String,
-    /// What is written below which place.
+    /// The labels below their places.
     pub ticks: Vec<(f64, String)>,
-    /// What is drawn.
+    /// The lines.
     pub lines: Vec<Line>,
 }
 
-/// Draws diagrams below each other, both scales logarithmic: what grows linearly goes up by a square for each square to the right.
+/// Draws diagrams below each other with logarithmic scales. Linear growth rises by one square for each square to the right.
 #[must_use]
 pub fn curves(title: &str, unit: &str, diagrams: &[Diagram]) -> String {
     let height = diagrams.len().saturating_mul(PANEL).saturating_add(2 * ROW);
@@ -226,7 +226,7 @@ fn draw(svg: &mut String, unit: &str, diagram: &Diagram) {
     }
 }
 
-/// Where numbers lie between two places, by their logarithms.
+/// The position of a number between two others, on a logarithmic scale.
 struct Scale {
     least: f64,
     most: f64,
@@ -260,7 +260,7 @@ impl Scale {
     }
 }
 
-/// Makes text of anything.
+/// Escapes text for SVG.
 pub(crate) fn escape(text: &str) -> String {
     text.replace('&', "&amp;")
         .replace('<', "&lt;")

@@ -1,4 +1,4 @@
-//! Everything that docs/benchmarks.md says of times and memory, measured in one go.
+//! Measures all times and sizes of docs/benchmarks.md.
 
 pub mod curves;
 pub mod loading;
@@ -16,26 +16,26 @@ use crate::{
     turns::in_turn,
 };
 
-/// What the sections have in common.
+/// Shared by the sections.
 #[derive(Clone, Debug)]
 pub struct Bench {
     percent: usize,
-    /// Where guests are kept.
+    /// The folder of the guests.
     pub dir: PathBuf,
     /// The guests: tiny, with a large segment, with a large module, and one that touches its memory.
     pub guests: [Variant; 4],
     /// Our programs.
     pub built: Built,
-    /// The same with shared libraries.
+    /// Our programs with shared libraries.
     pub built_shared: Option<Built>,
 }
 
 impl Bench {
-    /// Finds programs and makes guests; of all runs only `percent` are made.
+    /// Finds programs and makes guests. Only `percent` of the usual runs are made.
     ///
     /// # Errors
     ///
-    /// When a program is not there, or a guest cannot be written.
+    /// If a program is missing, or a guest cannot be written.
     pub fn new(dir: PathBuf, percent: usize) -> io::Result<Self> {
         let guests = variants(&dir)?;
         let guests = guests
@@ -50,7 +50,7 @@ impl Bench {
         })
     }
 
-    /// Returns how many runs are made where `usual` are made usually: one at least.
+    /// Returns the number of runs where `usual` are usual: at least one.
     #[must_use]
     pub const fn runs(&self, usual: usize) -> usize {
         let runs = usual.saturating_mul(self.percent) / 100;
@@ -67,7 +67,7 @@ impl Bench {
     ///
     /// # Errors
     ///
-    /// When one fails again and again.
+    /// If a run fails again and again.
     pub fn race(&self, usual: usize, pairs: &[(Peer, &Variant)]) -> io::Result<Vec<Vec<Sample>>> {
         in_turn(self.runs(usual), pairs, |(peer, guest)| {
             let named = |error| io::Error::other(format!("{}: {error}", peer.name));
@@ -76,7 +76,7 @@ impl Bench {
     }
 }
 
-/// A verdict on a number that may not be larger than it should.
+/// The verdict on a number that has an upper limit.
 #[must_use]
 pub fn verdict(found: f64, most: f64) -> &'static str {
     if found <= most {
@@ -91,7 +91,7 @@ pub(crate) fn first(samples: &[Sample]) -> Vec<f64> {
     samples.iter().map(|sample| sample.first_byte_ms).collect()
 }
 
-/// Puts `block` between the marks of `page`; `None` when they are not there.
+/// Puts `block` between the marks of `page`; `None` if the marks are missing.
 #[must_use]
 pub fn replace_block(page: &str, block: &str) -> Option<String> {
     let (head, rest) = page.split_once(BEGIN)?;
@@ -99,10 +99,10 @@ pub fn replace_block(page: &str, block: &str) -> Option<String> {
     Some(format!("{head}{BEGIN}\n{}\n{END}{tail}", block.trim()))
 }
 
-/// Where what `bench-report` writes begins in a page.
+/// The mark before the part of the page that `bench-report` writes.
 pub const BEGIN: &str = "<!-- bench-report writes from here -->";
 
-/// Where it ends.
+/// The mark after it.
 pub const END: &str = "<!-- to here -->";
 
 #[cfg(test)]

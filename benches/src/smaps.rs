@@ -1,4 +1,4 @@
-//! What a process has of memory, mapping by mapping.
+//! The memory of a process, mapping by mapping.
 
 use std::{fs, io, path::Path};
 
@@ -8,13 +8,13 @@ use crate::guest::PLACE;
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 #[expect(clippy::exhaustive_structs, reason = "sums")]
 pub struct Usage {
-    /// What is resident.
+    /// Resident memory.
     pub rss: f64,
-    /// The same, each page divided by the number of processes that have it.
+    /// Resident memory, each page divided by the number of processes that share it.
     pub pss: f64,
-    /// What no other process has.
+    /// Memory that no other process has.
     pub private: f64,
-    /// What was written: no file could give it back.
+    /// Memory that was written, so that no file has it.
     pub dirty: f64,
 }
 
@@ -27,25 +27,26 @@ struct Mapping {
     usage: Usage,
 }
 
-/// Returns what process `pid` has.
+/// Returns the memory of process `pid`.
 ///
 /// # Errors
 ///
-/// When it cannot be asked.
+/// If the process cannot be read.
 pub fn usage(pid: u32) -> io::Result<Usage> {
     Ok(sum(&parse(&read(pid)?)))
 }
 
-/// Returns what process `pid` has beside the RAM of its guest, of `ram_bytes`, into which `file` is mapped, one of [`crate::guest`]'s.
+/// Returns the memory of process `pid` without the RAM of its guest. The RAM has `ram_bytes`, and `file`, an image of
+/// [`crate::guest`], is mapped into it.
 ///
 /// # Errors
 ///
-/// When it cannot be asked, or no such RAM is found.
+/// If the process cannot be read, or no such RAM is found.
 pub fn usage_beside_ram(pid: u32, ram_bytes: u64, file: &str) -> io::Result<Usage> {
     let mappings = parse(&read(pid)?);
     let ram = find_ram(&mappings, ram_bytes, file);
-    let (start, end) = ram.ok_or_else(|| io::Error::other("no guest RAM is found in smaps"))?;
-    // A mapping that only begins or ends in RAM has something else in it as well, and counts.
+    let (start, end) = ram.ok_or_else(|| io::Error::other("no guest RAM found in smaps"))?;
+    // A mapping that is only partly in RAM has something else in it, so it counts.
     let beside = mappings
         .into_iter()
         .filter(|mapping| mapping.start < start || mapping.end > end);
@@ -67,7 +68,7 @@ fn sum(mappings: &[Mapping]) -> Usage {
         })
 }
 
-/// Finds where RAM lies: `file` is mapped at [`PLACE`] of it.
+/// Finds the RAM: `file` is mapped at [`PLACE`] in it.
 fn find_ram(mappings: &[Mapping], len: u64, file: &str) -> Option<(u64, u64)> {
     let kernel = mappings
         .iter()
@@ -76,7 +77,7 @@ fn find_ram(mappings: &[Mapping], len: u64, file: &str) -> Option<(u64, u64)> {
     Some((start, start.checked_add(len)?))
 }
 
-/// Reads the file's lines: one with addresses begins a mapping, the others tell of it.
+/// Reads the lines of the file: a line with addresses starts a mapping, the others describe it.
 fn parse(text: &str) -> Vec<Mapping> {
     let mut mappings: Vec<Mapping> = Vec::new();
     for line in text.lines() {

@@ -1,4 +1,4 @@
-//! A guest that stays, to be looked at from the outside.
+//! A guest that keeps running, so that its VMM can be measured from the outside.
 
 use std::{
     io,
@@ -10,7 +10,7 @@ use std::{
 
 use crate::measure::{PATIENCE, read_in_thread};
 
-/// A VMM whose guest has said its byte and stays; it ends with this.
+/// A VMM whose guest has written its byte and keeps running. The VMM ends on drop.
 #[derive(Debug)]
 pub struct Standing {
     child: Child,
@@ -19,11 +19,11 @@ pub struct Standing {
 }
 
 impl Standing {
-    /// Starts `command` and waits for the guest's byte; `terminal` is kept as long as it stands.
+    /// Starts `command` and waits for the guest's byte. `terminal` is kept open as long as the VMM runs.
     ///
     /// # Errors
     ///
-    /// When it cannot be started, or says nothing.
+    /// If it cannot be started, or if the guest writes nothing.
     pub fn start(command: &mut Command, terminal: Option<OwnedFd>) -> io::Result<Self> {
         command.stdout(Stdio::piped()).stderr(Stdio::null());
         let mut standing = Self {
@@ -37,11 +37,11 @@ impl Standing {
         standing.reader = Some(reader);
         match seen.recv_timeout(PATIENCE) {
             Ok(Some(_)) => Ok(standing),
-            _ => Err(io::Error::other("the guest said nothing")),
+            _ => Err(io::Error::other("the guest wrote nothing")),
         }
     }
 
-    /// Returns the number of its process.
+    /// Returns its process id.
     #[must_use]
     pub fn pid(&self) -> u32 {
         self.child.id()
@@ -50,7 +50,7 @@ impl Standing {
 
 impl Drop for Standing {
     fn drop(&mut self) {
-        // It may have ended by itself.
+        // The VMM may have ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
         if let Some(reader) = self.reader.take() {

@@ -1,23 +1,23 @@
-//! Numbers out of runs.
+//! Statistics of runs.
 
-/// Some measurements in order, and how far they spread.
+/// Quantiles of some measurements.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[expect(clippy::exhaustive_structs, reason = "five numbers")]
 pub struct Summary {
-    /// The least.
+    /// The smallest.
     pub min: f64,
-    /// The one above a tenth.
+    /// The lowest tenth.
     pub lowest_tenth: f64,
-    /// The one in the middle.
+    /// The median.
     pub median: f64,
-    /// The one above three quarters.
+    /// The upper quartile.
     pub upper_quartile: f64,
-    /// The one above nine tenths.
+    /// The highest tenth.
     pub highest_tenth: f64,
 }
 
 impl Summary {
-    /// Summarises `values`; `None` when there are none.
+    /// Summarises `values`; `None` if there are none.
     #[must_use]
     pub fn of(values: impl IntoIterator<Item = f64>) -> Option<Self> {
         let mut values: Vec<f64> = values.into_iter().collect();
@@ -35,13 +35,13 @@ impl Summary {
         })
     }
 
-    /// Summarises what each of `values` is in times of its partner, which was measured in the same round.
+    /// Summarises the ratios of `values` to their partners, which were measured in the same rounds.
     #[must_use]
     pub fn of_ratios(values: &[f64], partners: &[f64]) -> Option<Self> {
         Self::of(values.iter().zip(partners).map(|(value, by)| value / by))
     }
 
-    /// Summarises how much more each of `values` is than its partner, which was measured in the same round.
+    /// Summarises the differences between `values` and their partners, which were measured in the same rounds.
     #[must_use]
     pub fn of_differences(values: &[f64], partners: &[f64]) -> Option<Self> {
         Self::of(
@@ -75,7 +75,7 @@ mod tests {
 
     #[test]
     fn partners_are_compared_round_by_round() {
-        // A slow round is slow for both: each ratio is 2 all the same.
+        // A slow round is slow for both, so each ratio is still 2.
         let (ours, theirs) = ([2.0, 40.0, 6.0], [1.0, 20.0, 3.0]);
         assert_eq!(Summary::of_ratios(&ours, &theirs).unwrap().median, 2.0);
         let differences = Summary::of_differences(&ours, &theirs).unwrap();

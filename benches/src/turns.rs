@@ -1,13 +1,13 @@
-//! Runs things in turn, so that what the machine does besides hits all alike.
+//! Runs contenders in turn, so that other work of the machine affects all alike.
 
 use std::io;
 
-/// Runs each of `contenders` once to warm up, then `rounds` times, every other round in the opposite order; returns what each
-/// gave, round by round.
+/// Runs each of `contenders` once to warm up, then `rounds` times, every other round in the opposite order. Returns the
+/// results of each, round by round.
 ///
 /// # Errors
 ///
-/// That of a run which failed [`TRIES`] times over.
+/// The error of a run that failed [`TRIES`] times in a row.
 pub fn in_turn<C, T>(
     rounds: usize,
     contenders: &[C],
@@ -33,7 +33,7 @@ pub fn in_turn<C, T>(
     Ok(results)
 }
 
-/// So often one run is tried: a hiccup of the machine should not cost a whole report.
+/// The number of tries of one run, so that one hiccup of the machine does not cost a whole report.
 pub const TRIES: usize = 3;
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! The way of a hypercall and of a bare port write, there and back, again and again.
+//! Round trips of a hypercall and of a bare port write.
 
 use std::{env, fs, sync::Arc};
 
@@ -17,7 +17,7 @@ use pvh_memory::GuestMemory;
 /// `out 0xE9, al; jmp back`.
 const BARE: &[u8] = b"\xE6\xE9\xEB\xFC";
 
-/// A guest that writes to a port for ever, run by bare system calls.
+/// A guest that writes to a port in a loop, run with bare system calls.
 pub(crate) fn bare() -> Floor {
     let dir = env::temp_dir().join("pvh-bench");
     fs::create_dir_all(&dir).expect("a folder");
@@ -32,7 +32,7 @@ pub(crate) fn bare() -> Floor {
     })
 }
 
-/// A guest that makes hypercalls for ever, each of which is decoded, dispatched and answered.
+/// A guest that makes hypercalls in a loop; each call is decoded, dispatched and answered.
 pub(crate) struct Caller {
     vcpu: Vcpu,
     entry: VmEntry<'static>,
@@ -40,7 +40,7 @@ pub(crate) struct Caller {
 }
 
 impl Caller {
-    /// One that calls by port, by what the page's entry does: `out imm8, eax`.
+    /// A guest that calls by port I/O, as an entry of the hypercall page does: `out imm8, eax`.
     pub(crate) fn by_port() -> Self {
         let port = HypercallTransport::Port {
             port: u16::from(HYPERCALL_PORT),
@@ -48,7 +48,7 @@ impl Caller {
         Self::new(port, &[0xE7, HYPERCALL_PORT.to_le_bytes()[0], 0xEB, 0xFC])
     }
 
-    /// One that calls by VMCALL, which AMD's KVM makes VMMCALL of; `None` where KVM keeps such calls to itself.
+    /// A guest that calls by VMCALL, which KVM on AMD changes to VMMCALL; `None` if KVM does not intercept such calls.
     pub(crate) fn by_vmcall() -> Option<Self> {
         let transport = HypercallTransport::Intercept;
         let kvm = Kvm::open().expect("/dev/kvm");
@@ -88,7 +88,7 @@ impl Caller {
     }
 }
 
-/// A domain with nothing in it: what remains is decoding, dispatch and the way.
+/// An empty domain: only decoding, dispatch and the round trip remain.
 struct Nothing;
 
 impl pvh_hypercall::Handler for Nothing {}

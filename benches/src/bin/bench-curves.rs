@@ -1,5 +1,5 @@
-//! How the time to the first byte grows with vCPUs, memory and modules, and what guests cost beside each other: the part of
-//! `bench-report` that tells of it, alone. `bench-curves [PERCENT]` makes so many of the usual runs.
+//! Measures how the time to the first byte grows with vCPUs, memory and modules, and the memory of many guests side by side: a
+//! part of `bench-report`. `bench-curves [PERCENT]` makes PERCENT of the usual runs.
 #![forbid(unsafe_code)]
 
 use std::{
@@ -16,10 +16,10 @@ fn main() -> ExitCode {
         .map_or(Ok(100), |percent| percent.parse());
     let done = match percent {
         Ok(percent) => measure(percent),
-        Err(_) => Err(io::Error::other("PERCENT is a number")),
+        Err(_) => Err(io::Error::other("PERCENT must be a number")),
     };
     if let Err(error) = done {
-        // Nobody is left to be told that standard error is gone.
+        // If standard error is gone, there is nobody to tell.
         let _ = writeln!(io::stderr(), "bench-curves: {error}");
         return ExitCode::from(2);
     }

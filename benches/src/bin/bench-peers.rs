@@ -1,4 +1,4 @@
-//! Boots the same guests in every VMM that is found, and compares: `bench-peers [RUNS] [OUT]`.
+//! Boots the same guests in every VMM that is found, and compares them: `bench-peers [RUNS] [OUT]`.
 //!
 //! Prints a table in markdown; with OUT, also writes OUT.json and OUT.svg.
 #![forbid(unsafe_code)]
@@ -20,7 +20,7 @@ fn main() -> ExitCode {
     let runs = arguments.next().map_or(Ok(25), |runs| runs.parse());
     let out = arguments.next().map(PathBuf::from);
     let Ok(runs) = runs else {
-        return complain("bench-peers [RUNS] [OUT]: RUNS is a number");
+        return complain("bench-peers [RUNS] [OUT]: RUNS must be a number");
     };
     match measure(runs, out.as_deref()) {
         Ok(()) => ExitCode::SUCCESS,
@@ -29,7 +29,7 @@ fn main() -> ExitCode {
 }
 
 fn complain(line: &str) -> ExitCode {
-    // Nobody is left to be told that standard error is gone.
+    // If standard error is gone, there is nobody to tell.
     let _ = writeln!(io::stderr(), "{line}");
     ExitCode::from(2)
 }

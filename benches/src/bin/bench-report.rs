@@ -1,7 +1,8 @@
-//! Measures all that docs/benchmarks.md has numbers of, in one go: `bench-report [DOCS] [PERCENT]`.
+//! Measures all numbers of docs/benchmarks.md: `bench-report [DOCS] [PERCENT]`.
 //!
-//! Prints markdown; with DOCS, a folder with benchmarks.md, also puts it between the marks there and writes the plots beside it. PERCENT
-//! of the runs are made: 100 for numbers, few to try it. What cannot be measured is said where its table would be.
+//! Prints markdown. With DOCS, a folder with benchmarks.md, it also writes the numbers between the marks there, and the plots
+//! beside it. It makes PERCENT of the runs: 100 for numbers, few for a trial. If something cannot be measured, the page says
+//! so in place of the table.
 #![forbid(unsafe_code)]
 
 use std::{
@@ -25,7 +26,7 @@ fn main() -> ExitCode {
     let docs = arguments.next().map(PathBuf::from);
     let percent = arguments.next().map_or(Ok(100), |percent| percent.parse());
     let Ok(percent) = percent else {
-        return complain("bench-report [DOCS] [PERCENT]: PERCENT is a number");
+        return complain("bench-report [DOCS] [PERCENT]: PERCENT must be a number");
     };
     match report(docs.as_deref(), percent) {
         Ok(()) => ExitCode::SUCCESS,
@@ -38,20 +39,20 @@ fn complain(line: &str) -> ExitCode {
     ExitCode::from(2)
 }
 
-/// Says how far it is.
+/// Prints the progress.
 fn tell(line: &str) {
-    // Nobody is left to be told that standard error is gone.
+    // If standard error is gone, there is nobody to tell.
     let _ = writeln!(io::stderr(), "{line}");
 }
 
-/// What is written, and when it was begun.
+/// The text of the page, and the start of the measurements.
 struct Page {
     text: String,
     begin: Instant,
 }
 
 impl Page {
-    /// Writes a section, or why there is none.
+    /// Writes a section, or the reason why it is missing.
     fn section(&mut self, title: &str, found: io::Result<String>) {
         let body = found.unwrap_or_else(|error| format!("Not measured: {error}.\n"));
         tell(&format!("{:4} s  {title}", self.begin.elapsed().as_secs()));
@@ -75,7 +76,7 @@ fn report(docs: Option<&Path>, percent: usize) -> io::Result<()> {
         text: String::new(),
         begin: Instant::now(),
     };
-    // Before anything is written: what is drawn would make the commit a changed one.
+    // Before anything is written, because new plots would make the commit a changed one.
     let facts = host::facts();
     let before = (host::load(), noise());
     measure_starts(&bench, &mut page, docs)?;
@@ -120,7 +121,7 @@ fn measure_starts(bench: &Bench, page: &mut Page, docs: Option<&Path>) -> io::Re
     if docs.is_some()
         && let Err(error) = timeline(bench).and_then(|svg| write("boot-timeline.svg", &svg))
     {
-        tell(&format!("boot-timeline.svg is not drawn: {error}"));
+        tell(&format!("cannot draw boot-timeline.svg: {error}"));
     }
     Ok(())
 }
@@ -135,7 +136,7 @@ fn measure_parts(page: &mut Page) {
     page.section("Budgets of the parts", parts::budgets());
 }
 
-/// How long the same sum took.
+/// The times of the same sum.
 fn noise() -> String {
     host::noise().map_or(String::new(), |noise| {
         format!(
@@ -145,7 +146,7 @@ fn noise() -> String {
     })
 }
 
-/// What it was measured on, and what that did before and after.
+/// The machine, and its load before and after.
 fn machine(
     facts: &[(&str, String)],
     before: &(String, String),
@@ -164,8 +165,8 @@ fn machine(
             "the same sum, ms: lowest tenth, median, highest tenth, before",
             &before.1,
         ),
-        ("the same, after", &after.1),
-        ("all of it took, minutes", &minutes.to_string()),
+        ("the same sum, after", &after.1),
+        ("duration, minutes", &minutes.to_string()),
     ] {
         text.push_str(&format!("| {name} | {value} |\n"));
     }

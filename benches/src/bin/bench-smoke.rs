@@ -1,7 +1,7 @@
-//! Checks the budgets that are ratios, and says each: fails when one is exceeded.
+//! Checks the budgets that are ratios and prints each; fails if one is exceeded.
 //!
-//! A machine that does other things at the same time makes single runs longer, never shorter: the least of some is compared,
-//! and more are made while a budget is exceeded, up to a number at which it is.
+//! Other work on the machine makes single runs longer, never shorter. So the smallest times are compared, and while a budget is
+//! exceeded, more runs are made, up to a limit.
 #![forbid(unsafe_code)]
 
 use std::{
@@ -25,7 +25,7 @@ fn main() -> ExitCode {
         .is_err()
     {
         return say(
-            "bench-smoke: /dev/kvm cannot be opened: nothing is measured",
+            "bench-smoke: cannot open /dev/kvm, so nothing is measured",
             true,
         );
     }
@@ -40,7 +40,7 @@ fn main() -> ExitCode {
 }
 
 fn say(text: &str, is_good: bool) -> ExitCode {
-    // Nobody is left to be told that standard output is gone.
+    // If standard output is gone, there is nobody to tell.
     let _ = writeln!(io::stdout(), "{text}");
     if is_good {
         ExitCode::SUCCESS
@@ -49,7 +49,7 @@ fn say(text: &str, is_good: bool) -> ExitCode {
     }
 }
 
-/// Something that may not be larger than it should.
+/// A budget: a value and its upper limit.
 struct Budget {
     what: String,
     found: f64,
@@ -95,7 +95,7 @@ fn check() -> io::Result<Vec<Budget>> {
     Ok(budgets(least_of(&samples)))
 }
 
-/// What the least times and memories of tiny, segment, initrd, and initrd copied may be.
+/// The budgets for the smallest times and memories of tiny, segment, initrd, and initrd copied.
 fn budgets([tiny, segment, initrd, copied]: [(f64, f64); 4]) -> Vec<Budget> {
     let mut budgets = Vec::new();
     for (name, large) in [("a 40 MiB segment", segment), ("a 200 MiB initrd", initrd)] {
@@ -122,12 +122,12 @@ fn find<'a>(peers: &'a [Peer], name: &str) -> io::Result<&'a Peer> {
     let found = peers.iter().find(|peer| peer.name == name);
     found.ok_or_else(|| {
         io::Error::other(format!(
-            "{name} is not there: build it, or name it by PVH_VMM"
+            "{name} is missing: build it, or name it with PVH_VMM"
         ))
     })
 }
 
-/// Runs all in turn, and adds what was found.
+/// Runs all in turn, and adds the results.
 fn measure_all(
     runs: &[(&Peer, &Variant); 4],
     samples: &mut [Vec<Sample>; 4],
@@ -141,7 +141,7 @@ fn measure_all(
     Ok(())
 }
 
-/// Returns of each the least time to the first byte and the least peak memory in MiB.
+/// Returns the smallest time to the first byte and the smallest peak memory in MiB of each.
 fn least_of(samples: &[Vec<Sample>; 4]) -> [(f64, f64); 4] {
     let least = |samples: &Vec<Sample>, value: fn(&Sample) -> f64| {
         Summary::of(samples.iter().map(value)).map_or(f64::NAN, |summary| summary.min)
@@ -155,8 +155,8 @@ fn least_of(samples: &[Vec<Sample>; 4]) -> [(f64, f64); 4] {
     })
 }
 
-/// So often each is run in a round.
+/// The runs of each in a round.
 const RUNS: usize = 8;
 
-/// So many rounds at most.
+/// The most rounds.
 const ROUNDS: usize = 8;

@@ -1,4 +1,4 @@
-//! Draws a boot step by step: `boot-timeline OUT.svg [PERCENT]`, PERCENT of the boots that are made to find a usual one.
+//! Draws the steps of a boot: `boot-timeline OUT.svg [PERCENT]`. It makes PERCENT of the usual boots, and draws the middle one.
 #![forbid(unsafe_code)]
 
 use std::{
@@ -13,7 +13,7 @@ fn main() -> ExitCode {
     match draw() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // Nobody is left to be told that standard error is gone.
+            // If standard error is gone, there is nobody to tell.
             let _ = writeln!(io::stderr(), "boot-timeline: {error}");
             ExitCode::from(2)
         }
@@ -22,7 +22,7 @@ fn main() -> ExitCode {
 
 fn draw() -> io::Result<()> {
     let mut arguments = env::args().skip(1);
-    let usage = || io::Error::other("boot-timeline OUT.svg [PERCENT]: PERCENT is a number");
+    let usage = || io::Error::other("boot-timeline OUT.svg [PERCENT]: PERCENT must be a number");
     let out = arguments.next().ok_or_else(usage)?;
     let percent = arguments.next().map_or(Ok(100), |percent| percent.parse());
     let percent = percent.map_err(|_| usage())?;

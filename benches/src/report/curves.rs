@@ -1,4 +1,4 @@
-//! How the time to the first byte grows with vCPUs, memory and modules.
+//! Measures how the time to the first byte grows with vCPUs, memory and modules.
 
 use std::{io, path::PathBuf};
 
@@ -10,7 +10,7 @@ use crate::{
     stats::Summary,
 };
 
-/// One curve: what is counted, its points, and a floor for each if there is one.
+/// One curve: the quantity, its points, and a floor for each if there is one.
 #[derive(Clone, Debug)]
 struct Curve {
     what: &'static str,
@@ -20,7 +20,7 @@ struct Curve {
 #[derive(Clone, Debug)]
 struct Point {
     name: String,
-    /// How many of what is counted.
+    /// The quantity at this point.
     count: f64,
     ours: Peer,
     floor: Option<Peer>,
@@ -39,11 +39,11 @@ struct Found {
 ///
 /// # Errors
 ///
-/// When one fails again and again.
+/// If a run fails again and again.
 pub fn curves(bench: &Bench) -> io::Result<(String, String)> {
     let mut text = format!(
-        "{} runs of each point, in turn, platform none: medians (lowest tenths) in ms to the first byte. Wanted: linear at most, so that \
-         twice as many never cost more than twice as much beyond the first point's time; what counts is the last step.\n",
+        "{} runs of each point, in turn, platform none: medians (lowest tenths) in ms to the first byte. Limit: linear growth, so that \
+         twice the quantity never costs more than twice the time beyond the first point; the last step counts.\n",
         bench.runs(RUNS)
     );
     let mut diagrams = Vec::new();
@@ -98,7 +98,7 @@ fn modules(bench: &Bench) -> io::Result<Curve> {
         (0..n).for_each(|_| options.extend(["--module", module.as_str()]));
         Point {
             name: n.to_string(),
-            // A logarithmic scale has no place for none.
+            // A logarithmic scale has no place for 0.
             count: f64::from(n).max(0.5),
             ours: bench.ours("pvh-vmm", &options),
             floor: None,
@@ -155,13 +155,13 @@ fn table(what: &str, found: &[Found]) -> String {
     }
     if let Some(growth) = growth(found) {
         let judged = verdict(growth, LINEAR);
-        text.push_str(&format!("\nThe last step costs {growth:.2} x what a straight line through the ends would have: {judged}.\n"));
+        text.push_str(&format!("\nThe last step costs {growth:.2} x the step of a straight line through the ends: {judged}.\n"));
     }
     text
 }
 
-/// Returns how steep the last step is beside the line from the first point to the last, by the lowest tenths: 1 where all is linear, less
-/// where it is flat first or noise alone.
+/// Returns the slope of the last step divided by that of the line from the first point to the last, from the lowest tenths. It is
+/// 1 for linear growth, and less where the curve is flat at first or only noise.
 fn growth(found: &[Found]) -> Option<f64> {
     let [start, .., before, last] = found else {
         return None;
@@ -170,7 +170,7 @@ fn growth(found: &[Found]) -> Option<f64> {
         (to.ours.lowest_tenth - from.ours.lowest_tenth) / (to.count - from.count)
     };
     let whole = slope(start, last);
-    // It does not grow at all.
+    // The curve does not grow.
     if whole <= 0.0 {
         return Some(0.0);
     }
@@ -200,10 +200,10 @@ fn diagram(what: &str, found: &[Found]) -> Diagram {
     }
 }
 
-/// So many that the tenths of a curve that hardly rises are not noise alone.
+/// Enough runs that the tenths of a nearly flat curve are more than noise.
 const RUNS: usize = 60;
 
-/// How many times as steep as the whole the last step may be: 1 is a line, and the rest is for noise.
+/// The limit of that ratio: 1 for a line, and the rest for noise.
 const LINEAR: f64 = 1.5;
 
 #[cfg(test)]

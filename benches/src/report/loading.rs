@@ -1,10 +1,10 @@
-//! A stock kernel into fresh memory, beside linux-loader and the limits.
+//! Loads a stock kernel into fresh memory, beside linux-loader and the limits.
 
 use crate::criterion::{Estimate, time};
 
 use super::verdict;
 
-/// Writes a table of what criterion found of loading.
+/// Writes a table of criterion's results for loading.
 #[must_use]
 pub fn table(estimates: &[Estimate]) -> String {
     let of = |name: &str| {
@@ -12,7 +12,7 @@ pub fn table(estimates: &[Estimate]) -> String {
         found.next().map(|estimate| estimate.median_ns)
     };
     let Some(ours) = of("load/map") else {
-        return "Not measured: criterion has no `load/map`.\n".to_owned();
+        return "Not measured: criterion has no result for `load/map`.\n".to_owned();
     };
     let rows = estimates.iter().filter_map(|estimate| {
         let name = estimate.name.strip_prefix("load/")?;
@@ -28,7 +28,7 @@ pub fn table(estimates: &[Estimate]) -> String {
     let loader = of("load/linux-loader").map_or(String::new(), |loader| {
         let part = ours / loader;
         format!(
-            "\nlinux-loader takes {:.0} x as long as ours, wanted {PEER_LIMIT:.0} x: {}.\n",
+            "\nlinux-loader takes {:.0} x the time of ours, wanted at least {PEER_LIMIT:.0} x: {}.\n",
             loader / ours,
             verdict(part, 1.0 / PEER_LIMIT)
         )
@@ -36,7 +36,7 @@ pub fn table(estimates: &[Estimate]) -> String {
     format!("| into fresh memory | time | x ours |\n|---|---|---|\n{rows}{loader}")
 }
 
-/// How many times faster than linux-loader plan and commit are to be.
+/// The wanted speed-up of plan and commit over linux-loader.
 const PEER_LIMIT: f64 = 100.0;
 
 #[cfg(test)]
@@ -60,7 +60,7 @@ mod tests {
             "{text}"
         );
         assert!(
-            text.ends_with("100 x as long as ours, wanted 100 x: kept.\n"),
+            text.ends_with("100 x the time of ours, wanted at least 100 x: kept.\n"),
             "{text}"
         );
         assert!(!text.contains("stage"));

@@ -1,4 +1,4 @@
-//! What a VMM costs in memory, alone and beside others of its kind.
+//! The memory of a VMM, alone and beside others of its kind.
 
 use std::io;
 
@@ -10,15 +10,15 @@ use crate::{
     stats::Summary,
 };
 
-/// What our VMM has beside its guest's RAM, with one vCPU.
+/// Measures the memory of our VMM without guest RAM, with one vCPU.
 ///
 /// # Errors
 ///
-/// When it cannot be started, or not be looked into.
+/// If it cannot be started, or its memory cannot be read.
 pub fn own(bench: &Bench) -> io::Result<String> {
     let guest = staying(&bench.dir)?;
     let mut text = format!(
-        "All of /proc/PID/smaps but the mappings of guest RAM, one vCPU, while the guest stands. Wanted: below {OWN_LIMIT} MiB.\n\n\
+        "All of /proc/PID/smaps except the mappings of guest RAM, one vCPU, while the guest runs. Limit: below {OWN_LIMIT} MiB.\n\n\
          | pvh-vmm | private, MiB | of which written | private and shared (libraries too) | PSS | |\n|---|---|---|---|---|---|\n"
     );
     let builds = [
@@ -46,11 +46,11 @@ pub fn own(bench: &Bench) -> io::Result<String> {
     Ok(text)
 }
 
-/// What guests of one kernel have together.
+/// Measures the memory of many guests of one kernel together.
 ///
 /// # Errors
 ///
-/// When our VMM cannot be started, or not be looked into; that of others is said in its row.
+/// If our VMM cannot be started, or its memory cannot be read. For other VMMs, the row of the table says so.
 pub fn crowd(bench: &Bench) -> io::Result<String> {
     let guest = staying(&bench.dir)?;
     let load = |way| ["--platform", "none", "--load", way];
@@ -93,10 +93,10 @@ fn crowd_row(name: &str, usages: &[Usage]) -> String {
     )
 }
 
-/// What the VMM may have of its own, MiB.
+/// The limit of the VMM's own memory, in MiB.
 const OWN_LIMIT: f64 = 3.0;
 
-/// So many stand beside each other.
+/// The number of guests side by side.
 const CROWD: usize = 16;
 
 /// A size that no other mapping has.

@@ -1,4 +1,4 @@
-//! What criterion and the budgets say of the parts.
+//! Results of criterion and of the budgets for the parts.
 
 use std::{
     env, io,
@@ -9,11 +9,11 @@ use std::{
 
 use crate::criterion::{Estimate, estimates, time};
 
-/// Runs criterion, and returns what it found.
+/// Runs criterion, and returns its results.
 ///
 /// # Errors
 ///
-/// When it cannot be run, or ends with an error.
+/// If it cannot be run, or ends with an error.
 pub fn run_criterion() -> io::Result<Vec<Estimate>> {
     let since = SystemTime::now();
     let benches = ["--bench", "load", "--bench", "machine", "--bench", "parts"];
@@ -40,7 +40,7 @@ pub fn run_criterion() -> io::Result<Vec<Estimate>> {
 ///
 /// # Errors
 ///
-/// When they cannot be run.
+/// If they cannot be run.
 pub fn budgets() -> io::Result<String> {
     let output = cargo_bench(&["--bench", "budgets"]).output()?;
     let text = String::from_utf8_lossy(&output.stdout);
@@ -52,7 +52,7 @@ pub fn budgets() -> io::Result<String> {
     Ok(lines.concat())
 }
 
-/// Writes a table of all estimates but those of loading.
+/// Writes a table of all estimates except those of loading.
 #[must_use]
 pub fn table(estimates: &[Estimate]) -> String {
     let rows = estimates
@@ -73,7 +73,7 @@ fn cargo_bench(benches: &[&str]) -> Command {
     command
 }
 
-/// Where criterion writes: in the folder of what is built, two above this program.
+/// The folder of criterion: in the build folder, two above this program.
 fn criterion_dir() -> io::Result<PathBuf> {
     let own = env::current_exe()?;
     let target = own.ancestors().nth(2).ok_or(io::ErrorKind::NotFound)?;

@@ -1,4 +1,4 @@
-//! The second start of a kernel as distributions ship it, whose unpacked form lies in the cache.
+//! Measures the second start of a packed kernel, whose unpacked form is in the cache.
 
 use std::{
     fs, io,
@@ -14,14 +14,14 @@ use serde_json::Value;
 use super::{Bench, verdict};
 use crate::{kernel::packed, measure::ask_to_end, stats::Summary, turns::in_turn};
 
-/// Compares it with a tiny guest's start.
+/// Compares it with the start of a tiny guest.
 ///
 /// # Errors
 ///
-/// When there is no kernel, or it cannot be started.
+/// If there is no kernel, or it cannot be started.
 pub fn second_start(bench: &Bench) -> io::Result<String> {
     let kernel = packed().ok_or_else(|| {
-        io::Error::other("there is no packed kernel: name one by PVH_BENCH_KERNEL, or a folder of vmlinuz-6.12* by PVH_TEST_KERNELS")
+        io::Error::other("there is no packed kernel: name one with PVH_BENCH_KERNEL, or a folder of vmlinuz-6.12* with PVH_TEST_KERNELS")
     })?;
     let cache = bench.dir.join("cache");
     fs::create_dir_all(&cache)?;
@@ -64,7 +64,7 @@ fn table(name: &str, [tiny, second, unpacked]: [&Summary; 3], rounds: f64) -> St
         )
     };
     format!(
-        "From main to the guest's first instruction, ms (`--timings=json`, platform none). Wanted: the second start within {LIMIT} x of tiny.\n\n\
+        "From main to the guest's first instruction, ms (`--timings=json`, platform none). Limit: the second start within {LIMIT} x of tiny.\n\n\
          | start | median (lowest tenth) | x tiny |\n|---|---|---|\n{}{}{}\n\
          The second start is {rounds:.2} x tiny in the median of rounds: {}.\n",
         row("tiny", tiny),
@@ -74,8 +74,8 @@ fn table(name: &str, [tiny, second, unpacked]: [&Summary; 3], rounds: f64) -> St
     )
 }
 
-/// Runs `command` and returns when its guest was entered, in ms from main. A guest that does not end is asked to when it has
-/// had time to be entered.
+/// Runs `command` and returns the time of the guest's entry, in ms from main. After a time that is enough for the entry, it asks
+/// a guest that has not ended to end.
 fn entry(command: &mut Command) -> io::Result<f64> {
     command.stdin(Stdio::null()).stdout(Stdio::null());
     for patience in PATIENCE {
@@ -100,7 +100,7 @@ fn entry(command: &mut Command) -> io::Result<f64> {
     Err(io::Error::other("the kernel was never entered"))
 }
 
-/// Finds the moment in what `--timings=json` says.
+/// Finds the moment in the output of `--timings=json`.
 fn first_entry(said: &str) -> Option<f64> {
     let line = said.lines().find(|line| line.starts_with('{'))?;
     let timings: Value = serde_json::from_str(line).ok()?;
@@ -111,14 +111,14 @@ fn first_entry(said: &str) -> Option<f64> {
     Some(entries.next()?.get("at_us")?.as_f64()? / 1000.0)
 }
 
-/// How long a kernel may take to be entered, at the first try and the next.
+/// The time for the entry of a kernel, at the first try and at the next.
 const PATIENCE: [Duration; 3] = [
     Duration::from_millis(60),
     Duration::from_millis(800),
     Duration::from_secs(8),
 ];
 
-/// How many times a tiny guest's start the second start may take.
+/// The limit of the second start, in multiples of a tiny guest's start.
 const LIMIT: f64 = 2.0;
 
 const RUNS: usize = 60;

@@ -1,4 +1,4 @@
-//! How long starts take: beside the floor, with large guests, with guests that touch their memory, with huge pages.
+//! Measures starts: beside the floor, with large guests, with guests that touch their memory, with huge pages.
 
 use std::io;
 
@@ -8,11 +8,11 @@ use crate::{
     stats::Summary,
 };
 
-/// Our VMM beside a floor with the same devices.
+/// Measures our VMM beside a floor with the same devices.
 ///
 /// # Errors
 ///
-/// When one fails again and again.
+/// If a run fails again and again.
 pub fn pairs(bench: &Bench) -> io::Result<String> {
     let mut contenders = Vec::new();
     let builds = [
@@ -36,11 +36,11 @@ pub fn pairs(bench: &Bench) -> io::Result<String> {
     }
     let runs = bench.runs(PAIR_RUNS);
     let mut text = format!(
-        "{runs} runs each, in turn, exec to the guest's first byte, ms. Wanted: at most {FLOOR_LIMIT} x the floor.\n\n\
+        "{runs} runs each, in turn, exec to the guest's first byte, ms. Limit: {FLOOR_LIMIT} x the floor.\n\n\
          | pair | floor: median (lowest tenth) | pvh-vmm | of medians | median of rounds | of lowest tenths | of leasts | |\n\
          |---|---|---|---|---|---|---|---|\n"
     );
-    // A pair at a time, so that each follows on its like: what is left of a machine may slow whoever comes next.
+    // One pair at a time, so that each program follows its like: remains of a machine may slow the next one.
     for pair in contenders.chunks_exact(2) {
         let samples = bench.race(PAIR_RUNS, pair)?;
         let ([floor, ours], [(peer, _), _]) = (&samples[..], pair) else {
@@ -71,14 +71,14 @@ fn pair_row(name: &str, floor: &Summary, ours: &Summary, rounds: f64) -> String 
     )
 }
 
-/// Our VMM with guests of any size.
+/// Measures our VMM with guests of several sizes.
 ///
 /// # Errors
 ///
-/// When one fails again and again.
+/// If a run fails again and again.
 pub fn flat(bench: &Bench) -> io::Result<String> {
     let mut text = format!(
-        "{} runs each, in turn. Wanted: at most {FLAT_LIMIT} x tiny, and less than {RSS_LIMIT} MiB more at the peak.\n\n\
+        "{} runs each, in turn. Limits: {FLAT_LIMIT} x tiny, and less than {RSS_LIMIT} MiB more at the peak.\n\n\
          | guest | median (lowest tenth), ms | x tiny, of medians | median of rounds | peak RSS, MiB more | |\n|---|---|---|---|---|---|\n",
         bench.runs(FLAT_RUNS)
     );
@@ -115,11 +115,11 @@ pub fn flat(bench: &Bench) -> io::Result<String> {
     Ok(text)
 }
 
-/// A guest that reads and writes every page of its 40 MiB, mapped and copied.
+/// Measures a guest that reads and writes every page of its 40 MiB, mapped and copied.
 ///
 /// # Errors
 ///
-/// When one fails again and again.
+/// If a run fails again and again.
 pub fn touched(bench: &Bench) -> io::Result<String> {
     let [.., touch] = &bench.guests;
     let ours = |load| {
@@ -133,7 +133,7 @@ pub fn touched(bench: &Bench) -> io::Result<String> {
         return Err(io::Error::other("two contenders have two results"));
     };
     let mut text = format!(
-        "{} pairs of runs. Wanted: mapped no later than copied.\n\n\
+        "{} pairs of runs. Limit: mapped no later than copied.\n\n\
          | until | mapped: median (lowest tenth), ms | copied | mapped less copied, median of pairs (tenths) | |\n|---|---|---|---|---|\n",
         bench.runs(TOUCH_RUNS)
     );
@@ -166,11 +166,11 @@ pub fn touched(bench: &Bench) -> io::Result<String> {
     Ok(text)
 }
 
-/// What huge pages are worth: to a guest that touches little, one that touches all, and one that a lot is copied for.
+/// Measures the gain of huge pages: for a guest that touches little, one that touches all, and one for which much is copied.
 ///
 /// # Errors
 ///
-/// When one fails again and again.
+/// If a run fails again and again.
 pub fn huge(bench: &Bench) -> io::Result<String> {
     let [tiny, _, initrd, touch] = &bench.guests;
     let cases = [
@@ -195,7 +195,7 @@ pub fn huge(bench: &Bench) -> io::Result<String> {
     let contenders: Vec<_> = contenders.collect();
     let samples = bench.race(HUGE_RUNS, &contenders)?;
     let mut text = format!(
-        "{} runs each, in turn, exec to the first byte (of a guest that touches: when it has), and the peak of memory.\n\n\
+        "{} runs each, in turn, exec to the first byte (a guest that touches its memory writes it afterwards), and the peak of memory.\n\n\
          | guest | small: median (lowest tenth), ms | huge | huge / small, median of rounds | peak RSS, MiB: small | huge |\n\
          |---|---|---|---|---|---|\n",
         bench.runs(HUGE_RUNS)
@@ -227,13 +227,13 @@ pub fn huge(bench: &Bench) -> io::Result<String> {
     Ok(text)
 }
 
-/// How many times the floor's a start may take.
+/// The limit of a start, in multiples of the floor's.
 const FLOOR_LIMIT: f64 = 1.25;
 
-/// How many times a tiny guest's start that of a large one may take.
+/// The limit of a large guest's start, in multiples of a tiny guest's.
 const FLAT_LIMIT: f64 = 1.1;
 
-/// How many MiB more a large guest may cost.
+/// The limit of the extra memory of a large guest, in MiB.
 const RSS_LIMIT: f64 = 2.0;
 
 const PAIR_RUNS: usize = 120;

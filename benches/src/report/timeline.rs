@@ -1,4 +1,4 @@
-//! A boot, step by step, as a picture.
+//! Draws the steps of a boot.
 
 use std::{
     fs, io,
@@ -10,11 +10,11 @@ use serde_json::Value;
 use super::Bench;
 use crate::plot::{Event, timeline as draw};
 
-/// Boots the tiny guest without any option, and draws the run of many whose guest was entered neither late nor early.
+/// Boots the tiny guest many times without options, and draws the run with the median time of entry.
 ///
 /// # Errors
 ///
-/// When it cannot be booted, or its trace cannot be read.
+/// If it cannot be booted, or its trace cannot be read.
 pub fn timeline(bench: &Bench) -> io::Result<String> {
     let path = bench.dir.join("boot-trace.json");
     let [tiny, ..] = &bench.guests;
@@ -27,7 +27,7 @@ pub fn timeline(bench: &Bench) -> io::Result<String> {
             return Err(io::Error::other("a tiny guest did not boot"));
         }
         let trace: Value = serde_json::from_str(&fs::read_to_string(&path)?)?;
-        events(&trace).ok_or_else(|| io::Error::other("what pvh-vmm wrote is no trace"))
+        events(&trace).ok_or_else(|| io::Error::other("pvh-vmm wrote no valid trace"))
     };
     let runs = (0..bench.runs(RUNS)).map(|_| boot());
     let runs = runs.collect::<io::Result<Vec<_>>>()?;
@@ -37,7 +37,7 @@ pub fn timeline(bench: &Bench) -> io::Result<String> {
     Ok(draw(&title, &drawn))
 }
 
-/// Returns the steps and moments of a trace in order of time; a step names its thread, unless that is the main one.
+/// Returns the steps and moments of a trace in order of time. A step names its thread, unless it is the main thread.
 fn events(trace: &Value) -> Option<Vec<Event>> {
     let all = trace.get("traceEvents")?.as_array()?;
     let mut events: Vec<Event> = all.iter().filter_map(|one| event(one, all)).collect();
@@ -45,7 +45,7 @@ fn events(trace: &Value) -> Option<Vec<Event>> {
     Some(events)
 }
 
-/// A step or a moment; that a thread has a name is none.
+/// Reads a step or a moment; the name of a thread is neither.
 fn event(event: &Value, all: &[Value]) -> Option<Event> {
     let length_us = event.get("dur").and_then(Value::as_f64);
     let name = event.get("name")?.as_str()?;
@@ -63,7 +63,7 @@ fn event(event: &Value, all: &[Value]) -> Option<Event> {
     })
 }
 
-/// Of some runs the one whose first entry came in the middle of all.
+/// Returns the run with the median time of the first entry.
 fn in_the_middle(mut runs: Vec<Vec<Event>>) -> Option<Vec<Event>> {
     let entry = |run: &[Event]| {
         let moment = run.iter().find(|event| event.label == "first entry");
