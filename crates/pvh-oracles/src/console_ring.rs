@@ -1,4 +1,4 @@
-//! The console's ring against a guest that writes anything into its page.
+//! The console ring with a guest that writes anything into its page.
 
 use pvh_abi::Gpa;
 use pvh_domain::{RingError, parts::console::ConsoleRing};
@@ -16,8 +16,8 @@ const OUTPUT: (u64, u32, u64, u64) = (1024, 2048, 3080, 3084);
 ///
 /// # Panics
 ///
-/// If bytes are lost, made up or out of order, an impossible index moves anything, or a byte is written that is not
-/// the back end's.
+/// If bytes are lost, invented or out of order, if an impossible index transfers anything, or if the back end writes a
+/// byte that is not its own.
 pub fn console_ring(bytes: &[u8]) {
     let mut tape = Tape::new(bytes);
     let memory = SparseMemory::new(&[(PAGE, 4096)], 0);
@@ -31,7 +31,7 @@ pub fn console_ring(bytes: &[u8]) {
                 give(&memory, &ring, usize::from(tape.half()) & 0xfff, mark);
             }
             2 => {
-                // The guest moves an index, by as much as it likes.
+                // The guest moves an index by any amount.
                 let at = [3072, 3076, 3080, 3084][usize::from(tape.below(4))];
                 let by = match tape.flag() {
                     true => tape.word(),
@@ -122,7 +122,7 @@ fn inconsistent(answer: Result<(), RingError>, (cons, prod, size_bytes): (u32, u
     assert_eq!(answer, Err(wanted));
 }
 
-/// The page is as before, but for an index and the bytes that were given.
+/// Asserts that the page is unchanged, except for an index and the given bytes.
 fn only_index_moved(
     memory: &SparseMemory,
     mut before: Vec<u8>,

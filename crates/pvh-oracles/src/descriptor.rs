@@ -5,12 +5,12 @@ use pvh_entry::{DescriptorError, EntryState, Segment, SegmentAttributes};
 
 use crate::{bytes::is_printable, tape::Tape};
 
-/// Reads eight bytes of a GDT, writes a segment as such, and makes the state of a boot vCPU.
+/// Reads eight bytes of a GDT, writes a segment as a descriptor, and makes the state of a boot vCPU.
 ///
 /// # Panics
 ///
-/// If a field is not where the manuals have it, if what is written is not read back, if a refusal is not due, or if a
-/// register is not what the text or Xen gives it.
+/// If a field is not where the manuals have it, if a written value is not read back, if a valid value is refused, or if a
+/// register differs from the ABI text and from Xen.
 pub fn descriptor(bytes: &[u8]) {
     let mut tape = Tape::new(bytes);
     let selector = tape.half();
@@ -20,7 +20,7 @@ pub fn descriptor(bytes: &[u8]) {
     enter(tape.word(), tape.address());
 }
 
-/// Often the last byte of a page, or one beside 1 MiB.
+/// Often the last byte of a page, or a byte next to 1 MiB.
 fn limit(tape: &mut Tape<'_>) -> u32 {
     let word = tape.word();
     match tape.byte() {
@@ -30,7 +30,7 @@ fn limit(tape: &mut Tape<'_>) -> u32 {
     }
 }
 
-/// What a processor reads, by shifts of the whole word: base, 20-bit limit, attributes.
+/// Returns base, 20-bit limit and attributes as a processor reads them, by shifts of the whole word.
 const fn fields(word: u64) -> (u64, u64, u64) {
     let base = word >> 16 & 0xff_ffff | word >> 56 << 24;
     let limit = word & 0xffff | word >> 32 & 0xf_0000;

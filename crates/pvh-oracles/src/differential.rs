@@ -1,4 +1,4 @@
-//! Our reading of a kernel beside linux-loader's and `object`'s, with every difference explained by a rule.
+//! Compares our reading of a kernel with linux-loader's and `object`'s; a rule explains every difference.
 
 use std::{cell::OnceCell, io::Cursor};
 
@@ -20,11 +20,11 @@ use crate::bytes::{self, is_printable};
 ///
 /// # Panics
 ///
-/// If ours differs from another and no rule explains it, or an error does not show in printable lines.
+/// If our reading differs from another one and no rule explains it, or if an error does not display as printable lines.
 pub fn differential(file: &[u8]) {
     let header = match Header::read(file) {
         Ok(header) => header,
-        // We are never stricter than object about the header, but for sizes and tables it reads late.
+        // We are never stricter than object about the header, except for sizes and tables that it reads late.
         Err(error) => return is_printable(&error),
     };
     let segments: Vec<ProgramHeader> = header.segments(file).filter_map(Result::ok).collect();
@@ -46,7 +46,7 @@ pub fn differential(file: &[u8]) {
     assert!(reloc.is_none() || facts.is_from_sections || !facts.notes.is_empty());
 }
 
-/// What the rules ask about.
+/// The facts that the rules use.
 struct Facts {
     is_wide: bool,
     segment_size: u16,
@@ -78,7 +78,7 @@ impl Facts {
         for segment in segments.iter().filter(|segment| segment.is_note()) {
             for note in NoteWalk::new(file, segment.offset, segment.file_size) {
                 let Ok(note) = note else {
-                    // Of nothing, object does not say that it lies outside of the file.
+                    // object does not report an empty range outside the file.
                     has_segment_fault |= segment.file_size > 0;
                     has_fault = true;
                     break;
@@ -118,7 +118,7 @@ impl Facts {
         entries.map(|(_, desc, _)| desc)
     }
 
-    /// Our rules about a descriptor that others do not have.
+    /// Our rules about a descriptor that the others do not have.
     fn is_judged(&self) -> bool {
         self.entries().any(|desc| match desc.len() {
             4 => desc[..] == [0xff; 4],
@@ -135,7 +135,7 @@ fn beside_object<H: FileHeader<Endian = Endianness>>(
     ours: Option<u32>,
 ) {
     let Ok(header) = H::parse(file) else {
-        // It wants EI_VERSION to be 1, which Xen does not look at.
+        // object requires EI_VERSION to be 1; Xen ignores it.
         assert_ne!(file.get(6), Some(&1), "object refuses the file header");
         return;
     };
@@ -143,14 +143,14 @@ fn beside_object<H: FileHeader<Endian = Endianness>>(
         panic!("object refuses the byte order");
     };
     let Ok(theirs) = header.program_headers(endian, file) else {
-        // It wants the class's own entry size, where we take a longer one, and e_phnum has an escape value.
+        // object requires the entry size of the class, while we accept a longer one, and e_phnum has an escape value.
         let own = if facts.is_wide { 56 } else { 32 };
         let is_explained = facts.segment_size != own || segments.len() == 0xffff;
         assert!(is_explained, "object refuses the program headers");
         return;
     };
     if theirs.len() != segments.len() {
-        // A table at offset 0 is none to object; so is the escape value of e_phnum.
+        // object ignores a table at offset 0, and the escape value of e_phnum.
         assert!(facts.segment_offset == 0 || segments.len() == 0xffff);
         return;
     }
@@ -164,7 +164,7 @@ fn beside_object<H: FileHeader<Endian = Endianness>>(
             last = entries.and_then(|mut entries| entries.pop()).or(last);
         }
     }
-    // Where object reads all notes to their end, so do we.
+    // If object reads all notes to their end, so do we.
     assert!(
         is_odd || !facts.has_segment_fault,
         "a walk stops where object's goes on"
@@ -227,11 +227,11 @@ fn low_word(desc: &[u8]) -> Option<u32> {
 }
 
 fn beside_linux_loader(file: &[u8], segments: &[ProgramHeader], facts: &Facts, ours: Option<u32>) {
-    // It reads every file as ELF64, wants the table behind the header and its entries of one size.
+    // linux-loader reads every file as ELF64, and requires the table after the header and one entry size.
     if !facts.is_wide || facts.segment_size != 56 || facts.segment_offset < 64 {
         return;
     }
-    // It loads while it looks.
+    // linux-loader loads while it reads.
     let cannot_load = |segment: &ProgramHeader| {
         let ends = |at: u64, len: u64| at.checked_add(len);
         segment.kind == 1
@@ -243,8 +243,8 @@ fn beside_linux_loader(file: &[u8], segments: &[ProgramHeader], facts: &Facts, o
     if segments.iter().any(cannot_load) {
         return;
     }
-    // Its last segment of notes counts, its first entry note in it, and a descriptor's low half; it does not look in
-    // sections, and takes a segment at offset 0 for one.
+    // linux-loader uses the first entry note of the last segment of notes, and the low half of its descriptor. It does not
+    // search sections, and accepts a segment at offset 0.
     let is_explained = facts.note_segments > 1
         || facts.has_segment_at_0
         || facts.entries().count() > 1

@@ -1,4 +1,4 @@
-//! Calls out of any registers, against a second reading of the ABI's tables.
+//! Calls with any registers, compared with a second reading of the ABI's tables.
 
 use pvh_hypercall::{Call, Caller, Outcome, Registers, Width};
 
@@ -16,13 +16,12 @@ mod script;
 mod tables;
 mod vcpus;
 
-/// Makes up to four calls of a vCPU in any mode, with any registers, in memory of any content, of a domain that answers
-/// anything.
+/// Makes up to four calls: of a vCPU in any mode, with any registers and any memory, to a domain that answers anything.
 ///
 /// # Panics
 ///
-/// If a call is read out of other registers than the mode says, if a method is called that is not due or with other
-/// arguments, if an answer or what is left of a call is another one, or if a byte is written that is not an answer's.
+/// If a call is read from other registers than those of the mode, if a wrong method is called or with wrong arguments, if
+/// an answer or the rest of a long call is wrong, or if a byte is written that belongs to no answer.
 pub fn dispatch(bytes: &[u8]) {
     let mut tape = Tape::new(bytes);
     let caller = caller(&mut tape);
@@ -46,7 +45,7 @@ pub fn dispatch(bytes: &[u8]) {
     }
 }
 
-/// Makes a call to its end, or a few steps of it.
+/// Runs a call to its end, or a few steps of it.
 fn run(mut call: Call, offered: u16, answers: [u8; 8], pages: &Pages) {
     for _ in 0..6 {
         let model = Model::new(offered, answers, pages.clone());
@@ -88,7 +87,7 @@ fn caller(tape: &mut Tape<'_>) -> Caller {
     }
 }
 
-/// The number, then the arguments as wide as they may be said; half of the registers are for either width.
+/// The number, then the arguments; half of the register sets suit both widths.
 fn registers(tape: &mut Tape<'_>) -> Registers {
     let number = match tape.byte() {
         often @ 0..=0x7f => u64::from(often & 0x3f),

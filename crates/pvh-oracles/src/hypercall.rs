@@ -1,4 +1,4 @@
-//! A whole domain, and several vCPUs that call it in any order.
+//! A whole domain with several vCPUs that call it in any order.
 
 use pvh_domain::{Recorder, Shutdown};
 use pvh_hypercall::Width;
@@ -11,18 +11,18 @@ mod ends;
 mod ports;
 mod world;
 
-/// Runs a history of hypercalls and of all else that happens to a domain.
+/// Runs a sequence of hypercalls and of all other events of a domain.
 ///
 /// # Panics
 ///
-/// If an answer is no answer, a high half of a 32-bit caller's gets through, an effect tells of what is not so,
-/// the end comes twice, a vCPU is not where its effects have put it, ports are given twice or forgotten, an event is
-/// lost, time or memory do not add up, or what is due stays due.
+/// If an answer is neither a value nor an errno, if the high half of a 32-bit caller's register has an effect, if an effect
+/// does not fit the state, if the end comes twice, if a vCPU is not in the state of its effects, if a port is given twice or
+/// forgotten, if an event is lost, if time or memory do not add up, or if due work is left.
 pub fn hypercall(bytes: &[u8]) {
     history(Tape::new(bytes), 48, None);
 }
 
-/// Runs some steps of a history, and has them recorded.
+/// Runs some steps of a sequence, and records them.
 pub(crate) fn history(mut tape: Tape<'_>, steps: usize, recorder: Option<Recorder>) {
     let Some(mut world) = World::started(tape.byte(), recorder) else {
         return;
@@ -76,7 +76,7 @@ fn step(world: &mut World, tape: &mut Tape<'_>) {
     }
 }
 
-/// Pages that calls name: below 0x40, some beyond RAM.
+/// Pages for arguments: below 0x40, some beyond RAM.
 fn address(tape: &mut Tape<'_>) -> u64 {
     match tape.byte() {
         page @ 0..=0x7f => u64::from(page & 0x3f) << 12 | u64::from(tape.byte()) << 3,

@@ -1,4 +1,4 @@
-//! What a guest finds before its first call: the Xen CPUID leaves, the hypercall MSR and the page it fills.
+//! The interface before the first call: the Xen CPUID leaves, the hypercall MSR and the hypercall page.
 
 use pvh_abi::Gpa;
 use pvh_hypercall::{
@@ -8,12 +8,12 @@ use pvh_memory::{GuestMemory, SliceMemory};
 
 use crate::{bytes::is_printable, tape::Tape};
 
-/// Asks for leaves of any configuration, and has a page filled at any address.
+/// Reads leaves of any configuration, and fills a page at any address.
 ///
 /// # Panics
 ///
-/// If a leaf is not as arch-x86/cpuid.h has it, if an entry of the page does not load its number, leave and return, if
-/// a page is taken that is not page 0, or if a byte beside the page is written.
+/// If a leaf is not as in arch-x86/cpuid.h, if an entry of the page does not load its number, exit and return, if a page
+/// other than page 0 is accepted, or if a byte outside the page is written.
 pub fn interface(bytes: &[u8]) {
     let mut tape = Tape::new(bytes);
     let stub = match tape.byte() {
@@ -106,7 +106,7 @@ fn answer(config: &CpuidConfig, leaf: u32, subleaf: u32) -> Option<[u32; 4]> {
     config.leaf(leaf, subleaf).map(registers)
 }
 
-/// The leaves as the header lists them, of 256 that are Xen's.
+/// The leaves that the header lists, of the 256 leaves of Xen.
 fn wanted(config: &CpuidConfig, leaf: u32, subleaf: u32) -> Option<[u32; 4]> {
     let (leaf, base) = (u64::from(leaf), u64::from(config.base));
     if !(base..base + 256).contains(&leaf) {
@@ -150,7 +150,7 @@ fn wanted(config: &CpuidConfig, leaf: u32, subleaf: u32) -> Option<[u32; 4]> {
 const RAM_AT: u64 = 0x3000;
 const RAM_BYTES: usize = 0x3000;
 
-/// Has the page filled by a write to the MSR, in RAM of three pages.
+/// Fills the page by a write to the MSR, in RAM of three pages.
 fn page(stub: Stub, value: u64) {
     let page = hypercall_page(stub);
     for (number, entry) in page.chunks(32).enumerate() {
@@ -188,7 +188,7 @@ fn page(stub: Stub, value: u64) {
     );
 }
 
-/// Reads an entry as a processor would, and what is behind it.
+/// Decodes an entry as a processor would, and checks the bytes after it.
 fn check_entry(stub: Stub, number: usize, entry: &[u8]) {
     let rest = match entry {
         // ud2: a call of `iret` has no meaning

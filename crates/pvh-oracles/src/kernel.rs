@@ -2,7 +2,7 @@
 
 use pvh_testkit::elf::{Class, Elf};
 
-/// A kernel that boots, as it is before it is packed.
+/// Builds a bootable kernel, not packed yet.
 pub(crate) fn kernel() -> Vec<u8> {
     Elf::bootable(Class::Elf64, 0x10_0000)
         .trailer(b"runs runs runs runs runs runs ".repeat(3))

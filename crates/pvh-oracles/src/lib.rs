@@ -43,7 +43,7 @@ pub use trace::trace;
 pub use vcpu::{vcpu_context, vcpu_lifecycle};
 pub use xenstore::xenstore;
 
-/// A fuzz target: its name, and what it asserts about an input.
+/// A fuzz target: its name and its check of an input.
 #[derive(Clone, Copy, Debug)]
 #[expect(clippy::exhaustive_structs, reason = "plain data")]
 pub struct Oracle {
@@ -53,7 +53,7 @@ pub struct Oracle {
     pub check: fn(&[u8]),
 }
 
-/// All of them.
+/// All oracles.
 pub const ORACLES: [Oracle; 18] = [
     oracle("notes", notes),
     oracle("elf_plan", elf_plan),

@@ -1,4 +1,4 @@
-//! The walk through page tables that a guest wrote, against a second one.
+//! Compares the walk through a guest's page tables with a second walk.
 
 use pvh_abi::Gpa;
 use pvh_memory::{

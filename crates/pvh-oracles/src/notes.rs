@@ -1,4 +1,4 @@
-//! `pvh-elfnote` against a second reading of the same rules.
+//! Compares `pvh-elfnote` with a second reading of the same rules.
 
 use pvh_elfnote::{Header, ReadError, Source, XenNotes, find_notes, scan};
 
@@ -11,7 +11,7 @@ mod model;
 ///
 /// # Panics
 ///
-/// If they disagree on any fact, or an error or a text would put control characters on a terminal.
+/// If they disagree on any fact, or if an error or a text would print control characters.
 pub fn notes(file: &[u8]) {
     let wanted = read(file);
     let header = match Header::read(file) {
@@ -77,7 +77,7 @@ impl Source for Torn<'_> {
     }
 }
 
-/// A source that fails gives an error, or all that there is to know.
+/// Asserts that a failing source gives an error, or all facts.
 fn torn(file: &[u8], at: u64, wanted: &Reading) {
     let torn = Torn { file, at };
     let header = match Header::read(&torn) {
@@ -95,7 +95,7 @@ fn torn(file: &[u8], at: u64, wanted: &Reading) {
     }
 }
 
-/// What holds of notes whatever the file.
+/// Checks what holds for the notes of any file.
 fn check(notes: &XenNotes) {
     for fault in notes.fault.iter().chain(&notes.refused) {
         is_printable(fault);

@@ -1,6 +1,6 @@
-//! Where fuzzing starts: small inputs that reach the middle of each target, made by builders.
+//! The seeds of fuzzing: small inputs, made by builders, that reach the middle of each target.
 //!
-//! `make corpus` writes them into `fuzz/seeds`. None of them shows a mistake, seeded or not; the tests see to that.
+//! `make corpus` writes them into `fuzz/seeds`. No seed shows a mistake, seeded or not; the tests check this.
 
 #![expect(
     clippy::expect_used,
@@ -21,7 +21,7 @@ pub use pen::Pen;
 /// A seed: the name of its file, and its bytes.
 pub type Seed = (String, Vec<u8>);
 
-/// The seeds of a target; none for a name that is not a target's.
+/// Returns the seeds of a target; none for an unknown name.
 #[must_use]
 pub fn seeds(target: &str) -> Vec<Seed> {
     match target {

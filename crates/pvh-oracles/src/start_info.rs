@@ -1,4 +1,4 @@
-//! The start info: what is read from hostile memory, and what is written and read back.
+//! The start info: read from hostile memory, and written and read back.
 
 use std::cell::RefCell;
 
@@ -15,10 +15,10 @@ use crate::{
     tape::Tape,
 };
 
-/// The longest tables that are walked.
+/// The most entries of a table that are read.
 const LIMIT: u32 = 12;
 
-/// Memory that notes what was fetched.
+/// Memory that records every read.
 struct Fetched<'a> {
     bytes: &'a [u8],
     base: u64,
@@ -39,7 +39,7 @@ impl Fetched<'_> {
         Ok(())
     }
 
-    /// The bytes that one walk fetched: no byte twice.
+    /// Asserts that one walk read no byte twice.
     fn take_log(&self) -> Vec<(u64, u64)> {
         let log = std::mem::take(&mut *self.log.borrow_mut());
         let mut sorted = log.clone();
@@ -60,14 +60,14 @@ impl Fetched<'_> {
 #[error("no memory there")]
 pub(super) struct NotThere;
 
-/// Reads a structure, and all it points to, from memory that says anything.
+/// Reads a structure, and all that it points to, from memory with any content.
 ///
-/// The first bytes say the generation, where the memory lies and where the structure is in it.
+/// The first bytes give the generation, the address of the memory and the offset of the structure.
 ///
 /// # Panics
 ///
-/// If a byte is fetched twice, a walk is longer than its limit, an address is handed on that wraps, or a field
-/// is not what stands in memory.
+/// If a byte is read twice, if a walk is longer than its limit, if an address range wraps, or if a field differs from
+/// memory.
 pub fn start_info_read(bytes: &[u8]) {
     let mut tape = Tape::new(bytes);
     let generation = generation(tape.byte());
@@ -204,7 +204,7 @@ fn generation(byte: u8) -> Generation {
     }
 }
 
-/// What a builder is asked to say.
+/// The values for a builder.
 struct Asked<'a> {
     generation: Generation,
     at: u64,
@@ -220,8 +220,8 @@ struct Asked<'a> {
 ///
 /// # Panics
 ///
-/// If what is read is not what was written, a byte is left undefined or written beyond the block, a refused block
-/// has changed the buffer, or something sayable is refused.
+/// If a value read differs from the value written, if a byte is undefined or is written after the block, if a refused block
+/// has changed the buffer, or if the builder refuses something valid.
 pub fn start_info_roundtrip(bytes: &[u8]) {
     let asked = Asked::read(&mut Tape::new(bytes));
     let mut builder = Builder::new(asked.generation)
@@ -308,7 +308,7 @@ impl<'a> Asked<'a> {
         }
     }
 
-    /// What the generation has fields for, without a NUL, an absent address or a range that wraps.
+    /// Tells whether the generation has fields for the values, and no value has a NUL, address 0 or a range that wraps.
     fn is_sayable(&self) -> bool {
         let is_draft = self.generation == Generation::Draft;
         let has_nul = |line: Option<&[u8]>| line.is_some_and(|line| line.contains(&0));

@@ -1,8 +1,8 @@
-//! Values out of a fuzzer's bytes, first byte first, so that a seed can be written by hand.
+//! Reads values from a fuzzer's bytes, starting at the first byte, so that seeds can be written by hand.
 
 use arbitrary::Unstructured;
 
-/// Reads values out of bytes; past the end all of them are 0.
+/// Reads values from bytes; past the end, all values are 0.
 #[derive(Debug)]
 pub struct Tape<'a>(Unstructured<'a>);
 
@@ -50,23 +50,23 @@ impl<'a> Tape<'a> {
         self.0.int_in_range(0..=last).unwrap_or_default()
     }
 
-    /// One of a list, by one byte; of an empty list the default.
+    /// An element of a list, chosen by one byte; the default for an empty list.
     pub fn pick<T: Copy + Default>(&mut self, list: &[T]) -> T {
         let count = u8::try_from(list.len()).unwrap_or(u8::MAX);
         let index = usize::from(self.below(count));
         list.get(index).copied().unwrap_or_default()
     }
 
-    /// Up to `count` bytes: as many as are left.
+    /// Up to `count` bytes, fewer if fewer are left.
     pub fn bytes(&mut self, count: usize) -> &'a [u8] {
         let count = count.min(self.0.len());
         self.0.bytes(count).unwrap_or_default()
     }
 
-    /// A number of 64 bits that often is an interesting one: two to eleven bytes.
+    /// A 64-bit number that is often near a limit: two to eleven bytes.
     ///
-    /// The first byte says which: a page (two bytes), a small number (two bytes), an edge moved by a
-    /// signed byte, or all 64 bits.
+    /// The first byte selects the kind: a page (two bytes), a small number (two bytes), a limit plus a signed byte, or all
+    /// 64 bits.
     pub fn address(&mut self) -> u64 {
         match self.byte() {
             0..=95 => u64::from(self.half()) << 12,
@@ -87,7 +87,7 @@ impl<'a> Tape<'a> {
     }
 }
 
-/// Where ranges end and numbers wrap.
+/// Limits: where ranges end and numbers wrap.
 const EDGES: [u64; 12] = [
     0,
     0x1_0000,

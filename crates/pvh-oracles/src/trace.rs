@@ -1,4 +1,4 @@
-//! Traces of a domain: what was recorded is played again, and a file of any bytes is refused or played.
+//! Traces of a domain: a recorded trace replays, and a file of any bytes is refused or replays.
 
 use std::{
     io::{self, Write},
@@ -13,12 +13,12 @@ use crate::{
     tape::Tape,
 };
 
-/// Plays a file as it is, or one that is recorded here and then changed in up to three bytes.
+/// Replays a file as it is, or a recorded one after a change of up to three bytes.
 ///
 /// # Panics
 ///
-/// If a file is played that is no chain of records, if what was recorded diverges, if a refusal names a record that
-/// is not there, or if it cannot be shown in a line.
+/// If a file replays that is not a chain of records, if a recorded trace diverges, if a refusal names a record that does
+/// not exist, or if its message is not one line.
 pub fn trace(bytes: &[u8]) {
     if bytes.first() == MAGIC.first() {
         check(bytes);
@@ -40,7 +40,7 @@ pub fn trace(bytes: &[u8]) {
     check(&file);
 }
 
-/// Records a history: see the target `hypercall`.
+/// Records a sequence; see the target `hypercall`.
 pub(crate) fn recorded(bytes: &[u8]) -> Vec<u8> {
     record(bytes)
 }
@@ -56,7 +56,7 @@ fn record(bytes: &[u8]) -> Vec<u8> {
     file
 }
 
-/// Plays a file; the number of records if it is played to its end.
+/// Replays a file, and returns the number of records if it replays to its end.
 fn check(file: &[u8]) -> Option<u64> {
     let chain = chain(file);
     let played = replay(file);
@@ -108,7 +108,7 @@ fn check_refusal(file: &[u8], error: &ReplayError, chain: Option<u64>) {
     assert!(is_trace && *record <= (file.len() as u64) / 4);
 }
 
-/// The number of records, if the lengths lead from one to the next and to the end of the file.
+/// Returns the number of records, if the lengths lead from record to record and to the end of the file.
 fn chain(file: &[u8]) -> Option<u64> {
     let rest = file.strip_prefix(MAGIC)?;
     let mut rest = rest
@@ -146,5 +146,5 @@ impl Write for Sink {
 
 const MAGIC: &[u8] = b"PVHTRACE";
 
-/// Much more than a history of a few steps leaves.
+/// Much more than the trace of a few steps needs.
 const LIMIT_BYTES: u64 = 16 << 20;

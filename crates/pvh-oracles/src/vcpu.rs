@@ -1,4 +1,4 @@
-//! vCPUs: the states they may be started in, and the order of their lives.
+//! vCPUs: the states in which they may start, and their lifecycle.
 
 mod context;
 mod lifecycle;

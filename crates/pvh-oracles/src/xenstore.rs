@@ -1,4 +1,4 @@
-//! The store: requests against a model of the tree, and bytes against the ring.
+//! The store: requests compared with a model of the tree, and bytes through the ring.
 
 use std::collections::BTreeSet;
 
@@ -18,12 +18,12 @@ mod model;
 mod setup;
 mod wire;
 
-/// Sends requests: the first byte says whether whole ones or bytes through the ring.
+/// Sends requests; the first byte selects whole requests or bytes through the ring.
 ///
 /// # Panics
 ///
-/// If an answer or an event is not the model's, another domain reads what it may not, a limit is passed, or
-/// what was counted is not what is there.
+/// If an answer or an event is not the model's, if another domain reads what it may not, if a limit is exceeded, or if a
+/// count is wrong.
 pub fn xenstore(bytes: &[u8]) {
     let mut tape = Tape::new(bytes);
     if tape.flag() {
@@ -64,7 +64,7 @@ fn structured(tape: &mut Tape<'_>) {
     client.finish();
 }
 
-/// What came of a request: its reply's payload or error name, and the events that it caused.
+/// The result of a request: the payload or error name of its reply, and the events that it caused.
 struct Answer {
     reply: Result<Vec<u8>, String>,
     events: BTreeSet<(String, String)>,

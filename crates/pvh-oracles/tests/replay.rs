@@ -1,4 +1,4 @@
-//! Every input that the project keeps, through its oracle: seeds, corpora, and what once crashed.
+//! Runs every kept input through its oracle: seeds, corpora, and former crashes.
 
 #![expect(clippy::unwrap_used, reason = "a test may stop")]
 

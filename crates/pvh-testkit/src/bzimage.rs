@@ -1,25 +1,25 @@
-//! Builds bzImages in code: a setup header, sound or broken, around a payload.
+//! Builds bzImages in code: a setup header, valid or broken, around a payload.
 //!
 //! ```
 //! let file = pvh_testkit::bzimage::bzimage(b"a packed kernel");
 //! assert_eq!(&file[0x202..0x206], b"HdrS");
 //! ```
 
-/// What a setup header says.
+/// The fields of a setup header.
 #[derive(Clone, Copy, Debug)]
 #[expect(clippy::exhaustive_structs, reason = "plain data")]
 pub struct SetupHeader {
-    /// The number of setup sectors behind the boot sector; 0 means 4.
+    /// The number of setup sectors after the boot sector; 0 means 4.
     pub setup_sectors: u8,
     /// The boot protocol, minor version first.
     pub version: [u8; 2],
-    /// Where the payload begins, counted from behind the setup sectors.
+    /// The offset of the payload from the end of the setup sectors.
     pub payload_offset: u8,
-    /// How much more of the file than the payload it takes in.
+    /// How much longer the stated length is than the payload, in bytes.
     pub payload_excess: i8,
 }
 
-/// A bzImage of boot protocol 2.15 with one setup sector around `payload`.
+/// Builds a bzImage of boot protocol 2.15 with one setup sector around `payload`.
 #[must_use]
 pub fn bzimage(payload: &[u8]) -> Vec<u8> {
     let header = SetupHeader {
@@ -31,7 +31,7 @@ pub fn bzimage(payload: &[u8]) -> Vec<u8> {
     headed(&header, payload)
 }
 
-/// A bzImage that says what `header` does, and has `payload` where it says.
+/// Builds a bzImage with the fields of `header`, and `payload` at its place.
 #[must_use]
 pub fn headed(header: &SetupHeader, payload: &[u8]) -> Vec<u8> {
     let sectors = match header.setup_sectors {

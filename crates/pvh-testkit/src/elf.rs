@@ -1,8 +1,8 @@
-//! Builds ELF images in code, sound ones and broken ones.
+//! Builds ELF images in code, valid and broken ones.
 //!
 //! [`Elf::build`] lays a file out as header, program headers, segment data, section data, section headers.
-//! What is left `None` is computed so that the file is sound; what is `Some` goes into the header as it is,
-//! however wrong, and moves no data.
+//! A field that is `None` is computed so that the file is valid. A field that is `Some` goes into the header unchanged,
+//! even if it is wrong, and moves no data.
 //!
 //! ```
 //! use pvh_testkit::elf::{Class, Elf, Note, Segment};
@@ -74,7 +74,7 @@ pub enum Endian {
     Big,
 }
 
-/// Fields of the file header that say something else than what [`Elf::build`] would.
+/// Fields of the file header with other values than [`Elf::build`] would write.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct HeaderOverride {
     /// The first four bytes.
@@ -101,16 +101,16 @@ pub struct HeaderOverride {
     pub names_index: Option<u16>,
 }
 
-/// An ELF image to be.
+/// The description of an ELF image.
 #[derive(Clone, Debug)]
 pub struct Elf {
     /// Width of the fields.
     pub class: Class,
-    /// Byte order of the headers; note bytes are made apart and have their own.
+    /// Byte order of the headers; notes have their own.
     pub endian: Endian,
-    /// `e_type`: 2 (ET_EXEC) unless said otherwise.
+    /// `e_type`: 2 (ET_EXEC) by default.
     pub kind: u16,
-    /// `e_machine`: 3 (EM_386) or 62 (EM_X86_64) after the class unless said otherwise.
+    /// `e_machine`: by default 3 (EM_386) or 62 (EM_X86_64), depending on the class.
     pub machine: u16,
     /// `e_entry`, which PVH ignores.
     pub entry: u64,
@@ -118,7 +118,7 @@ pub struct Elf {
     pub segments: Vec<Segment>,
     /// The section headers, in table order, from index 1 on; a name table follows them.
     pub sections: Vec<Section>,
-    /// What the file header says instead.
+    /// Other values for the file header.
     pub header: HeaderOverride,
     /// Bytes appended to the file.
     pub trailer: Vec<u8>,
@@ -156,7 +156,7 @@ impl Elf {
         }
     }
 
-    /// The smallest image Xen would boot: one loadable segment at `entry`, one entry note.
+    /// The smallest image that Xen would boot: one loadable segment at `entry`, one entry note.
     #[must_use]
     pub fn bootable(class: Class, entry: u32) -> Self {
         Self::new(class)
@@ -213,7 +213,7 @@ impl Elf {
         self
     }
 
-    /// Changes what the file header says.
+    /// Changes values of the file header.
     #[must_use]
     pub fn with_header(mut self, change: impl FnOnce(&mut HeaderOverride)) -> Self {
         change(&mut self.header);
@@ -226,7 +226,7 @@ impl Elf {
         self.build_with_layout().0
     }
 
-    /// Writes the file and tells where everything went.
+    /// Writes the file, and returns where everything is.
     #[must_use]
     pub fn build_with_layout(&self) -> (Vec<u8>, Layout) {
         write::write(self)

@@ -1,6 +1,6 @@
 //! Writes the seeds of every fuzz target into `fuzz/seeds`: `corpus [KERNEL...]`.
 //!
-//! Of stock kernels that are named, headers and notes go into `fuzz/corpus`.
+//! Headers and notes of the named stock kernels go into `fuzz/corpus`.
 
 use std::{
     fs, io,

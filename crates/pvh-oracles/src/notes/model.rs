@@ -1,15 +1,15 @@
-//! The rules of the note walk, on slices and without any thought for speed.
+//! The rules of the note walk, on slices and without regard for speed.
 
 use crate::bytes::{field, slice};
 
-/// What there is to know of a file.
+/// The facts about a file.
 #[derive(Debug, Eq, PartialEq)]
 pub(super) enum Reading {
-    /// No ELF file that can be read.
+    /// Not a readable ELF file.
     NotElf,
     /// It must not be booted.
     Forbidden,
-    /// What its notes say.
+    /// The facts in its notes.
     Facts(Box<Facts>),
 }
 
@@ -47,8 +47,8 @@ pub(super) fn read(file: &[u8]) -> Reading {
     }
 }
 
-/// Where notes may be: offset and length of PT_NOTE segments, then of SHT_NOTE sections; no sections at all if
-/// their headers cannot be read.
+/// Returns offset and length of the PT_NOTE segments and then of the SHT_NOTE sections; no sections if their headers cannot
+/// be read.
 struct Areas {
     segments: Vec<(u64, u64)>,
     sections: Option<Vec<(u64, u64)>>,

@@ -1,4 +1,4 @@
-//! Seeds from stock kernels: their headers and notes around next to no code.
+//! Seeds from stock kernels: their headers and notes, without their code.
 
 use std::path::Path;
 
@@ -7,9 +7,9 @@ use pvh_testkit::elf::{Class, Elf, Segment};
 
 use super::Seed;
 
-/// An ELF with the program headers and the notes of the kernel at `path`, its segments' bytes left out.
+/// Returns an ELF with the program headers and the notes of the kernel at `path`, without the bytes of its segments.
 ///
-/// `None` if it is no kernel that can be opened.
+/// `None` if the file cannot be opened as a kernel.
 #[must_use]
 pub fn of_kernel(path: &Path) -> Option<Seed> {
     let image = Image::open(path).ok()?;

@@ -1,4 +1,4 @@
-//! Kernels packed the way the kernel's build packs them.
+//! Packs kernels as the kernel's build does.
 
 use std::io::Write;
 
@@ -18,11 +18,11 @@ pub(super) const CODECS: [Codec; 8] = [
     Codec::Zstd,
 ];
 
-/// Packs `content`, with its length appended where the kernel's build does that.
+/// Packs `content`, and appends its length for the codecs for which the kernel's build does so.
 ///
 /// # Panics
 ///
-/// If a packer fails, or for a codec that is unknown here.
+/// If a packer fails, or for an unknown codec.
 #[must_use]
 pub fn payload(codec: Codec, content: &[u8]) -> Vec<u8> {
     let mut packed = stream(codec, content).expect("packing into memory");
@@ -71,7 +71,7 @@ fn stream(codec: Codec, content: &[u8]) -> std::io::Result<Vec<u8>> {
     }
 }
 
-/// One stored and one packed block, as lzop frames them: method 3, level 9, no checksums.
+/// One stored and one packed block in lzop's framing: method 3, level 9, no checksums.
 fn lzop(content: &[u8]) -> Vec<u8> {
     let mut out = b"\x89LZO\0\x0d\x0a\x1a\x0a".to_vec();
     out.extend([0x10, 0x40, 0x20, 0xa0, 0x09, 0x40, 3, 9]);

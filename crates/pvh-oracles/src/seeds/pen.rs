@@ -1,4 +1,6 @@
-/// Writes what [`Tape`](crate::tape::Tape) reads.
+//! Writes the values that a tape reads.
+
+/// Writes values that [`Tape`](crate::tape::Tape) reads.
 #[derive(Clone, Debug, Default)]
 pub struct Pen(Vec<u8>);
 

@@ -1,4 +1,4 @@
-//! Seeds of the targets that run histories.
+//! Seeds of the targets that run sequences of events.
 
 use super::{Pen, Seed, named};
 
@@ -79,7 +79,7 @@ pub(super) fn contexts() -> Vec<Seed> {
     seeds.collect()
 }
 
-/// Calls (what, vCPU, argument) and threads that hear of them.
+/// Calls (kind, vCPU, argument) and threads that get the notices.
 pub(super) fn lifecycles() -> Vec<Seed> {
     let start = [[0_u8, 1, 0].as_slice(), &[2, 1], &[6, 1, 0], &[8, 1]].concat();
     let stop = [&start[..], &[3, 1], &[6, 0, 0], &[2, 1], &[6, 0, 0]].concat();
@@ -150,7 +150,7 @@ pub(super) fn consoles() -> Vec<Seed> {
     ]
 }
 
-/// Histories of a domain: which vCPUs run 32-bit code, then what happens; see the oracle.
+/// Sequences of a domain: the vCPUs that run 32-bit code, then the events; see the oracle.
 pub(super) fn domains() -> Vec<Seed> {
     let mut seeds = Vec::new();
     for (name, history) in HISTORIES {
@@ -162,7 +162,7 @@ pub(super) fn domains() -> Vec<Seed> {
     seeds
 }
 
-/// Histories that are recorded, as they are and with a byte or two changed, and a trace of nearly nothing.
+/// Sequences to record, unchanged and with one or two bytes changed, and a nearly empty trace.
 pub(super) fn traces() -> Vec<Seed> {
     let mut seeds = vec![
         named("file", crate::trace::recorded(&[0])),

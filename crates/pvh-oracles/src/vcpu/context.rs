@@ -1,4 +1,4 @@
-//! The registers of a new vCPU: Xen's rules, written down a second time.
+//! The registers of a new vCPU: Xen's rules, written a second time.
 
 use pvh_abi::{Errno, vcpu::VcpuHvmContext};
 use pvh_entry::{EntryState, Segment};
@@ -10,12 +10,12 @@ use crate::{
     tape::Tape,
 };
 
-/// Judges a context that begins as a good one and is then changed in places.
+/// Checks a context that was valid and then changed in places.
 ///
 /// # Panics
 ///
-/// If it passes a rule that refuses it or the other way round, if another rule is named, or if registers come out
-/// that are not what was given.
+/// If the crate accepts a context that the model refuses, or the other way round, if it names another rule, or if
+/// registers differ from the given ones.
 pub fn vcpu_context(bytes: &[u8]) {
     let mut tape = Tape::new(bytes);
     let policy = policy(&mut tape);

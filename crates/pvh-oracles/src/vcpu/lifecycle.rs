@@ -1,4 +1,4 @@
-//! Histories of vCPUs: several threads, effects that arrive late and in any order.
+//! The lifecycle of vCPUs with several threads, and effects that arrive late and in any order.
 
 use pvh_abi::vcpu::VcpuHvmContext;
 use pvh_entry::EntryState;
@@ -16,7 +16,7 @@ const POLICY: CpuPolicy = CpuPolicy {
     physical_address_bits: 39,
 };
 
-/// What should be: two flags and the registers a vCPU starts with.
+/// The expected state: two flags and the registers with which a vCPU starts.
 #[derive(Clone, Copy, Debug, Default)]
 struct Vcpu {
     is_initialised: bool,
@@ -25,7 +25,7 @@ struct Vcpu {
     start: Option<EntryState>,
 }
 
-/// A vCPU's thread, and what it does as far as it knows.
+/// A vCPU's thread, and the state that it knows of.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Thread {
     Parked,
@@ -37,18 +37,18 @@ struct World {
     set: SharedVcpuSet,
     vcpus: [Vcpu; COUNT as usize],
     threads: [Thread; COUNT as usize],
-    /// Notices under way; they may be delivered in any order.
+    /// Notices that are not delivered yet; their order is free.
     notices: Vec<u32>,
     is_off: bool,
     power_offs: u32,
 }
 
-/// Runs a history of calls and of threads that hear of them late.
+/// Runs a sequence of calls, and of threads that get the notices late.
 ///
 /// # Panics
 ///
-/// If an answer is not the model's, registers are lost, given twice or to the wrong start, the end of the domain is
-/// told twice or never, or if, once all notices have arrived, a thread does something else than it should.
+/// If an answer is not the model's, if registers are lost, given twice or given to the wrong start, if the end of the
+/// domain is reported twice or never, or if a thread is in a wrong state after all notices have arrived.
 pub fn vcpu_lifecycle(bytes: &[u8]) {
     let mut tape = Tape::new(bytes);
     let mut world = World {
@@ -188,7 +188,7 @@ impl World {
         }
     }
 
-    /// A notice reaches its thread, which asks what holds now.
+    /// Delivers a notice to its thread, which asks for the current state.
     fn deliver(&mut self, which: usize) {
         if self.notices.is_empty() {
             return;
@@ -217,7 +217,7 @@ impl World {
         }
     }
 
-    /// A thread that would not have to wait asks so that it would.
+    /// A thread that need not wait asks in a way that may wait.
     fn wait(&mut self, vcpu: u32) {
         let is_off = self.is_off;
         match self.model(vcpu) {
@@ -234,7 +234,7 @@ impl World {
         }
     }
 
-    /// The domain ends for another reason: seldom, for a history ends with it.
+    /// Ends the domain for another reason; rarely, because the sequence ends with it.
     fn end(&mut self, how: u8) {
         if how == 0xff && !self.is_off {
             self.set.end();
@@ -250,7 +250,7 @@ impl World {
         assert_eq!(answer.ok(), wanted);
     }
 
-    /// All notices have arrived: threads do what they should.
+    /// Checks the threads after all notices have arrived.
     fn check_rest(&mut self) {
         assert_eq!(self.power_offs, u32::from(self.is_off));
         for (thread, model) in self.threads.iter().zip(&self.vcpus) {

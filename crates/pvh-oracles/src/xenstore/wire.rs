@@ -1,4 +1,4 @@
-//! The store's ring: bytes as a guest writes them, and indices as it spoils them.
+//! The ring of the store: bytes that a guest writes, and indices that it corrupts.
 
 use pvh_abi::Gpa;
 use pvh_domain::parts::store_ring::StoreRing;
@@ -10,7 +10,7 @@ use crate::{bytes::field, memory::SparseMemory, tape::Tape};
 
 const PAGE: u64 = 0x2000;
 
-/// Bytes through the ring, as a guest writes them: in pieces, with indices that it may spoil.
+/// Sends bytes through the ring as a guest does: in pieces, with indices that it may corrupt.
 pub(super) fn wire(tape: &mut Tape<'_>) {
     let (mut store, host) = store();
     let memory = SparseMemory::new(&[(PAGE, 4096)], 0);

@@ -1,28 +1,30 @@
+//! Note records of an ELF image.
+
 use super::Endian;
 
-/// A note record; sizes and padding can be made to lie.
+/// A note record; sizes and padding can be wrong on purpose.
 #[derive(Clone, Debug)]
 pub struct Note {
-    /// The name with whatever terminator it shall have.
+    /// The name, with its terminator if it has one.
     pub name: Vec<u8>,
     /// The type.
     pub kind: u32,
     /// The descriptor.
     pub desc: Vec<u8>,
-    /// `namesz`, if it shall not be the length of `name`.
+    /// `namesz`, if it is not the length of `name`.
     pub name_size: Option<u32>,
-    /// `descsz`, if it shall not be the length of `desc`.
+    /// `descsz`, if it is not the length of `desc`.
     pub desc_size: Option<u32>,
-    /// What name and descriptor are padded to, 4 in every sound file.
+    /// The padding unit of name and descriptor; 4 in every valid file.
     pub pad_to: usize,
-    /// The byte padding is made of.
+    /// The byte of the padding.
     pub pad_byte: u8,
     /// The byte order of the three sizes.
     pub endian: Endian,
 }
 
 impl Note {
-    /// A note of any owner; `name` with its NUL, if it shall have one.
+    /// A note of any owner; `name` includes its NUL, if it has one.
     #[must_use]
     pub fn new(name: impl Into<Vec<u8>>, kind: u32, desc: impl Into<Vec<u8>>) -> Self {
         Self {
@@ -55,21 +57,21 @@ impl Note {
         Self::xen(18, entry.to_le_bytes())
     }
 
-    /// PHYS32_RELOC (19) with as many words as are given.
+    /// PHYS32_RELOC (19) with the given words.
     #[must_use]
     pub fn reloc(words: &[u32]) -> Self {
         let desc: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
         Self::xen(19, desc)
     }
 
-    /// Makes `namesz` say something else.
+    /// Sets `namesz` to another value.
     #[must_use]
     pub const fn name_size(mut self, size: u32) -> Self {
         self.name_size = Some(size);
         self
     }
 
-    /// Makes `descsz` say something else.
+    /// Sets `descsz` to another value.
     #[must_use]
     pub const fn desc_size(mut self, size: u32) -> Self {
         self.desc_size = Some(size);

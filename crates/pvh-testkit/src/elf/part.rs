@@ -1,21 +1,23 @@
+//! Segments and sections of an ELF image.
+
 use super::{Note, note_area};
 
-/// A program header and the bytes it stands for.
+/// A program header and its bytes.
 #[derive(Clone, Debug, Default)]
 pub struct Segment {
     /// `p_type`.
     pub kind: u32,
     /// `p_flags`: 4 is R, 2 is W, 1 is X.
     pub flags: u32,
-    /// `p_offset`, if it shall not be where the data is.
+    /// `p_offset`, if it is not the offset of the data.
     pub offset: Option<u64>,
     /// `p_vaddr`.
     pub vaddr: u64,
     /// `p_paddr`.
     pub paddr: u64,
-    /// `p_filesz`, if it shall not be the length of the data.
+    /// `p_filesz`, if it is not the length of the data.
     pub file_size: Option<u64>,
-    /// `p_memsz`, if it shall not be the length of the data.
+    /// `p_memsz`, if it is not the length of the data.
     pub mem_size: Option<u64>,
     /// `p_align`.
     pub align: u64,
@@ -99,7 +101,7 @@ impl Segment {
     }
 }
 
-/// A section header and the bytes it stands for.
+/// A section header and its bytes.
 #[derive(Clone, Debug, Default)]
 pub struct Section {
     /// The name.
@@ -110,9 +112,9 @@ pub struct Section {
     pub flags: u64,
     /// `sh_addr`.
     pub addr: u64,
-    /// `sh_offset`, if it shall not be where the data is (a section that lies in a segment, for instance).
+    /// `sh_offset`, if it is not the offset of the data (for example of a section inside a segment).
     pub offset: Option<u64>,
-    /// `sh_size`, if it shall not be the length of the data.
+    /// `sh_size`, if it is not the length of the data.
     pub size: Option<u64>,
     /// `sh_addralign`.
     pub align: u64,

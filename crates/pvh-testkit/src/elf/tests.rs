@@ -1,3 +1,5 @@
+//! Tests of the ELF builder: the `object` crate reads what it wrote.
+
 use object::{
     Object, ObjectSection, ObjectSegment, SectionKind,
     elf::{FileHeader32, FileHeader64, NoteType},

@@ -1,11 +1,13 @@
+//! Writes the file of an ELF image.
+
 use super::{Class, Elf, Endian, Section, Segment};
 
-/// What data is aligned to in the file, in bytes.
+/// The alignment of data in the file, in bytes.
 const DATA_ALIGN: u64 = 16;
 /// The section type of a string table.
 const SHT_STRTAB: u32 = 3;
 
-/// Where [`Elf::build_with_layout`] put everything, as offsets into the file.
+/// The offsets in the file at which [`Elf::build_with_layout`] put everything.
 #[derive(Clone, Debug, Default)]
 pub struct Layout {
     /// Each segment's data, in table order.
@@ -88,7 +90,7 @@ pub(super) fn write(elf: &Elf) -> (Vec<u8>, Layout) {
     (out.bytes, Layout { sections, ..layout })
 }
 
-/// The null section, the given ones and the name table, each with the offset of its name.
+/// Returns the null section, the given ones and the name table, each with the offset of its name.
 fn all_sections(given: &[Section]) -> (Vec<(u32, Section)>, u16) {
     if given.is_empty() {
         return (Vec::new(), 0);
