@@ -11,7 +11,6 @@ mod events;
 mod exit;
 mod host_memory;
 mod inspect;
-mod linux_cmdline;
 mod machine;
 mod mapped;
 mod outlets;

@@ -18,6 +18,7 @@ use std::{
 };
 
 use pvh_kvm::Kvm;
+use pvh_loader::linux_cmdline::{Console, last_console};
 
 use crate::{
     args::PlatformArgument,
@@ -25,7 +26,6 @@ use crate::{
     console::Output,
     devices::Request,
     exit::{Printable, complain},
-    linux_cmdline::{Console, last_console},
     machine::End,
     outlets::Outlets,
     platform::{self, Choice, Guest, GuestLog, Platform, Reason},

@@ -7,6 +7,7 @@ pub mod commit;
 pub mod image;
 pub mod inspect;
 pub mod layout;
+pub mod linux_cmdline;
 pub mod module;
 pub mod plan;
 pub mod stubs;

@@ -4,12 +4,12 @@ use std::fmt;
 
 use pvh_hypercall::HYPERCALL_PORT;
 use pvh_kvm::{Capabilities, HypercallTransport};
-use pvh_loader::Image;
-
-use crate::{
-    args::PlatformArgument,
+use pvh_loader::{
+    Image,
     linux_cmdline::{Console, last_console},
 };
+
+use crate::args::PlatformArgument;
 
 /// How an image makes hypercalls.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

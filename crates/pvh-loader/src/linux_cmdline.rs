@@ -10,7 +10,8 @@ struct Parameter<'a> {
 
 /// The kind of device that a `console=` parameter names.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Console {
+#[non_exhaustive]
+pub enum Console {
     /// A serial port: `ttyS0`, `0`, `uart,io,0x3f8` or `uart8250,io,0x3f8`.
     Serial,
     /// A hypervisor's console: `hvc0`.
@@ -23,7 +24,8 @@ pub(crate) enum Console {
 ///
 /// `earlycon=` and `earlyprintk=` do not count: Linux stops using an early console once it has
 /// another console.
-pub(crate) fn last_console(cmdline: &[u8]) -> Option<Console> {
+#[must_use]
+pub fn last_console(cmdline: &[u8]) -> Option<Console> {
     let consoles = parameters(cmdline).filter(|parameter| parameter.name == b"console");
     let devices = consoles.map(|parameter| device(parameter.value.unwrap_or_default()));
     devices.filter(|device| *device != Console::Other).last()
