@@ -17,13 +17,12 @@ use std::{
     time::Duration,
 };
 
-use pvh_abi::{Gpa, GuestRange, address::PAGE_SIZE, start_info::MemmapKind};
-use pvh_domain::MemoryConfig;
 use pvh_kvm::{GuestRam, HypercallTransport, Kvm, Vm};
+use pvh_layout::{Layout, LayoutConfig, Platform, RsdpPlace};
 use pvh_loader::{Boot, Image, Method};
-use pvh_start_info::MemmapRange;
 use pvh_xen::{
-    EndReason, Host, NoDevices, Notice, Parts, VcpuEnd, XenPlatform, XenVcpu, vm_config,
+    EndReason, Host, NoDevices, Notice, Parts, VcpuEnd, XenPlatform, XenVcpu, memory_config,
+    vm_config,
 };
 
 /// How the guest ended, or what a vCPU failed with.
@@ -92,30 +91,24 @@ impl Host for Terminal {
 
 /// Boots the guest and writes what it says to `output`; returns how it ended.
 pub(crate) fn run(output: &mut impl Write) -> Result<EndReason, Box<dyn Error>> {
-    // Memory as a Xen domain has it, but without ACPI tables: RAM, and the special pages below 4 GiB.
-    let special = GuestRange::new(Gpa(0xFEFF_8000), 8 * PAGE_SIZE);
-    let low = GuestRange::new(Gpa(0), RAM_BYTES);
-    let ram = Arc::new(GuestRam::with_ranges(&[low], &[special], 48)?);
-    let memmap = vec![MemmapRange {
-        start: Gpa(0),
-        len_bytes: RAM_BYTES,
-        kind: MemmapKind::RAM,
-    }];
-    let pages = MemoryConfig {
-        pages: RAM_BYTES / PAGE_SIZE + 8,
-        max_pages: RAM_BYTES / PAGE_SIZE + 256,
-        max_gfn: 0xF_EFFF,
-        host_pages: 0xF_F000,
-        memory_map: Vec::new(),
-    };
+    let kvm = Kvm::open()?;
     let image = Image::from_bytes(pvh_conformance::demo_image().to_vec())?;
+    let xen = Platform::Xen(RsdpPlace::for_guest(image.notes()));
+    let address_bits = kvm.capabilities().address_bits;
+    let layout = Layout::new(&LayoutConfig {
+        platform: xen,
+        memory_bytes: 64 << 20,
+        address_bits,
+        apic_ids: &xen.apic_ids(2),
+    })?;
+    let ram = GuestRam::with_ranges(&layout.ram, &layout.pages, address_bits)?;
     let boot = Boot {
-        memmap,
+        memmap: layout.memory_map.clone(),
+        rsdp: None, // Without it the guest looks for no ACPI devices; with it, write `layout.acpi`, too.
         ..Boot::default()
     };
-    let loaded = image.plan(&boot)?.commit(Method::Copy, &*ram)?;
+    let loaded = image.plan(&boot)?.commit(Method::Copy, &ram)?;
 
-    let kvm = Kvm::open()?;
     let transport = match kvm
         .capabilities()
         .missing_for(HypercallTransport::Intercept)
@@ -123,7 +116,7 @@ pub(crate) fn run(output: &mut impl Write) -> Result<EndReason, Box<dyn Error>> 
         None => HypercallTransport::Intercept,
         Some(_) => HypercallTransport::Port { port: 0xE4 },
     };
-    let vm = Vm::new(&kvm, &vm_config(2, transport), ram)?;
+    let vm = Vm::new(&kvm, &vm_config(2, transport), Arc::new(ram))?;
     let mut vcpus = [vm.create_vcpu(0)?, vm.create_vcpu(1)?];
     let (sender, end) = mpsc::channel();
     let (text, is_stopping) = (Mutex::default(), AtomicBool::new(false));
@@ -132,7 +125,7 @@ pub(crate) fn run(output: &mut impl Write) -> Result<EndReason, Box<dyn Error>> 
         end: sender.clone(),
         is_stopping,
     });
-    let parts = Parts::new(vm, terminal.clone(), transport, pages);
+    let parts = Parts::new(vm, terminal.clone(), transport, memory_config(&layout));
     let platform = Arc::new(XenPlatform::new(parts, &mut vcpus)?);
     vcpus[0].set_entry(&loaded.entry)?; // Last: the platform has set the CPUID leaves.
 
@@ -157,6 +150,5 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-const RAM_BYTES: u64 = 64 << 20;
 /// A vCPU that prints waits while so many bytes are not printed yet.
 const CONSOLE_BYTES: usize = 64 << 10;

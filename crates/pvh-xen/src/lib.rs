@@ -6,6 +6,7 @@ mod cpu;
 mod effects;
 mod host;
 mod lifecycle;
+mod parts;
 mod platform;
 mod requests;
 mod run;
@@ -13,6 +14,7 @@ mod timer;
 mod vcpu;
 
 pub use host::{EndReason, Host, Notice};
-pub use platform::{Parts, PlatformError, XenPlatform, vm_config};
+pub use parts::{Parts, memory_config, vm_config};
+pub use platform::{PlatformError, XenPlatform};
 pub use run::{ExitHandler, NoDevices, VcpuEnd};
 pub use vcpu::XenVcpu;

@@ -15,14 +15,9 @@ use std::{
 };
 
 use pvh_abi::{DomId, sched::ShutdownReason};
-use pvh_domain::{
-    Config, Domain, DomainError, Effect, MemoryConfig, Now, Recorder, Shutdown, TscScale,
-};
+use pvh_domain::{Config, Domain, DomainError, Effect, Now, Shutdown, TscScale};
 use pvh_hypercall::{CpuidConfig, Stub, TscInfo};
-use pvh_kvm::{
-    ApicIds, CpuidLeaf, GuestRam, HypercallTransport, HypervisorLeaves, InterruptControllers, Vcpu,
-    VcpuError, Vm, VmConfig,
-};
+use pvh_kvm::{CpuidLeaf, GuestRam, HypervisorLeaves, Vcpu, VcpuError, Vm};
 use pvh_memory::PagingPolicy;
 
 use crate::{
@@ -30,6 +25,7 @@ use crate::{
     cpu::GuestCpu,
     effects::Backpressure,
     host::{Host, Notice},
+    parts::Parts,
     requests::VcpuRequests,
     timer::Timer,
 };
@@ -69,61 +65,6 @@ pub enum PlatformError {
     /// The domain cannot be made: too many vCPUs, or no memory at the special pages.
     #[error("the Xen platform cannot be set up")]
     Domain(#[from] DomainError),
-}
-
-/// What a platform is made of; [`Parts::new`] makes it.
-#[derive(Debug)]
-#[non_exhaustive]
-pub struct Parts {
-    /// The machine, made with [`vm_config`], with guest memory loaded.
-    pub vm: Vm,
-    /// The program around the platform.
-    pub host: Arc<dyn Host>,
-    /// How hypercalls arrive; the same value that [`vm_config`] was given.
-    pub transport: HypercallTransport,
-    /// The pages of the domain and its memory map.
-    pub memory: MemoryConfig,
-    /// The UUID of the domain, which the guest reads by hypercall and in xenstore; all zero unless
-    /// set.
-    pub uuid: [u8; 16],
-    /// The name of the domain, which the guest reads in xenstore; `guest` unless set.
-    pub name: String,
-    /// Records the calls of the domain, if set.
-    pub recorder: Option<Recorder>,
-}
-
-impl Parts {
-    /// Parts with a zero UUID, the name `guest`, and no recorder.
-    pub fn new(
-        vm: Vm,
-        host: Arc<dyn Host>,
-        transport: HypercallTransport,
-        memory: MemoryConfig,
-    ) -> Self {
-        Self {
-            vm,
-            host,
-            transport,
-            memory,
-            uuid: [0; 16],
-            name: NAME.to_owned(),
-            recorder: None,
-        }
-    }
-}
-
-/// Returns the configuration of a KVM machine for a Xen domain: local APICs in KVM, no other
-/// interrupt controller, even APIC ids, and hypercalls by `transport`.
-///
-/// A Xen domain has at most 128 vCPUs: an APIC id is one byte, and twice the number of its vCPU.
-pub fn vm_config(vcpus: u32, transport: HypercallTransport) -> VmConfig {
-    let mut config = VmConfig::new(vcpus);
-    config.interrupt_controllers = InterruptControllers::LocalApics;
-    config.apic_ids = ApicIds::TwiceIndex;
-    // The platform sets the leaves of each vCPU.
-    config.hypervisor = HypervisorLeaves::Given(Vec::new());
-    config.hypercalls = transport;
-    config
 }
 
 impl XenPlatform {
@@ -376,8 +317,6 @@ fn hypervisor_leaves(config: &CpuidConfig) -> HypervisorLeaves {
 
 /// The id of the first guest domain; 0 is the host.
 const DOMAIN: DomId = DomId(1);
-/// The name of the domain, unless the embedder gives one.
-const NAME: &str = "guest";
 /// How long the console's ring is left full while the host has no room: 1 ms. Timers fire at most
 /// this late.
 const CONSOLE_FULL_BACKOFF_NS: u64 = 1_000_000;
