@@ -10,7 +10,7 @@ use crate::guest::{Guest, u32_at, u64_at};
 const AT: Gpa = Gpa(0x20_0000);
 
 #[test]
-fn item_18_a_memory_map_of_any_length_is_written_and_counted_exactly() {
+fn a_memory_map_of_any_length_is_written_and_counted_exactly() {
     for entries in [0_u32, 1, 33, 127, 128, 129] {
         let memmap: Vec<_> = (0..entries)
             .map(|index| MemmapRange {
@@ -29,7 +29,7 @@ fn item_18_a_memory_map_of_any_length_is_written_and_counted_exactly() {
 }
 
 #[test]
-fn item_19_any_number_of_modules_is_written_and_counted_exactly() {
+fn any_number_of_modules_is_written_and_counted_exactly() {
     for generation in [Generation::Draft, Generation::V0, Generation::V1] {
         for count in [0_u32, 1, 2, 64] {
             let modules: Vec<_> = (0..count)
@@ -60,7 +60,7 @@ fn item_19_any_number_of_modules_is_written_and_counted_exactly() {
 }
 
 #[test]
-fn item_19_the_size_of_a_module_is_exact_and_not_rounded_to_pages() {
+fn the_size_of_a_module_is_exact_and_not_rounded_to_pages() {
     for size_bytes in [1, 0xfff, 0x1001, 0x1_2345_6789] {
         let modules = [Module {
             paddr: Gpa(0x100_0000),
@@ -73,7 +73,7 @@ fn item_19_the_size_of_a_module_is_exact_and_not_rounded_to_pages() {
 }
 
 #[test]
-fn item_19_a_command_line_at_a_length_limit_is_whole_and_so_is_a_longer_one() {
+fn a_command_line_at_a_length_limit_is_whole_and_so_is_a_longer_one() {
     for len in [LINUX_CMDLINE_LIMIT, LINUX_CMDLINE_LIMIT + 1, 8000] {
         let line = vec![b'x'; len];
         for generation in [Generation::Draft, Generation::V0, Generation::V1] {
@@ -98,7 +98,7 @@ fn item_19_a_command_line_at_a_length_limit_is_whole_and_so_is_a_longer_one() {
 }
 
 #[test]
-fn item_20_a_structure_at_the_very_end_of_ram_is_read_without_a_byte_beyond_it() {
+fn a_structure_at_the_very_end_of_ram_is_read_without_a_byte_beyond_it() {
     let ram_end = Gpa(0x800_0000);
     for (generation, size) in [
         (Generation::Draft, 24),
@@ -121,7 +121,7 @@ fn item_20_a_structure_at_the_very_end_of_ram_is_read_without_a_byte_beyond_it()
 }
 
 #[test]
-fn item_20_a_structure_at_the_second_page_is_an_ordinary_one() {
+fn a_structure_at_the_second_page_is_an_ordinary_one() {
     let guest = Guest::with(&Builder::new(Generation::V1).cmdline(b"osv"), Gpa(0x1000));
     let info = guest.read(Generation::V1).unwrap();
     assert_eq!(info.cmdline, Some(Gpa(0x1038)));
