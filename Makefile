@@ -37,10 +37,11 @@ build: ## build everything in the release profile
 fmt: ## format all code
 	$(CARGO) fmt --all
 
-lint: ## check formatting, clippy (warnings are errors), unsafe code
+lint: ## check formatting, clippy (warnings are errors), unsafe code and source file heads
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --all-features -- -D warnings
 	scripts/check-unsafe.sh
+	$(CARGO) run --quiet -p pvh-checks --bin check-sources
 
 deps: ## compare the dependencies with the list and the picture in docs/architecture.md
 	$(CARGO) run --quiet -p pvh-checks --bin check-deps

@@ -1,7 +1,7 @@
 //! The heads of source files: each file opens with a sentence, and no module is a `mod.rs`.
 //!
-//! Opening means a first line that is a `//!` comment, or `#![doc = include_str!(...)]`. Under `tests/`, `mod.rs` is
-//! cargo's way to share code between test programs, and is left alone.
+//! Opening means a first line that is a `//!` comment, or `#![doc = include_str!(...)]`. In a folder below `tests/` or
+//! `benches/`, `mod.rs` is cargo's way to share code between programs, and is left alone.
 
 use std::{
     fs, io,
@@ -54,7 +54,11 @@ fn collect(folder: &Path, files: &mut Vec<PathBuf>) -> io::Result<()> {
 
 /// What is wrong with a file of this name and text.
 fn fault(name: &Path, text: &str) -> Option<&'static str> {
-    let is_shared_by_tests = name.components().any(|part| part.as_os_str() == "tests");
+    let folder = name.parent().and_then(Path::parent);
+    let is_shared_by_tests = folder.is_some_and(|folder| {
+        let name = folder.file_name();
+        name.is_some_and(|name| name == "tests" || name == "benches")
+    });
     if name.ends_with("mod.rs") && !is_shared_by_tests {
         return Some("rename it: module foo is foo.rs beside the folder foo/");
     }
