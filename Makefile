@@ -113,7 +113,7 @@ bench-smoke: ## run each bench once and check the budgets that are ratios
 	$(CARGO) bench --quiet -p pvh-bench --bench budgets
 
 bench-peers: bench-programs ## boot the same guests in every VMM on PATH (RUNS=25, OUT=peers writes peers.json and peers.svg)
-	$(CARGO) run --release -p pvh-bench --bin bench-peers -- $(or $(RUNS),25) $(OUT)
+	$(if $(BEFORE),PVH_BENCH_BEFORE=$(BEFORE)) $(CARGO) run --release -p pvh-bench --bin bench-peers -- $(or $(RUNS),25) $(OUT)
 
 bench-programs: release
 	$(CARGO) build --release -p pvh-bench

@@ -136,7 +136,8 @@ pub fn built_shared() -> Option<Built> {
     (vmm.is_file() && floor.is_file()).then_some(Built { vmm, floor })
 }
 
-/// Finds all programs: ours and the floors, those of others on PATH.
+/// Finds all programs: ours and the floors, those of others on PATH. `PVH_BENCH_BEFORE` names an earlier `pvh-vmm`, which
+/// takes its turn beside this one: the way to see what a change costs.
 #[must_use]
 pub fn peers() -> Vec<Peer> {
     let mut peers = Vec::new();
@@ -149,13 +150,12 @@ pub fn peers() -> Vec<Peer> {
         ];
         let floor = |(name, devices)| Peer::floor(&format!("floor, {name}"), &built.floor, devices);
         peers.extend(floors.map(floor));
-        let ours = |name: &str, options: &[&str]| Peer::ours(name, &built.vmm, options);
-        peers.push(ours("pvh-vmm", &["--platform", "none"]));
-        peers.push(ours("pvh-vmm, xen", &["--platform", "xen"]));
-        peers.push(ours(
-            "pvh-vmm, copy",
-            &["--platform", "none", "--load", "copy"],
-        ));
+        peers.extend(OURS.map(|(name, options)| Peer::ours(name, &built.vmm, options)));
+    }
+    if let Some(before) = env::var_os("PVH_BENCH_BEFORE") {
+        let before = PathBuf::from(before);
+        let named = |(name, options)| Peer::ours(&format!("{name}, before"), &before, options);
+        peers.extend(OURS.map(named));
     }
     if let Some(built) = built_shared() {
         let name = "pvh-vmm, shared libraries";
@@ -323,6 +323,13 @@ fn firecracker_config(variant: &Variant) -> String {
     });
     config.to_string()
 }
+
+/// How our own program is run.
+const OURS: [(&str, &[&str]); 3] = [
+    ("pvh-vmm", &["--platform", "none"]),
+    ("pvh-vmm, xen", &["--platform", "xen"]),
+    ("pvh-vmm, copy", &["--platform", "none", "--load", "copy"]),
+];
 
 const INITRD_BYTES: usize = 200 << 20;
 
