@@ -188,12 +188,14 @@ impl Paging {
         if mode == Mode::TwoLevel {
             return 0;
         }
+        if mode == Mode::Pae && level == 3 {
+            return 0; // checked when CR3 is loaded, not in a walk
+        }
         let mut bits = range(u32::from(self.address_bits), 51);
         if self.efer & 1 << 11 == 0 {
             bits |= 1 << 63;
         }
         match (mode, level) {
-            (Mode::Pae, 3) => bits |= range(1, 2) | range(5, 8) | range(52, 63),
             (Mode::Pae, _) => bits |= range(52, 62),
             (_, 4) if self.is_amd => bits |= range(7, 8),
             (_, 4) => bits |= 1 << 7,

@@ -84,7 +84,8 @@ impl Tables {
 
     const fn pae(state: &PagingState, policy: &PagingPolicy) -> Self {
         let reserved = reserved_when_wide(state, policy);
-        let mut l3 = Level::wide(3, 30, reserved | bits(52, 63) | bits(5, 8) | bits(1, 2));
+        // The CPU checks the reserved bits of this level only when it loads CR3.
+        let mut l3 = Level::wide(3, 30, 0);
         l3.index_max = 3;
         l3.has_rights = false;
         let mut l2 = Level::wide(2, 21, reserved | bits(52, 62));

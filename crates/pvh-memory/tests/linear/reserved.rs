@@ -1,6 +1,7 @@
 //! "Bits that make the walk fail", of entries that are present.
 
-use pvh_memory::LinearFault;
+use pvh_abi::Gpa;
+use pvh_memory::{Access, LinearFault};
 
 use crate::guest::Guest;
 
@@ -107,12 +108,66 @@ fn pae_entries_reserve_bits_62_to_52_too() {
 }
 
 #[test]
-fn pae_s_highest_entry_reserves_63_to_52_and_8_to_5_and_2_to_1() {
+fn pae_s_highest_entry_reserves_nothing_in_a_walk() {
     let mut guest = Guest::pae();
     for efer in [0, 0x800] {
         guest.state.efer = efer;
-        assert_eq!(of_table(&guest, 3), 0xFFF0_0000_0000_01E6 | WIDE_46);
+        assert_eq!(of_table(&guest, 3), 0);
     }
+}
+
+#[test]
+fn pae_s_highest_entry_translates_with_its_accessed_bit_set() {
+    let guest = Guest::pae();
+    guest.set(3, 0x2021);
+    for access in [Access::Read, Access::Write] {
+        assert_eq!(guest.translate_for(access), Ok(0x5567));
+    }
+    assert_eq!(guest.entry(3), 0x2021, "the walk does not write it");
+}
+
+#[test]
+fn pae_s_highest_entry_translates_with_any_bit_set_that_cr3_loads_refuse() {
+    let mut guest = Guest::pae();
+    for efer in [0, 0x800] {
+        guest.state.efer = efer;
+        for bit in [1, 2, 5, 6, 7, 8].into_iter().chain(52..=63) {
+            guest.set(3, 0x2001 | 1 << bit);
+            assert_eq!(guest.translate(), Ok(0x5567), "bit {bit}");
+        }
+        guest.set(3, 0xFFF0_0000_0000_21E7);
+        assert_eq!(guest.translate(), Ok(0x5567), "all of them");
+        guest.set(3, 0xFFF0_0000_0000_21E6);
+        let fault = LinearFault::NotPresent {
+            at: guest.at,
+            level: 3,
+        };
+        assert_eq!(guest.translate(), Err(fault), "all but present");
+    }
+}
+
+#[test]
+fn pae_s_highest_entry_with_an_address_too_wide_leads_to_no_table() {
+    let mut guest = Guest::pae();
+    for bit in 46..=51 {
+        guest.set(3, 0x2001 | 1 << bit);
+        let fault = LinearFault::TableNotRam {
+            at: guest.at,
+            level: 2,
+            entry: Gpa(0x2018 | 1 << bit),
+        };
+        assert_eq!(guest.translate(), Err(fault), "bit {bit}");
+    }
+    // There is RAM at 0x2000, but the guest's addresses have 13 bits.
+    guest.policy.address_bits = 13;
+    guest.state.cr3 = 0x1020;
+    guest.set_u64(0x1030, 0x2001);
+    let fault = LinearFault::TableNotRam {
+        at: guest.at,
+        level: 2,
+        entry: Gpa(0x2018),
+    };
+    assert_eq!(guest.translate(), Err(fault));
 }
 
 #[test]
