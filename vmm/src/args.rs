@@ -49,7 +49,8 @@ pub(crate) struct RunArguments {
     /// Initial RAM disk, a file or pipe; the guest gets it as its first module
     #[arg(long, value_name = "FILE")]
     pub(crate) initrd: Option<PathBuf>,
-    /// Module file and its command line, after the first '=' (so the file name cannot contain '='); may be repeated
+    /// Module file and its command line, after the first '=' (so the file name cannot contain '=');
+    /// may be repeated
     #[arg(long = "module", value_name = "FILE[=CMDLINE]", value_parser = OsStringValueParser::new().try_map(ModuleArgument::parse))]
     pub(crate) modules: Vec<ModuleArgument>,
     /// Kernel command line
@@ -72,33 +73,38 @@ pub(crate) struct RunArguments {
     /// What the guest runs on: a Xen domain or a plain PC
     #[arg(long, value_name = "PLATFORM", value_enum, default_value_t = PlatformArgument::Auto)]
     pub(crate) platform: PlatformArgument,
-    /// Patch the kernel's VMCALL/VMMCALL in guest memory to use an I/O port: the Xen platform for Linux where
-    /// KVM cannot intercept them
+    /// Patch the kernel's VMCALL/VMMCALL in guest memory to use an I/O port: the Xen platform for
+    /// Linux where KVM cannot intercept them
     #[arg(long)]
     pub(crate) patch_hypercalls: bool,
-    /// Record every hypercall and its answer, and all other events of the Xen platform, to replay without KVM;
-    /// FILE must be a regular file, not a pipe
+    /// Record every hypercall and its answer, and all other events of the Xen platform, to replay
+    /// without KVM; FILE must be a regular file, not a pipe
     #[arg(long, value_name = "FILE")]
     pub(crate) record: Option<PathBuf>,
     /// How kernel and modules get into guest memory
     #[arg(long, value_name = "METHOD", value_enum, default_value_t = LoadArgument::Map)]
     pub(crate) load: LoadArgument,
-    /// Folder for unpacked kernels, so that the next start skips unpacking; 'none' turns the cache off
+    /// Folder for unpacked kernels, so that the next start skips unpacking; 'none' turns the cache
+    /// off
     #[arg(long, value_name = "DIR")]
     pub(crate) cache: Option<PathBuf>,
     /// Size of the host pages that guest RAM is made of
     #[arg(long, value_name = "PAGES", value_enum, default_value_t = BackingArgument::Small)]
     pub(crate) memory_backing: BackingArgument,
-    /// Print to standard error, at the end, how long each step to the first instruction and first output took
+    /// Print to standard error, at the end, how long each step to the first instruction and first
+    /// output took
     #[arg(long, value_name = "STYLE", value_enum, num_args = 0..=1, require_equals = true, default_missing_value = "text")]
     pub(crate) timings: Option<timings::Style>,
-    /// Write the duration of these steps to FILE, for Perfetto (ui.perfetto.dev) or chrome://tracing
+    /// Write the duration of these steps to FILE, for Perfetto (ui.perfetto.dev) or
+    /// chrome://tracing
     #[arg(long, value_name = "FILE")]
     pub(crate) trace: Option<PathBuf>,
-    /// What the guest writes to its hypervisor (port 0xE9 of the Xen platform) goes to standard error, or nowhere
+    /// What the guest writes to its hypervisor (port 0xE9 of the Xen platform) goes to standard
+    /// error, or nowhere
     #[arg(long, value_name = "WHERE", value_enum, default_value_t = LogArgument::On)]
     pub(crate) log: LogArgument,
-    /// Print only what the guest prints on its console, and errors: no log of the guest, no platform line, no hints
+    /// Print only what the guest prints on its console, and errors: no log of the guest, no
+    /// platform line, no hints
     #[arg(long, short)]
     pub(crate) quiet: bool,
     /// KVM device
@@ -107,7 +113,8 @@ pub(crate) struct RunArguments {
     /// End with code 6 when the guest asks to reboot, instead of starting it again
     #[arg(long)]
     pub(crate) no_reboot: bool,
-    /// What a triple fault means within 10 seconds of the start and before any output; later ones are reboots
+    /// What a triple fault means within 10 seconds of the start and before any output; later ones
+    /// are reboots
     #[arg(long, value_name = "ACTION", value_enum, default_value_t = OnCrash::Report)]
     pub(crate) on_crash: OnCrash,
 }
@@ -154,7 +161,8 @@ pub(crate) struct CacheArguments {
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
 pub(crate) enum StartInfoArgument {
-    /// The 20-byte structure of 2015; it has no ACPI pointer, so the guest cannot power off through ACPI
+    /// The 20-byte structure of 2015; it has no ACPI pointer, so the guest cannot power off through
+    /// ACPI
     Draft,
     /// Version 0, without a memory map
     #[value(name = "0")]
@@ -168,7 +176,8 @@ pub(crate) enum StartInfoArgument {
 pub(crate) enum PlatformArgument {
     /// xen where this host can run the image that way, else none; prints which and why
     Auto,
-    /// A Xen PVH domain: hypercalls, event channels, xenstore, console hvc0; a serial port that only prints
+    /// A Xen PVH domain: hypercalls, event channels, xenstore, console hvc0; a serial port that
+    /// only prints
     Xen,
     /// A plain PC: local APIC, I/O APIC, serial port, ACPI
     None,
@@ -178,13 +187,15 @@ pub(crate) enum PlatformArgument {
 pub(crate) enum BackingArgument {
     /// 4 KiB pages: the host spends memory only on what the guest touches
     Small,
-    /// 2 MiB pages where the host has them: faster for a guest that uses most of its memory, more memory for others
+    /// 2 MiB pages where the host has them: faster for a guest that uses most of its memory, more
+    /// memory for others
     Huge,
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
 pub(crate) enum LoadArgument {
-    /// Map the files privately: pages are read when the guest touches them; do not change a file in place while the guest runs
+    /// Map the files privately: pages are read when the guest touches them; do not change a file in
+    /// place while the guest runs
     Map,
     /// Read the files completely; later changes to them do not matter
     Copy,

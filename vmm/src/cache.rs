@@ -64,7 +64,8 @@ impl Drop for Keeping {
     }
 }
 
-/// Opens the kernel at `path` with the cache of `config`. A folder that was named and cannot be used is reported.
+/// Opens the kernel at `path` with the cache of `config`. A folder that was named and cannot be
+/// used is reported.
 ///
 /// # Errors
 ///

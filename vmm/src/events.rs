@@ -37,7 +37,7 @@ pub(crate) struct User {
 }
 
 impl User {
-    /// Takes the signals and the terminal; without `has_input` the guest gets nothing from standard input.
+    /// Takes the signals and the terminal; without `has_input` the guest gets no standard input.
     ///
     /// # Errors
     ///
@@ -285,8 +285,8 @@ impl Loop {
         });
     }
 
-    /// Takes why the machine ended. A guest that was asked to power off and reboots instead is ended: a
-    /// reboot would forget the signal.
+    /// Takes why the machine ended. A guest that was asked to power off and reboots instead is
+    /// ended: a reboot would forget the signal.
     fn take_end(&self) -> Option<End> {
         let end = self.board.take_end();
         match (&end, &self.power_off) {
@@ -313,7 +313,7 @@ impl Loop {
         }
     }
 
-    /// Asks the guest to power off after the first signal; returns `false` if it must be ended instead.
+    /// Asks the guest to power off after the first signal; returns `false` if it must be ended.
     fn request_power_off(&mut self, signal: Signal, ops: &mut EventOps) -> bool {
         let is_polite = matches!(signal, Signal::SIGTERM | Signal::SIGINT);
         let Some(platform) = self.platform.as_ref().filter(|_| is_polite) else {

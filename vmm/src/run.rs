@@ -194,8 +194,8 @@ impl Machines<'_> {
         let Some(changed) = changed.flatten() else {
             return false;
         };
-        // Not directly to standard error, which may block: only the event loop and the draining of output
-        // watch for signals.
+        // Not directly to standard error, which may block: only the event loop and the draining of
+        // output watch for signals.
         let line = Printable(&changed.to_string()).to_string();
         self.outlets.log.say(&line);
         true

@@ -16,8 +16,8 @@ impl Size {
     ///
     /// # Errors
     ///
-    /// [`SizeError`]: no size, or a number without a unit that is too small for any guest, which the
-    /// user probably meant in MiB.
+    /// [`SizeError`]: no size, or a number without a unit that is too small for any guest, which
+    /// the user probably meant in MiB.
     pub(crate) fn of_memory(text: &str) -> Result<Self, SizeError> {
         let size: Self = text.parse()?;
         let has_unit = !text.bytes().all(|byte| byte.is_ascii_digit());

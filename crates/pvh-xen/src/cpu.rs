@@ -169,7 +169,8 @@ mod tests {
             leaf(0x8000_0008, [0x3028, 0, 0, 0]),
         ];
         let policy = GuestCpu(&leaves).policy();
-        // VME PVI TSD DE PSE PAE MCE PGE PCE OSFXSR OSXMMEXCPT UMIP FSGSBASE PCIDE OSXSAVE SMEP SMAP PKE.
+        // VME PVI TSD DE PSE PAE MCE PGE PCE OSFXSR OSXMMEXCPT UMIP FSGSBASE PCIDE OSXSAVE SMEP
+        // SMAP PKE.
         assert_eq!(policy.cr4_bits, 0x77_0FFF);
         assert_eq!(policy.efer_bits, 0xD01);
         assert_eq!(policy.physical_address_bits, 40);

@@ -120,8 +120,8 @@ impl XenVcpu {
         }
     }
 
-    /// Has the threads of other vCPUs report their state to the domain, for a hypercall that depends
-    /// on it: KVM starts and resets vCPUs by INIT and SIPI without an exit.
+    /// Has the threads of other vCPUs report their state to the domain, for a hypercall that
+    /// depends on it: KVM starts and resets vCPUs by INIT and SIPI without an exit.
     pub(crate) fn observe_others(&self, whom: Observe) {
         match whom {
             Observe::Vcpu(vcpu) => {

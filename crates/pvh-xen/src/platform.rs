@@ -124,8 +124,8 @@ impl XenPlatform {
         })
     }
 
-    /// Gives bytes to the guest's console; returns how many it took. The platform asks for the rest by
-    /// [`Host::console_input_wanted`].
+    /// Gives bytes to the guest's console; returns how many it took. The platform asks for the rest
+    /// by [`Host::console_input_wanted`].
     ///
     /// Returns within 10 ms, even while hypercalls keep the domain locked: then it takes
     /// nothing.
@@ -139,9 +139,8 @@ impl XenPlatform {
         })
     }
 
-    /// Asks the guest to power off. Returns `false` if the guest was not asked: it does not watch for
-    /// the request in xenstore, or its hypercalls keep the domain locked for longer than
-    /// 100 ms.
+    /// Asks the guest to power off. Returns `false` if the guest was not asked: it does not watch
+    /// for the request in xenstore, or its hypercalls keep the domain locked for more than 100 ms.
     pub fn request_power_off(&self) -> bool {
         let Some(domain) = self.domain_within(POWER_OFF_LOCK_TIMEOUT) else {
             return false;
@@ -155,14 +154,14 @@ impl XenPlatform {
         })
     }
 
-    /// Returns what a triple fault does to the domain: `HVM_PARAM_TRIPLE_FAULT_REASON`, reboot unless the guest
-    /// has set it.
+    /// Returns what a triple fault does to the domain: `HVM_PARAM_TRIPLE_FAULT_REASON`, which is a
+    /// reboot unless the guest changed it.
     pub fn triple_fault_reason(&self) -> ShutdownReason {
         self.domain().triple_fault_reason()
     }
 
-    /// Ends the domain for a reason of the embedder, such as a crash of a vCPU, unless it is over already.
-    /// In both cases, text in the console's ring goes to [`Host::console_output`].
+    /// Ends the domain for a reason of the embedder, such as a crash of a vCPU, unless it is over
+    /// already. In both cases, text in the console's ring goes to [`Host::console_output`].
     pub fn end(&self, reason: ShutdownReason) {
         self.with_domain(Backpressure::Ignore, |domain, memory, now, effects| {
             domain.end(memory, reason, now, effects);
@@ -320,11 +319,11 @@ const DOMAIN: DomId = DomId(1);
 /// How long the console's ring is left full while the host has no room: 1 ms. Timers fire at most
 /// this late.
 const CONSOLE_FULL_BACKOFF_NS: u64 = 1_000_000;
-/// How long console input waits for the domain's lock. A guest's call may hold it for longer; the user's keys
-/// must still be read.
+/// How long console input waits for the domain's lock. A guest's call may hold it for longer; the
+/// user's keys must still be read.
 const INPUT_LOCK_TIMEOUT: Duration = Duration::from_millis(10);
-/// How long a request to power off waits for the domain's lock. Longer than input does, because a busy guest is asked
-/// rather than ended.
+/// How long a request to power off waits for the domain's lock. Longer than input does, because a
+/// busy guest is asked rather than ended.
 const POWER_OFF_LOCK_TIMEOUT: Duration = Duration::from_millis(100);
 /// How often the lock is tried meanwhile.
 const LOCK_POLL_INTERVAL: Duration = Duration::from_micros(200);

@@ -294,8 +294,8 @@ impl VcpuRequests {
     }
 }
 
-/// Asks several threads for their vCPUs' state at the same time, and waits for all replies together, at
-/// most [`VCPU_REPLY_TIMEOUT`].
+/// Asks several threads for their vCPUs' state at the same time, and waits for all replies
+/// together, at most [`VCPU_REPLY_TIMEOUT`].
 pub(crate) fn query_states<'a>(mailboxes: impl IntoIterator<Item = &'a VcpuRequests>) {
     let now = Instant::now();
     let deadline = now.checked_add(VCPU_REPLY_TIMEOUT).unwrap_or(now);
@@ -327,8 +327,8 @@ const MAX_LEVEL_RETRY: Duration = Duration::from_millis(1);
 const MIN_EDGE_RETRY: Duration = Duration::from_millis(1);
 /// The longest delay of a vCPU's own vector; the vCPU may not be started yet.
 const MAX_EDGE_RETRY: Duration = Duration::from_millis(16);
-/// How long state queries wait, whether for one vCPU or for all. A thread leaves the guest within microseconds, on a busy host
-/// within milliseconds.
+/// How long state queries wait, whether for one vCPU or for all. A thread leaves the guest within
+/// microseconds, on a busy host within milliseconds.
 const VCPU_REPLY_TIMEOUT: Duration = Duration::from_millis(200);
 
 #[cfg(test)]

@@ -23,8 +23,9 @@ pub trait ExitHandler {
 
     /// Answers an exit that is not the platform's: port and memory accesses, halts, KVM's errors.
     ///
-    /// Called on the vCPU's thread, without a lock. It may wait, but not beyond the end of the machine
-    /// ([`Host::is_stopping`](crate::Host::is_stopping)). `Break` ends the loop: the vCPU cannot go on, or the machine is over.
+    /// Called on the vCPU's thread, without a lock. It may wait, but not beyond the end of the
+    /// machine ([`Host::is_stopping`](crate::Host::is_stopping)). `Break` ends the loop: the vCPU
+    /// cannot go on, or the machine is over.
     fn answer(&mut self, vcpu: &mut Vcpu, exit: VmExit) -> ControlFlow<Self::End, VmEntry<'_>>;
 }
 

@@ -12,7 +12,7 @@ pub(crate) fn line(error: &clap::Error) -> String {
     let mut paragraphs = text.split("\n\n");
     let what = paragraphs.next().unwrap_or_default();
     let what = what.strip_prefix("error: ").unwrap_or(what);
-    // clap's other tip, to pass an unknown option as a value, is wrong here: no value looks like one.
+    // clap's other tip, to pass an unknown option as a value, is wrong: no value looks like one.
     let tip = paragraphs
         .map(str::trim)
         .find(|part| part.starts_with("tip: a "));

@@ -59,7 +59,7 @@ impl SerialPort {
         // Queueing output cannot fail, and an interrupt whose counter is full is pending already.
         let _ = self.0.write(offset, byte);
         if offset == MODEM_CONTROL {
-            // The port refuses input in loopback mode, and nothing else reports the end of that mode.
+            // In loopback mode the port refuses input. Nothing else reports the end of that mode.
             self.0.events().signal();
         }
     }

@@ -71,7 +71,7 @@ impl Kernel {
     ///
     /// # Errors
     ///
-    /// [`RunError::Image`], and [`RunError::Stubs`] if its hypercalls were to be patched and cannot be.
+    /// [`RunError::Image`], and [`RunError::Stubs`] if its hypercalls cannot be patched as asked.
     pub(super) fn open(config: &RunConfig) -> Result<Self, RunError> {
         let (opened, name) = match &config.kernel {
             Some(path) => (cache::open_as(&config.cache, path), path.as_path()),
@@ -130,7 +130,7 @@ pub(super) struct Blueprint<'a> {
 }
 
 impl<'a> Blueprint<'a> {
-    /// Decides everything; builds nothing. The boot is kept in `boot`, from where the plan borrows it.
+    /// Decides everything; builds nothing. `boot` keeps the boot, because the plan borrows it.
     ///
     /// # Errors
     ///

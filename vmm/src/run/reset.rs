@@ -58,7 +58,7 @@ impl Resets {
 
 /// A guest that has printed nothing for this long does something else than crash at its start.
 const EARLY_TIME: Duration = Duration::from_secs(10);
-/// This many machines in a row that print nothing before their triple fault are a crash in any case.
+/// This many silent machines in a row that end by a triple fault are a crash in any case.
 const SILENT_LIMIT: u32 = 3;
 
 #[cfg(test)]

@@ -56,8 +56,8 @@ pub(super) enum Writing<'scope> {
 }
 
 impl<'scope> Writing<'scope> {
-    /// Starts the writers on another thread while the machine is built. That thread also makes KVM list
-    /// its CPUID leaves, which takes as long as the rest of KVM's setup.
+    /// Starts the writers on another thread while the machine is built. That thread also makes KVM
+    /// list its CPUID leaves, which takes as long as the rest of KVM's setup.
     pub(super) fn start_on_thread(
         scope: &'scope Scope<'scope, '_>,
         kvm: &'scope Kvm,
@@ -68,8 +68,8 @@ impl<'scope> Writing<'scope> {
         let before = SigSet::all().thread_swap_mask(SigmaskHow::SIG_SETMASK);
         let thread = thread::Builder::new().name("beside".to_owned());
         let thread = thread.spawn_scoped(scope, || {
-            // A new thread starts on the processor of its creator and may delay it; after a sleep it wakes
-            // on an idle one.
+            // A new thread starts on the processor of its creator and may delay it; after a sleep
+            // it wakes on an idle one.
             thread::sleep(Duration::from_nanos(1));
             // If this is late, the first vCPU lists them itself; it also reports a failure.
             let _ = timings::step("list CPUID", || kvm.supported_cpuid());
@@ -112,8 +112,8 @@ pub(super) enum Start<'scope> {
 }
 
 impl<'scope> Start<'scope> {
-    /// Takes the signals and the terminal: before threads start that would not block the signals, and
-    /// before the guest prints a prompt.
+    /// Takes the signals and the terminal: before threads start that would not block the signals,
+    /// and before the guest prints a prompt.
     fn begin(self) -> io::Result<(User, Writing<'scope>)> {
         Ok(match self {
             Self::First { writing, has_input } => (User::take(has_input)?, writing),
@@ -135,8 +135,8 @@ impl Session {
         self.user.leave_signals_blocked();
     }
 
-    /// Restores the terminal and waits until all output is written, at most `patience` times 50 ms, or
-    /// until a signal.
+    /// Restores the terminal and waits until all output is written, at most `patience` times 50 ms,
+    /// or until a signal.
     pub(super) fn finish(&mut self, mut patience: u32) {
         self.user.leave_terminal();
         for writer in &self.writers {
@@ -148,7 +148,8 @@ impl Session {
     }
 }
 
-/// Ends a domain, which prints its last words. The guest's HVM parameter decides what a triple fault means.
+/// Ends a domain, which prints its last words. The guest's HVM parameter decides what a triple
+/// fault means.
 fn end_domain(platform: &XenPlatform, end: End) -> End {
     let End::TripleFault(crash) = end else {
         platform.end(ShutdownReason::CRASH);

@@ -41,8 +41,8 @@ fn text(recorded: &Recorded) -> String {
     text
 }
 
-/// The step's name, indented once per step of its thread that contains it, and its thread if that is
-/// not the main one.
+/// The step's name, indented once per step of its thread that contains it, and its thread if that
+/// is not the main one.
 fn label(step: &Step, steps: &[Step]) -> String {
     let holds = |other: &&Step| {
         let is_longer = other.length > step.length;
