@@ -21,7 +21,7 @@ pub enum UnpackError {
         #[source]
         source: io::Error,
     },
-    /// The content is longer than [`Limits::max_unpacked_bytes`](crate::Limits::max_unpacked_bytes).
+    /// The content is longer than [`max_unpacked_bytes`](crate::image::Limits::max_unpacked_bytes).
     #[error("the content is longer than the limit of {limit_bytes} bytes")]
     TooLarge {
         /// The limit.
