@@ -79,3 +79,24 @@ pub fn memory_config(layout: &Layout) -> MemoryConfig {
 
 /// The name of the domain, unless the embedder gives one.
 const NAME: &str = "guest";
+
+#[cfg(test)]
+mod tests {
+    use pvh_layout::{LayoutConfig, Platform, RsdpPlace};
+
+    use super::*;
+
+    #[test]
+    fn a_domain_s_host_has_a_page_for_each_frame() {
+        let platform = Platform::Xen(RsdpPlace::AfterTables);
+        let config = LayoutConfig {
+            platform,
+            memory_bytes: 16 << 20,
+            address_bits: 48,
+            apic_ids: &platform.apic_ids(2),
+        };
+        let memory = memory_config(&Layout::new(&config).unwrap());
+        assert_eq!((memory.max_gfn, memory.host_pages), (0xF_EFFF, 0xF_F000));
+        assert_eq!(memory.memory_map.len(), 5);
+    }
+}

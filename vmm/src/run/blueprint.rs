@@ -18,12 +18,12 @@ use pvh_loader::{
 };
 use pvh_memory::GuestMemory;
 use pvh_start_info::Generation;
-use pvh_xen::{Parts, XenPlatform, vm_config};
+use pvh_xen::{Parts, XenPlatform, memory_config, vm_config};
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
 use super::{
     error::{RunError, host},
-    layout::{domain_memory, lay_out},
+    layout::lay_out,
     modules,
     uuid::new_uuid,
 };
@@ -214,7 +214,7 @@ impl<'a> Blueprint<'a> {
         let mut platform = None;
         if let Platform::Xen(transport) = self.platform {
             let host = MachineHost::new(Arc::clone(&board), outlets.log.clone());
-            let memory = domain_memory(&self.layout);
+            let memory = memory_config(&self.layout);
             let mut parts = Parts::new(vm, Arc::new(host), transport, memory);
             parts.uuid = new_uuid();
             parts.name = DOMAIN_NAME.to_owned();

@@ -1,6 +1,5 @@
 //! Where everything lies in the guest of a run.
 
-use pvh_domain::MemoryConfig;
 use pvh_elfnote::XenNotes;
 use pvh_layout::{Layout, LayoutConfig, LayoutError, RsdpPlace};
 
@@ -36,18 +35,6 @@ pub(super) fn lay_out(
     })
 }
 
-/// Returns what a domain reports about its guest's memory.
-pub(super) fn domain_memory(layout: &Layout) -> MemoryConfig {
-    let counts = layout.page_counts();
-    MemoryConfig {
-        pages: counts.pages,
-        max_pages: counts.max_pages,
-        max_gfn: counts.max_gfn,
-        host_pages: counts.max_gfn.saturating_add(1),
-        memory_map: layout.e820(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use pvh_kvm::{GuestRam, HypercallTransport};
@@ -69,13 +56,6 @@ mod tests {
     fn the_platform_decides_where_the_tables_lie() {
         assert_eq!(layout(XEN, 2).acpi[0].at.0, 0xFC00_0000);
         assert!(layout(Platform::Plain, 2).pages.is_empty());
-    }
-
-    #[test]
-    fn a_domain_s_host_has_a_page_for_each_frame() {
-        let memory = domain_memory(&layout(XEN, 2));
-        assert_eq!((memory.max_gfn, memory.host_pages), (0xF_EFFF, 0xF_F000));
-        assert_eq!(memory.memory_map.len(), 5);
     }
 
     #[test]
