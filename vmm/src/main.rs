@@ -9,7 +9,6 @@ mod console;
 mod devices;
 mod events;
 mod exit;
-mod host_memory;
 mod inspect;
 mod machine;
 mod mapped;

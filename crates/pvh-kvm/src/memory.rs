@@ -3,6 +3,7 @@
 mod budget;
 mod copy_ahead;
 mod frames;
+mod host;
 mod lost_page;
 mod map_file;
 mod mapping;
@@ -16,6 +17,7 @@ mod write_ahead;
 
 pub use copy_ahead::CopyAhead;
 pub use frames::MAX_ADDED_FRAMES;
+pub use host::{TablesTooLarge, check_host_memory};
 pub use lost_page::LostPages;
 pub use ram::GuestRam;
 pub use ranges::RamError;

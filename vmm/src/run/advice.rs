@@ -133,4 +133,18 @@ mod tests {
         assert_eq!(RunError::Ram(too_large).exit_code(), 4);
         assert_eq!(RunError::NoRoom { memory_bytes: 4096 }.exit_code(), 3);
     }
+
+    #[test]
+    fn memory_with_too_large_tables_is_told_with_sizes_as_the_user_writes_them() {
+        let refused = RunError::HostMemory(pvh_kvm::TablesTooLarge {
+            memory_bytes: 64 << 40,
+            tables_bytes: (64 << 40) / 384,
+            available_bytes: 20 << 30,
+        });
+        assert_eq!(
+            sentence(&refused, refused.fix()),
+            "--memory 64T is too large: KVM may need 170.6 GiB for its own tables, and the host has 20 GiB available; \
+             choose a smaller --memory"
+        );
+    }
 }

@@ -8,7 +8,7 @@ use std::{
 
 use pvh_entry::EntryState;
 use pvh_hypercall::HYPERCALL_PORT;
-use pvh_kvm::{GuestRam, Kvm, LostPages, Vcpu, Vm, VmConfig, WriteAhead};
+use pvh_kvm::{GuestRam, Kvm, LostPages, Vcpu, Vm, VmConfig, WriteAhead, check_host_memory};
 use pvh_layout::{Layout, ports::COM1_GSI};
 use pvh_loader::{
     Image,
@@ -32,7 +32,6 @@ use crate::{
     cache::{self, Keeping, Opened},
     config::RunConfig,
     devices::Rtc,
-    host_memory,
     machine::{Board, MachineHost},
     mapped::{Changed, changed},
     outlets::Outlets,
@@ -146,7 +145,7 @@ impl<'a> Blueprint<'a> {
         let bits = kvm.capabilities().address_bits;
         let notes = kernel.image.notes();
         let layout = lay_out(platform, memory_bytes, bits, config.cpus, notes)?;
-        host_memory::check(memory_bytes)?;
+        check_host_memory(memory_bytes).map_err(RunError::HostMemory)?;
         let boot = boot.insert(Boot {
             generation: config.generation,
             cmdline: config.cmdline.clone(),

@@ -4,7 +4,7 @@ use std::{fmt, io, path::PathBuf};
 
 use pvh_domain::RecordError;
 
-use pvh_kvm::{KvmError, RamError, VcpuError, VmError};
+use pvh_kvm::{KvmError, RamError, TablesTooLarge, VcpuError, VmError};
 use pvh_layout::{LayoutError, RamSizeError};
 use pvh_loader::{
     ImageError, commit::CommitError, module::ModuleError, plan::PlanError, stubs::StubError,
@@ -15,7 +15,6 @@ use pvh_xen::PlatformError;
 use super::{blueprint::MAX_CPUS, outputs::NO_FILE};
 use crate::{
     exit::Chain,
-    host_memory,
     platform::{Obstacle, Reason},
     size::{Rounded, Size},
 };
@@ -146,8 +145,13 @@ pub(crate) enum RunError {
     #[error(transparent)]
     MapRam(RamError),
     /// KVM's tables for this much memory do not fit in the host.
-    #[error(transparent)]
-    HostMemory(#[from] host_memory::TooLarge),
+    #[error(
+        "--memory {} is too large: KVM may need {} for its own tables, and the host has {} available",
+        Size::of(.0.memory_bytes),
+        Rounded(.0.tables_bytes),
+        Rounded(.0.available_bytes)
+    )]
+    HostMemory(TablesTooLarge),
     /// Guest RAM is too small for the ACPI tables.
     #[error("--memory {}: too small for the ACPI tables", Size::of(*memory_bytes))]
     NoRoom {

@@ -2,10 +2,8 @@
 
 use std::fs;
 
-use crate::size::{Rounded, Size};
-
-/// KVM's tables take at most this part of guest memory: where KVM shadows page tables, a little more
-/// than 8 bytes per 4 KiB page, touched or not. Measured: 2.5 MiB per GiB, which is 1/410.
+/// KVM's tables take at most this part of guest memory: where KVM shadows page tables, a little
+/// more than 8 bytes per 4 KiB page, touched or not. Measured: 2.5 MiB per GiB, which is 1/410.
 const TABLES_DIVISOR: u64 = 384;
 
 /// Tables of 12 GiB of guest memory: any host has room for them.
@@ -14,25 +12,28 @@ const SMALL_TABLES_BYTES: u64 = 32 << 20;
 /// Guest memory whose tables do not fit in the host's memory.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 #[error(
-    "--memory {} is too large: KVM may need {} for its own tables, and the host has {} available",
-    Size::of(*memory_bytes),
-    Rounded(*tables_bytes),
-    Rounded(*available_bytes)
+    "guest memory of {memory_bytes} bytes is too large: KVM may need {tables_bytes} bytes for its own tables, and the \
+     host has {available_bytes} bytes available"
 )]
-pub(crate) struct TooLarge {
+pub struct TablesTooLarge {
     /// Size of guest memory.
-    pub(crate) memory_bytes: u64,
+    pub memory_bytes: u64,
     /// Memory that KVM may need for its tables.
-    pub(crate) tables_bytes: u64,
+    pub tables_bytes: u64,
     /// Available memory of the host.
-    pub(crate) available_bytes: u64,
+    pub available_bytes: u64,
 }
 
-/// Refuses guest memory whose tables alone would exhaust the host; untouched pages cost nothing else.
+/// Refuses guest memory for which KVM's tables alone would exhaust the host. Guest memory itself
+/// costs the host only the pages that are touched, so there may be more of it than the host has.
 ///
-/// Small tables are accepted without a look at /proc/meminfo, which takes longer than most steps of
-/// a start.
-pub(crate) fn check(memory_bytes: u64) -> Result<(), TooLarge> {
+/// Accepts up to 12 GiB without a look at /proc/meminfo, which takes longer than most steps of a
+/// start, and any size where /proc/meminfo does not say what is available.
+///
+/// # Errors
+///
+/// [`TablesTooLarge`]: the tables may need more than the host has available now.
+pub fn check_host_memory(memory_bytes: u64) -> Result<(), TablesTooLarge> {
     if memory_bytes / TABLES_DIVISOR <= SMALL_TABLES_BYTES {
         return Ok(());
     }
@@ -43,12 +44,12 @@ pub(crate) fn check(memory_bytes: u64) -> Result<(), TooLarge> {
     }
 }
 
-fn compare(memory_bytes: u64, available_bytes: u64) -> Result<(), TooLarge> {
+fn compare(memory_bytes: u64, available_bytes: u64) -> Result<(), TablesTooLarge> {
     let tables_bytes = memory_bytes / TABLES_DIVISOR;
     if tables_bytes <= available_bytes {
         return Ok(());
     }
-    Err(TooLarge {
+    Err(TablesTooLarge {
         memory_bytes,
         tables_bytes,
         available_bytes,
@@ -79,10 +80,14 @@ mod tests {
     #[test]
     fn more_memory_than_the_host_has_is_allowed_until_the_tables_do_not_fit() {
         assert_eq!(compare(64 << 30, 2 << 30), Ok(()));
-        let refused = compare(64 << 40, 20 << 30);
+        let refused = compare(64 << 40, 20 << 30).unwrap_err();
         assert_eq!(
-            refused.unwrap_err().to_string(),
-            "--memory 64T is too large: KVM may need 170.6 GiB for its own tables, and the host has 20 GiB available"
+            (
+                refused.memory_bytes,
+                refused.tables_bytes,
+                refused.available_bytes
+            ),
+            (64 << 40, (64 << 40) / 384, 20 << 30)
         );
     }
 }
