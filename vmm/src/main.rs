@@ -11,7 +11,6 @@ mod events;
 mod exit;
 mod inspect;
 mod machine;
-mod mapped;
 mod outlets;
 mod platform;
 mod run;

@@ -196,7 +196,7 @@ impl Machines<'_> {
         };
         // Not directly to standard error, which may block: only the event loop and the draining of
         // output watch for signals.
-        let line = Printable(&changed.to_string()).to_string();
+        let line = Printable(&changed).to_string();
         self.outlets.log.say(&line);
         true
     }

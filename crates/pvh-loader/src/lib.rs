@@ -3,6 +3,7 @@
 
 #[cfg(feature = "cache")]
 pub mod cache;
+pub mod changed;
 pub mod commit;
 pub mod image;
 pub mod inspect;

@@ -12,6 +12,7 @@ use pvh_kvm::{GuestRam, Kvm, LostPages, Vcpu, Vm, VmConfig, WriteAhead, check_ho
 use pvh_layout::{Layout, ports::COM1_GSI};
 use pvh_loader::{
     Image,
+    changed::PlanFile,
     commit::Method,
     plan::{Boot, Plan},
     stubs::{HypercallPatch, StubError, StubPair},
@@ -33,7 +34,6 @@ use crate::{
     config::RunConfig,
     devices::Rtc,
     machine::{Board, MachineHost},
-    mapped::{Changed, changed},
     outlets::Outlets,
     platform::{GuestKind, Platform},
     timings,
@@ -255,14 +255,21 @@ impl<'a> Blueprint<'a> {
         Ok(loaded.entry)
     }
 
-    /// Finds a file that was changed after `since` and that guest memory is mapped from.
-    pub(super) fn changed_file(&self, since: SystemTime) -> Option<Changed> {
+    /// Says which file was changed after `since` under guest memory that is mapped from it, if one
+    /// was.
+    pub(super) fn changed_file(&self, since: SystemTime) -> Option<String> {
         if self.config.load != Method::Map {
             return None;
         }
-        let kernel = (self.kernel.name.as_path(), &self.kernel.image);
-        let modules = (&self.config.modules[..], &self.plan.boot().modules[..]);
-        changed(kernel, modules, since)
+        let changed = self.plan.changed_file(since)?;
+        let path = match changed.file {
+            PlanFile::Module { index } => &self.config.modules.get(index)?.path,
+            _ => &self.kernel.name,
+        };
+        let path = path.display();
+        Some(format!(
+            "{path} {changed}, but guest memory is mapped from it: do not change it, or use --load copy"
+        ))
     }
 }
 
