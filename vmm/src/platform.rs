@@ -3,7 +3,5 @@
 mod choice;
 mod log;
 
-pub(crate) use choice::{
-    Choice, Guest, GuestKind, MAX_XEN_CPUS, Obstacle, Platform, Reason, choose,
-};
+pub(crate) use choice::{Choice, Guest, Obstacle, Platform, Reason, choose};
 pub(crate) use log::GuestLog;

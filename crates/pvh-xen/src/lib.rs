@@ -11,10 +11,12 @@ mod platform;
 mod requests;
 mod run;
 mod timer;
+mod transport;
 mod vcpu;
 
 pub use host::{EndReason, Host, Notice};
 pub use parts::{Parts, memory_config, vm_config};
 pub use platform::{PlatformError, XenPlatform};
 pub use run::{ExitHandler, NoDevices, VcpuEnd};
+pub use transport::{GuestKind, MAX_VCPUS, TransportError, choose_transport};
 pub use vcpu::XenVcpu;

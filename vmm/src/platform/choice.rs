@@ -1,39 +1,13 @@
 //! Decides which platform a guest gets, and why, before anything is built.
 
-use std::fmt;
+use std::{error::Error, fmt};
 
 use pvh_hypercall::HYPERCALL_PORT;
 use pvh_kvm::{Capabilities, HypercallTransport};
-use pvh_loader::{
-    Image,
-    linux_cmdline::{Console, last_console},
-};
+use pvh_loader::linux_cmdline::{Console, last_console};
+use pvh_xen::{GuestKind, MAX_VCPUS, TransportError, choose_transport};
 
 use crate::args::PlatformArgument;
-
-/// How an image makes hypercalls.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum GuestKind {
-    /// Through the hypercall page, or not at all.
-    UsesThePage,
-    /// By VMCALL or VMMCALL in its own code: a Linux without a HYPERCALL_PAGE note.
-    CallsBare,
-    /// Through an I/O port: its stubs are patched.
-    Patched,
-}
-
-impl GuestKind {
-    /// Finds out from an image's notes.
-    pub(crate) fn of(image: &Image) -> Self {
-        let notes = image.notes();
-        let os = notes.guest_os.as_ref().map(|name| name.as_bytes());
-        if os == Some(b"linux") && notes.hypercall_page.is_none() {
-            Self::CallsBare
-        } else {
-            Self::UsesThePage
-        }
-    }
-}
 
 /// The properties of a guest that decide its platform.
 #[derive(Clone, Copy, Debug)]
@@ -77,30 +51,25 @@ pub(crate) enum Reason {
     SerialConsole,
 }
 
-/// Why an image cannot have the Xen platform on this host.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
-pub(crate) enum Obstacle {
-    /// The host's KVM lacks a capability that every transport needs.
-    #[error("this host's KVM lacks {capability}, so pvh-vmm cannot receive hypercalls")]
-    Host {
-        /// KVM's name for it.
-        capability: &'static str,
-    },
-    /// A Xen domain cannot have so many vCPUs.
-    #[error("--cpus {cpus}: a Xen domain has 1 to {MAX_XEN_CPUS} CPUs")]
-    Cpus {
-        /// How many were asked for.
-        cpus: u32,
-    },
-    /// The guest executes VMCALL or VMMCALL itself, and the host cannot intercept that.
-    #[error(
-        "the kernel executes VMCALL or VMMCALL itself (a Linux without a HYPERCALL_PAGE note), and this host's KVM cannot \
-         intercept them: it lacks {capability}"
-    )]
-    BareCalls {
-        /// KVM's name for what it lacks.
-        capability: &'static str,
-    },
+/// Why an image cannot have the Xen platform on this host, in words of this program's options.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Obstacle(pub(crate) TransportError);
+
+impl Error for Obstacle {}
+
+impl fmt::Display for Obstacle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            TransportError::Host { capability } => write!(
+                f,
+                "this host's KVM lacks {capability}, so pvh-vmm cannot receive hypercalls"
+            ),
+            TransportError::Cpus { cpus } => {
+                write!(f, "--cpus {cpus}: a Xen domain has 1 to {MAX_VCPUS} CPUs")
+            }
+            other => write!(f, "{other}"),
+        }
+    }
 }
 
 impl fmt::Display for Reason {
@@ -117,7 +86,7 @@ impl fmt::Display for Reason {
                 f,
                 "platform xen; the kernel's two hypercall stubs are patched to use I/O port {HYPERCALL_PORT:#x}"
             ),
-            Self::Obstacle(obstacle @ Obstacle::BareCalls { .. }) => write!(
+            Self::Obstacle(obstacle @ Obstacle(TransportError::BareCalls { .. })) => write!(
                 f,
                 "platform none: {obstacle}; use --patch-hypercalls for the Xen platform"
             ),
@@ -142,13 +111,15 @@ pub(crate) fn choose(
     let choice = |platform, reason| Choice { platform, reason };
     let served = match asked {
         PlatformArgument::None => return Ok(choice(Platform::Plain, None)),
-        PlatformArgument::Auto | PlatformArgument::Xen => transport(guest, host),
+        PlatformArgument::Auto | PlatformArgument::Xen => {
+            choose_transport(guest.kind, guest.cpus, host)
+        }
     };
     let is_auto = asked == PlatformArgument::Auto;
     if is_auto && last_console(guest.cmdline) == Some(Console::Serial) {
         return Ok(choice(Platform::Plain, Some(Reason::SerialConsole)));
     }
-    match served {
+    match served.map_err(Obstacle) {
         Ok(transport) => {
             let reason = match guest.kind {
                 GuestKind::Patched => Reason::Patched,
@@ -164,30 +135,6 @@ pub(crate) fn choose(
         Err(obstacle) => Err(obstacle),
     }
 }
-
-/// Chooses the best hypercall transport for a guest.
-fn transport(guest: &Guest<'_>, host: &Capabilities) -> Result<HypercallTransport, Obstacle> {
-    const PORT: HypercallTransport = HypercallTransport::Port {
-        port: HYPERCALL_PORT as u16,
-    };
-    let cpus = guest.cpus;
-    if cpus > MAX_XEN_CPUS {
-        return Err(Obstacle::Cpus { cpus });
-    }
-    let intercept = host.missing_for(HypercallTransport::Intercept);
-    if let Some(capability) = host.missing_for(PORT) {
-        return Err(Obstacle::Host { capability });
-    }
-    match (guest.kind, intercept) {
-        (GuestKind::Patched, _) => Ok(PORT),
-        (_, None) => Ok(HypercallTransport::Intercept),
-        (GuestKind::CallsBare, Some(capability)) => Err(Obstacle::BareCalls { capability }),
-        (GuestKind::UsesThePage, Some(_)) => Ok(PORT),
-    }
-}
-
-/// The most vCPUs of a Xen domain: an APIC id is twice the vCPU's number, and one byte.
-pub(crate) const MAX_XEN_CPUS: u32 = 128;
 
 #[cfg(test)]
 mod tests {
@@ -266,7 +213,7 @@ mod tests {
             &guest(GuestKind::CallsBare, b""),
             &without,
         );
-        let Err(obstacle @ Obstacle::BareCalls { .. }) = refused else {
+        let Err(obstacle @ Obstacle(TransportError::BareCalls { .. })) = refused else {
             panic!("{refused:?}");
         };
         let text = obstacle.to_string();
@@ -287,16 +234,6 @@ mod tests {
             told.starts_with(&format!("platform none: {text}; use --patch-hypercalls ")),
             "{told}"
         );
-    }
-
-    #[test]
-    fn a_host_without_msr_exits_serves_nobody() {
-        let refused = choose(
-            PlatformArgument::Xen,
-            &guest(GuestKind::UsesThePage, b""),
-            &host(0x1FF, false),
-        );
-        assert!(matches!(refused, Err(Obstacle::Host { .. })), "{refused:?}");
     }
 
     #[test]
@@ -344,7 +281,8 @@ mod tests {
         };
         assert!(many(PlatformArgument::Xen, 128).is_ok());
         let refused = many(PlatformArgument::Xen, 129).unwrap_err();
-        assert_eq!(refused, Obstacle::Cpus { cpus: 129 });
+        let text = "--cpus 129: a Xen domain has 1 to 128 CPUs";
+        assert_eq!(refused.to_string(), text);
         let auto = many(PlatformArgument::Auto, 129).unwrap();
         assert_eq!(auto.platform, Platform::Plain);
     }

@@ -5,12 +5,13 @@ use std::error::Error;
 use pvh_kvm::VmError;
 use pvh_layout::RamSizeError;
 use pvh_loader::{commit::CommitError, plan::PlanError};
+use pvh_xen::{MAX_VCPUS, TransportError};
 
 use super::error::RunError;
 use crate::{
     config::RunConfig,
     exit::{ARGUMENTS, CRASHED, HOST, REFUSED, sentence},
-    platform::{MAX_XEN_CPUS, Obstacle, Reason},
+    platform::{Obstacle, Reason},
 };
 
 impl RunError {
@@ -22,7 +23,7 @@ impl RunError {
             | Self::Overwrites { .. }
             | Self::NoFile { .. }
             | Self::Obstacle {
-                source: Obstacle::Cpus { .. },
+                source: Obstacle(TransportError::Cpus { .. }),
                 ..
             } => ARGUMENTS,
             Self::Ram(RamSizeError::Empty | RamSizeError::NotWholePages { .. }) => ARGUMENTS,
@@ -44,17 +45,19 @@ impl RunError {
             Self::Image { source, .. } => source.fix()?.to_owned(),
             Self::Plan { source, .. } => source.fix()?.to_string(),
             Self::Obstacle {
-                source: Obstacle::BareCalls { .. },
+                source: Obstacle(TransportError::BareCalls { .. }),
                 ..
             } => "use --patch-hypercalls or --platform none".to_owned(),
             Self::NeedsXen { option, reason } => match reason {
-                Some(Reason::Obstacle(Obstacle::BareCalls { .. })) => {
+                Some(Reason::Obstacle(Obstacle(TransportError::BareCalls { .. }))) => {
                     format!("leave {option} out, or add --patch-hypercalls")
                 }
-                Some(Reason::Obstacle(Obstacle::Cpus { .. })) => {
-                    format!("leave {option} out, or use {MAX_XEN_CPUS} --cpus or fewer")
+                Some(Reason::Obstacle(Obstacle(TransportError::Cpus { .. }))) => {
+                    format!("leave {option} out, or use {MAX_VCPUS} --cpus or fewer")
                 }
-                Some(Reason::Obstacle(Obstacle::Host { .. })) => format!("leave {option} out"),
+                Some(Reason::Obstacle(Obstacle(TransportError::Host { .. }))) => {
+                    format!("leave {option} out")
+                }
                 _ => format!("leave {option} out, or use --platform xen"),
             },
             Self::Stubs { .. } => "leave --patch-hypercalls out".to_owned(),
@@ -64,9 +67,9 @@ impl RunError {
             Self::Trace { .. } => "choose another file for --trace".to_owned(),
             Self::Record { .. } => "choose another file for --record".to_owned(),
             Self::Obstacle {
-                source: Obstacle::Cpus { .. },
+                source: Obstacle(TransportError::Cpus { .. }),
                 ..
-            } => format!("use {MAX_XEN_CPUS} --cpus or fewer, or --platform none"),
+            } => format!("use {MAX_VCPUS} --cpus or fewer, or --platform none"),
             Self::Obstacle { .. } => "use --platform none".to_owned(),
             Self::Vm(VmError::VcpuCount { .. }) => "choose another --cpus".to_owned(),
             Self::Ram(RamSizeError::TooLarge { .. }) | Self::MapRam(_) | Self::HostMemory(_) => {

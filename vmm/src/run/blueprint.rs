@@ -19,7 +19,7 @@ use pvh_loader::{
 };
 use pvh_memory::GuestMemory;
 use pvh_start_info::Generation;
-use pvh_xen::{Parts, XenPlatform, memory_config, vm_config};
+use pvh_xen::{GuestKind, Parts, XenPlatform, memory_config, vm_config};
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
 use super::{
@@ -35,7 +35,7 @@ use crate::{
     devices::Rtc,
     machine::{Board, MachineHost},
     outlets::Outlets,
-    platform::{GuestKind, Platform},
+    platform::Platform,
     timings,
 };
 
@@ -114,7 +114,7 @@ impl Kernel {
     pub(super) fn kind(&self) -> GuestKind {
         match self.patch {
             Some(_) => GuestKind::Patched,
-            None => GuestKind::of(&self.image),
+            None => GuestKind::of(self.image.notes()),
         }
     }
 }
