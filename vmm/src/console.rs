@@ -7,5 +7,6 @@ mod screen;
 
 pub(crate) use escape::HELP;
 pub(crate) use input::{Command, Input};
-pub(crate) use output::{Output, Writer};
+pub(crate) use output::Writer;
+pub(crate) use pvh_xen::ConsoleQueue;
 pub(crate) use screen::{SCREEN, Stream, is_shared};

@@ -127,18 +127,18 @@ const ALL_ONES: u8 = 0xFF;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::console::Output;
+    use crate::console::ConsoleQueue;
     use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
     struct Board {
         ports: Ports,
-        output: Output,
+        output: ConsoleQueue,
         line: EventFd,
         wanted: EventFd,
     }
 
     fn board() -> Board {
-        let output = Output::default();
+        let output = ConsoleQueue::default();
         let line = EventFd::new(EFD_NONBLOCK).unwrap();
         let wanted = EventFd::new(EFD_NONBLOCK).unwrap();
         let serial = SerialPort::new(

@@ -2,12 +2,12 @@
 
 use pvh_domain::Recorder;
 
-use crate::{console::Output, platform::GuestLog};
+use crate::{console::ConsoleQueue, platform::GuestLog};
 
 /// The ways out of a machine.
 pub(crate) struct Outlets {
     /// What the guest prints on its console.
-    pub(crate) console: Output,
+    pub(crate) console: ConsoleQueue,
     /// What the guest logs to its hypervisor, and what pvh-vmm says while the guest runs.
     pub(crate) log: GuestLog,
     /// Every call of the guest's domain, with `--record`.

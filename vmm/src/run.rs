@@ -23,7 +23,7 @@ use pvh_loader::linux_cmdline::{Console, last_console};
 use crate::{
     args::PlatformArgument,
     config::{OnReboot, RunConfig},
-    console::Output,
+    console::ConsoleQueue,
     devices::Request,
     exit::{Printable, complain},
     machine::End,
@@ -59,8 +59,8 @@ pub(crate) fn run(config: &RunConfig) -> Result<Outcome, RunError> {
             return Err(RunError::Kvm(refused));
         }
     };
-    let console = Output::default();
-    let log = GuestLog::new(Output::default(), config.has_guest_log);
+    let console = ConsoleQueue::default();
+    let log = GuestLog::new(ConsoleQueue::default(), config.has_guest_log);
     thread::scope(|scope| {
         let writing = Writing::start_on_thread(scope, &kvm, &console, &log);
         let outlets = Outlets {

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod clock;
+mod console_queue;
 mod cpu;
 mod effects;
 mod host;
@@ -14,6 +15,7 @@ mod timer;
 mod transport;
 mod vcpu;
 
+pub use console_queue::ConsoleQueue;
 pub use host::{EndReason, Host, Notice};
 pub use parts::{Parts, memory_config, vm_config};
 pub use platform::{PlatformError, XenPlatform};

@@ -5,7 +5,7 @@ use std::io;
 use vm_superio::{Serial, Trigger, serial::SerialEvents};
 use vmm_sys_util::eventfd::EventFd;
 
-use crate::console::Output;
+use crate::console::ConsoleQueue;
 
 /// An edge-triggered interrupt line: an event descriptor that KVM watches.
 #[derive(Debug)]
@@ -41,11 +41,11 @@ impl SerialEvents for InputWanted {
 
 /// A 16550 whose output goes to the console and whose input comes from there.
 #[derive(Debug)]
-pub(crate) struct SerialPort(Serial<IrqLine, InputWanted, Output>);
+pub(crate) struct SerialPort(Serial<IrqLine, InputWanted, ConsoleQueue>);
 
 impl SerialPort {
     /// A port after reset.
-    pub(crate) fn new(line: IrqLine, wanted: InputWanted, output: Output) -> Self {
+    pub(crate) fn new(line: IrqLine, wanted: InputWanted, output: ConsoleQueue) -> Self {
         Self(Serial::with_events(line, wanted, output))
     }
 

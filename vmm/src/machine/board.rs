@@ -12,7 +12,7 @@ use pvh_kvm::{Crash, LostPages};
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
 use crate::{
-    console::Output,
+    console::ConsoleQueue,
     devices::{InputWanted, IrqLine, Ports, Request, Rtc, SerialPort},
 };
 use pvh_abi::sched::ShutdownReason;
@@ -42,7 +42,7 @@ pub(crate) enum End {
 #[derive(Debug)]
 pub(crate) struct Board {
     ports: Mutex<Ports>,
-    output: Output,
+    output: ConsoleQueue,
     input_wanted: EventFd,
     stopping: AtomicBool,
     end: Mutex<Option<End>>,
@@ -57,7 +57,7 @@ impl Board {
     /// # Errors
     ///
     /// The host has no more descriptors.
-    pub(crate) fn new(output: Output, com1: EventFd, rtc: Option<Rtc>) -> io::Result<Self> {
+    pub(crate) fn new(output: ConsoleQueue, com1: EventFd, rtc: Option<Rtc>) -> io::Result<Self> {
         let input_wanted = EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC)?;
         let wanted = InputWanted(input_wanted.try_clone()?);
         output.hold();
@@ -95,7 +95,7 @@ impl Board {
     }
 
     /// The queue of the guest's console output.
-    pub(crate) const fn output(&self) -> &Output {
+    pub(crate) const fn output(&self) -> &ConsoleQueue {
         &self.output
     }
 
@@ -149,7 +149,7 @@ mod tests {
 
     #[test]
     fn the_first_reason_to_end_counts() {
-        let board = Board::new(Output::default(), EventFd::new(0).unwrap(), None).unwrap();
+        let board = Board::new(ConsoleQueue::default(), EventFd::new(0).unwrap(), None).unwrap();
         assert!(board.ended().read().is_err());
         board.end(End::Request(Request::Reboot));
         board.end(End::Quit);

@@ -176,7 +176,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        console::Output,
+        console::ConsoleQueue,
         machine::{BootVcpu, Stopper, Threads},
     };
 
@@ -187,7 +187,7 @@ mod tests {
         let vm = Vm::new(&Kvm::open().unwrap(), &VmConfig::new(cpus), ram).unwrap();
         let com1 = EventFd::new(EFD_NONBLOCK).unwrap();
         vm.register_irqfd(&com1, 4).unwrap();
-        let board = Arc::new(Board::new(Output::default(), com1, None).unwrap());
+        let board = Arc::new(Board::new(ConsoleQueue::default(), com1, None).unwrap());
         let vcpus = (0..cpus).map(|index| vm.create_vcpu(index).unwrap());
         let mut vcpus: Vec<_> = vcpus.collect();
         let entry = EntryState::pvh(0x10_0000, Gpa(0x9000)).unwrap();

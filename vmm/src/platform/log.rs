@@ -7,21 +7,21 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::console::Output;
+use crate::console::ConsoleQueue;
 
 /// Passes on a guest's lines, up to a burst and a rate; further lines are dropped and counted.
 ///
 /// Clones share the budget, so a reboot does not refill it.
 #[derive(Clone, Debug)]
 pub(crate) struct GuestLog {
-    output: Output,
+    output: ConsoleQueue,
     has_lines: bool,
     budget: Arc<Mutex<Budget>>,
 }
 
 impl GuestLog {
     /// Lines go to `output`; without `has_lines`, the guest's lines are dropped silently.
-    pub(crate) fn new(output: Output, has_lines: bool) -> Self {
+    pub(crate) fn new(output: ConsoleQueue, has_lines: bool) -> Self {
         Self {
             output,
             has_lines,
@@ -30,7 +30,7 @@ impl GuestLog {
     }
 
     /// The queue of the lines.
-    pub(crate) const fn output(&self) -> &Output {
+    pub(crate) const fn output(&self) -> &ConsoleQueue {
         &self.output
     }
 
@@ -108,7 +108,7 @@ mod tests {
 
     #[test]
     fn a_guest_that_floods_its_log_is_cut_short_and_told_of() {
-        let output = Output::default();
+        let output = ConsoleQueue::default();
         let log = GuestLog::new(output.clone(), true);
         for _ in 0..10_000 {
             log.line(b"again");
@@ -138,7 +138,7 @@ mod tests {
 
     #[test]
     fn a_guest_that_reboots_gets_no_more_lines() {
-        let output = Output::default();
+        let output = ConsoleQueue::default();
         let log = GuestLog::new(output.clone(), true);
         for _ in 0..10 {
             let machine = log.clone();
@@ -151,7 +151,7 @@ mod tests {
 
     #[test]
     fn a_line_stays_one_line() {
-        let output = Output::default();
+        let output = ConsoleQueue::default();
         GuestLog::new(output.clone(), true).line(b"a\x1b[31m");
         assert_eq!(output.take(usize::MAX), b"pvh-vmm: guest: a\\x1b[31m\n");
     }

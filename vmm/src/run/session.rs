@@ -19,7 +19,7 @@ use super::{
     error::{RunError, host},
 };
 use crate::{
-    console::{Output, Stream, Writer, is_shared},
+    console::{ConsoleQueue, Stream, Writer, is_shared},
     devices::Request,
     events::{self, User},
     machine::{BootVcpu, End, Stopper, Threads},
@@ -31,7 +31,7 @@ use crate::{
 /// The writer of console output to standard output, and that of the guest's log to standard error.
 type Writers = [Writer; 2];
 
-fn start_writers(console: &Output, log: &GuestLog) -> io::Result<Writers> {
+fn start_writers(console: &ConsoleQueue, log: &GuestLog) -> io::Result<Writers> {
     let stdout = io::stdout().as_fd().try_clone_to_owned()?;
     let stderr = io::stderr().as_fd().try_clone_to_owned()?;
     let stream = |stream| is_shared().then_some(stream);
@@ -61,7 +61,7 @@ impl<'scope> Writing<'scope> {
     pub(super) fn start_on_thread(
         scope: &'scope Scope<'scope, '_>,
         kvm: &'scope Kvm,
-        console: &'scope Output,
+        console: &'scope ConsoleQueue,
         log: &'scope GuestLog,
     ) -> Self {
         // Threads inherit the mask: block all signals until `User::take` decides who handles them.
