@@ -2,11 +2,11 @@
 
 mod escape;
 mod input;
-mod output;
 mod screen;
+mod writer;
 
 pub(crate) use escape::HELP;
 pub(crate) use input::{Command, Input};
-pub(crate) use output::Writer;
 pub(crate) use pvh_xen::ConsoleQueue;
 pub(crate) use screen::{SCREEN, Stream, is_shared};
+pub(crate) use writer::Writer;

@@ -40,7 +40,8 @@ impl Writer {
         let thread = thread::Builder::new().name("console".into()).spawn({
             let output = output.clone();
             move || {
-                // The parent process may have blocked it. If unblocking fails, blocked writes stay blocked.
+                // The parent process may have blocked it. If unblocking fails, blocked writes stay
+                // blocked.
                 let _ = unblock_signal(nudge_signal());
                 write_all(&output, sink, stream);
                 output.set_writer_ended();
@@ -50,7 +51,8 @@ impl Writer {
         Ok(Self { output, thread })
     }
 
-    /// Waits until all output is written, or until `give_up`, which is called again and again, is true.
+    /// Waits until all output is written, or until `give_up`, which is called again and again, is
+    /// true.
     pub(crate) fn drain(&self, mut give_up: impl FnMut() -> bool) {
         while !self.output.wait_written(DRAIN_POLL_INTERVAL) && !give_up() {}
     }
