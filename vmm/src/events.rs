@@ -12,12 +12,12 @@ use event_manager::{
     Error, EventManager, EventOps, EventSet, Events, MutEventSubscriber, SubscriberOps,
 };
 use nix::{errno::Errno, sys::signal::Signal};
+use pvh_devices::Request;
 use pvh_xen::XenPlatform;
 use vmm_sys_util::timerfd::TimerFd;
 
 use crate::{
     console::{Command, HELP, Input},
-    devices::Request,
     machine::{Board, End},
     outlets::Outlets,
     platform::GuestLog,

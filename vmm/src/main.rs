@@ -6,7 +6,6 @@ mod cache;
 mod config;
 mod conform;
 mod console;
-mod devices;
 mod events;
 mod exit;
 mod inspect;

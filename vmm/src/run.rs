@@ -17,6 +17,7 @@ use std::{
     time::{Instant, SystemTime},
 };
 
+use pvh_devices::Request;
 use pvh_kvm::Kvm;
 use pvh_loader::linux_cmdline::{Console, last_console};
 
@@ -24,7 +25,6 @@ use crate::{
     args::PlatformArgument,
     config::{OnReboot, RunConfig},
     console::ConsoleQueue,
-    devices::Request,
     exit::{Printable, complain},
     machine::End,
     outlets::Outlets,

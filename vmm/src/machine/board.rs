@@ -8,13 +8,11 @@ use std::{
     },
 };
 
+use pvh_devices::{InputWanted, IrqLine, Ports, Request, Rtc, SerialPort};
 use pvh_kvm::{Crash, LostPages};
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
-use crate::{
-    console::ConsoleQueue,
-    devices::{InputWanted, IrqLine, Ports, Request, Rtc, SerialPort},
-};
+use crate::console::ConsoleQueue;
 use pvh_abi::sched::ShutdownReason;
 
 /// Why a machine ended.
@@ -41,7 +39,7 @@ pub(crate) enum End {
 /// The devices of a machine, and why it ends: the first reason counts.
 #[derive(Debug)]
 pub(crate) struct Board {
-    ports: Mutex<Ports>,
+    ports: Mutex<Ports<ConsoleQueue>>,
     output: ConsoleQueue,
     input_wanted: EventFd,
     stopping: AtomicBool,
@@ -90,7 +88,7 @@ impl Board {
     }
 
     /// Locks the ports for one access.
-    pub(crate) fn ports(&self) -> MutexGuard<'_, Ports> {
+    pub(crate) fn ports(&self) -> MutexGuard<'_, Ports<ConsoleQueue>> {
         self.ports.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

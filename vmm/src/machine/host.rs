@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
+use pvh_devices::Request;
 use pvh_xen::{EndReason, Host, Notice};
 
 use super::{Board, End};
-use crate::{devices::Request, platform::GuestLog};
+use crate::platform::GuestLog;
 
 /// Receives the Xen platform's console output, log and end.
 #[derive(Debug)]

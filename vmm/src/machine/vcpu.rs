@@ -2,14 +2,12 @@
 
 use std::ops::ControlFlow;
 
+use pvh_devices::{Request, read_unclaimed};
 use pvh_kvm::{CopyAhead, Failure, SystemEventKind, Vcpu, VmEntry, VmExit};
 use pvh_xen::{ExitHandler, VcpuEnd, XenVcpu};
 
 use super::{Board, End};
-use crate::{
-    devices::{Request, read_unclaimed},
-    timings::{self, Moment},
-};
+use crate::timings::{self, Moment};
 
 /// Runs until the machine ends; returns why if this vCPU ends it.
 pub(super) fn run(

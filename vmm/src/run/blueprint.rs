@@ -6,6 +6,7 @@ use std::{
     time::SystemTime,
 };
 
+use pvh_devices::Rtc;
 use pvh_entry::EntryState;
 use pvh_hypercall::HYPERCALL_PORT;
 use pvh_kvm::{GuestRam, Kvm, LostPages, Vcpu, Vm, VmConfig, WriteAhead, check_host_memory};
@@ -32,7 +33,6 @@ use crate::{
     args::BackingArgument,
     cache::{self, Keeping, Opened},
     config::RunConfig,
-    devices::Rtc,
     machine::{Board, MachineHost},
     outlets::Outlets,
     platform::Platform,

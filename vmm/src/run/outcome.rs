@@ -1,11 +1,11 @@
 //! How a run ends, and its exit code.
 
 use pvh_abi::sched::ShutdownReason;
+use pvh_devices::Request;
 use pvh_kvm::Crash;
 
 use super::error::RunError;
 use crate::{
-    devices::Request,
     exit::{CRASHED, HOST, QUIT, REBOOT, SUCCESS, signalled},
     machine::End,
 };

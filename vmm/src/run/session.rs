@@ -11,6 +11,7 @@ use std::{
 
 use nix::sys::signal::{SigSet, SigmaskHow};
 use pvh_abi::sched::ShutdownReason;
+use pvh_devices::Request;
 use pvh_kvm::{CopyAhead, Kvm};
 use pvh_xen::XenPlatform;
 
@@ -20,7 +21,6 @@ use super::{
 };
 use crate::{
     console::{ConsoleQueue, Stream, Writer, is_shared},
-    devices::Request,
     events::{self, User},
     machine::{BootVcpu, End, Stopper, Threads},
     outlets::Outlets,

@@ -1,15 +1,13 @@
 //! The first serial port, COM1: a 16550 connected to the console.
 
-use std::io;
+use std::io::{self, Write};
 
 use vm_superio::{Serial, Trigger, serial::SerialEvents};
 use vmm_sys_util::eventfd::EventFd;
 
-use crate::console::ConsoleQueue;
-
 /// An edge-triggered interrupt line: an event descriptor that KVM watches.
 #[derive(Debug)]
-pub(crate) struct IrqLine(pub(crate) EventFd);
+pub struct IrqLine(pub EventFd);
 
 impl Trigger for IrqLine {
     type E = io::Error;
@@ -21,7 +19,7 @@ impl Trigger for IrqLine {
 
 /// Tells the event loop that the guest has room for more input.
 #[derive(Debug)]
-pub(crate) struct InputWanted(pub(crate) EventFd);
+pub struct InputWanted(pub EventFd);
 
 impl InputWanted {
     fn signal(&self) {
@@ -39,24 +37,26 @@ impl SerialEvents for InputWanted {
     }
 }
 
-/// A 16550 whose output goes to the console and whose input comes from there.
+/// A 16550: its output goes to a writer, its input comes from [`enqueue`](Self::enqueue).
 #[derive(Debug)]
-pub(crate) struct SerialPort(Serial<IrqLine, InputWanted, ConsoleQueue>);
+pub struct SerialPort<W: Write>(Serial<IrqLine, InputWanted, W>);
 
-impl SerialPort {
-    /// A port after reset.
-    pub(crate) fn new(line: IrqLine, wanted: InputWanted, output: ConsoleQueue) -> Self {
+impl<W: Write> SerialPort<W> {
+    /// A port after reset, whose output goes to `output`. A byte that `output` refuses is lost, as
+    /// on an unplugged line.
+    pub fn new(line: IrqLine, wanted: InputWanted, output: W) -> Self {
         Self(Serial::with_events(line, wanted, output))
     }
 
-    /// Reads a register.
-    pub(crate) fn read(&mut self, offset: u8) -> u8 {
+    /// Reads the register at `offset`.
+    pub fn read(&mut self, offset: u8) -> u8 {
         self.0.read(offset)
     }
 
-    /// Writes a register.
-    pub(crate) fn write(&mut self, offset: u8, byte: u8) {
-        // Queueing output cannot fail, and an interrupt whose counter is full is pending already.
+    /// Writes the register at `offset`.
+    pub fn write(&mut self, offset: u8, byte: u8) {
+        // Output that is refused is lost, and an interrupt whose counter is full is pending
+        // already.
         let _ = self.0.write(offset, byte);
         if offset == MODEM_CONTROL {
             // In loopback mode the port refuses input. Nothing else reports the end of that mode.
@@ -65,7 +65,7 @@ impl SerialPort {
     }
 
     /// Offers input; returns how many bytes were taken.
-    pub(crate) fn enqueue(&mut self, bytes: &[u8]) -> usize {
+    pub fn enqueue(&mut self, bytes: &[u8]) -> usize {
         let room = self.0.fifo_capacity().min(bytes.len());
         let offered = bytes.get(..room).unwrap_or_default();
         // The FIFO has room; see `write` for the interrupt. Bytes are in the FIFO even if the

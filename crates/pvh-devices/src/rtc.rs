@@ -1,13 +1,13 @@
 //! A real-time clock (MC146818) from which a guest can read the date.
 //!
-//! It shows the host's time in UTC. It never updates while a guest reads, so the
+//! It shows a time in UTC. It never updates while a guest reads, so the
 //! update-in-progress bit is always 0, and it raises no interrupt: the guest cannot enable one.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// The clock, and the 128 bytes of memory it is a part of.
 #[derive(Debug)]
-pub(crate) struct Rtc {
+pub struct Rtc {
     index: u8,
     cmos: [u8; 128],
     /// Reads the host's clock: the time since 1970.
@@ -16,9 +16,16 @@ pub(crate) struct Rtc {
     shown: Option<Duration>,
 }
 
+impl Default for Rtc {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Rtc {
-    /// A clock that shows the host's time.
-    pub(crate) fn new() -> Self {
+    /// A clock that shows the host's time, in UTC.
+    #[must_use]
+    pub fn new() -> Self {
         Self::with_clock(|| {
             SystemTime::now()
                 .duration_since(UNIX_EPOCH)
@@ -26,7 +33,9 @@ impl Rtc {
         })
     }
 
-    fn with_clock(now: fn() -> Duration) -> Self {
+    /// A clock that shows the time that `now` returns, counted from the start of 1970 in UTC.
+    #[must_use]
+    pub fn with_clock(now: fn() -> Duration) -> Self {
         let mut cmos = [0; 128];
         cmos[STATUS_B] = HOURS_24;
         Self {
@@ -38,7 +47,7 @@ impl Rtc {
     }
 
     /// Reads the port at `offset`: the data port, since the index port cannot be read.
-    pub(crate) fn read(&mut self, offset: u8) -> u8 {
+    pub fn read(&mut self, offset: u8) -> u8 {
         if offset != DATA {
             return 0xFF;
         }
@@ -60,7 +69,7 @@ impl Rtc {
     }
 
     /// Writes the port at `offset`. The date cannot be set.
-    pub(crate) fn write(&mut self, offset: u8, byte: u8) {
+    pub fn write(&mut self, offset: u8, byte: u8) {
         if offset != DATA {
             // Bit 7 masks NMIs on a PC.
             self.index = byte & 0x7F;

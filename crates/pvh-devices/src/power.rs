@@ -4,7 +4,7 @@ use std::{cell::Cell, convert::Infallible};
 
 use vm_superio::Trigger;
 
-use super::Request;
+use crate::ports::Request;
 
 /// Remembers that a device triggered its interrupt, until [`Latch::take`].
 #[derive(Debug, Default)]

@@ -1,10 +1,6 @@
-//! The machine's devices, and their I/O ports.
-//!
-//! Plain data with methods: no KVM, no threads.
+//! The I/O ports of a machine: which device answers where.
 
-mod power;
-mod rtc;
-mod serial;
+use std::io::Write;
 
 use pvh_layout::ports::{
     COM1, COM1_LAST, I8042_COMMAND, I8042_DATA, PIT, PIT_LAST, PM1A_EVENT, PM1A_LAST, RTC_DATA,
@@ -12,13 +8,16 @@ use pvh_layout::ports::{
 };
 use vm_superio::I8042Device;
 
-pub(crate) use power::{Latch, Pm1};
-pub(crate) use rtc::Rtc;
-pub(crate) use serial::{InputWanted, IrqLine, SerialPort};
+use crate::{
+    power::{Latch, Pm1},
+    rtc::Rtc,
+    serial::SerialPort,
+};
 
 /// A request of the guest to the machine.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Request {
+#[expect(clippy::exhaustive_enums, reason = "what a PC's ports can ask for")]
+pub enum Request {
     /// Power off.
     PowerOff,
     /// Reboot.
@@ -30,17 +29,17 @@ pub(crate) enum Request {
 /// A wide access is a sequence of byte accesses at consecutive ports, as on an 8-bit bus. Ports
 /// without a device read as all ones and ignore writes, as for a PVH guest on Xen.
 #[derive(Debug)]
-pub(crate) struct Ports {
-    serial: SerialPort,
+pub struct Ports<W: Write> {
+    serial: SerialPort<W>,
     keyboard: I8042Device<Latch>,
     power: Pm1,
     /// The plain platform has a clock; a Xen domain has none, as on Xen.
     rtc: Option<Rtc>,
 }
 
-impl Ports {
-    /// Devices after reset.
-    pub(crate) fn new(serial: SerialPort, rtc: Option<Rtc>) -> Self {
+impl<W: Write> Ports<W> {
+    /// Devices after reset; without `rtc`, its ports have no device.
+    pub fn new(serial: SerialPort<W>, rtc: Option<Rtc>) -> Self {
         Self {
             serial,
             keyboard: I8042Device::new(Latch::default()),
@@ -49,8 +48,8 @@ impl Ports {
         }
     }
 
-    /// Reads `data` at `port`.
-    pub(crate) fn read(&mut self, port: u16, data: &mut [u8]) {
+    /// Reads `data` at `port`, one byte at each port from there.
+    pub fn read(&mut self, port: u16, data: &mut [u8]) {
         for (step, byte) in (0..).zip(data) {
             *byte = match port.checked_add(step) {
                 Some(port) => self.read_byte(port),
@@ -59,8 +58,9 @@ impl Ports {
         }
     }
 
-    /// Writes `data` at `port`; returns the last request among its bytes.
-    pub(crate) fn write(&mut self, port: u16, data: &[u8]) -> Option<Request> {
+    /// Writes `data` at `port`, one byte at each port from there; returns the last request among its
+    /// bytes.
+    pub fn write(&mut self, port: u16, data: &[u8]) -> Option<Request> {
         let ports = (0..).map_while(|step| port.checked_add(step));
         let requests = ports
             .zip(data)
@@ -69,7 +69,7 @@ impl Ports {
     }
 
     /// Offers console input to the serial port; returns how many bytes it took.
-    pub(crate) fn enqueue_input(&mut self, bytes: &[u8]) -> usize {
+    pub fn enqueue_input(&mut self, bytes: &[u8]) -> usize {
         self.serial.enqueue(bytes)
     }
 
@@ -113,7 +113,7 @@ impl Ports {
 ///
 /// Writes there are ignored. The only memory-mapped devices are the interrupt controllers, which
 /// KVM serves itself.
-pub(crate) fn read_unclaimed(data: &mut [u8]) {
+pub fn read_unclaimed(data: &mut [u8]) {
     data.fill(ALL_ONES);
 }
 
@@ -126,19 +126,38 @@ const ALL_ONES: u8 = 0xFF;
 
 #[cfg(test)]
 mod tests {
+    use std::{
+        io,
+        sync::{Arc, Mutex},
+    };
+
     use super::*;
-    use crate::console::ConsoleQueue;
+    use crate::{InputWanted, IrqLine};
     use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
+    /// Console output; clones share it.
+    #[derive(Clone, Debug, Default)]
+    struct Output(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Output {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
     struct Board {
-        ports: Ports,
-        output: ConsoleQueue,
+        ports: Ports<Output>,
+        output: Output,
         line: EventFd,
         wanted: EventFd,
     }
 
     fn board() -> Board {
-        let output = ConsoleQueue::default();
+        let output = Output::default();
         let line = EventFd::new(EFD_NONBLOCK).unwrap();
         let wanted = EventFd::new(EFD_NONBLOCK).unwrap();
         let serial = SerialPort::new(
@@ -154,7 +173,7 @@ mod tests {
         }
     }
 
-    fn read<const N: usize>(ports: &mut Ports, port: u16) -> [u8; N] {
+    fn read<const N: usize>(ports: &mut Ports<Output>, port: u16) -> [u8; N] {
         let mut data = [0x5A; N];
         ports.read(port, &mut data);
         data
@@ -200,7 +219,7 @@ mod tests {
         for byte in b"hello" {
             assert_eq!(board.ports.write(0x3F8, &[*byte]), None);
         }
-        assert_eq!(board.output.take(usize::MAX), b"hello");
+        assert_eq!(*board.output.0.lock().unwrap(), b"hello");
     }
 
     #[test]
