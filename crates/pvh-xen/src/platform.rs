@@ -218,9 +218,10 @@ impl XenPlatform {
         // Taken under the lock, so that the domain never sees time go back.
         let answer = call(&mut domain, &self.ram, self.clock.now(), effects);
         // Set under the lock, so that an older deadline never replaces a newer one.
-        let until = domain.next_deadline_ns().map(|at| self.until(at));
+        let deadline_ns = domain.next_deadline_ns();
+        let until = deadline_ns.map(|at| self.until(at));
         let at = until.and_then(|until| Instant::now().checked_add(until));
-        self.timer.set_deadline(at);
+        self.timer.set_deadline(deadline_ns, at);
         self.pass_on_text(effects);
         answer
     }

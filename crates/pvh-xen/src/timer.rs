@@ -16,6 +16,8 @@ pub(crate) struct Timer {
 struct Plan {
     /// The domain's next deadline.
     domain: Option<Instant>,
+    /// The same in ns of system time, as it was set last.
+    domain_ns: Option<u64>,
     /// The next upcall retry.
     retry: Option<Instant>,
     /// The next check of vCPUs that have not left the guest.
@@ -46,13 +48,17 @@ pub(crate) struct DueNow {
 }
 
 impl Timer {
-    /// Sets the domain's next deadline.
-    pub(crate) fn set_deadline(&self, at: Option<Instant>) {
+    /// Sets the domain's next deadline, a system time in ns, and the moment when it is due.
+    ///
+    /// The moment is computed anew for every call of the domain, and differs by rounding each time:
+    /// the same deadline wakes nobody again. Only deadline 0, "at once", may have become earlier.
+    pub(crate) fn set_deadline(&self, deadline_ns: Option<u64>, at: Option<Instant>) {
         let mut plan = self.lock();
+        let is_new = deadline_ns == Some(0) || plan.domain_ns != deadline_ns;
         let is_earlier = at.is_some_and(|at| plan.next().is_none_or(|next| at < next));
-        plan.domain = at;
+        (plan.domain, plan.domain_ns) = (at, deadline_ns);
         drop(plan);
-        if is_earlier {
+        if is_new && is_earlier {
             self.changed.notify_all();
         }
     }
@@ -134,7 +140,7 @@ mod tests {
     fn each_deadline_is_reported_once_in_order() {
         let timer = Timer::default();
         let now = Instant::now();
-        timer.set_deadline(Some(now + Duration::from_millis(20)));
+        timer.set_deadline(Some(20), Some(now + Duration::from_millis(20)));
         timer.retry_at(now + Duration::from_millis(5));
         timer.retry_at(now + Duration::from_secs(60));
         let (domain, retry) = (true, true);
@@ -171,14 +177,29 @@ mod tests {
     }
 
     #[test]
+    fn the_same_deadline_computed_again_wakes_nobody_and_still_ends_the_wait() {
+        let timer = Timer::default();
+        let start = Instant::now();
+        let due = start + Duration::from_millis(50);
+        timer.set_deadline(Some(50), Some(due));
+        // Rounded to a nanosecond less each time, as calls of the domain do it.
+        for less in 1..1000 {
+            timer.set_deadline(Some(50), Some(due - Duration::from_nanos(less)));
+        }
+        assert!(timer.wait().is_some_and(|due| due.domain));
+        let waited = start.elapsed();
+        assert!((Duration::from_millis(49)..Duration::from_secs(1)).contains(&waited));
+    }
+
+    #[test]
     fn an_earlier_deadline_ends_a_longer_wait() {
         let timer = Timer::default();
         let start = Instant::now();
-        timer.set_deadline(Some(start + Duration::from_secs(60)));
+        timer.set_deadline(Some(60), Some(start + Duration::from_secs(60)));
         thread::scope(|scope| {
             let waiting = scope.spawn(|| timer.wait());
             thread::sleep(Duration::from_millis(10));
-            timer.set_deadline(Some(start));
+            timer.set_deadline(Some(1), Some(start));
             assert!(waiting.join().unwrap().is_some_and(|due| due.domain));
         });
         assert!(start.elapsed() < Duration::from_secs(30));
