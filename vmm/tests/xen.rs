@@ -412,4 +412,59 @@ mod tests {
             run.errors
         );
     }
+
+    /// Maps shared info at 0x6000 and waits for 2^33 TSC ticks, a few seconds. Then its time must
+    /// have got two new stamps, the last less than 2^32 ticks ago; the reason to shut down is 0
+    /// (power-off), or else 3 (crash).
+    #[rustfmt::skip]
+    const WAIT_FOR_STAMPS: &[u8] = &[
+        0xC7, 0x05, 0x00, 0x20, 0, 0, 0xF0, 0x7F, 0, 0, // mov dword [0x2000], 0x7FF0 (DOMID_SELF)
+        0xC7, 0x05, 0x04, 0x20, 0, 0, 0, 0, 0, 0, // mov dword [0x2004], 0 (shared info)
+        0xC7, 0x05, 0x08, 0x20, 0, 0, 0, 0, 0, 0, // mov dword [0x2008], 0
+        0xC7, 0x05, 0x0C, 0x20, 0, 0, 6, 0, 0, 0, // mov dword [0x200C], 6 (the frame)
+        0xBB, 0x07, 0, 0, 0,                    // mov ebx, 7 (XENMEM_add_to_physmap)
+        0xB9, 0x00, 0x20, 0, 0,                 // mov ecx, 0x2000
+        0xB8, 0x80, 0x51, 0, 0,                 // mov eax, 0x5180 (entry 12)
+        0xFF, 0xD0,                             // call eax
+        0x8B, 0x2D, 0x20, 0x60, 0, 0,           // mov ebp, [0x6020] (the version)
+        0x0F, 0x31,                             // rdtsc
+        0x89, 0xC6,                             // mov esi, eax
+        0x89, 0xD7,                             // mov edi, edx
+        0x0F, 0x31,                             // wait: rdtsc
+        0x29, 0xF0,                             // sub eax, esi
+        0x19, 0xFA,                             // sbb edx, edi
+        0x83, 0xFA, 0x02,                       // cmp edx, 2
+        0x72, 0xF5,                             // jb wait
+        0x8B, 0x1D, 0x20, 0x60, 0, 0,           // mov ebx, [0x6020]
+        0x29, 0xEB,                             // sub ebx, ebp
+        0x83, 0xFB, 0x04,                       // cmp ebx, 4
+        0x72, 0x29,                             // jb crash
+        0x8B, 0x0D, 0x20, 0x60, 0, 0,           // read: mov ecx, [0x6020]
+        0xF6, 0xC1, 0x01,                       // test cl, 1
+        0x75, 0xF5,                             // jnz read
+        0x0F, 0x31,                             // rdtsc
+        0x2B, 0x05, 0x28, 0x60, 0, 0,           // sub eax, [0x6028] (tsc_timestamp)
+        0x1B, 0x15, 0x2C, 0x60, 0, 0,           // sbb edx, [0x602C]
+        0x3B, 0x0D, 0x20, 0x60, 0, 0,           // cmp ecx, [0x6020]
+        0x75, 0xDF,                             // jne read
+        0x85, 0xD2,                             // test edx, edx
+        0x75, 0x04,                             // jnz crash
+        0x31, 0xC0,                             // xor eax, eax
+        0xEB, 0x05,                             // jmp end
+        0xB8, 0x03, 0, 0, 0,                    // crash: mov eax, 3
+        0xA3, 0x00, 0x20, 0, 0,                 // end: mov [0x2000], eax
+        0xBB, 0x02, 0, 0, 0,                    // mov ebx, 2 (SCHEDOP_shutdown)
+        0xB9, 0x00, 0x20, 0, 0,                 // mov ecx, 0x2000
+        0xB8, 0xA0, 0x53, 0, 0,                 // mov eax, 0x53A0 (entry 29)
+        0xFF, 0xD0,                             // call eax
+    ];
+
+    #[test]
+    #[ignore = "needs /dev/kvm"]
+    fn the_time_of_a_guest_gets_new_stamps_while_it_makes_no_call() {
+        let code = [ASK_FOR_THE_PAGE, WAIT_FOR_STAMPS].concat();
+        let (_dir, kernel) = image(&code, &[]);
+        let run = finish(start(&["--platform", "xen"], Some(&kernel)));
+        assert_eq!((run.code, run.errors.as_str()), (Some(0), ""));
+    }
 }

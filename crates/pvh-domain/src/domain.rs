@@ -82,6 +82,8 @@ pub struct Domain {
     grants: GrantTable,
     memory_ops: MemoryOps,
     time: TimeInfo,
+    /// When the time gets its next stamp, in ns of system time.
+    time_due_ns: u64,
     watchdogs: Watchdogs,
     has_runstate_flag: bool,
     console: Console,
@@ -97,6 +99,8 @@ pub struct Domain {
     is_over: bool,
     /// Whether calls wait for the embedder to observe vCPUs: not in traces of version 1.
     observes: bool,
+    /// Whether the time is written every second: not in traces of versions 1 and 2.
+    refreshes: bool,
     /// Where its calls are recorded.
     #[cfg(feature = "trace")]
     recorder: Option<Recorder>,
@@ -219,7 +223,7 @@ impl Domain {
         self.apply(memory, &mut Vec::new(), input);
     }
 
-    /// Writes the time of a vCPU anew.
+    /// Writes the time of a vCPU anew, with the stamp that all vCPUs have.
     pub fn update_time(&mut self, memory: &dyn Frames, vcpu: u32) {
         self.apply(memory, &mut Vec::new(), Input::UpdateTime { vcpu });
     }
@@ -258,7 +262,8 @@ impl Domain {
 
 /// Time, the console and the store.
 impl Domain {
-    /// Does what is due.
+    /// Does what is due. While the guest has mapped shared info or registered a `vcpu_info`, that
+    /// is once a second a new stamp in the time of every vCPU.
     pub fn tick(&mut self, memory: &dyn Frames, now: Now, effects: &mut Vec<Effect>) {
         self.apply(memory, effects, Input::Tick { now });
     }

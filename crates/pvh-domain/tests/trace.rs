@@ -395,7 +395,7 @@ fn other_files_are_no_traces() {
         replay(&other[..]),
         Err(ReplayError::Trace(TraceError::NotATrace))
     ));
-    for version in [0, 3] {
+    for version in [0, 4] {
         let mut other = trace.clone();
         other[8] = version;
         let Err(ReplayError::Trace(TraceError::Version { found })) = replay(&other[..]) else {
@@ -408,10 +408,29 @@ fn other_files_are_no_traces() {
 #[test]
 fn in_a_trace_of_version_1_no_call_waits_for_vcpus_to_be_observed() {
     let mut trace = recorded();
-    assert_eq!(trace[8..10], [2, 0], "what is written");
+    assert_eq!(trace[8..10], [3, 0], "what is written");
     replay(&trace[..]).unwrap();
     trace[8] = 1;
     let refused = replay(&trace[..]).unwrap_err();
+    assert!(matches!(refused, ReplayError::Divergence(_)), "{refused}");
+}
+
+#[test]
+fn in_a_trace_of_version_2_the_time_is_not_written_every_second() {
+    let sink = Sink::default();
+    let recorder = Recorder::new(Box::new(sink.clone()), u64::MAX).unwrap();
+    let mut guest = Guest::new(Some(recorder));
+    guest.put(ARG, &[0x7ff0, 0, 0, 0, 0x20, 0]);
+    assert_eq!(guest.call(0, 12, &[7, ARG]), 0);
+    let tick = sink.bytes().len();
+    let later = at(START_NS + 1_000_000_000);
+    guest.domain.tick(&guest.memory, later, &mut guest.effects);
+    let trace = sink.bytes();
+    assert_eq!(replay(&trace[..]).unwrap().records, 3);
+    let mut other = trace.clone();
+    other[8] = 2;
+    assert!(replay(&other[..tick]).is_ok());
+    let refused = replay(&other[..]).unwrap_err();
     assert!(matches!(refused, ReplayError::Divergence(_)), "{refused}");
 }
 

@@ -40,7 +40,11 @@ pub(crate) fn history(mut tape: Tape<'_>, steps: usize, recorder: Option<Recorde
 fn step(world: &mut World, tape: &mut Tape<'_>) {
     let (what, vcpu) = (tape.below(32), u32::from(tape.below(4)));
     match what {
-        0 => world.pass(u64::from(tape.word() & 0xff_ffff)),
+        0 => {
+            // Up to 17 ms, with the highest bit a second more: the time is written by then.
+            let word = tape.word();
+            world.pass(u64::from(word & 0xff_ffff) + u64::from(word >> 31) * 1_000_000_000);
+        }
         1 => world.tick(),
         2 => world.enter(vcpu),
         3 => world.orders(vcpu),

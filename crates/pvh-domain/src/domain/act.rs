@@ -12,6 +12,12 @@ impl Domain {
         self.observes = observes;
     }
 
+    /// Chooses whether the time is written every second: for the replay of traces of version 2.
+    #[cfg(feature = "trace")]
+    pub(crate) const fn set_refreshes(&mut self, refreshes: bool) {
+        self.refreshes = refreshes;
+    }
+
     /// Does what an input says, unrecorded: for [`Domain`]'s methods, and for a replay.
     pub(crate) fn act(
         &mut self,

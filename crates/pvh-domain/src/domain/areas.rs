@@ -7,7 +7,7 @@ use pvh_memory::{Frames, GuestMemory};
 use super::{Domain, Env, Now};
 use crate::parts::{
     runstate::{self, RunState},
-    time::Wallclock,
+    time::{TimeInfo, Wallclock},
 };
 
 /// An area at a linear address, and the guest-physical addresses that this led to when it was
@@ -130,6 +130,41 @@ impl Domain {
         }
     }
 
+    /// Gives the time a new stamp, and writes it for every vCPU.
+    ///
+    /// Every version is odd before the first becomes even again: once a vCPU can read the new
+    /// stamp, none can read the old one any more.
+    pub(super) fn refresh_time(&mut self, memory: &dyn Frames, now: Now) {
+        self.time = self.time.stamped_at(now.tsc);
+        self.time_due_ns = now.system_ns.saturating_add(REFRESH_NS);
+        let mut begun = Vec::with_capacity(self.vcpus.len());
+        for (vcpu, data) in (0..).zip(&self.vcpus) {
+            let spot = self.vcpu_infos.spot(&self.shared_info, vcpu);
+            let during = spot.and_then(|spot| TimeInfo::begin_write(memory, spot));
+            if let (Some(area), Some(during)) = (data.time_area, during) {
+                area.put(memory, 0, &during.to_le_bytes());
+            }
+            begun.extend(during.map(|during| (vcpu, data.time_area, during)));
+        }
+        for (vcpu, area, during) in begun {
+            let Some(spot) = self.vcpu_infos.spot(&self.shared_info, vcpu) else {
+                continue;
+            };
+            let version = self.time.end_write(memory, spot, during);
+            if let Some(area) = area {
+                let put = |offset, bytes: &[u8]| area.put(memory, offset, bytes);
+                self.time.write_area(version, put);
+            }
+        }
+    }
+
+    /// Returns when the time has to be written anew, in ns of system time; `None` while the guest
+    /// has no page to read it from.
+    pub(super) fn time_due(&self) -> Option<u64> {
+        let is_seen = self.shared_info.place().is_some() || self.vcpu_infos.has_registered();
+        (self.refreshes && is_seen).then_some(self.time_due_ns)
+    }
+
     /// Registers the runstate area of a vCPU. The first write uses the caller's layout, whatever
     /// the layout of `shared_info` is, and no update flag. `of_other` says that the vCPU is not the
     /// calling one: then the time since its state began is counted in.
@@ -184,3 +219,5 @@ impl Domain {
 
 const RUNSTATE_BYTES: u64 = 48;
 const TIME_BYTES: u64 = 32;
+/// How old a stamp becomes: one second.
+pub(super) const REFRESH_NS: u64 = 1_000_000_000;

@@ -16,7 +16,7 @@ use pvh_memory::{FrameError, Frames, MemoryError};
 use pvh_vcpu::{Vcpu, VcpuSet};
 use pvh_xenstore::{ConsoleKeys, DomainKeys, Limits, RingKeys, Store, StoreError};
 
-use super::{Config, Console, Domain, Log, Now, VcpuData, Watchdogs};
+use super::{Config, Console, Domain, Log, Now, VcpuData, Watchdogs, areas::REFRESH_NS};
 use crate::parts::{
     console::ConsoleRing,
     event::{self, Delivery, EventChannels, HostPort},
@@ -111,6 +111,7 @@ impl Domain {
             grants: GrantTable::new(config.domid, MAX_FRAMES),
             memory_ops: MemoryOps::new(config.domid, core::mem::take(&mut config.memory)),
             time: time(config.tsc_hz, config.is_tsc_stable, now),
+            time_due_ns: now.system_ns.saturating_add(REFRESH_NS),
             watchdogs: Watchdogs::default(),
             has_runstate_flag: false,
             console: Console::new(ConsoleRing::new(gpa(CONSOLE_GFN))),
@@ -123,6 +124,7 @@ impl Domain {
             reason: None,
             is_over: false,
             observes: true,
+            refreshes: true,
             #[cfg(feature = "trace")]
             recorder: None,
             config,

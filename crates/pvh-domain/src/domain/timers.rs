@@ -1,4 +1,4 @@
-//! Everything that happens at a set time: timers of vCPUs, ends of polls, watchdogs.
+//! Everything that happens at a set time: timers of vCPUs, ends of polls, watchdogs, new stamps.
 
 use pvh_abi::{Errno, event_channel::Virq, sched::ShutdownReason};
 
@@ -120,7 +120,7 @@ impl Domain {
             [data.singleshot_ns, data.poll_until_ns, periodic]
         });
         let again = self.has_ring_work.then_some(0);
-        let all = of_vcpus.chain([self.watchdogs.earliest(), again]);
+        let all = of_vcpus.chain([self.watchdogs.earliest(), again, self.time_due()]);
         all.flatten().min()
     }
 
@@ -132,6 +132,9 @@ impl Domain {
         let Now {
             system_ns: now_ns, ..
         } = env.now;
+        if self.time_due().is_some_and(|due| due <= now_ns) {
+            self.refresh_time(env.memory, env.now);
+        }
         for vcpu in 0..self.config.vcpus {
             let Some(data) = self.vcpus.get_mut(vcpu as usize) else {
                 break;

@@ -54,14 +54,33 @@ impl TscScale {
     /// Converts ticks to nanoseconds, as a guest does it.
     #[must_use]
     pub fn nanoseconds(self, ticks: u64) -> u64 {
+        u64::try_from(self.product(ticks) >> 32).unwrap_or(u64::MAX)
+    }
+
+    /// Returns the nanoseconds of `ticks`, times 2^32.
+    fn product(self, ticks: u64) -> u128 {
         let by = u32::from(self.shift.unsigned_abs());
         let shifted = if self.shift < 0 {
             ticks.checked_shr(by).unwrap_or(0)
         } else {
             ticks.checked_shl(by).unwrap_or(0)
         };
-        let product = u128::from(shifted).saturating_mul(u128::from(self.multiplier));
-        u64::try_from(product >> 32).unwrap_or(u64::MAX)
+        u128::from(shifted).saturating_mul(u128::from(self.multiplier))
+    }
+
+    /// Returns how much of a nanosecond `ticks` lack to a whole one, times 2^32.
+    fn lack(self, ticks: u64) -> u32 {
+        let [a, b, c, d, ..] = self.product(ticks).to_le_bytes();
+        u32::from_le_bytes([a, b, c, d]).wrapping_neg()
+    }
+
+    /// Returns how many ticks the shift to the right makes one of.
+    const fn ticks_per_unit(self) -> u64 {
+        if self.shift < 0 {
+            1_u64.wrapping_shl(self.shift.unsigned_abs() as u32)
+        } else {
+            1
+        }
     }
 }
 
@@ -89,19 +108,66 @@ impl TimeInfo {
             .wrapping_add(self.scale.nanoseconds(ticks))
     }
 
+    /// Returns the same time with a stamp of `tsc`, or of a moment shortly before it.
+    ///
+    /// For every TSC from the new stamp on, the new stamp gives no earlier time than this one. A
+    /// guest's nanoseconds since a stamp are rounded down, so the new stamp is at a whole unit of
+    /// the shift and rounded up; it is at that unit, among the last thousandth of the time since
+    /// this stamp and no more than 4096, where least is added by that: less than 1 ns, and
+    /// at common rates less than 0.1 ns on average. A `tsc` before this stamp changes nothing.
+    #[must_use]
+    pub fn stamped_at(&self, tsc: u64) -> Self {
+        let since = tsc.wrapping_sub(self.tsc_timestamp);
+        if since > u64::MAX / 2 {
+            return *self;
+        }
+        let unit = self.scale.ticks_per_unit();
+        let units = since.checked_div(unit).unwrap_or(0);
+        let back = (units / 1024).min(UNITS_BACK);
+        let places = (0..=back).map(|back| units.saturating_sub(back).saturating_mul(unit));
+        // The first of equals: the latest.
+        let best = places.min_by_key(|&ticks| self.scale.lack(ticks));
+        let ticks = best.unwrap_or(0);
+        let whole = self.scale.product(ticks).saturating_add(u32::MAX.into()) >> 32;
+        Self {
+            tsc_timestamp: self.tsc_timestamp.wrapping_add(ticks),
+            system_time_ns: self
+                .system_time_ns
+                .wrapping_add(u64::try_from(whole).unwrap_or(u64::MAX)),
+            ..*self
+        }
+    }
+
     /// Writes it into a `vcpu_info`: its version odd, then the fields, then its version even.
     ///
     /// Each word is written by a sequentially consistent operation, so a guest that reads an even
     /// version twice the same has read the fields in between. The version goes on from what is
     /// found there; the new one is returned, or `None` if the guest's memory there is gone.
     pub fn write(&self, memory: &dyn GuestMemory, vcpu_info: Spot<'_>) -> Option<u32> {
+        let during = Self::begin_write(memory, vcpu_info)?;
+        Some(self.end_write(memory, vcpu_info, during))
+    }
+
+    /// The first half of [`write`](Self::write): returns the odd version.
+    pub(crate) fn begin_write(memory: &dyn GuestMemory, vcpu_info: Spot<'_>) -> Option<u32> {
         let version = vcpu_info.offset(TIME_INFO_OFFSET);
         let before = version.word(memory, WordOp::Load)?;
         let during = version_during(before);
         version.word(memory, WordOp::Swap(during));
+        Some(during)
+    }
+
+    /// The second half, after the first has returned `during`: returns the even version.
+    pub(crate) fn end_write(
+        &self,
+        memory: &dyn GuestMemory,
+        vcpu_info: Spot<'_>,
+        during: u32,
+    ) -> u32 {
+        let version = vcpu_info.offset(TIME_INFO_OFFSET);
         version.offset(4).put_words(memory, &self.words());
         version.word(memory, WordOp::Swap(version_after(during)));
-        Some(version_after(during))
+        version_after(during)
     }
 
     /// Writes it into an area that is registered by linear address
@@ -186,3 +252,5 @@ fn halves(value: u64) -> [u32; 2] {
 
 const NS_PER_SECOND: u64 = 1_000_000_000;
 const TIME_INFO_BYTES: usize = 32;
+/// How many units of the scale before the present a new stamp may be: 4 us at most.
+const UNITS_BACK: u64 = 4096;

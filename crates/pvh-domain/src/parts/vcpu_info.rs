@@ -89,6 +89,11 @@ impl VcpuInfos {
         self.registered.fill(None);
     }
 
+    /// Tells whether any vCPU's `vcpu_info` has been registered.
+    pub(crate) fn has_registered(&self) -> bool {
+        self.registered.iter().any(Option::is_some)
+    }
+
     /// Tells whether a vCPU has a `vcpu_info` that the guest can see.
     #[must_use]
     pub fn is_usable(&self, vcpu: u32) -> bool {

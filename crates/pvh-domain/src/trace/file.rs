@@ -219,10 +219,13 @@ fn fill(source: &mut impl Read, buf: &mut [u8], ended: TraceError) -> Result<(),
 const MAGIC: &[u8; 8] = b"PVHTRACE";
 
 /// The version that is written; all before it are read.
-const VERSION: u16 = 2;
+const VERSION: u16 = 3;
 
 /// In traces of this version, calls do not wait for vCPUs to be observed.
 pub(super) const UNOBSERVED: u16 = 1;
+
+/// In traces up to this version, the time is not written every second.
+pub(super) const UNREFRESHED: u16 = 2;
 
 /// The length before each record.
 const LENGTH_BYTES: usize = 4;

@@ -4,7 +4,7 @@ use core::fmt;
 use std::io::Read;
 
 use super::{
-    file::{Reader, TraceError, UNOBSERVED},
+    file::{Reader, TraceError, UNOBSERVED, UNREFRESHED},
     script::{Script, Unlike},
     wire::{Record, Request, WireEffect, WireInput, WireOutput},
 };
@@ -115,7 +115,7 @@ impl fmt::Display for Divergence {
 pub fn replay(source: impl Read) -> Result<Replayed, ReplayError> {
     let mut reader = Reader::new(source).map_err(ReplayError::Trace)?;
     let mut replayed = Replayed::default();
-    let observes = reader.version() > UNOBSERVED;
+    let version = reader.version();
     let mut domain = None;
     while let Some(record) = reader.next().map_err(ReplayError::Trace)? {
         let number = replayed.records;
@@ -125,14 +125,14 @@ pub fn replay(source: impl Read) -> Result<Replayed, ReplayError> {
         let (accesses, effects) = (record.accesses.len(), record.effects.len());
         replayed.accesses = replayed.accesses.saturating_add(accesses as u64);
         replayed.effects = replayed.effects.saturating_add(effects as u64);
-        play(&mut domain, observes, number, record)?;
+        play(&mut domain, version, number, record)?;
     }
     Ok(replayed)
 }
 
 fn play(
     domain: &mut Option<Domain>,
-    observes: bool,
+    version: u16,
     number: u64,
     record: Record,
 ) -> Result<(), ReplayError> {
@@ -151,7 +151,8 @@ fn play(
             let made = Domain::new(config, &script, Now::from(*now));
             match made {
                 Ok(mut made) => {
-                    made.set_observes(observes);
+                    made.set_observes(version > UNOBSERVED);
+                    made.set_refreshes(version > UNREFRESHED);
                     *domain = Some(made);
                 }
                 // Unless it failed because it had left the trace.

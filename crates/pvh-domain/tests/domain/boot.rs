@@ -95,7 +95,7 @@ fn a_linux_boots_to_its_first_tick_on_two_vcpus() {
         vector: VECTOR,
     };
     for (vcpu, port) in [(0, timer), (1, second_timer)] {
-        let due_ns = machine.domain.next_deadline_ns().unwrap();
+        let due_ns = machine.deadline_ns().unwrap();
         assert_eq!(due_ns, START_NS + MS * (u64::from(vcpu) + 1));
         machine.tick_at(due_ns);
         assert_eq!(machine.take(), [own(vcpu)]);
@@ -106,7 +106,7 @@ fn a_linux_boots_to_its_first_tick_on_two_vcpus() {
     machine.send(0, ipi);
     assert_eq!(machine.take(), [own(1)]);
     assert_eq!(take_fifo(&machine, 1), [ipi]);
-    assert_eq!(machine.domain.next_deadline_ns(), None);
+    assert_eq!(machine.deadline_ns(), None);
 }
 
 #[test]
@@ -148,7 +148,7 @@ fn a_guest_that_polls_its_console_is_woken_by_a_key() {
         1
     );
     assert_eq!(machine.take(), [Effect::Wake(0)]);
-    assert_eq!(machine.domain.next_deadline_ns(), None);
+    assert_eq!(machine.deadline_ns(), None);
 }
 
 #[test]
@@ -160,7 +160,7 @@ fn a_mini_os_with_two_level_events_and_set_timer_op_ticks() {
         let due_ns = START_NS + tick * 10 * MS;
         assert_eq!(machine.call(0, 15, &[due_ns]), 0);
         assert_eq!(machine.call(0, SCHED_OP, &[1, 0]), 0);
-        machine.tick_at(machine.domain.next_deadline_ns().unwrap());
+        machine.tick_at(machine.deadline_ns().unwrap());
         assert_eq!(machine.take().last(), Some(&Effect::Wake(0)));
         assert!(machine.is_pending(port));
         machine.enter(0);

@@ -7,7 +7,7 @@ use pvh_domain::{Effect, Origin};
 use pvh_hypercall::{Call, Width};
 use pvh_memory::{FrameError, Frames, GuestMemory, LinearMemory, MemoryError, VecMemory, WordOp};
 
-use super::machine::{ARG, EVENT_CHANNEL_OP, Machine, POLICY, START_NS};
+use super::machine::{ARG, EVENT_CHANNEL_OP, Machine, POLICY, SHARED_INFO, START_NS, at};
 
 const STORE_PORT: u32 = 1;
 const STORE_CONNECTION: u64 = 0xfeff_c000 + 2068;
@@ -94,12 +94,12 @@ fn a_guest_that_never_stops_printing_is_served_in_turns() {
     machine.take();
     send_amid(&mut machine, CONSOLE_PORT, CONSOLE_OUT_PROD, print_a_byte);
     assert!(machine.take().contains(&Effect::Output(b"xxxx".to_vec())));
-    assert_eq!(machine.domain.next_deadline_ns(), Some(0), "at once");
+    assert_eq!(machine.deadline_ns(), Some(0), "at once");
     // It prints once more, and raises no event for it.
     print_a_byte(&machine.memory);
     machine.tick_at(START_NS);
     assert!(machine.take().contains(&Effect::Output(b"x".to_vec())));
-    assert_eq!(machine.domain.next_deadline_ns(), None);
+    assert_eq!(machine.deadline_ns(), None);
 }
 
 #[test]
@@ -108,9 +108,34 @@ fn a_guest_that_never_stops_joining_the_store_is_served_in_turns() {
     send_amid(&mut machine, STORE_PORT, STORE_CONNECTION, |ram| {
         set(ram, STORE_CONNECTION, 1);
     });
-    assert_eq!(machine.domain.next_deadline_ns(), Some(0), "at once");
+    assert_eq!(machine.deadline_ns(), Some(0), "at once");
     set(&machine.memory, STORE_CONNECTION, 1);
     machine.tick_at(START_NS);
     assert_eq!(machine.u32(STORE_CONNECTION), 0, "joined");
-    assert_eq!(machine.domain.next_deadline_ns(), None);
+    assert_eq!(machine.deadline_ns(), None);
+}
+
+/// The versions of the time of vCPUs 0 and 1.
+const FIRST_VERSION: u64 = SHARED_INFO + 32;
+const SECOND_VERSION: u64 = SHARED_INFO + 96;
+
+#[test]
+fn no_vcpu_reads_the_new_stamp_while_another_reads_the_old_one() {
+    let mut machine = Machine::ready(2);
+    let memory = Busy {
+        ram: &machine.memory,
+        word: Gpa(SECOND_VERSION),
+        // Just before the second version becomes odd.
+        act: |ram| {
+            let [first, second] = [FIRST_VERSION, SECOND_VERSION]
+                .map(|version| ram.atomic_u32(Gpa(version), WordOp::Load).unwrap());
+            assert_eq!((first % 2, second % 2), (1, 0));
+            set(ram, ARG, 0x7e57);
+        },
+    };
+    let (domain, effects) = (&mut machine.domain, &mut machine.effects);
+    domain.tick(&memory, at(START_NS + 1_000_000_000), effects);
+    assert_eq!(machine.u32(ARG), 0x7e57, "it was looked at");
+    assert_eq!(machine.u32(FIRST_VERSION) % 2, 0);
+    assert_eq!(machine.u32(SECOND_VERSION) % 2, 0);
 }

@@ -239,6 +239,12 @@ impl Machine {
         self.domain.tick(&self.memory, self.now, &mut self.effects);
     }
 
+    /// The next deadline, if it is not that of the time, a second after the start.
+    pub(crate) fn deadline_ns(&self) -> Option<u64> {
+        let next = self.domain.next_deadline_ns();
+        next.filter(|&next_ns| next_ns != START_NS + 1_000_000_000)
+    }
+
     /// The effects since they were last taken.
     pub(crate) fn take(&mut self) -> Vec<Effect> {
         core::mem::take(&mut self.effects)

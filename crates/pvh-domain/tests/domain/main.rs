@@ -21,6 +21,7 @@ mod machine;
 mod observe;
 mod other;
 mod recorded;
+mod refresh;
 mod reset;
 mod sched;
 mod store;

@@ -82,7 +82,7 @@ fn poll_sleeps_until_its_port_is_pending() {
     machine.put(SHARED_INFO + 2560, &[0xff]);
     assert_eq!(poll(&mut machine, &[port], 0), 0);
     assert_eq!(machine.sleep, Some(Sleep::Poll));
-    assert_eq!(machine.domain.next_deadline_ns(), None, "no timeout");
+    assert_eq!(machine.deadline_ns(), None, "no timeout");
     machine.take();
     machine.send(1, other);
     assert_eq!(machine.take(), [], "not the one it polls for, and masked");
@@ -111,13 +111,13 @@ fn poll_ends_at_its_timeout() {
     let until_ns = START_NS + 700;
     assert_eq!(poll(&mut machine, &[1], until_ns), 0);
     assert_eq!(machine.sleep, Some(Sleep::Poll));
-    assert_eq!(machine.domain.next_deadline_ns(), Some(until_ns));
+    assert_eq!(machine.deadline_ns(), Some(until_ns));
     machine.take();
     machine.tick_at(until_ns - 1);
     assert_eq!(machine.take(), []);
     machine.tick_at(until_ns);
     assert_eq!(machine.take(), [Effect::Wake(0)]);
-    assert_eq!(machine.domain.next_deadline_ns(), None);
+    assert_eq!(machine.deadline_ns(), None);
 }
 
 #[test]
@@ -136,7 +136,7 @@ fn the_timeout_of_a_poll_that_is_over_is_forgotten() {
     let mut machine = Machine::ready(1);
     assert_eq!(poll(&mut machine, &[1], START_NS + 700), 0);
     machine.enter(0);
-    assert_eq!(machine.domain.next_deadline_ns(), None);
+    assert_eq!(machine.deadline_ns(), None);
     machine.take();
     machine.tick_at(START_NS + 700);
     assert_eq!(machine.take(), []);
@@ -150,7 +150,7 @@ fn an_upcall_ends_a_poll_for_another_port() {
     machine.take();
     machine.send(1, other);
     assert!(machine.take().contains(&Effect::Wake(0)));
-    assert_eq!(machine.domain.next_deadline_ns(), None);
+    assert_eq!(machine.deadline_ns(), None);
 }
 
 #[test]
@@ -189,7 +189,7 @@ fn a_32_bit_poll_has_16_bytes() {
     machine.put_u64(ARG + 8, &[START_NS + 9]);
     machine.put_u32(ARG + 64, &[1]);
     assert_eq!(machine.call(0, SCHED_OP, &[3, ARG]), 0);
-    assert_eq!(machine.domain.next_deadline_ns(), Some(START_NS + 9));
+    assert_eq!(machine.deadline_ns(), Some(START_NS + 9));
 }
 
 #[test]
@@ -245,7 +245,8 @@ fn watchdog(machine: &mut Machine, id: u32, timeout_s: u32) -> i64 {
 
 #[test]
 fn there_are_two_watchdogs_and_their_ids_are_1_and_2() {
-    let mut machine = Machine::ready(1);
+    // A guest without shared info, so that the watchdogs' deadlines are the next ones.
+    let mut machine = Machine::new(1);
     assert_eq!(watchdog(&mut machine, 1, 9), -22, "not in use");
     assert_eq!(watchdog(&mut machine, 0, 30), 1);
     assert_eq!(watchdog(&mut machine, 0, 20), 2);
@@ -255,10 +256,10 @@ fn there_are_two_watchdogs_and_their_ids_are_1_and_2() {
     machine.is_64_bit = true;
     assert_eq!(watchdog(&mut machine, 3, 10), -22);
     let due_ns = Some(START_NS + 20_000_000_000);
-    assert_eq!(machine.domain.next_deadline_ns(), due_ns);
+    assert_eq!(machine.deadline_ns(), due_ns);
     assert_eq!(watchdog(&mut machine, 2, 0), 0, "given up");
     let due_ns = Some(START_NS + 30_000_000_000);
-    assert_eq!(machine.domain.next_deadline_ns(), due_ns);
+    assert_eq!(machine.deadline_ns(), due_ns);
     assert_eq!(watchdog(&mut machine, 2, 5), -22);
     assert_eq!(watchdog(&mut machine, 0, 5), 2, "free again");
     assert_eq!(machine.call(0, SCHED_OP, &[6, NOWHERE]), -14);
@@ -275,7 +276,7 @@ fn a_watchdog_that_is_not_poked_ends_the_domain_with_reason_4() {
     assert_eq!(machine.take(), []);
     machine.tick_at(START_NS + 3_999_999_999);
     assert_eq!(machine.take(), [Effect::Shutdown(ShutdownReason(4))]);
-    assert_eq!(machine.domain.next_deadline_ns(), None);
+    assert_eq!(machine.deadline_ns(), None);
 }
 
 #[test]

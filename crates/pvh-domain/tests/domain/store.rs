@@ -134,12 +134,12 @@ fn more_requests_than_one_call_serves_are_served_by_ticks() {
         request(&mut machine, 5, &payload);
     }
     for _ in 0..100 {
-        if machine.domain.next_deadline_ns() != Some(0) {
+        if machine.deadline_ns() != Some(0) {
             break;
         }
         machine.tick_at(super::machine::START_NS);
     }
-    assert_eq!(machine.domain.next_deadline_ns(), None, "it waits for room");
+    assert_eq!(machine.deadline_ns(), None, "it waits for room");
     let mut answers = 0;
     while reply(&machine).is_some() {
         answers += 1;

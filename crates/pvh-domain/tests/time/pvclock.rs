@@ -166,7 +166,81 @@ fn time_goes_on_from_the_timestamp() {
     );
 }
 
+#[test]
+fn a_new_stamp_is_at_the_tsc_where_that_is_a_whole_nanosecond() {
+    let first = TimeInfo {
+        tsc_timestamp: 1000,
+        system_time_ns: 5000,
+        scale: scale(1_000_000_000),
+        flags: TSC_STABLE,
+    };
+    let second = first.stamped_at(1000 + 1_234_567_891);
+    let want = TimeInfo {
+        tsc_timestamp: 1_234_568_891,
+        system_time_ns: 1_234_572_891,
+        ..first
+    };
+    assert_eq!(second, want);
+    assert_eq!(second.stamped_at(1_234_568_890), second, "before it");
+}
+
+#[test]
+fn half_an_hour_of_stamps_adds_less_than_200_ns() {
+    for hz in [
+        2_100_000_000_u64,
+        2_893_202_000,
+        2_995_200_000,
+        3_400_001_000,
+        2_600_000_000,
+        2_400_000_000,
+    ] {
+        let first = TimeInfo {
+            tsc_timestamp: 12_345,
+            system_time_ns: 0,
+            scale: scale(hz),
+            flags: 0,
+        };
+        let (mut info, mut tsc) = (first, first.tsc_timestamp);
+        for _ in 0..1800 {
+            tsc += hz + 1_234;
+            info = info.stamped_at(tsc);
+        }
+        let added = info.system_time_at(tsc) - first.system_time_at(tsc);
+        assert!(added < 200, "{hz} Hz: {added}");
+    }
+}
+
 proptest! {
+    #[test]
+    fn time_does_not_go_back_from_one_stamp_to_the_next(
+        hz in prop_oneof![1000..=u64::MAX, 1_000_000..=10_000_000_000_u64],
+        start: u64,
+        ns: u32,
+        steps in prop::collection::vec((0..10_000_000_000_u64, 0..10_000_000_000_u64), 1..20),
+    ) {
+        let mut old = TimeInfo {
+            tsc_timestamp: start,
+            system_time_ns: ns.into(),
+            scale: scale(hz),
+            flags: 0,
+        };
+        let mut tsc = start;
+        for (step, later) in steps {
+            tsc = tsc.wrapping_add(step);
+            let new = old.stamped_at(tsc);
+            let age = tsc.wrapping_sub(new.tsc_timestamp);
+            let unit = 1_u64 << u32::from(new.scale.shift.min(0).unsigned_abs());
+            let since = tsc.wrapping_sub(old.tsc_timestamp);
+            prop_assert!(age < since / 1024 + unit && age < 4097 * unit, "{age} ticks old");
+            for after in [0, 1, later / 1000, later] {
+                let at = tsc.wrapping_add(after);
+                let [was, is] = [&old, &new].map(|info| info.system_time_at(at));
+                prop_assert!(is == was || is == was + 1, "{was}, then {is}");
+            }
+            old = new;
+        }
+    }
+
     #[test]
     fn a_scale_is_the_formula_of_the_text(hz in 1..=u64::MAX, ticks: u64) {
         let got = scale(hz);
