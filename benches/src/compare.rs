@@ -7,6 +7,7 @@ use crate::{
     peers::{Peer, Variant},
     plot::{Bar, bars},
     stats::Summary,
+    turns::order,
 };
 
 /// The results of one VMM with one guest.
@@ -29,7 +30,7 @@ pub struct Row {
     pub was_killed: bool,
 }
 
-/// Boots each of `variants` in each of `peers`, `runs` times in turn.
+/// Boots each of `variants` in each of `peers`, `runs` times in a balanced order.
 ///
 /// # Errors
 ///
@@ -44,8 +45,12 @@ pub fn compare(
         let mut races: Vec<Race> = peers.iter().map(Race::new).collect();
         // The first run reads files that are in the page cache for the others.
         races.iter_mut().for_each(|race| race.warm_up(variant, dir));
-        for _ in 0..runs {
-            races.iter_mut().for_each(|race| race.run(variant, dir));
+        for round in 0..runs {
+            for index in order(round, peers.len()) {
+                if let Some(race) = races.get_mut(index) {
+                    race.run(variant, dir);
+                }
+            }
         }
         races.into_iter().map(|race| race.row(variant.name))
     });
