@@ -1,9 +1,10 @@
 //! What each input does.
 
+use pvh_hypercall::Call;
 use pvh_memory::Frames;
 use pvh_vcpu::Orders;
 
-use super::{Domain, Effect, Env, Input, Output, session::Session};
+use super::{Answer, Domain, Effect, Env, Input, Origin, Output, session::Session};
 
 impl Domain {
     /// Chooses whether calls wait for vCPUs to be observed: for the replay of traces of version 1.
@@ -31,13 +32,7 @@ impl Domain {
                 return Output::Orders(Box::new(orders));
             }
             Input::Hypercall { origin, call } => {
-                let session = Session::new(
-                    self,
-                    Env::new(memory, origin.now, effects),
-                    &origin,
-                    call.width,
-                );
-                return Output::Answer(session.run(call));
+                return Output::Answer(self.run_call(memory, &origin, call, effects));
             }
             Input::Console { bytes, now } => {
                 return Output::Count(self.push_input(&mut Env::new(memory, now, effects), bytes));
@@ -70,5 +65,17 @@ impl Domain {
             }
         }
         Output::Nothing
+    }
+
+    /// Runs a hypercall, or a bounded part of it.
+    pub(crate) fn run_call(
+        &mut self,
+        memory: &dyn Frames,
+        origin: &Origin<'_>,
+        call: Call,
+        effects: &mut Vec<Effect>,
+    ) -> Answer {
+        let env = Env::new(memory, origin.now, effects);
+        Session::new(self, env, origin, call.width).run(call)
     }
 }
