@@ -4,7 +4,7 @@ use std::{
     env, fs, io,
     os::fd::OwnedFd,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::{self, Command, Stdio},
     time::Duration,
 };
 
@@ -104,11 +104,11 @@ pub struct Built {
     pub floor: PathBuf,
 }
 
-/// Returns the programs beside this one; `PVH_VMM` names another `pvh-vmm`.
+/// Returns copies of the programs beside this one; `PVH_VMM` names another `pvh-vmm`.
 ///
 /// # Errors
 ///
-/// If one of them is missing.
+/// If one of them is missing, or cannot be copied.
 pub fn built() -> io::Result<Built> {
     let beside = |name: &str| Ok::<_, io::Error>(env::current_exe()?.with_file_name(name));
     let vmm = match env::var_os("PVH_VMM") {
@@ -125,7 +125,25 @@ pub fn built() -> io::Result<Built> {
             return Err(io::Error::other(line));
         }
     }
-    Ok(Built { vmm, floor })
+    Ok(Built {
+        vmm: copied(&vmm, "pvh-vmm")?,
+        floor: copied(&floor, "floor")?,
+    })
+}
+
+/// Copies a program into the folder `copies` beside this one, and returns the copy.
+///
+/// A program that a linker wrote starts about 8 % slower than a copy of it, because the kernel keeps the copy in larger
+/// pieces of the page cache. So all programs that are compared are copies.
+fn copied(program: &Path, name: &str) -> io::Result<PathBuf> {
+    let folder = env::current_exe()?.with_file_name("copies");
+    fs::create_dir_all(&folder)?;
+    let copy = folder.join(name);
+    // A program that runs cannot be written to, but its name can be given to another file.
+    let unfinished = folder.join(format!("{name}.{}", process::id()));
+    fs::copy(program, &unfinished)?;
+    fs::rename(&unfinished, &copy)?;
+    Ok(copy)
 }
 
 /// Returns the same programs with shared libraries, if `make bench-build` has built them.
@@ -133,7 +151,10 @@ pub fn built() -> io::Result<Built> {
 pub fn built_shared() -> Option<Built> {
     let folder = env::current_exe().ok()?.with_file_name(SHARED);
     let [vmm, floor] = ["pvh-vmm", "floor"].map(|name| folder.join(name));
-    (vmm.is_file() && floor.is_file()).then_some(Built { vmm, floor })
+    Some(Built {
+        vmm: copied(&vmm, "pvh-vmm-shared").ok()?,
+        floor: copied(&floor, "floor-shared").ok()?,
+    })
 }
 
 /// Finds all programs: ours and the floors, those of others on PATH. `PVH_BENCH_BEFORE` names an earlier `pvh-vmm`, which
@@ -153,7 +174,9 @@ pub fn peers() -> Vec<Peer> {
         peers.extend(OURS.map(|(name, options)| Peer::ours(name, &built.vmm, options)));
     }
     if let Some(before) = env::var_os("PVH_BENCH_BEFORE") {
+        // One that cannot be copied cannot be run either: its rows say so.
         let before = PathBuf::from(before);
+        let before = copied(&before, "pvh-vmm-before").unwrap_or(before);
         let named = |(name, options)| Peer::ours(&format!("{name}, before"), &before, options);
         peers.extend(OURS.map(named));
     }
