@@ -7,7 +7,14 @@ pub mod parts;
 mod trace;
 
 pub use domain::{Answer, Config, Domain, DomainError, Effect, Now, Observe, Origin, Sleep};
-pub use parts::{memory::MemoryConfig, ring::RingError, runstate::RunState, time::TscScale};
+pub use parts::{
+    event::HostPort,
+    grant::{GrantError, HostGrants, HostPage},
+    memory::MemoryConfig,
+    ring::RingError,
+    runstate::RunState,
+    time::TscScale,
+};
 pub use pvh_xenstore::Shutdown;
 #[cfg(feature = "trace")]
 pub use trace::{

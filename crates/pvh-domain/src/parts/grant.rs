@@ -7,16 +7,20 @@
 
 mod copy;
 mod frame;
+mod host;
+mod shared;
+
+use std::sync::Arc;
 
 use pvh_abi::{DomId, Errno, Gpa, grant::GrantStatus};
 use pvh_hypercall::group::GrantTableSize;
 use pvh_memory::{GuestMemory, WordOp};
 
-use crate::parts::{
-    spot::{Spot, usable_frame},
-    target::Target,
-};
+use crate::parts::{spot::usable_frame, target::Target};
 use frame::Frame;
+use shared::SharedTable;
+
+pub use host::{GrantError, HostGrants, HostPage};
 
 /// The reference by which domain 0 uses the console's ring.
 #[doc(alias = "GNTTAB_RESERVED_CONSOLE")]
@@ -34,10 +38,13 @@ pub const MAX_FRAMES: u32 = 64;
 /// A frame of the table exists before the guest maps it: until then the domain keeps the page
 /// itself. Mapping it copies what it holds to the guest's frame, as with
 /// [`SharedInfo`](crate::parts::shared_info::SharedInfo).
+///
+/// Where the frames are is behind a lock of its own, because the host's back ends use entries
+/// while other threads call the domain; see [`HostGrants`].
 #[derive(Debug)]
 pub struct GrantTable {
     domain: DomId,
-    frames: Vec<Frame>,
+    shared: Arc<SharedTable>,
     max_frames: u32,
 }
 
@@ -49,7 +56,7 @@ impl GrantTable {
     pub fn new(domain: DomId, max_frames: u32) -> Self {
         Self {
             domain,
-            frames: vec![Frame::default()],
+            shared: Arc::default(),
             max_frames: max_frames.clamp(1, MAX_FRAMES),
         }
     }
@@ -65,7 +72,8 @@ impl GrantTable {
         reference: u32,
         frame: u32,
     ) -> Result<(), Errno> {
-        let entry = self.entry(reference).ok_or(Errno::EINVAL)?;
+        let shared = self.shared.lock();
+        let entry = shared.entry(reference).ok_or(Errno::EINVAL)?;
         entry.offset(FRAME_OFFSET).put_words(memory, &[frame]);
         entry.put_words(memory, &[u32::from(PERMIT_ACCESS)]);
         Ok(())
@@ -88,26 +96,22 @@ impl GrantTable {
         if index >= self.max_frames {
             return Err(Errno::EINVAL);
         }
-        self.grow(index.saturating_add(1));
+        let mut shared = self.shared.lock();
+        shared.grow(index.saturating_add(1));
         let at = usable_frame(memory, gfn).ok_or(Errno::EINVAL)?;
-        let frame = self.frames.get(index as usize);
+        let frame = shared.frames.get(index as usize);
         if frame.and_then(Frame::place) == Some(at) {
             return Ok(()); // a copy onto itself could undo what another vCPU writes meanwhile
         }
-        self.unmap_frame(memory, gfn);
-        let frame = self.frames.get_mut(index as usize);
+        shared.unmap(memory, gfn);
+        let frame = shared.frames.get_mut(index as usize);
         frame.ok_or(Errno::EINVAL)?.map(memory, at)
     }
 
     /// Takes the frame of the table that is at `gfn` away from the guest, with what it holds; the
     /// guest's frame keeps a copy. Answers whether there was one.
     pub fn unmap_frame(&mut self, memory: &dyn GuestMemory, gfn: u64) -> bool {
-        let mut frames = self.frames.iter_mut();
-        let frame = frames.find(|frame| frame.gfn() == Some(gfn));
-        frame.is_some_and(|frame| {
-            frame.unmap(memory);
-            true
-        })
+        self.shared.lock().unmap(memory, gfn)
     }
 
     /// Has the table reach an index.
@@ -119,39 +123,28 @@ impl GrantTable {
         if index >= self.max_frames {
             return Err(Errno::EINVAL);
         }
-        self.grow(index.saturating_add(1));
+        self.shared.lock().grow(index.saturating_add(1));
         Ok(())
     }
 
     /// Where the guest has a frame of the table.
     pub(crate) fn place_of(&self, index: u32) -> Option<Gpa> {
-        self.frames.get(index as usize).and_then(Frame::place)
+        let shared = self.shared.lock();
+        shared.frames.get(index as usize).and_then(Frame::place)
     }
 
     /// Which frame of the table is at `gfn`.
     pub(crate) fn index_at(&self, gfn: u64) -> Option<u32> {
-        let mut frames = (0..).zip(&self.frames);
+        let shared = self.shared.lock();
+        let mut frames = (0..).zip(&shared.frames);
         let found = frames.find(|(_, frame)| frame.gfn() == Some(gfn));
         found.map(|(index, _)| index)
     }
 
     /// The guest's frames that the table is at.
-    pub(crate) fn places(&self) -> impl Iterator<Item = u64> {
-        self.frames.iter().filter_map(Frame::gfn)
-    }
-
-    fn grow(&mut self, count: u32) {
-        let count = count.min(self.max_frames) as usize;
-        if count > self.frames.len() {
-            self.frames.resize_with(count, Frame::default);
-        }
-    }
-
-    /// The place of an entry: a word of flags and domain, then the frame's number.
-    fn entry(&self, reference: u32) -> Option<Spot<'_>> {
-        let frame = self.frames.get((reference / ENTRIES) as usize)?;
-        let offset = u64::from(reference % ENTRIES).saturating_mul(ENTRY_BYTES);
-        Some(frame.at(offset))
+    pub(crate) fn places(&self) -> Vec<u64> {
+        let shared = self.shared.lock();
+        shared.frames.iter().filter_map(Frame::gfn).collect()
     }
 
     fn target(&self, domain: DomId) -> Option<Target> {
@@ -186,9 +179,11 @@ impl GrantTable {
         if count > self.max_frames {
             return Err(GrantStatus::GENERAL_ERROR);
         }
-        self.grow(count);
-        let frames = self.frames.iter().take(count as usize);
-        Ok(frames.map(|frame| frame.gfn().unwrap_or(u64::MAX)))
+        let mut shared = self.shared.lock();
+        shared.grow(count);
+        let frames = shared.frames.iter().take(count as usize);
+        let gfns = frames.map(|frame| frame.gfn().unwrap_or(u64::MAX));
+        Ok(gfns.collect::<Vec<_>>().into_iter())
     }
 
     /// `query_size`. A table has one frame from the domain's creation on, as in Xen 4.17.
@@ -199,7 +194,7 @@ impl GrantTable {
     pub fn query_size(&self, domain: DomId) -> Result<GrantTableSize, GrantStatus> {
         self.check_own(domain)?;
         Ok(GrantTableSize {
-            frames: u32::try_from(self.frames.len()).unwrap_or(self.max_frames),
+            frames: u32::try_from(self.shared.lock().frames.len()).unwrap_or(self.max_frames),
             max_frames: self.max_frames,
         })
     }
@@ -254,7 +249,8 @@ impl GrantTable {
     /// `swap_grant_ref`: exchanges two entries. `BAD_GNTREF` for one that is in no frame of the
     /// table.
     pub fn swap(&self, memory: &dyn GuestMemory, first: u32, second: u32) -> GrantStatus {
-        let (Some(first), Some(second)) = (self.entry(first), self.entry(second)) else {
+        let shared = self.shared.lock();
+        let (Some(first), Some(second)) = (shared.entry(first), shared.entry(second)) else {
             return GrantStatus::BAD_GNTREF;
         };
         let words = [first, second].map(|entry| {
@@ -270,8 +266,6 @@ impl GrantTable {
     }
 }
 
-const ENTRIES: u32 = 512;
-const ENTRY_BYTES: u64 = 8;
 /// Where the number of the granted frame is in an entry.
 const FRAME_OFFSET: u64 = 4;
 const PERMIT_ACCESS: u16 = 1;

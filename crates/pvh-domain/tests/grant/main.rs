@@ -6,4 +6,5 @@
 )]
 
 mod copy;
+mod host;
 mod table;

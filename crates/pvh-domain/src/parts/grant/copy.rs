@@ -4,7 +4,10 @@ use pvh_abi::{DomId, Gpa, grant::GrantStatus};
 use pvh_hypercall::group::CopySide;
 use pvh_memory::{GuestMemory, WordOp};
 
-use super::{FRAME_OFFSET, GrantTable, PERMIT_ACCESS};
+use super::{
+    FRAME_OFFSET, GrantTable,
+    shared::{Grantee, Shared, Use, mark, unmark},
+};
 use crate::parts::{
     spot::{Spot, usable_frame},
     target::Target,
@@ -39,8 +42,9 @@ impl GrantTable {
     ) -> Result<(), GrantStatus> {
         let source_owner = self.owner(source)?;
         let dest_owner = self.owner(dest)?;
-        let from = self.claim(memory, source_owner, source, Use::Read)?;
-        let to = self.claim(memory, dest_owner, dest, Use::Write);
+        let shared = self.shared.lock();
+        let from = self.claim((memory, &shared), source_owner, source, Use::Read)?;
+        let to = self.claim((memory, &shared), dest_owner, dest, Use::Write);
         let done = to.and_then(|to| {
             let from_at = start(from.at, source.offset, len_bytes)?;
             let to_at = start(to.at, dest.offset, len_bytes)?;
@@ -60,20 +64,20 @@ impl GrantTable {
         self.target(side.domain).ok_or(GrantStatus::BAD_DOMAIN)
     }
 
-    fn claim(
+    fn claim<'table>(
         &self,
-        memory: &dyn GuestMemory,
+        (memory, shared): (&dyn GuestMemory, &'table Shared),
         owner: Target,
         side: &CopySide,
         used: Use,
-    ) -> Result<Claim<'_>, GrantStatus> {
+    ) -> Result<Claim<'table>, GrantStatus> {
         if !side.is_grant {
             let at = usable_frame(memory, side.place).ok_or(GrantStatus::BAD_PAGE)?;
             return Ok(Claim { at, marked: None });
         }
         match (reference(side), owner) {
             (reference, Target::Own) => {
-                let entry = self.entry(reference).ok_or(GrantStatus::BAD_GNTREF)?;
+                let entry = shared.entry(reference).ok_or(GrantStatus::BAD_GNTREF)?;
                 self.claim_entry(memory, entry, used)
             }
             // Domain 0 has a table of one frame, and grants nothing.
@@ -88,7 +92,8 @@ impl GrantTable {
         entry: Spot<'table>,
         used: Use,
     ) -> Result<Claim<'table>, GrantStatus> {
-        self.mark(memory, entry, used)?;
+        let grantee = Grantee::Own(self.domain);
+        mark(memory, entry, grantee, used).ok_or(GrantStatus::GENERAL_ERROR)?;
         let frame = entry.offset(FRAME_OFFSET).word(memory, WordOp::Load);
         let at = frame.and_then(|frame| usable_frame(memory, frame.into()));
         let Some(at) = at else {
@@ -98,58 +103,12 @@ impl GrantTable {
         let marked = Some((entry, used));
         Ok(Claim { at, marked })
     }
-
-    /// Marks an entry as used, if it is there for the caller.
-    fn mark(
-        &self,
-        memory: &dyn GuestMemory,
-        entry: Spot<'_>,
-        used: Use,
-    ) -> Result<(), GrantStatus> {
-        let mut word = entry.word(memory, WordOp::Load);
-        for _ in 0..ATTEMPTS {
-            let found = word.ok_or(GrantStatus::GENERAL_ERROR)?;
-            let new = self.marked(found, used)?;
-            let exchange = WordOp::CompareExchange {
-                expected: found,
-                new,
-            };
-            word = entry.word(memory, exchange);
-            if word == Some(found) {
-                return Ok(());
-            }
-        }
-        Err(GrantStatus::GENERAL_ERROR)
-    }
-
-    fn marked(&self, word: u32, used: Use) -> Result<u32, GrantStatus> {
-        let is_open =
-            word & TYPE == u32::from(PERMIT_ACCESS) && word >> 16 == u32::from(self.domain.0);
-        let is_allowed = match used {
-            Use::Read => is_open,
-            Use::Write => is_open && word & READ_ONLY == 0,
-        };
-        let marks = match used {
-            Use::Read => READING,
-            Use::Write => READING | WRITING,
-        };
-        is_allowed
-            .then_some(word | marks)
-            .ok_or(GrantStatus::GENERAL_ERROR)
-    }
 }
 
 /// A grant reference: the low 32 bits of the field that it shares with a frame number.
 const fn reference(side: &CopySide) -> u32 {
     let [b0, b1, b2, b3, ..] = side.place.to_le_bytes();
     u32::from_le_bytes([b0, b1, b2, b3])
-}
-
-/// What an entry is used for.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Use {
-    Read,
-    Write,
 }
 
 /// A page that a copy may use, and the entry that is marked for that use.
@@ -165,14 +124,6 @@ impl Claim<'_> {
             unmark(memory, entry, used);
         }
     }
-}
-
-fn unmark(memory: &dyn GuestMemory, entry: Spot<'_>, used: Use) {
-    let marks = match used {
-        Use::Read => READING,
-        Use::Write => READING | WRITING,
-    };
-    entry.word(memory, WordOp::And(!marks));
 }
 
 fn start(page: Gpa, offset: u16, len_bytes: u16) -> Result<Gpa, GrantStatus> {
@@ -196,10 +147,4 @@ fn copy_bytes(
     copied.map_err(|_| GrantStatus::GENERAL_ERROR)
 }
 
-/// Attempts to change a word that the guest may change as well.
-const ATTEMPTS: u32 = 5;
 const PAGE_END: u32 = 4096;
-const TYPE: u32 = 0b11;
-const READ_ONLY: u32 = 1 << 2;
-const READING: u32 = 1 << 3;
-const WRITING: u32 = 1 << 4;

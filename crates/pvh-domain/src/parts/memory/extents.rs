@@ -128,7 +128,7 @@ impl MemoryCalls<'_> {
         };
         let shared_info = self.shared_info.place().map(|at| at.0 / PAGE_SIZE);
         let has_shared = shared_info.is_some_and(|gfn| gfns.contains(&gfn))
-            || self.grants.places().any(|gfn| gfns.contains(&gfn));
+            || self.grants.places().iter().any(|gfn| gfns.contains(gfn));
         !has_shared && self.memory.is_ram(Gpa(at), len_bytes)
     }
 }
