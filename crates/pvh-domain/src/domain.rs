@@ -21,6 +21,7 @@
 mod act;
 mod answer;
 mod areas;
+mod back_ends;
 mod build;
 mod calls;
 mod config;
@@ -65,6 +66,8 @@ use vcpu::VcpuData;
 pub use answer::{Answer, Effect, Observe, Sleep};
 pub use build::DomainError;
 pub use config::{Config, Now, Origin};
+#[cfg(feature = "trace")]
+pub(crate) use input::BackEndInput;
 pub(crate) use input::{Input, Output};
 
 /// A PVH domain.

@@ -7,7 +7,12 @@
 //!
 //! A trace holds hypercall arguments and what the domain read of guest memory, rings included:
 //! everything that was typed at the console is in it.
+//!
+//! Of the host's back ends, a trace holds what they change: the store and the ports. It holds neither
+//! their rings and data nor the marks that [`HostGrants`](crate::HostGrants) makes in entries of the
+//! grant table: those are other threads' accesses to guest memory, like the guest's own.
 
+mod back_ends;
 mod convert;
 mod file;
 mod record;

@@ -395,7 +395,7 @@ fn other_files_are_no_traces() {
         replay(&other[..]),
         Err(ReplayError::Trace(TraceError::NotATrace))
     ));
-    for version in [0, 4] {
+    for version in [0, 5] {
         let mut other = trace.clone();
         other[8] = version;
         let Err(ReplayError::Trace(TraceError::Version { found })) = replay(&other[..]) else {
@@ -408,7 +408,7 @@ fn other_files_are_no_traces() {
 #[test]
 fn in_a_trace_of_version_1_no_call_waits_for_vcpus_to_be_observed() {
     let mut trace = recorded();
-    assert_eq!(trace[8..10], [3, 0], "what is written");
+    assert_eq!(trace[8..10], [4, 0], "what is written");
     replay(&trace[..]).unwrap();
     trace[8] = 1;
     let refused = replay(&trace[..]).unwrap_err();

@@ -37,6 +37,7 @@ impl Domain {
             Input::Console { bytes, now } => {
                 return Output::Count(self.push_input(&mut Env::new(memory, now, effects), bytes));
             }
+            Input::BackEnd(input) => return self.act_for_back_end(memory, effects, input),
             Input::Entered { vcpu, now } => self.enter(&mut Env::new(memory, now, effects), vcpu),
             Input::HypercallPageWritten { width, now } => self.latch(memory, width, now),
             Input::DebugPort { byte } => self.log.write(&[byte], effects),

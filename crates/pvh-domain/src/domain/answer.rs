@@ -3,6 +3,8 @@
 use pvh_abi::sched::ShutdownReason;
 use pvh_hypercall::Outcome;
 
+use crate::parts::event::HostPort;
+
 #[cfg(doc)]
 use super::Domain;
 
@@ -96,6 +98,9 @@ pub enum Effect {
     /// A line that the guest wrote to the hypervisor's log, without its newline. A guest may write
     /// as many as it likes.
     Log(Vec<u8>),
+    /// The guest has raised the event of a port that is joined to this end: wake the back end that
+    /// has [bound](Domain::bind_port) it. A guest may do so as often as it likes.
+    Notified(HostPort),
     /// The domain is over; all its vCPUs stop. Given once, and never with the reason "soft reset",
     /// which the domain does itself before it goes on.
     Shutdown(ShutdownReason),

@@ -1,12 +1,13 @@
 //! Everything that can happen to a domain, as one type, and what comes of it.
 
-use pvh_abi::sched::ShutdownReason;
+use pvh_abi::{Errno, event_channel::Port, sched::ShutdownReason};
 use pvh_hypercall::{Call, Outcome, Width};
 use pvh_vcpu::Orders;
-use pvh_xenstore::Shutdown;
+use pvh_xenbus::Change;
+use pvh_xenstore::{Shutdown, StoreError};
 
 use super::{Answer, Now, Origin};
-use crate::parts::runstate::RunState;
+use crate::parts::{event::HostPort, runstate::RunState};
 
 /// One call of a domain that changes it, with all that it is told but guest memory. The methods of
 /// these names say more.
@@ -70,6 +71,16 @@ pub(crate) enum Input<'a> {
         reason: ShutdownReason,
         now: Now,
     },
+    BackEnd(BackEndInput<'a>),
+}
+
+/// The calls that back ends of the host make.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum BackEndInput<'a> {
+    ChangeStore { changes: &'a [Change], now: Now },
+    BindPort { port: Port },
+    NotifyPort { end: HostPort, now: Now },
+    UnbindPort { end: HostPort },
 }
 
 /// What an input returns, beside its effects.
@@ -83,6 +94,10 @@ pub(crate) enum Output {
     Count(usize),
     /// Of a vCPU's thread that asks.
     Orders(Box<Orders>),
+    /// Of a change of the store.
+    Stored(Result<(), StoreError>),
+    /// Of a port that was to be bound.
+    Bound(Result<HostPort, Errno>),
 }
 
 /// Each input has one kind of output; any other reads as the one that does nothing.
@@ -113,6 +128,24 @@ impl From<Output> for Orders {
         match output {
             Output::Orders(orders) => *orders,
             _ => Self::End,
+        }
+    }
+}
+
+impl From<Output> for Result<(), StoreError> {
+    fn from(output: Output) -> Self {
+        match output {
+            Output::Stored(stored) => stored,
+            _ => Ok(()),
+        }
+    }
+}
+
+impl From<Output> for Result<HostPort, Errno> {
+    fn from(output: Output) -> Self {
+        match output {
+            Output::Bound(bound) => bound,
+            _ => Err(Errno::EINVAL),
         }
     }
 }

@@ -55,6 +55,8 @@ impl Domain {
             self.serve_console(env);
         } else if end == self.store_end {
             self.serve_store(env);
+        } else {
+            env.effects.push(Effect::Notified(end));
         }
     }
 
@@ -87,7 +89,7 @@ impl Domain {
         }
     }
 
-    fn serve_store(&mut self, env: &mut Env<'_>) {
+    pub(super) fn serve_store(&mut self, env: &mut Env<'_>) {
         // A guest that took the ring's page away has no store any more.
         let progress = self.store_ring.service(env.memory, &mut self.store);
         let progress = progress.unwrap_or_default();
@@ -97,7 +99,7 @@ impl Domain {
         }
     }
 
-    fn notify(&mut self, env: &mut Env<'_>, end: HostPort) {
+    pub(super) fn notify(&mut self, env: &mut Env<'_>, end: HostPort) {
         self.with_events(env, |events, delivery| {
             events.send_from_host(delivery, end);
         });

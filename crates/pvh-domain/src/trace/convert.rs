@@ -6,6 +6,7 @@ use pvh_abi::{DomId, Gpa, memory::E820Entry, sched::ShutdownReason};
 use pvh_hypercall::{Call, GuestIo, Outcome, Width};
 use pvh_memory::{FrameError, MemoryError, WordOp};
 use pvh_vcpu::{CpuPolicy, Orders};
+use pvh_xenbus::Change;
 
 use super::wire::{
     Found, WireCall, WireConfig, WireEffect, WireFrameError, WireInput, WireMemory,
@@ -211,13 +212,19 @@ impl From<Input<'_>> for WireInput {
                 reason: reason.0,
                 now: now.into(),
             },
+            Input::BackEnd(input) => input.into(),
         }
     }
 }
 
 impl WireInput {
-    /// The input, of a vCPU that sees memory through `io`; `None` for the making of a domain.
-    pub(super) fn input<'a>(&'a self, io: &'a dyn GuestIo) -> Option<Input<'a>> {
+    /// The input, of a vCPU that sees memory through `io`, with what [`changes`](Self::changes)
+    /// returns; `None` for the making of a domain.
+    pub(super) fn input<'a>(
+        &'a self,
+        io: &'a dyn GuestIo,
+        changes: &'a [Change],
+    ) -> Option<Input<'a>> {
         Some(match *self {
             Self::Hypercall {
                 vcpu,
@@ -251,7 +258,7 @@ impl WireInput {
                 reason: ShutdownReason(reason),
                 now: now.into(),
             },
-            _ => return self.vcpu_input(),
+            _ => return self.back_end_input(changes).or_else(|| self.vcpu_input()),
         })
     }
 
@@ -302,6 +309,10 @@ impl From<&Output> for WireOutput {
             Output::Answer(answer) => (*answer).into(),
             Output::Count(count) => Self::Count(*count as u64),
             Output::Orders(orders) => orders.as_ref().into(),
+            Output::Stored(Ok(())) => Self::Nothing,
+            Output::Stored(Err(error)) => Self::Refused(error.errno.0),
+            Output::Bound(Ok(end)) => Self::Bound(end.0),
+            Output::Bound(Err(errno)) => Self::Refused(errno.0),
         }
     }
 }
@@ -375,6 +386,7 @@ impl From<&Effect> for WireEffect {
             Effect::Shutdown(reason) => Self::Shutdown(reason.0),
             Effect::Park(vcpu) => Self::Park(vcpu),
             Effect::StartExpected(vcpu) => Self::StartExpected(vcpu),
+            Effect::Notified(end) => Self::Notified(end.0),
         }
     }
 }

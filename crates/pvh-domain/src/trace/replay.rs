@@ -164,7 +164,7 @@ fn play(
             }
             WireOutput::Nothing
         }
-        (input, Some(domain)) => match input.input(&script) {
+        (input, Some(domain)) => match input.input(&script, &input.changes()) {
             Some(input) => (&domain.act(&script, &mut effects, input)).into(),
             None => WireOutput::Nothing,
         },

@@ -80,6 +80,37 @@ pub(super) enum WireInput {
         reason: u8,
         now: WireNow,
     },
+    /// Since version 4, as those below.
+    ChangeStore {
+        changes: Vec<WireChange>,
+        now: WireNow,
+    },
+    BindPort {
+        port: u32,
+    },
+    NotifyPort {
+        end: u32,
+        now: WireNow,
+    },
+    UnbindPort {
+        end: u32,
+    },
+}
+
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub(super) enum WireChange {
+    Write {
+        path: String,
+        value: String,
+    },
+    Permit {
+        path: String,
+        /// Domain and rights of each entry: reading is 1, writing 2.
+        permissions: Vec<(u16, u8)>,
+    },
+    Remove {
+        path: String,
+    },
 }
 
 /// One access to guest memory, and what it found.
@@ -134,6 +165,10 @@ pub(super) enum WireOutput {
         rest: WireCall,
         whom: WireObserve,
     },
+    /// Since version 4: the error of a call of a back end.
+    Refused(u16),
+    /// Since version 4.
+    Bound(u32),
 }
 
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -166,6 +201,8 @@ pub(super) enum WireEffect {
     Park(u32),
     /// Since version 2.
     StartExpected(u32),
+    /// Since version 4.
+    Notified(u32),
 }
 
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]

@@ -9,6 +9,7 @@
 )]
 
 mod areas;
+mod back_ends;
 mod boot;
 mod busy;
 mod console;

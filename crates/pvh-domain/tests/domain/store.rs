@@ -9,12 +9,12 @@ const RING: u64 = 0xfeff_c000;
 const PORT: u32 = 1;
 /// Message types.
 const READ: u32 = 2;
-const WATCH: u32 = 4;
-const WRITE: u32 = 11;
-const WATCH_EVENT: u32 = 15;
+pub(crate) const WATCH: u32 = 4;
+pub(crate) const WRITE: u32 = 11;
+pub(crate) const WATCH_EVENT: u32 = 15;
 
 /// Puts a request into the ring and tells the store.
-fn request(machine: &mut Machine, kind: u32, payload: &[u8]) {
+pub(crate) fn request(machine: &mut Machine, kind: u32, payload: &[u8]) {
     let len = u32::try_from(payload.len()).unwrap();
     let header = [kind, 7, 0, len];
     let mut bytes: Vec<u8> = header.into_iter().flat_map(u32::to_le_bytes).collect();
@@ -29,7 +29,7 @@ fn request(machine: &mut Machine, kind: u32, payload: &[u8]) {
 }
 
 /// Takes a message out of the ring: its type and payload.
-fn reply(machine: &Machine) -> Option<(u32, Vec<u8>)> {
+pub(crate) fn reply(machine: &Machine) -> Option<(u32, Vec<u8>)> {
     let (cons, prod) = (machine.u32(RING + 2056), machine.u32(RING + 2060));
     let byte = |index: u32| machine.bytes::<1>(RING + 1024 + u64::from(index % 1024))[0];
     let word = |at: u32| u32::from_le_bytes([0, 1, 2, 3].map(|offset| byte(at + offset)));
@@ -42,7 +42,7 @@ fn reply(machine: &Machine) -> Option<(u32, Vec<u8>)> {
     Some((kind, payload))
 }
 
-fn read(machine: &mut Machine, path: &str) -> Vec<u8> {
+pub(crate) fn read(machine: &mut Machine, path: &str) -> Vec<u8> {
     let mut payload = path.as_bytes().to_vec();
     payload.push(0);
     request(machine, READ, &payload);
