@@ -11,7 +11,7 @@ pub use cpuid::{ApicIds, CpuidLeaf, CpuidPolicy, HypervisorLeaves, cpuid_for_vcp
 pub use kvm::{Capabilities, Kvm, KvmError};
 pub use memory::{
     CopyAhead, GuestRam, IDENTITY_MAP_AT, KVM_PRIVATE_BYTES, LostPages, MAX_ADDED_FRAMES, Progress,
-    RamError, TSS_AT, TablesTooLarge, WriteAhead, check_host_memory,
+    RamError, TSS_AT, TablesTooLarge, TransferError, WriteAhead, check_host_memory,
 };
 pub use vcpu::{
     Activity, Crash, ExitData, Failure, GuestClock, HypercallState, InternalError, KickError,

@@ -19,7 +19,7 @@ pub use copy_ahead::CopyAhead;
 pub use frames::MAX_ADDED_FRAMES;
 pub use host::{TablesTooLarge, check_host_memory};
 pub use lost_page::LostPages;
-pub use ram::GuestRam;
+pub use ram::{GuestRam, TransferError};
 pub use ranges::RamError;
 pub use reserved::{IDENTITY_MAP_AT, KVM_PRIVATE_BYTES, TSS_AT};
 pub use write_ahead::{Progress, WriteAhead};

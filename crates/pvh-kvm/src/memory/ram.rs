@@ -16,6 +16,9 @@ use super::{
 use crate::host_cpu;
 
 mod access;
+mod file_io;
+
+pub use file_io::TransferError;
 
 /// The RAM of a guest: anonymous memory that uses host memory only for pages that were touched.
 ///
