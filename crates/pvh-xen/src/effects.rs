@@ -64,6 +64,7 @@ impl XenPlatform {
             Effect::Nmi(vcpu) => note(vcpu, |pending| pending.nmi = true),
             Effect::FlushTlbs => self.flush_tlbs(),
             Effect::InputWanted => self.host.console_input_wanted(),
+            Effect::Notified(end) => self.ring_for_port(end),
             Effect::Shutdown(reason) => self.host.end(reason.into()),
             // Text was passed on under the lock.
             _ => {}
@@ -155,14 +156,15 @@ mod tests {
         time::Duration,
     };
 
-    use pvh_abi::{Gpa, GuestRange};
+    use pvh_abi::{Gpa, GuestRange, event_channel::Port};
     use pvh_domain::{MemoryConfig, Origin};
     use pvh_hypercall::{Call, Width};
     use pvh_kvm::{GuestRam, HypercallTransport, Kvm, Vm};
     use pvh_memory::{GuestMemory, LinearMemory, PagingState};
+    use pvh_xenbus::Change;
 
     use super::*;
-    use crate::{EndReason, Host, Notice, Parts, vm_config};
+    use crate::{Doorbell, EndReason, Host, Notice, Parts, vm_config};
 
     /// A console of 64 KiB that nobody reads: counts the bytes it accepts, and refuses more than 2
     /// MiB.
@@ -316,5 +318,57 @@ mod tests {
             assert_eq!(platform.console_input(b"key"), 3);
             platform.stop();
         });
+    }
+    /// Counts how often it is rung.
+    #[derive(Debug, Default)]
+    struct Bell(AtomicUsize);
+
+    impl Doorbell for Bell {
+        fn ring(&self) {
+            self.0.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    fn write(path: &str) -> Change {
+        Change::Write {
+            path: path.to_owned(),
+            value: "1".to_owned(),
+        }
+    }
+
+    #[test]
+    #[ignore = "needs /dev/kvm"]
+    fn bells_ring_for_watched_nodes_and_for_bound_ports() {
+        let platform = platform(Arc::default());
+        let [store, port] = [(); 2].map(|()| Arc::new(Bell::default()));
+        let rings = |bell: &Bell| bell.0.load(Ordering::SeqCst);
+        let path = "/local/domain/1/data";
+        platform.watch_store(path, store.clone()).unwrap();
+        assert_eq!(rings(&store), 1, "at once");
+        let changes = [
+            write("/local/domain/1/data/a"),
+            write("/local/domain/1/data/b"),
+        ];
+        platform.change_store(&changes).unwrap();
+        assert_eq!(rings(&store), 2, "once for a call");
+        platform
+            .change_store(&[write("/local/domain/1/other")])
+            .unwrap();
+        assert_eq!(rings(&store), 2);
+        let value =
+            platform.read_store(|store| store.read("/local/domain/1/data/b").map(<[u8]>::to_vec));
+        assert_eq!(value.as_deref(), Some(&b"1"[..]));
+        // EVTCHNOP_alloc_unbound for domain 0, then EVTCHNOP_send.
+        platform.call(32, 6, [0x7ff0, 0]);
+        let mut number = [0; 4];
+        platform.ram.read(Gpa(0x2004), &mut number).unwrap();
+        let number = u32::from_le_bytes(number);
+        let end = platform.bind_port(Port(number), port.clone()).unwrap();
+        platform.call(32, 4, [number, 0]);
+        assert_eq!(rings(&port), 1);
+        platform.notify_port(end);
+        platform.unbind_port(end);
+        platform.call(32, 4, [number, 0]);
+        assert_eq!(rings(&port), 1, "given up");
     }
 }

@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
 
+mod back_ends;
 mod clock;
 mod console_queue;
 mod cpu;
@@ -15,6 +16,7 @@ mod timer;
 mod transport;
 mod vcpu;
 
+pub use back_ends::Doorbell;
 pub use console_queue::ConsoleQueue;
 pub use host::{EndReason, Host, Notice};
 pub use parts::{Parts, memory_config, vm_config};

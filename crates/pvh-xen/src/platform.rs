@@ -21,6 +21,7 @@ use pvh_kvm::{CpuidLeaf, GuestRam, HypervisorLeaves, Vcpu, VcpuError, Vm};
 use pvh_memory::PagingPolicy;
 
 use crate::{
+    back_ends::BackEnds,
     clock::Clock,
     cpu::GuestCpu,
     effects::Backpressure,
@@ -46,6 +47,7 @@ pub struct XenPlatform {
     pub(crate) stub: Stub,
     pub(crate) vcpu_requests: Vec<VcpuRequests>,
     pub(crate) timer: Timer,
+    pub(crate) back_ends: BackEnds,
     /// The host dropped console output; set once, so that the user is told once.
     pub(crate) has_dropped_output: AtomicBool,
     /// System time of the last tick, in nanoseconds.
@@ -119,6 +121,7 @@ impl XenPlatform {
             stub: cpu.stub(parts.transport),
             vcpu_requests,
             timer: Timer::default(),
+            back_ends: BackEnds::default(),
             has_dropped_output: AtomicBool::new(false),
             ticked_ns: AtomicU64::new(0),
         })
@@ -217,6 +220,7 @@ impl XenPlatform {
     ) -> T {
         // Taken under the lock, so that the domain never sees time go back.
         let answer = call(&mut domain, &self.ram, self.clock.now(), effects);
+        self.ring_for_store(&mut domain);
         // Set under the lock, so that an older deadline never replaces a newer one.
         let deadline_ns = domain.next_deadline_ns();
         let until = deadline_ns.map(|at| self.until(at));
@@ -316,7 +320,7 @@ fn hypervisor_leaves(config: &CpuidConfig) -> HypervisorLeaves {
 }
 
 /// The id of the first guest domain; 0 is the host.
-const DOMAIN: DomId = DomId(1);
+pub(crate) const DOMAIN: DomId = DomId(1);
 /// How long the console's ring is left full while the host has no room: 1 ms. Timers fire at most
 /// this late.
 const CONSOLE_FULL_BACKOFF_NS: u64 = 1_000_000;
