@@ -5,14 +5,14 @@ use std::{
     os::{fd::AsFd, unix::fs::FileExt},
 };
 
-use pvh_abi::{Gpa, address::PAGE_SIZE};
+use pvh_abi::{Gpa, GuestRange, address::PAGE_SIZE};
 use pvh_entry::EntryState;
 use pvh_memory::GuestMemory;
 
 use self::writer::{Origin, Writer};
 pub use self::{error::CommitError, method::Method};
 use crate::{
-    layout::{GuestRange, pages},
+    layout::pages,
     module::{ModuleData, ModuleSource},
     plan::{Plan, Write, WriteKind},
 };

@@ -4,7 +4,7 @@ mod text;
 
 use std::{fs::File, path::Path};
 
-use pvh_abi::{Gpa, elfnote::XenNoteType};
+use pvh_abi::{Gpa, GuestRange, elfnote::XenNoteType};
 use pvh_elfnote::{Class, Note, NoteWalk, Origin, PhysReloc, ProgramHeader, Text};
 
 use crate::{
@@ -14,7 +14,6 @@ use crate::{
         source::{Backing, read_error},
         unpack,
     },
-    layout::GuestRange,
     plan::{Demand, PlanError, Relocation, Segment, place},
     stubs::{self, StubError, StubPair},
 };

@@ -7,7 +7,7 @@ pub mod changed;
 pub mod commit;
 pub mod image;
 pub mod inspect;
-pub mod layout;
+mod layout;
 pub mod linux_cmdline;
 pub mod module;
 pub mod plan;

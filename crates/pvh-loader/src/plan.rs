@@ -17,11 +17,11 @@ pub use boot::{Boot, MemmapRule};
 pub use demand::{Demand, Relocation, Segment};
 pub use error::{Fix, Obstacle, PlanError};
 pub use placement::{Patch, Placement, Write, WriteKind};
-use pvh_abi::Gpa;
+use pvh_abi::{Gpa, GuestRange};
 
 use crate::{
     image::Image,
-    layout::{GuestRange, Span, pages},
+    layout::{Span, pages},
     module::ModuleSource,
 };
 use memory::Memory;
@@ -138,7 +138,7 @@ pub fn place(demand: &Demand<'_>) -> Result<Placement, PlanError> {
 
 /// Returns the writes of a module: its bytes, and zeros to the end of its last page.
 fn module_writes(index: usize, module: GuestRange) -> impl Iterator<Item = Write> {
-    let Span { start, end } = module.span();
+    let Span { start, end } = Span::of(module);
     let page_end = pages(module.len_bytes).and_then(|len| start.checked_add(len));
     let tail = Span::new(end, page_end.unwrap_or(end));
     let whole = Write {

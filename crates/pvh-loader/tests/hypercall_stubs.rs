@@ -15,11 +15,10 @@ use std::{
 };
 
 use proptest::prelude::*;
-use pvh_abi::{Gpa, start_info::MemmapKind};
+use pvh_abi::{Gpa, GuestRange, start_info::MemmapKind};
 use pvh_loader::{
     Image,
     commit::{CommitError, Method},
-    layout::GuestRange,
     plan::{Boot, PlanError},
     stubs::{CallInstruction, HypercallPatch, Stub, StubError, StubPair},
 };

@@ -10,11 +10,10 @@
 use std::{cell::RefCell, fs::File, io::Write as _, os::unix::fs::FileExt};
 
 use proptest::prelude::*;
-use pvh_abi::{Gpa, start_info::MemmapKind};
+use pvh_abi::{Gpa, GuestRange, start_info::MemmapKind};
 use pvh_loader::{
     Image,
     commit::{Loaded, Method},
-    layout::GuestRange,
     module::ModuleSource,
     plan::Boot,
 };

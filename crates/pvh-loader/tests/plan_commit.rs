@@ -14,13 +14,12 @@ use std::{
 };
 
 use pvh_abi::{
-    Gpa,
+    Gpa, GuestRange,
     start_info::{MemmapKind, StartInfoFlags},
 };
 use pvh_loader::{
     Image,
     commit::{CommitError, Method},
-    layout::GuestRange,
     module::ModuleSource,
     plan::{Boot, MemmapRule, PlanError, WriteKind},
 };

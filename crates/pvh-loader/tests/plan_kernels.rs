@@ -12,11 +12,10 @@
 
 use std::{env, fs, path::PathBuf};
 
-use pvh_abi::{Gpa, start_info::MemmapKind};
+use pvh_abi::{Gpa, GuestRange, start_info::MemmapKind};
 use pvh_loader::{
     Image,
     commit::Method,
-    layout::GuestRange,
     module::ModuleSource,
     plan::{Boot, Placement, PlanError, WriteKind},
 };

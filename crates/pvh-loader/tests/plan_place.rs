@@ -5,10 +5,9 @@
     reason = "the numbers are small, and a test may stop"
 )]
 
-use pvh_abi::Gpa;
-use pvh_loader::{
-    layout::GuestRange,
-    plan::{Demand, Fix, Obstacle, Placement, PlanError, Relocation, Segment, WriteKind, place},
+use pvh_abi::{Gpa, GuestRange};
+use pvh_loader::plan::{
+    Demand, Fix, Obstacle, Placement, PlanError, Relocation, Segment, WriteKind, place,
 };
 
 const KIB: u64 = 1 << 10;

@@ -7,11 +7,8 @@
 )]
 
 use proptest::prelude::*;
-use pvh_abi::Gpa;
-use pvh_loader::{
-    layout::GuestRange,
-    plan::{Demand, Placement, PlanError, Relocation, Segment, WriteKind, place},
-};
+use pvh_abi::{Gpa, GuestRange};
+use pvh_loader::plan::{Demand, Placement, PlanError, Relocation, Segment, WriteKind, place};
 
 #[derive(Clone, Debug)]
 struct Case {

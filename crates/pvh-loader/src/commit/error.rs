@@ -2,13 +2,13 @@
 
 use std::io;
 
+use pvh_abi::GuestRange;
 use pvh_entry::EntryError;
 use pvh_memory::MemoryError;
 use pvh_start_info::BuildError;
 
 use crate::{
     image::ImageError,
-    layout::GuestRange,
     plan::{Patch, WriteKind},
 };
 

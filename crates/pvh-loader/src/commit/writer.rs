@@ -2,13 +2,13 @@
 
 use std::os::fd::BorrowedFd;
 
-use pvh_abi::{Gpa, address::PAGE_SIZE};
+use pvh_abi::{Gpa, GuestRange, address::PAGE_SIZE};
 use pvh_memory::{FileRange, GuestMemory};
 
 use super::{error::CommitError, method::Method};
 use crate::{
     image::Image,
-    layout::{GuestRange, Span},
+    layout::Span,
     plan::{Patch, Write},
 };
 

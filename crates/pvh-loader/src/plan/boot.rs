@@ -1,17 +1,13 @@
 //! What a guest gets besides its kernel.
 
 use pvh_abi::{
-    Gpa,
+    Gpa, GuestRange,
     start_info::{MemmapKind, StartInfoFlags},
 };
 use pvh_start_info::{Builder, Generation, LINUX_MEMMAP_LIMIT, MemmapRange, Module};
 
 use super::error::PlanError;
-use crate::{
-    layout::{GuestRange, ISA_END},
-    module::ModuleSource,
-    stubs::HypercallPatch,
-};
+use crate::{layout::ISA_END, module::ModuleSource, stubs::HypercallPatch};
 
 /// What a guest gets besides its kernel.
 ///

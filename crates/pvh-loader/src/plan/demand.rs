@@ -1,9 +1,8 @@
 //! What must be placed, as plain numbers.
 
-use crate::{
-    image::{PhysReloc, ProgramHeader},
-    layout::GuestRange,
-};
+use pvh_abi::GuestRange;
+
+use crate::image::{PhysReloc, ProgramHeader};
 
 /// The input of [`place`](super::place): what must be placed, and the memory for it.
 #[derive(Clone, Copy, Debug)]

@@ -2,10 +2,10 @@
 
 use core::fmt;
 
-use pvh_abi::Gpa;
+use pvh_abi::{Gpa, GuestRange};
 use pvh_start_info::BuildError;
 
-use crate::{layout::GuestRange, stubs::CallInstruction};
+use crate::stubs::CallInstruction;
 
 /// Why a boot cannot be planned. Nothing has been written: a plan does not see guest memory.
 ///

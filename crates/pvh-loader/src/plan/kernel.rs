@@ -1,6 +1,6 @@
 //! Places the kernel's segments.
 
-use pvh_abi::{Gpa, address::PAGE_SIZE};
+use pvh_abi::{Gpa, GuestRange, address::PAGE_SIZE};
 
 use super::{
     demand::{Demand, Relocation, Segment},
@@ -9,7 +9,7 @@ use super::{
     pieces::ram_needed,
     placement::{Write, WriteKind},
 };
-use crate::layout::{ADDRESSABLE, Fit, GuestRange, ISA_END, LOW_PAGES, Span};
+use crate::layout::{ADDRESSABLE, Fit, ISA_END, LOW_PAGES, Span};
 
 pub(super) struct Kernel {
     pub(super) entry: u32,

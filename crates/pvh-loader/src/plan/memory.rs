@@ -1,7 +1,9 @@
 //! The RAM that a plan may use.
 
+use pvh_abi::GuestRange;
+
 use super::{demand::Demand, error::Fix};
-use crate::layout::{ADDRESSABLE, GuestRange, SpanSet};
+use crate::layout::{ADDRESSABLE, Span, SpanSet};
 
 /// The memory below 4 GiB, as sets.
 pub(super) struct Memory {
@@ -12,9 +14,8 @@ pub(super) struct Memory {
 
 impl Memory {
     pub(super) fn new(demand: &Demand<'_>) -> Self {
-        let set = |ranges: &[GuestRange]| {
-            SpanSet::new(ranges.iter().map(|range| range.span()), ADDRESSABLE)
-        };
+        let set =
+            |ranges: &[GuestRange]| SpanSet::new(ranges.iter().copied().map(Span::of), ADDRESSABLE);
         let ram = set(demand.ram);
         let free = ram.without(&set(demand.taken));
         Self { ram, free }

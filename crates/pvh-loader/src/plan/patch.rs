@@ -1,6 +1,6 @@
 //! Plans the changes to the kernel's hypercall stubs.
 
-use pvh_abi::Gpa;
+use pvh_abi::{Gpa, GuestRange};
 use pvh_elfnote::{PF_X, ProgramHeader};
 
 use super::{
@@ -8,7 +8,7 @@ use super::{
     placement::{Patch, Placement, WriteKind},
 };
 use crate::{
-    layout::GuestRange,
+    layout::Span,
     stubs::{HypercallPatch, Stub},
 };
 
@@ -48,7 +48,7 @@ pub(super) fn patches(
 /// Tells whether one planned write copies all 3 bytes of `patch` from the file.
 fn is_in(patch: &Patch, plan: &Placement) -> bool {
     let inside = |range: GuestRange| {
-        let (patch, whole) = (patch.range().span(), range.span());
+        let (patch, whole) = (Span::of(patch.range()), Span::of(range));
         whole.start <= patch.start && patch.end <= whole.end && patch.len() == PATCH_BYTES
     };
     plan.writes.iter().any(|write| match write.kind {

@@ -1,15 +1,13 @@
 //! Places the modules and the start info.
 
-use pvh_abi::{Gpa, address::PAGE_SIZE};
+use pvh_abi::{Gpa, GuestRange, address::PAGE_SIZE};
 
 use super::{
     demand::Demand,
     error::{Fix, PlanError},
     memory::Memory,
 };
-use crate::layout::{
-    ADDRESSABLE, Fit, GuestRange, ISA_END, LOW_PAGES, START_INFO_END, Span, SpanSet, pages,
-};
+use crate::layout::{ADDRESSABLE, Fit, ISA_END, LOW_PAGES, START_INFO_END, Span, SpanSet, pages};
 
 pub(super) struct Pieces {
     /// Each with its exact length.

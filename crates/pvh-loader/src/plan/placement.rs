@@ -2,9 +2,9 @@
 
 use core::fmt;
 
-use pvh_abi::Gpa;
+use pvh_abi::{Gpa, GuestRange};
 
-use crate::{layout::GuestRange, stubs::CallInstruction};
+use crate::stubs::CallInstruction;
 
 /// Where everything is placed.
 #[derive(Clone, Debug, Eq, PartialEq)]

@@ -2,8 +2,8 @@
 
 use std::{cell::RefCell, collections::BTreeMap};
 
-use pvh_abi::Gpa;
-use pvh_loader::{layout::GuestRange, plan::Placement};
+use pvh_abi::{Gpa, GuestRange};
+use pvh_loader::plan::Placement;
 use pvh_memory::{GuestMemory, MemoryError, WordOp};
 
 const PAGE: u64 = 4096;

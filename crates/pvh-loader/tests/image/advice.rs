@@ -3,12 +3,11 @@
 use std::io::Write;
 
 use flate2::{Compression, write::GzEncoder};
-use pvh_abi::{Gpa, start_info::MemmapKind};
+use pvh_abi::{Gpa, GuestRange, start_info::MemmapKind};
 use pvh_elfnote::{FaultReason, NoEntry};
 use pvh_loader::{
     Boot, ImageError, ModuleSource,
     image::{Image, Lookalike},
-    layout::GuestRange,
     plan::{Fix, PlanError, WriteKind},
 };
 use pvh_start_info::MemmapRange;

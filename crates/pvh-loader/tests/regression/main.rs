@@ -14,11 +14,10 @@
 
 use std::{fs::File, os::unix::fs::FileExt};
 
-use pvh_abi::{Gpa, start_info::MemmapKind};
+use pvh_abi::{Gpa, GuestRange, start_info::MemmapKind};
 use pvh_loader::{
     Image, ImageError,
     commit::{Loaded, Method},
-    layout::GuestRange,
     module::ModuleSource,
     plan::{Boot, Fix, MemmapRule, Placement, PlanError},
 };

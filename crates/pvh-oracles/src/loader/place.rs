@@ -1,11 +1,8 @@
 //! The plan of a boot: whatever is asked, nothing is placed where it may not be, and nothing is refused that
 //! fits.
 
-use pvh_abi::Gpa;
-use pvh_loader::{
-    layout::GuestRange,
-    plan::{Demand, Placement, PlanError, Relocation, Segment, WriteKind, place},
-};
+use pvh_abi::{Gpa, GuestRange};
+use pvh_loader::plan::{Demand, Placement, PlanError, Relocation, Segment, WriteKind, place};
 
 use crate::{bytes::is_printable, tape::Tape};
 
