@@ -14,9 +14,10 @@ pub struct SetupHeader {
     /// The boot protocol, minor version first.
     pub version: [u8; 2],
     /// The offset of the payload from the end of the setup sectors.
-    pub payload_offset: u8,
-    /// How much longer the stated length is than the payload, in bytes.
-    pub payload_excess: i8,
+    pub payload_offset: u32,
+    /// How much longer the stated length is than the payload, in bytes. A stated length outside of
+    /// 32 bits becomes the nearest one inside.
+    pub payload_excess: i64,
 }
 
 /// Builds a bzImage of boot protocol 2.15 with one setup sector around `payload`.
@@ -39,14 +40,16 @@ pub fn headed(header: &SetupHeader, payload: &[u8]) -> Vec<u8> {
         sectors => usize::from(sectors),
     };
     let code = sectors.saturating_add(1).saturating_mul(512);
-    let mut file = vec![0; code.saturating_add(header.payload_offset.into())];
-    let len = size(payload).saturating_add_signed(header.payload_excess.into());
+    let offset = usize::try_from(header.payload_offset).unwrap_or(usize::MAX);
+    let mut file = vec![0; code.saturating_add(offset)];
+    let len = i64::from(size(payload)).saturating_add(header.payload_excess);
+    let len = u32::try_from(len.max(0)).unwrap_or(u32::MAX);
     for (at, bytes) in [
         (0x1f1, &[header.setup_sectors][..]),
         (0x1fe, &[0x55, 0xaa]),
         (0x202, b"HdrS"),
         (0x206, &header.version),
-        (0x248, &u32::from(header.payload_offset).to_le_bytes()),
+        (0x248, &header.payload_offset.to_le_bytes()),
         (0x24c, &len.to_le_bytes()),
     ] {
         let room = file.iter_mut().skip(at);

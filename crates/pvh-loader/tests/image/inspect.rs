@@ -7,7 +7,10 @@ use pvh_loader::{
 };
 use pvh_testkit::elf::{Class, Elf, Note, Section, Segment};
 
-use crate::pack::{ENTRY, PAYLOAD_AT, bzimage, elf, gzip, payload};
+use crate::{
+    PAYLOAD_AT,
+    pack::{ENTRY, bzimage, elf, gzip, payload},
+};
 
 fn report(bytes: Vec<u8>) -> Report {
     inspect_bytes(bytes, &Limits::default())

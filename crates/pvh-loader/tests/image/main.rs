@@ -17,3 +17,7 @@ mod malformed;
 mod pack;
 #[cfg(test)]
 mod regression;
+
+/// Where [`pack::bzimage`] puts the payload: (2 + 1) * 512 + 0x2cc.
+#[cfg(test)]
+const PAYLOAD_AT: usize = 0x8cc;

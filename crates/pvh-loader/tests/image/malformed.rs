@@ -3,9 +3,15 @@
 use std::{error::Error, fs::File, io::Write};
 
 use pvh_loader::image::{Codec, Image, ImageError, Limits, UnpackError};
-use pvh_testkit::elf::{Class, Elf, Note, Segment};
+use pvh_testkit::{
+    bzimage::{SetupHeader, headed},
+    elf::{Class, Elf, Note, Segment},
+};
 
-use crate::pack::{CODECS, PAYLOAD_AT, bzimage, bzimage_with, elf, elf_of, gzip, payload, stream};
+use crate::{
+    PAYLOAD_AT,
+    pack::{CODECS, HEADER, bzimage, elf, elf_of, gzip, payload, stream},
+};
 
 fn refusal(bytes: impl Into<Vec<u8>>) -> ImageError {
     Image::from_bytes(bytes.into()).unwrap_err()
@@ -104,15 +110,16 @@ fn every_refusal_is_one_line() {
 
 #[test]
 fn a_bzimage_that_is_too_old_or_holds_nothing_is_refused() {
-    let old = refusal(bzimage_with(b"\x1f\x8b", 0x0207, 2));
+    let header = SetupHeader {
+        version: [7, 2],
+        ..HEADER
+    };
+    let old = refusal(headed(&header, b"\x1f\x8b"));
     assert_eq!(
         old.to_string(),
         "the bzImage has boot protocol 2.07, which does not say where the kernel is"
     );
-    assert!(matches!(
-        refusal(bzimage_with(b"", 0x020f, 0)),
-        ImageError::NoPayload
-    ));
+    assert!(matches!(refusal(bzimage(b"")), ImageError::NoPayload));
 }
 
 #[test]

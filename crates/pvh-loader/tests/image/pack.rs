@@ -4,7 +4,10 @@ use std::io::Write;
 
 use lzma_rust2::{FilterType, LzmaOptions, LzmaWriter, XzOptions, XzWriter};
 use pvh_loader::image::Codec;
-use pvh_testkit::elf::{Class, Elf, Note, Segment};
+use pvh_testkit::{
+    bzimage::{SetupHeader, headed},
+    elf::{Class, Elf, Note, Segment},
+};
 use ruzstd::encoding::{CompressionLevel, compress_to_vec};
 
 pub(crate) const ENTRY: u32 = 0x10_0040;
@@ -82,25 +85,16 @@ pub(crate) fn gzip(content: &[u8]) -> Vec<u8> {
 
 /// A bzImage of boot protocol 2.15 with two setup sectors around `payload`.
 pub(crate) fn bzimage(payload: &[u8]) -> Vec<u8> {
-    bzimage_with(payload, 0x020f, u32::try_from(payload.len()).unwrap())
+    headed(&HEADER, payload)
 }
 
-/// The same with what the setup header says.
-pub(crate) fn bzimage_with(payload: &[u8], protocol: u16, payload_len: u32) -> Vec<u8> {
-    let mut file = vec![0; PAYLOAD_AT];
-    file[0x1f1] = 2;
-    file[0x1fe..0x200].copy_from_slice(&[0x55, 0xaa]);
-    file[0x202..0x206].copy_from_slice(b"HdrS");
-    file[0x206..0x208].copy_from_slice(&protocol.to_le_bytes());
-    file[0x248..0x24c].copy_from_slice(&0x2cc_u32.to_le_bytes());
-    file[0x24c..0x250].copy_from_slice(&payload_len.to_le_bytes());
-    file.extend_from_slice(payload);
-    file.extend_from_slice(&[0xcc; 100]); // what unpacks the payload on a real machine
-    file
-}
-
-/// Where [`bzimage`] puts the payload: (2 + 1) * 512 + 0x2cc.
-pub(crate) const PAYLOAD_AT: usize = 0x8cc;
+/// The header of [`bzimage`].
+pub(crate) const HEADER: SetupHeader = SetupHeader {
+    setup_sectors: 2,
+    version: [15, 2],
+    payload_offset: 0x2cc,
+    payload_excess: 0,
+};
 
 /// Half noise, half runs, with x86 calls in between for the BCJ filter to change.
 fn code(len: usize) -> Vec<u8> {

@@ -1,9 +1,12 @@
 //! Mistakes that other loaders made with headers, machines and packing.
 
 use pvh_loader::image::{Codec, Format, Image, ImageError, UnpackError};
-use pvh_testkit::elf::{Class, Elf, Endian};
+use pvh_testkit::{
+    bzimage::{SetupHeader, headed},
+    elf::{Class, Elf, Endian},
+};
 
-use crate::pack::{CODECS, bzimage, bzimage_with, elf, gzip, payload, stream};
+use crate::pack::{CODECS, HEADER, bzimage, elf, gzip, payload, stream};
 
 const ENTRY: u32 = 0x10_0000;
 
@@ -127,8 +130,12 @@ fn a_wrong_payload_length_is_refused() {
             len + 1000,
             u32::MAX,
         ] {
+            let header = SetupHeader {
+                payload_excess: i64::from(wrong) - i64::from(len),
+                ..HEADER
+            };
             assert!(
-                Image::from_bytes(bzimage_with(&packed, 0x020f, wrong)).is_err(),
+                Image::from_bytes(headed(&header, &packed)).is_err(),
                 "{codec:?} with {wrong} for {len}"
             );
         }

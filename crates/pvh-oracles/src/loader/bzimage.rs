@@ -83,8 +83,8 @@ fn headed(mut tape: Tape<'_>) -> (Vec<u8>, bool) {
     let header = SetupHeader {
         setup_sectors: tape.byte() & 7,
         version: [tape.byte() & 31, tape.byte() & 3],
-        payload_offset: tape.byte(),
-        payload_excess: tape.byte().cast_signed(),
+        payload_offset: tape.byte().into(),
+        payload_excess: tape.byte().cast_signed().into(),
     };
     let [minor, major] = header.version;
     match tape.rest() {
