@@ -1,6 +1,10 @@
 #![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
 
+pub mod blkif;
 pub mod bzimage;
 pub mod elf;
+pub mod grants;
+pub mod netif;
 pub mod paging;
+pub mod ring;

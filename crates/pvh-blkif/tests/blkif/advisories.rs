@@ -1,13 +1,14 @@
 //! What Xen's advisories say of back ends, one test each.
 
 use pvh_abi::Gpa;
-use pvh_blkif::{Action, Disk, Next, Protocol, Status};
+use pvh_blkif::{Action, Disk, Next, Status};
 use pvh_memory::GuestMemory;
 use pvh_ring::RingError;
+use pvh_testkit::blkif::{Layout, indirect, segment, transfer};
 
 use crate::{
-    PROTOCOLS,
-    guest::{Guest, RING, indirect, segment, transfer},
+    LAYOUTS,
+    guest::{Guest, RING},
 };
 
 fn disk() -> Disk {
@@ -17,7 +18,7 @@ fn disk() -> Disk {
 /// XSA-39: a front end whose indices jump makes the back end stop, not loop.
 #[test]
 fn xsa_39_a_ring_that_claims_more_than_it_holds_is_an_error() {
-    let mut guest = Guest::new(Protocol::X86_64, disk());
+    let mut guest = Guest::new(Layout::X86_64, disk());
     guest
         .memory
         .write(RING, &0x8000_0000_u32.to_le_bytes())
@@ -29,13 +30,13 @@ fn xsa_39_a_ring_that_claims_more_than_it_holds_is_an_error() {
 /// XSA-155: a request and its indirect segments are read once; what was checked is what is used.
 #[test]
 fn xsa_155_a_request_that_changes_after_it_was_taken_changes_nothing() {
-    for protocol in PROTOCOLS {
-        let mut guest = Guest::new(protocol, disk());
+    for layout in LAYOUTS {
+        let mut guest = Guest::new(layout, disk());
         guest
             .memory
             .write(Gpa(0x2_0000), &segment(0x10, 1, 2))
             .unwrap();
-        guest.put(&indirect(protocol, 0, (1, 4), (1, &[0x20])));
+        guest.put(&indirect(layout, 0, (1, 4), (1, &[0x20])));
         let request = guest.request();
         guest.memory.write(Gpa(RING.0 + 64), &[0xFF; 108]).unwrap();
         guest.memory.write(Gpa(0x2_0000), &[0xFF; 8]).unwrap();
@@ -58,9 +59,9 @@ fn xsa_155_a_request_that_changes_after_it_was_taken_changes_nothing() {
 /// XSA-216: a response carries no byte that the host did not mean to give, padding included.
 #[test]
 fn xsa_216_the_padding_of_a_response_is_cleared() {
-    for protocol in PROTOCOLS {
-        let mut guest = Guest::new(protocol, disk());
-        let mut bytes = transfer(protocol, 0, (u64::MAX, 0), &[segment(0x10, 0, 0)]);
+    for layout in LAYOUTS {
+        let mut guest = Guest::new(layout, disk());
+        let mut bytes = transfer(layout, 0, (u64::MAX, 0), &[segment(0x10, 0, 0)]);
         bytes.resize(108, 0xEE);
         guest.put(&bytes);
         let request = guest.request();
@@ -70,7 +71,7 @@ fn xsa_216_the_padding_of_a_response_is_cleared() {
             .unwrap();
         let mut want = vec![0xFF; 8];
         want.extend([0, 0, 0, 0]); // operation, padding, status
-        if protocol == Protocol::X86_64 {
+        if layout == Layout::X86_64 {
             want.extend([0; 4]);
         }
         assert_eq!(guest.response(), want);
@@ -81,10 +82,10 @@ fn xsa_216_the_padding_of_a_response_is_cleared() {
 /// moves.
 #[test]
 fn xsa_362_pages_taken_before_one_that_fails_are_given_back() {
-    let mut guest = Guest::new(Protocol::X86_64, disk());
+    let mut guest = Guest::new(Layout::X86_64, disk());
     let mut segments = vec![segment(0x10, 0, 7); 10];
     segments.push(segment(0x99, 0, 7));
-    guest.put(&transfer(Protocol::X86_64, 0, (1, 0), &segments));
+    guest.put(&transfer(Layout::X86_64, 0, (1, 0), &segments));
     assert!(matches!(guest.next(), Next::Refused(_)));
     assert_eq!(guest.grants.in_use(), 0);
 }
@@ -93,9 +94,9 @@ fn xsa_362_pages_taken_before_one_that_fails_are_given_back() {
 /// how many calls it makes.
 #[test]
 fn xsa_424_a_front_end_that_never_stops_is_served_one_request_a_call() {
-    let mut guest = Guest::new(Protocol::X86_64, disk());
+    let mut guest = Guest::new(Layout::X86_64, disk());
     for _ in 0..1000 {
-        guest.put(&transfer(Protocol::X86_64, 255, (1, 0), &[]));
+        guest.put(&transfer(Layout::X86_64, 255, (1, 0), &[]));
         assert!(matches!(guest.next(), Next::Refused(_)));
         guest.status();
     }

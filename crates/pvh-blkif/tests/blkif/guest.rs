@@ -1,142 +1,60 @@
-//! A guest with a front end: its memory, its grants, and a ring that it fills byte by byte.
-
-use std::{cell::RefCell, collections::HashMap, rc::Rc};
+//! A guest with a disk: its memory, its grants, its front end, and the back end under test.
 
 use pvh_abi::Gpa;
 use pvh_blkif::{Disk, Next, Protocol, Queue, Refusal, Request};
-use pvh_memory::{GuestMemory, VecMemory};
-use pvh_ring::{Access, GrantedPage, Grants};
+use pvh_memory::VecMemory;
+use pvh_testkit::{
+    blkif::Layout,
+    grants::{GrantTable, GrantedFrame, NotGranted},
+    ring::FrontRing,
+};
 
-/// Where the ring lies.
+/// Where the ring is.
 pub(crate) const RING: Gpa = Gpa(0x1000);
-
-/// Grants that count how often each page is in use.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Table {
-    entries: Rc<RefCell<HashMap<u32, (Gpa, bool)>>>,
-    in_use: Rc<RefCell<HashMap<u32, u32>>>,
-}
-
-#[derive(Debug)]
-pub(crate) struct Page {
-    table: Table,
-    reference: u32,
-    at: Gpa,
-}
-
-#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
-#[error("not granted")]
-pub(crate) struct NotGranted;
-
-impl Table {
-    pub(crate) fn grant(&self, reference: u32, at: Gpa, is_writable: bool) {
-        self.entries
-            .borrow_mut()
-            .insert(reference, (at, is_writable));
-    }
-
-    pub(crate) fn in_use(&self) -> u32 {
-        self.in_use.borrow().values().sum()
-    }
-}
-
-impl Grants for Table {
-    type Page = Page;
-    type Error = NotGranted;
-
-    fn take(&self, reference: u32, access: Access) -> Result<Page, NotGranted> {
-        let entry = self.entries.borrow().get(&reference).copied();
-        let (at, is_writable) = entry.ok_or(NotGranted)?;
-        if access == Access::Write && !is_writable {
-            return Err(NotGranted);
-        }
-        *self.in_use.borrow_mut().entry(reference).or_default() += 1;
-        let table = self.clone();
-        Ok(Page {
-            table,
-            reference,
-            at,
-        })
-    }
-}
-
-impl GrantedPage for Page {
-    fn gpa(&self) -> Gpa {
-        self.at
-    }
-}
-
-impl Drop for Page {
-    fn drop(&mut self) {
-        *self
-            .table
-            .in_use
-            .borrow_mut()
-            .get_mut(&self.reference)
-            .unwrap() -= 1;
-    }
-}
 
 /// A guest, and the back end of its disk.
 #[derive(Debug)]
 pub(crate) struct Guest {
     pub(crate) memory: VecMemory,
-    pub(crate) grants: Table,
-    pub(crate) protocol: Protocol,
+    pub(crate) grants: GrantTable,
+    pub(crate) front: FrontRing,
+    pub(crate) layout: Layout,
     pub(crate) queue: Queue,
     pub(crate) disk: Disk,
-    req_prod: u32,
-    rsp_cons: u32,
 }
 
 impl Guest {
-    /// A guest of one page of ring, pages 0x10 to 0x1F granted for writing by references of their
-    /// frame number, and 0x20 to 0x2F for reading.
-    pub(crate) fn new(protocol: Protocol, disk: Disk) -> Self {
+    /// A guest of one page of ring. It has granted pages 0x10 to 0x1F for writing and pages 0x20 to
+    /// 0x2F for reading, by references of their frame number.
+    pub(crate) fn new(layout: Layout, disk: Disk) -> Self {
         let memory = VecMemory::zeroed(&[(Gpa(0), 0x3_0000)]).unwrap();
-        memory.write(Gpa(RING.0 + 4), &1_u32.to_le_bytes()).unwrap();
-        memory
-            .write(Gpa(RING.0 + 12), &1_u32.to_le_bytes())
-            .unwrap();
-        let grants = Table::default();
-        for frame in 0x10..0x30 {
-            grants.grant(frame, Gpa(u64::from(frame) << 12), frame < 0x20);
-        }
-        let queue = Queue::attach(&memory, &[RING], protocol, 256).unwrap();
+        let front = FrontRing::new(&memory, &[RING], layout.slot_bytes());
+        let queue = Queue::attach(&memory, &[RING], protocol(layout), 256).unwrap();
         Self {
             memory,
-            grants,
-            protocol,
+            grants: GrantTable::of_frames(0x20..0x30, 0x10..0x20),
+            front,
+            layout,
             queue,
             disk,
-            req_prod: 0,
-            rsp_cons: 0,
         }
     }
 
-    /// Puts a request's bytes into the next slot and publishes it.
+    /// Puts a request into the next slot and publishes it.
     pub(crate) fn put(&mut self, request: &[u8]) {
-        let slot = match self.protocol {
-            Protocol::X86_64 => 112,
-            Protocol::X86_32 => 108,
-        };
-        let at = RING.0 + 64 + u64::from(self.req_prod % 32) * slot;
-        self.memory.write(Gpa(at), request).unwrap();
-        self.req_prod = self.req_prod.wrapping_add(1);
-        self.memory
-            .write(RING, &self.req_prod.to_le_bytes())
-            .unwrap();
+        self.front.put(&self.memory, request);
+        self.front.publish(&self.memory);
     }
 
     /// Takes the next request out of the ring.
-    pub(crate) fn next(&mut self) -> Next<Page, NotGranted> {
+    pub(crate) fn next(&mut self) -> Next<GrantedFrame, NotGranted> {
         self.queue
             .next(&self.memory, &self.grants, &self.disk)
             .unwrap()
     }
 
     /// The next request, which is expected to be fine.
-    pub(crate) fn request(&mut self) -> Request<Page> {
+    pub(crate) fn request(&mut self) -> Request<GrantedFrame> {
         match self.next() {
             Next::Request(request) => request,
             other => panic!("{other:?}"),
@@ -154,18 +72,8 @@ impl Guest {
     /// The bytes of the next response: 16 or 12.
     pub(crate) fn response(&mut self) -> Vec<u8> {
         self.queue.publish(&self.memory).unwrap();
-        let mut word = [0; 4];
-        self.memory.read(Gpa(RING.0 + 8), &mut word).unwrap();
-        assert_ne!(u32::from_le_bytes(word), self.rsp_cons, "no response");
-        let (slot, len) = match self.protocol {
-            Protocol::X86_64 => (112, 16),
-            Protocol::X86_32 => (108, 12),
-        };
-        let mut bytes = vec![0; len];
-        let at = RING.0 + 64 + u64::from(self.rsp_cons % 32) * slot;
-        self.memory.read(Gpa(at), &mut bytes).unwrap();
-        self.rsp_cons = self.rsp_cons.wrapping_add(1);
-        bytes
+        let response = self.front.take(&self.memory, self.layout.response_bytes());
+        response.unwrap().1
     }
 
     /// The id and the status of the next response.
@@ -176,61 +84,10 @@ impl Guest {
     }
 }
 
-/// A segment as it stands in a request.
-pub(crate) fn segment(reference: u32, first: u8, last: u8) -> [u8; 8] {
-    let [a, b, c, d] = reference.to_le_bytes();
-    [a, b, c, d, first, last, 0, 0]
-}
-
-/// A read or write of segments, laid out after blkif.h by hand.
-pub(crate) fn transfer(
-    protocol: Protocol,
-    operation: u8,
-    (id, sector): (u64, u64),
-    segments: &[[u8; 8]],
-) -> Vec<u8> {
-    let mut bytes = vec![operation, u8::try_from(segments.len()).unwrap(), 0, 0xCA];
-    if protocol == Protocol::X86_64 {
-        bytes.extend([0xEE; 4]); // padding, which nobody has to clear
+/// The protocol of a layout.
+pub(crate) const fn protocol(layout: Layout) -> Protocol {
+    match layout {
+        Layout::X86_64 => Protocol::X86_64,
+        Layout::X86_32 => Protocol::X86_32,
     }
-    bytes.extend(id.to_le_bytes());
-    bytes.extend(sector.to_le_bytes());
-    bytes.extend(segments.as_flattened());
-    bytes
-}
-
-/// An indirect request.
-pub(crate) fn indirect(
-    protocol: Protocol,
-    operation: u8,
-    (id, sector): (u64, u64),
-    (count, references): (u16, &[u32]),
-) -> Vec<u8> {
-    let [low, high] = count.to_le_bytes();
-    let mut bytes = vec![6, operation, low, high];
-    if protocol == Protocol::X86_64 {
-        bytes.extend([0xEE; 4]);
-    }
-    bytes.extend(id.to_le_bytes());
-    bytes.extend(sector.to_le_bytes());
-    bytes.extend([0, 0xCA, 0xEE, 0xEE]); // the handle, and padding
-    bytes.extend(
-        references
-            .iter()
-            .flat_map(|reference| reference.to_le_bytes()),
-    );
-    bytes
-}
-
-/// A discard.
-pub(crate) fn discard(
-    protocol: Protocol,
-    flag: u8,
-    (id, sector): (u64, u64),
-    count: u64,
-) -> Vec<u8> {
-    let mut bytes = transfer(protocol, 5, (id, sector), &[]);
-    bytes[1] = flag;
-    bytes.extend(count.to_le_bytes());
-    bytes
 }

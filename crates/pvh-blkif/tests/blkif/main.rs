@@ -1,4 +1,4 @@
-//! The back end of a disk against a front end that writes its ring byte by byte.
+//! The back end of a disk against the front end of pvh-testkit.
 #![expect(
     clippy::unwrap_used,
     clippy::panic,
@@ -15,7 +15,7 @@ mod model;
 mod refused;
 mod requests;
 
-use pvh_blkif::Protocol;
+use pvh_testkit::blkif::Layout;
 
 /// Both layouts.
-const PROTOCOLS: [Protocol; 2] = [Protocol::X86_64, Protocol::X86_32];
+const LAYOUTS: [Layout; 2] = [Layout::X86_64, Layout::X86_32];

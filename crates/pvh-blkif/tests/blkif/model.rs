@@ -2,11 +2,9 @@
 
 use proptest::prelude::*;
 use pvh_blkif::{Action, DiscardSupport, Disk, Next, Status};
+use pvh_testkit::blkif::{discard, segment, transfer};
 
-use crate::{
-    PROTOCOLS,
-    guest::{Guest, discard, segment, transfer},
-};
+use crate::{LAYOUTS, guest::Guest};
 
 const SECTORS: u64 = 64;
 
@@ -69,15 +67,15 @@ fn judge(made: &Made) -> Result<(u64, u64), i16> {
 proptest! {
     #[test]
     fn every_request_is_judged_as_the_text_says(all in proptest::collection::vec(made(), 1..60), which in 0_usize..2) {
-        let protocol = PROTOCOLS[which];
+        let layout = LAYOUTS[which];
         let support = DiscardSupport { granularity_bytes: 512, alignment_bytes: 0, has_secure: false };
         let disk = Disk::new(SECTORS * 512).unwrap().with_discard(support);
-        let mut guest = Guest::new(protocol, disk);
+        let mut guest = Guest::new(layout, disk);
         for (id, made) in (0..).zip(&all) {
             let segments: Vec<_> = made.segments.iter().map(|(r, f, l)| segment(*r, *f, *l)).collect();
             let bytes = match made.operation {
-                5 => discard(protocol, 0, (id, made.sector), made.count),
-                operation => transfer(protocol, operation, (id, made.sector), &segments),
+                5 => discard(layout, 0, (id, made.sector), made.count),
+                operation => transfer(layout, operation, (id, made.sector), &segments),
             };
             guest.put(&bytes);
             match (guest.next(), judge(made)) {

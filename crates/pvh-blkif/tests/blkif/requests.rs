@@ -1,13 +1,11 @@
 //! Requests that an honest front end makes.
 
 use pvh_abi::Gpa;
-use pvh_blkif::{Action, Area, DiscardSupport, Disk, Protocol, Status};
+use pvh_blkif::{Action, Area, DiscardSupport, Disk, Status};
 use pvh_memory::GuestMemory;
+use pvh_testkit::blkif::{Layout, discard, indirect, segment, transfer};
 
-use crate::{
-    PROTOCOLS,
-    guest::{Guest, discard, indirect, segment, transfer},
-};
+use crate::{LAYOUTS, guest::Guest};
 
 fn disk() -> Disk {
     Disk::new(1 << 20).unwrap()
@@ -15,19 +13,14 @@ fn disk() -> Disk {
 
 #[test]
 fn a_read_has_its_area_and_its_pieces_in_order() {
-    for protocol in PROTOCOLS {
-        let mut guest = Guest::new(protocol, disk());
+    for layout in LAYOUTS {
+        let mut guest = Guest::new(layout, disk());
         let segments = [
             segment(0x12, 0, 7),
             segment(0x11, 2, 2),
             segment(0x13, 4, 7),
         ];
-        guest.put(&transfer(
-            protocol,
-            0,
-            (0x1122_3344_5566_7788, 3),
-            &segments,
-        ));
+        guest.put(&transfer(layout, 0, (0x1122_3344_5566_7788, 3), &segments));
         let request = guest.request();
         let Action::Read(io) = &request.action else {
             panic!("{request:?}")
@@ -56,9 +49,9 @@ fn a_read_has_its_area_and_its_pieces_in_order() {
 
 #[test]
 fn a_write_takes_pages_that_are_granted_for_reading() {
-    for protocol in PROTOCOLS {
-        let mut guest = Guest::new(protocol, disk());
-        guest.put(&transfer(protocol, 1, (7, 2047), &[segment(0x20, 7, 7)]));
+    for layout in LAYOUTS {
+        let mut guest = Guest::new(layout, disk());
+        guest.put(&transfer(layout, 1, (7, 2047), &[segment(0x20, 7, 7)]));
         let request = guest.request();
         assert!(matches!(request.action, Action::Write(_)), "{request:?}");
         guest
@@ -71,17 +64,17 @@ fn a_write_takes_pages_that_are_granted_for_reading() {
 
 #[test]
 fn a_flush_needs_no_segments_and_may_have_some() {
-    for protocol in PROTOCOLS {
-        let mut guest = Guest::new(protocol, disk());
+    for layout in LAYOUTS {
+        let mut guest = Guest::new(layout, disk());
         // Without data the sector means nothing: Linux sends the disk's end, or -1.
-        guest.put(&transfer(protocol, 3, (1, u64::MAX), &[]));
+        guest.put(&transfer(layout, 3, (1, u64::MAX), &[]));
         let request = guest.request();
         assert!(matches!(request.action, Action::Flush(None)), "{request:?}");
         guest
             .queue
             .answer(&guest.memory, request, Status::Okay)
             .unwrap();
-        guest.put(&transfer(protocol, 3, (2, 0), &[segment(0x20, 0, 0)]));
+        guest.put(&transfer(layout, 3, (2, 0), &[segment(0x20, 0, 0)]));
         let request = guest.request();
         assert!(
             matches!(request.action, Action::Flush(Some(_))),
@@ -97,14 +90,14 @@ fn a_flush_needs_no_segments_and_may_have_some() {
 
 #[test]
 fn an_indirect_request_has_its_segments_in_pages() {
-    for protocol in PROTOCOLS {
-        let mut guest = Guest::new(protocol, disk());
+    for layout in LAYOUTS {
+        let mut guest = Guest::new(layout, disk());
         let segments: Vec<_> = (0..256_u32).map(|n| segment(0x10 + n % 16, 0, 0)).collect();
         guest
             .memory
             .write(Gpa(0x2_0000), segments.as_flattened())
             .unwrap();
-        guest.put(&indirect(protocol, 0, (9, 8), (256, &[0x20])));
+        guest.put(&indirect(layout, 0, (9, 8), (256, &[0x20])));
         let request = guest.request();
         let Action::Read(io) = &request.action else {
             panic!("{request:?}")
@@ -131,14 +124,14 @@ fn an_indirect_request_has_its_segments_in_pages() {
 
 #[test]
 fn a_discard_has_its_area_and_is_secure_only_where_that_is_offered() {
-    for (protocol, has_secure) in PROTOCOLS.into_iter().zip([true, false]) {
+    for (layout, has_secure) in LAYOUTS.into_iter().zip([true, false]) {
         let support = DiscardSupport {
             granularity_bytes: 4096,
             alignment_bytes: 0,
             has_secure,
         };
-        let mut guest = Guest::new(protocol, disk().with_discard(support));
-        guest.put(&discard(protocol, 1, (4, 1024), 1024));
+        let mut guest = Guest::new(layout, disk().with_discard(support));
+        guest.put(&discard(layout, 1, (4, 1024), 1024));
         let request = guest.request();
         let Action::Discard { area, is_secure } = request.action else {
             panic!("{request:?}")
@@ -161,10 +154,10 @@ fn a_discard_has_its_area_and_is_secure_only_where_that_is_offered() {
 
 #[test]
 fn answers_come_in_any_order() {
-    let mut guest = Guest::new(Protocol::X86_64, disk());
+    let mut guest = Guest::new(Layout::X86_64, disk());
     for id in 0..3 {
         guest.put(&transfer(
-            Protocol::X86_64,
+            Layout::X86_64,
             0,
             (id, 0),
             &[segment(0x10, 0, 0)],

@@ -2,15 +2,16 @@
 
 use pvh_netif::{Next, Status, TransmitError};
 use pvh_ring::RingError;
+use pvh_testkit::netif::transmit as request;
 
-use crate::guest::{ALL, Guest, request};
+use crate::guest::{ALL, Guest};
 
 /// XSA-39: indices that jump end the queue, they do not make it loop.
 #[test]
 fn xsa_39_a_ring_that_claims_more_than_it_holds_is_an_error() {
     for req_prod in [257, 0x8000_0000, u32::MAX] {
         let mut guest = Guest::new(ALL);
-        guest.claim(req_prod);
+        guest.tx.claim(&guest.memory, req_prod);
         let next = guest.transmit.next(&guest.memory, &guest.grants);
         let is_overflow = matches!(next, Err(TransmitError::Ring(RingError::Overflow { .. })));
         assert!(is_overflow, "{next:?}");

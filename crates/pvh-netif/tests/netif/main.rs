@@ -1,4 +1,4 @@
-//! The back end of a network device against a front end that writes its rings byte by byte.
+//! The back end of a network device against the front end of pvh-testkit.
 #![expect(
     clippy::unwrap_used,
     clippy::panic,

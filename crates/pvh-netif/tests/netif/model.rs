@@ -4,8 +4,9 @@ use proptest::prelude::*;
 use pvh_abi::Gpa;
 use pvh_memory::GuestMemory;
 use pvh_netif::{Checksum, DeliverError, Frame, Next, Status};
+use pvh_testkit::netif::transmit as request;
 
-use crate::guest::{ALL, Guest, request};
+use crate::guest::{ALL, Guest};
 
 proptest! {
     /// A packet cut into parts anyhow arrives as it was, across the wrap of the ring.

@@ -1,8 +1,9 @@
 //! Packets that the guest receives.
 
 use pvh_netif::{Checksum, DeliverError, FillsChecksums, Frame, Gso, GsoKind, Offloads};
+use pvh_testkit::grants::NotGranted;
 
-use crate::guest::{ALL, Guest, NotGranted};
+use crate::guest::{ALL, Guest};
 
 /// A packet of some length whose type is IPv4 or IPv6.
 fn packet(len: usize, ether_type: [u8; 2]) -> Vec<u8> {

@@ -2,15 +2,19 @@
 
 use pvh_abi::Gpa;
 use pvh_netif::{Checksum, Gso, GsoKind, Next, Packet, Refusal, Status, TransmitError};
+use pvh_testkit::{
+    grants::{GrantedFrame, NotGranted},
+    netif::{extra, transmit as request},
+};
 
-use crate::guest::{ALL, Guest, NotGranted, Page, extra, request};
+use crate::guest::{ALL, Guest};
 
 const CSUM_BLANK: u16 = 1;
 const VALIDATED: u16 = 2;
 const MORE: u16 = 4;
 const EXTRA: u16 = 8;
 
-fn parts(packet: &Packet<Page>) -> Vec<(u64, u16)> {
+fn parts(packet: &Packet<GrantedFrame>) -> Vec<(u64, u16)> {
     packet
         .pieces
         .iter()
@@ -123,10 +127,10 @@ fn a_packet_that_is_wrong_is_answered_and_the_ring_goes_on() {
             },
         ),
         (
-            vec![request(0x30, 0, 0, (1, 100))],
+            vec![request(0x50, 0, 0, (1, 100))],
             Refusal::Grant {
                 index: 0,
-                reference: 0x30,
+                reference: 0x50,
                 source: NotGranted,
             },
         ),

@@ -1,18 +1,18 @@
-//! A ring between this back end and a front end written here after io/ring.h.
+//! A ring between this back end and the front end of pvh-testkit.
 #![expect(
     clippy::unwrap_used,
     clippy::arithmetic_side_effects,
-    clippy::indexing_slicing,
     reason = "a test may panic"
 )]
 
-mod front;
-
-use front::{Front, PAGE};
 use proptest::prelude::*;
 use pvh_abi::Gpa;
 use pvh_memory::{GuestMemory, VecMemory};
 use pvh_ring::{AttachError, BackRing, RingError, Slot};
+use pvh_testkit::ring::FrontRing;
+
+/// The size of a page in bytes.
+const PAGE: u64 = 4096;
 
 fn memory() -> VecMemory {
     VecMemory::zeroed(&[(Gpa(0), 0x2_0000)]).unwrap()
@@ -57,14 +57,14 @@ fn a_shape_that_no_ring_has_is_refused() {
 #[test]
 fn requests_come_in_order_and_responses_go_into_the_slots_behind_each_other() {
     let memory = memory();
-    let mut front = Front::new(&memory, &[Gpa(0x1000)], 112);
+    let mut front = FrontRing::new(&memory, &[Gpa(0x1000)], 112);
     let mut back = BackRing::attach(&memory, &[Gpa(0x1000)], 112).unwrap();
     let mut buf = [0; 112];
     assert_eq!(back.take(&memory, &mut buf), Ok(None));
     for value in 0..32 {
-        front.put(&[value; 112]);
+        front.put(&memory, &[value; 112]);
     }
-    front.publish();
+    front.publish(&memory);
     assert_eq!(back.waiting(&memory), Ok(32));
     for value in 0..32 {
         let slot = back.take(&memory, &mut buf).unwrap();
@@ -73,20 +73,20 @@ fn requests_come_in_order_and_responses_go_into_the_slots_behind_each_other() {
     }
     assert_eq!(back.unanswered(), 32);
     back.put(&memory, &[0xA5; 16]).unwrap();
-    assert_eq!(front.take(16), None, "not before it is published");
+    assert_eq!(front.take(&memory, 16), None, "not before it is published");
     back.publish(&memory).unwrap();
-    assert_eq!(front.take(16), Some(vec![0xA5; 16]));
+    assert_eq!(front.take(&memory, 16), Some((0, vec![0xA5; 16])));
     assert_eq!(back.unanswered(), 31);
 }
 
 #[test]
 fn more_responses_than_requests_are_refused() {
     let memory = memory();
-    let mut front = Front::new(&memory, &[Gpa(0x1000)], 112);
+    let mut front = FrontRing::new(&memory, &[Gpa(0x1000)], 112);
     let mut back = BackRing::attach(&memory, &[Gpa(0x1000)], 112).unwrap();
     assert_eq!(back.put(&memory, &[0; 16]), Err(RingError::NothingToAnswer));
-    front.put(&[1; 112]);
-    front.publish();
+    front.put(&memory, &[1; 112]);
+    front.publish(&memory);
     back.take(&memory, &mut [0; 112]).unwrap();
     back.put(&memory, &[0; 16]).unwrap();
     assert_eq!(back.put(&memory, &[0; 16]), Err(RingError::NothingToAnswer));
@@ -96,12 +96,12 @@ fn more_responses_than_requests_are_refused() {
 #[test]
 fn a_request_index_that_jumps_is_an_overflow_and_takes_nothing() {
     let memory = memory();
-    let mut front = Front::new(&memory, &[Gpa(0x1000)], 112);
+    let mut front = FrontRing::new(&memory, &[Gpa(0x1000)], 112);
     let mut back = BackRing::attach(&memory, &[Gpa(0x1000)], 112).unwrap();
     for _ in 0..4 {
-        front.put(&[1; 112]);
+        front.put(&memory, &[1; 112]);
     }
-    front.publish();
+    front.publish(&memory);
     back.take(&memory, &mut [0; 112]).unwrap();
     back.take(&memory, &mut [0; 112]).unwrap();
     // Ahead by one too many, behind what was taken, and far away.
@@ -127,27 +127,27 @@ fn a_request_index_that_jumps_is_an_overflow_and_takes_nothing() {
 #[test]
 fn a_response_index_that_the_guest_changes_is_not_believed() {
     let memory = memory();
-    let mut front = Front::new(&memory, &[Gpa(0x1000)], 112);
+    let mut front = FrontRing::new(&memory, &[Gpa(0x1000)], 112);
     let mut back = BackRing::attach(&memory, &[Gpa(0x1000)], 112).unwrap();
-    front.put(&[7; 112]);
-    front.publish();
+    front.put(&memory, &[7; 112]);
+    front.publish(&memory);
     memory
         .write(Gpa(0x1008), &0xDEAD_u32.to_le_bytes())
         .unwrap();
     assert_eq!(back.take(&memory, &mut [0; 112]), Ok(Some(Slot(0))));
     back.put(&memory, &[9; 16]).unwrap();
     back.publish(&memory).unwrap();
-    assert_eq!(front.take(16), Some(vec![9; 16]));
+    assert_eq!(front.take(&memory, 16), Some((0, vec![9; 16])));
 }
 
 /// XSA-155: what is checked is what was copied, whatever the guest writes meanwhile.
 #[test]
 fn a_request_is_read_once() {
     let memory = memory();
-    let mut front = Front::new(&memory, &[Gpa(0x1000)], 112);
+    let mut front = FrontRing::new(&memory, &[Gpa(0x1000)], 112);
     let mut back = BackRing::attach(&memory, &[Gpa(0x1000)], 112).unwrap();
-    front.put(&[1; 112]);
-    front.publish();
+    front.put(&memory, &[1; 112]);
+    front.publish(&memory);
     let mut request = [0; 112];
     back.take(&memory, &mut request).unwrap();
     memory.write(Gpa(0x1040), &[0xFF; 112]).unwrap();
@@ -157,12 +157,12 @@ fn a_request_is_read_once() {
 #[test]
 fn a_front_end_that_did_not_ask_is_not_notified() {
     let memory = memory();
-    let mut front = Front::new(&memory, &[Gpa(0x1000)], 112);
+    let mut front = FrontRing::new(&memory, &[Gpa(0x1000)], 112);
     let mut back = BackRing::attach(&memory, &[Gpa(0x1000)], 112).unwrap();
     for _ in 0..8 {
-        front.put(&[1; 112]);
+        front.put(&memory, &[1; 112]);
     }
-    front.publish();
+    front.publish(&memory);
     // The front end wants to hear of the fifth response.
     memory.write(Gpa(0x100C), &5_u32.to_le_bytes()).unwrap();
     let mut notified = Vec::new();
@@ -179,30 +179,30 @@ fn a_front_end_that_did_not_ask_is_not_notified() {
 #[test]
 fn a_back_end_asks_for_a_notification_only_before_it_sleeps() {
     let memory = memory();
-    let mut front = Front::new(&memory, &[Gpa(0x1000)], 112);
+    let mut front = FrontRing::new(&memory, &[Gpa(0x1000)], 112);
     let mut back = BackRing::attach(&memory, &[Gpa(0x1000)], 112).unwrap();
     assert_eq!(back.wants_service(&memory), Ok(false));
-    front.put(&[1; 112]);
-    assert!(front.publish(), "the sleeper is to be woken");
-    front.put(&[1; 112]);
-    assert!(!front.publish(), "it works already");
+    front.put(&memory, &[1; 112]);
+    assert!(front.publish(&memory), "the sleeper is to be woken");
+    front.put(&memory, &[1; 112]);
+    assert!(!front.publish(&memory), "it works already");
     assert_eq!(back.wants_service(&memory), Ok(true));
     back.take(&memory, &mut [0; 112]).unwrap();
     back.take(&memory, &mut [0; 112]).unwrap();
     assert_eq!(back.wants_service(&memory), Ok(false));
-    front.put(&[1; 112]);
-    assert!(front.publish());
+    front.put(&memory, &[1; 112]);
+    assert!(front.publish(&memory));
 }
 
 #[test]
 fn a_back_end_that_needs_three_requests_is_notified_of_the_third() {
     let memory = memory();
-    let mut front = Front::new(&memory, &[Gpa(0x1000)], 8);
+    let mut front = FrontRing::new(&memory, &[Gpa(0x1000)], 8);
     let back = BackRing::attach(&memory, &[Gpa(0x1000)], 8).unwrap();
     assert_eq!(back.has_waiting(&memory, 3), Ok(false));
     let notified = [(); 4].map(|()| {
-        front.put(&[1; 8]);
-        front.publish()
+        front.put(&memory, &[1; 8]);
+        front.publish(&memory)
     });
     assert_eq!(notified, [false, false, true, false]);
     assert_eq!(back.has_waiting(&memory, 3), Ok(true));
@@ -212,12 +212,12 @@ fn a_back_end_that_needs_three_requests_is_notified_of_the_third() {
 #[test]
 fn a_ring_in_use_goes_on_behind_its_responses() {
     let memory = memory();
-    let mut front = Front::new(&memory, &[Gpa(0x1000)], 112);
+    let mut front = FrontRing::new(&memory, &[Gpa(0x1000)], 112);
     let mut back = BackRing::attach(&memory, &[Gpa(0x1000)], 112).unwrap();
     for value in 0..3 {
-        front.put(&[value; 112]);
+        front.put(&memory, &[value; 112]);
     }
-    front.publish();
+    front.publish(&memory);
     back.take(&memory, &mut [0; 112]).unwrap();
     back.put(&memory, &[0; 16]).unwrap();
     back.publish(&memory).unwrap();
@@ -285,18 +285,18 @@ proptest! {
         let memory = memory();
         // Not in order of address: a ring's pages lie anywhere.
         let pages: Vec<_> = (0..1_u64 << order).map(|page| Gpa((7 - page) * PAGE)).collect();
-        let mut front = Front::new(&memory, &pages, slot_bytes);
-        front.start_at(start);
+        let mut front = FrontRing::new(&memory, &pages, slot_bytes);
+        front.start_at(&memory, start);
         let mut back = BackRing::attach(&memory, &pages, slot_bytes).unwrap();
         let bytes = slot_bytes as usize;
         let (mut sent, mut taken, mut answered, mut received) = (vec![], vec![], vec![], vec![]);
         for step in steps {
             match step {
                 Step::Put(value) if front.in_flight() < back.slots() => {
-                    front.put(&vec![value; bytes]);
+                    front.put(&memory, &vec![value; bytes]);
                     sent.push(value);
                 }
-                Step::PublishRequests => { front.publish(); }
+                Step::PublishRequests => { front.publish(&memory); }
                 Step::Take => {
                     let mut buf = vec![0; bytes];
                     if back.take(&memory, &mut buf).unwrap().is_some() {
@@ -310,7 +310,7 @@ proptest! {
                     answered.push(value);
                 }
                 Step::PublishResponses => { back.publish(&memory).unwrap(); }
-                Step::Receive => received.extend(front.take(8).map(|bytes| bytes[0])),
+                Step::Receive => received.extend(front.take(&memory, 8).map(|(_, bytes)| bytes[0])),
                 Step::Sleep => { back.wants_service(&memory).unwrap(); }
                 _ => {}
             }
