@@ -1,11 +1,14 @@
 //! A second, slow page-table walk, written from the manuals, for tests of the real one.
 //!
-//! It is one loop over the levels. It uses no type of the other crates: numbers go in, a number or a fault comes out.
+//! It is one loop over the levels. Numbers go in, a number or a fault comes out; no code of pvh-memory's walk is used.
 
 #![expect(
     clippy::arithmetic_side_effects,
     reason = "shifts and sums of page-table fields stay within 64 bits"
 )]
+
+use pvh_abi::Gpa;
+use pvh_memory::{GuestMemory, PagingPolicy, PagingState};
 
 /// The registers and CPU features that a walk depends on.
 #[derive(Clone, Copy, Debug)]
@@ -77,6 +80,21 @@ pub trait Tables {
     fn write(&self, at: u64, len: usize, value: u64);
 }
 
+/// Tables in the memory of a guest.
+impl<M: GuestMemory + ?Sized> Tables for M {
+    fn read(&self, at: u64, len: usize) -> Option<u64> {
+        let mut bytes = [0; 8];
+        GuestMemory::read(self, Gpa(at), bytes.get_mut(..len)?).ok()?;
+        Some(u64::from_le_bytes(bytes))
+    }
+
+    fn write(&self, at: u64, len: usize, value: u64) {
+        let bytes = value.to_le_bytes();
+        let written = GuestMemory::write(self, Gpa(at), bytes.get(..len).unwrap_or_default());
+        assert!(written.is_ok(), "the entry was read from there");
+    }
+}
+
 #[derive(Clone, Copy, Eq, PartialEq)]
 enum Mode {
     Unpaged,
@@ -94,6 +112,23 @@ struct Step {
 }
 
 impl Paging {
+    /// The same registers and features as those of pvh-memory's walk.
+    #[must_use]
+    pub const fn of(state: &PagingState, policy: &PagingPolicy) -> Self {
+        Self {
+            cr0: state.cr0,
+            cr3: state.cr3,
+            cr4: state.cr4,
+            efer: state.efer,
+            rflags: state.rflags,
+            pkru: state.pkru,
+            address_bits: policy.address_bits,
+            is_amd: policy.is_amd,
+            has_gib_pages: policy.has_gib_pages,
+            has_pse36: policy.has_pse36,
+        }
+    }
+
     const fn mode(&self) -> Mode {
         match (self.cr0 >> 31 & 1, self.efer >> 10 & 1, self.cr4 >> 5 & 1) {
             (0, ..) => Mode::Unpaged,
@@ -274,24 +309,9 @@ fn range(low: u32, high: u32) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use std::cell::RefCell;
+    use pvh_memory::VecMemory;
 
     use super::*;
-
-    struct Bytes(RefCell<Vec<u8>>);
-
-    impl Tables for Bytes {
-        fn read(&self, at: u64, len: usize) -> Option<u64> {
-            let at = usize::try_from(at).unwrap();
-            let bytes = self.0.borrow();
-            let bytes = bytes.get(at..at + len)?.iter().rev();
-            Some(bytes.fold(0, |value, byte| value << 8 | u64::from(*byte)))
-        }
-        fn write(&self, at: u64, len: usize, value: u64) {
-            let at = usize::try_from(at).unwrap();
-            self.0.borrow_mut()[at..at + len].copy_from_slice(&value.to_le_bytes()[..len]);
-        }
-    }
 
     #[test]
     fn a_4_level_walk_gives_the_address_and_marks_each_entry() {
@@ -307,17 +327,17 @@ mod tests {
             has_gib_pages: true,
             has_pse36: true,
         };
-        let tables = Bytes(RefCell::new(vec![0; 0x5000]));
+        let tables = VecMemory::from(vec![0; 0x5000]);
         for (slot, entry) in [
             (0x1000, 0x2003),
             (0x2000, 0x3003),
             (0x3000, 0x4003),
             (0x4008, 0x9003),
         ] {
-            tables.write(slot, 8, entry);
+            Tables::write(&tables, slot, 8, entry);
         }
         assert_eq!(paging.translate(&tables, 0x1234, true), Ok(0x9234));
-        let entry = |at| tables.read(at, 8);
+        let entry = |at| Tables::read(&tables, at, 8);
         assert_eq!((entry(0x1000), entry(0x4008)), (Some(0x2023), Some(0x9063)));
         let fault = Fault::NotPresent { level: 1 };
         assert_eq!(paging.translate(&tables, 0x2000, false), Err(fault));

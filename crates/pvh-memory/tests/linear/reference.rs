@@ -1,42 +1,23 @@
 //! Compares the walker with the second walk of pvh-testkit: every bit of every entry, random tables, noise.
 
-use std::cell::RefCell;
-
 use proptest::prelude::*;
 use pvh_abi::Gpa;
 use pvh_memory::{Access, LinearAddress, LinearMemory, PagingPolicy, PagingState, VecMemory};
-use pvh_testkit::paging::{Paging, Tables};
+use pvh_testkit::paging::Paging;
 
 use crate::guest::Guest;
-
-/// RAM from address 0 on.
-struct Ram(RefCell<Vec<u8>>);
-
-impl Tables for Ram {
-    fn read(&self, at: u64, len: usize) -> Option<u64> {
-        let at = usize::try_from(at).unwrap();
-        let ram = self.0.borrow();
-        let bytes = ram.get(at..at.checked_add(len)?)?.iter().rev();
-        Some(bytes.fold(0, |value, byte| value << 8 | u64::from(*byte)))
-    }
-
-    fn write(&self, at: u64, len: usize, value: u64) {
-        let at = usize::try_from(at).unwrap();
-        self.0.borrow_mut()[at..at + len].copy_from_slice(&value.to_le_bytes()[..len]);
-    }
-}
 
 /// The same bytes twice, one for each walker.
 struct Pair {
     memory: VecMemory,
-    ram: Ram,
+    model: VecMemory,
 }
 
 impl Pair {
     fn new(ram: Vec<u8>) -> Self {
         Self {
             memory: VecMemory::from_bytes(Gpa(0), &ram),
-            ram: Ram(RefCell::new(ram)),
+            model: VecMemory::from(ram),
         }
     }
 
@@ -44,19 +25,8 @@ impl Pair {
     fn ask(&self, state: PagingState, policy: PagingPolicy, linear: u64, access: Access) {
         let view = LinearMemory::new(&self.memory, &state, &policy);
         let ours = view.translate(LinearAddress(linear), access);
-        let paging = Paging {
-            cr0: state.cr0,
-            cr3: state.cr3,
-            cr4: state.cr4,
-            efer: state.efer,
-            rflags: state.rflags,
-            pkru: state.pkru,
-            address_bits: policy.address_bits,
-            is_amd: policy.is_amd,
-            has_gib_pages: policy.has_gib_pages,
-            has_pse36: policy.has_pse36,
-        };
-        let theirs = paging.translate(&self.ram, linear, access == Access::Write);
+        let paging = Paging::of(&state, &policy);
+        let theirs = paging.translate(&self.model, linear, access == Access::Write);
         let ours = ours.map(|gpa| gpa.0);
         assert_eq!(
             ours.ok(),
@@ -68,7 +38,7 @@ impl Pair {
     /// Looks at what became of the tables.
     fn finish(self) {
         assert!(
-            self.memory.into_bytes() == self.ram.0.into_inner(),
+            self.memory.into_bytes() == self.model.into_bytes(),
             "the tables differ"
         );
     }

@@ -1,12 +1,10 @@
 //! Linear addresses by the second walk of pvh-testkit.
 
 use pvh_abi::Gpa;
-use pvh_memory::{
-    Access, GuestMemory, LinearAddress, LinearFault, MemoryError, PagingPolicy, PagingState,
-};
-use pvh_testkit::paging::{Fault, Paging, Tables};
+use pvh_memory::{Access, LinearAddress, LinearFault, MemoryError, PagingPolicy, PagingState};
+use pvh_testkit::paging::{Fault, Paging};
 
-use crate::{bytes::field, memory::SparseMemory};
+use crate::memory::SparseMemory;
 
 pub(super) struct Model<'a> {
     pub(super) memory: &'a SparseMemory,
@@ -19,18 +17,7 @@ impl<'a> Model<'a> {
         state: &PagingState,
         policy: &PagingPolicy,
     ) -> Self {
-        let paging = Paging {
-            cr0: state.cr0,
-            cr3: state.cr3,
-            cr4: state.cr4,
-            efer: state.efer,
-            rflags: state.rflags,
-            pkru: state.pkru,
-            address_bits: policy.address_bits,
-            is_amd: policy.is_amd,
-            has_gib_pages: policy.has_gib_pages,
-            has_pse36: policy.has_pse36,
-        };
+        let paging = Paging::of(state, policy);
         Self { memory, paging }
     }
 
@@ -64,7 +51,7 @@ impl<'a> Model<'a> {
         let at = LinearAddress(linear);
         let found = self
             .paging
-            .translate(&InMemory(self.memory), linear, access == Access::Write);
+            .translate(self.memory, linear, access == Access::Write);
         found.map(Gpa).map_err(|fault| match fault {
             Fault::PastTheEnd => LinearFault::PastTheEnd { at },
             Fault::TableNotRam { level, entry } => LinearFault::TableNotRam {
@@ -78,20 +65,5 @@ impl<'a> Model<'a> {
             Fault::ProtectionKey { key } => LinearFault::ProtectionKey { at, key },
             Fault::ReadOnly => LinearFault::ReadOnly { at },
         })
-    }
-}
-
-struct InMemory<'a>(&'a SparseMemory);
-
-impl Tables for InMemory<'_> {
-    fn read(&self, at: u64, len: usize) -> Option<u64> {
-        let mut bytes = [0; 8];
-        self.0.read(Gpa(at), &mut bytes[..len]).ok()?;
-        field(&bytes, 0, len)
-    }
-
-    fn write(&self, at: u64, len: usize, value: u64) {
-        let written = self.0.write(Gpa(at), &value.to_le_bytes()[..len]);
-        written.expect("it was read from there");
     }
 }
