@@ -1,6 +1,7 @@
 //! Checks the budgets of the parts, each measured in turn with its limit; fails if one is exceeded.
 //!
-//! `cargo bench --bench budgets` measures; without `--bench` among the arguments, as in `cargo test`, each runs once.
+//! `cargo bench --bench budgets` measures; without `--bench` among the arguments, as in `cargo
+//! test`, each runs once.
 #![allow(clippy::expect_used, reason = "a bench may stop")]
 
 mod support;

@@ -1,4 +1,5 @@
-//! Measures the way from a kernel file to guest memory: each stage, the peer on the same file, and the limits.
+//! Measures the way from a kernel file to guest memory: each stage, the peer on the same file, and
+//! the limits.
 #![allow(
     missing_docs,
     clippy::expect_used,

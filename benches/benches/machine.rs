@@ -1,4 +1,5 @@
-//! Measures what needs KVM: from nothing to a guest's first exit, and the round trip of a hypercall.
+//! Measures what needs KVM: from nothing to a guest's first exit, and the round trip of a
+//! hypercall.
 #![allow(
     missing_docs,
     clippy::expect_used,

@@ -1,4 +1,5 @@
-//! Measures the parts that need no KVM: start info, linear addresses, hypercalls, vCPU contexts, the store, events.
+//! Measures the parts that need no KVM: start info, linear addresses, hypercalls, vCPU contexts,
+//! the store, events.
 #![allow(
     missing_docs,
     clippy::expect_used,

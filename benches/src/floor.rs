@@ -1,6 +1,8 @@
-//! The floor: the least that any VMM must do between its start and the first byte of a guest. One thread makes the
-//! system calls that the devices of a machine need, maps its memory, and does nothing else.
-// UNSAFETY: memory is mapped and handed to KVM as C would do it; this is the limit others are compared with.
+//! The floor: the least that any VMM must do between its start and the first byte of a guest. One
+//! thread makes the system calls that the devices of a machine need, maps its memory, and does
+//! nothing else.
+// UNSAFETY: memory is mapped and handed to KVM as C would do it; this is the limit others are
+// compared with.
 #![allow(
     unsafe_code,
     clippy::expect_used,
@@ -28,8 +30,8 @@ use crate::guest::{FILE_OFFSET, PLACE};
 #[derive(Clone, Copy, Debug)]
 #[expect(clippy::exhaustive_structs, reason = "plain data")]
 pub struct Plan<'a> {
-    /// `none`, `pc` (interrupt controllers and timer), `apic` (local APICs only) or `xen` (local APICs, memory for ACPI
-    /// tables and special pages, and the hypercall MSR).
+    /// `none`, `pc` (interrupt controllers and timer), `apic` (local APICs only) or `xen` (local
+    /// APICs, memory for ACPI tables and special pages, and the hypercall MSR).
     pub devices: &'a str,
     /// The size of the guest's memory.
     pub len: usize,
@@ -170,7 +172,8 @@ fn make_devices(vm: &VmFd, devices: &str) {
     }
 }
 
-/// Makes the MSR of the hypercall page an exit. Right after a memory slot it would wait for a slow grace period.
+/// Makes the MSR of the hypercall page an exit. Right after a memory slot it would wait for a slow
+/// grace period.
 fn filter_msrs(vm: &VmFd) {
     let hypercall_page = MsrFilterRange {
         flags: MsrFilterRangeFlags::READ | MsrFilterRangeFlags::WRITE,

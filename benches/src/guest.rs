@@ -14,8 +14,8 @@ pub const PLACE: usize = 0x10_0000;
 /// The offset of its bytes in the file.
 pub const FILE_OFFSET: u64 = 0x1000;
 
-/// Writes one byte to the serial port, and powers off in a way that the VMM supports: our ACPI block, then Cloud
-/// Hypervisor's, the keyboard controller, and a triple fault.
+/// Writes one byte to the serial port, and powers off in a way that the VMM supports: our ACPI
+/// block, then Cloud Hypervisor's, the keyboard controller, and a triple fault.
 pub const HELLO: &[u8] = &[
     0x66, 0xBA, 0xF8, 0x03, // mov dx, 0x3F8
     0xB0, b'B', // mov al, 'B'
@@ -30,8 +30,8 @@ pub const HELLO: &[u8] = &[
     0x0F, 0x0B, // ud2
 ];
 
-/// Writes one byte to the serial port, and halts for ever with interrupts on, because a domain ends when its last vCPU
-/// halts with interrupts off. No interrupt is sent.
+/// Writes one byte to the serial port, and halts for ever with interrupts on, because a domain ends
+/// when its last vCPU halts with interrupts off. No interrupt is sent.
 pub const STAY: &[u8] = &[
     0x66, 0xBA, 0xF8, 0x03, // mov dx, 0x3F8
     0xB0, b'B', // mov al, 'B'
@@ -41,8 +41,8 @@ pub const STAY: &[u8] = &[
     0xEB, 0xFC, // jmp stay
 ];
 
-/// Reads and writes a word of every page of [`LARGE`] bytes from [`PLACE`] on, except its own page; then does the same
-/// as [`HELLO`].
+/// Reads and writes a word of every page of [`LARGE`] bytes from [`PLACE`] on, except its own page;
+/// then does the same as [`HELLO`].
 pub const TOUCH: &[u8] = &[
     0xBE, 0x00, 0x10, 0x10, 0x00, // mov esi, 0x101000
     0xB9, 0xFF, 0x27, 0x00, 0x00, // mov ecx, 10239
@@ -66,7 +66,8 @@ pub const TOUCH: &[u8] = &[
 /// A large segment: 40 MiB.
 pub const LARGE: usize = 40 << 20;
 
-/// Makes an image of `code` in one segment of `len` bytes. The rest is noise, which no file system shares or compresses.
+/// Makes an image of `code` in one segment of `len` bytes. The rest is noise, which no file system
+/// shares or compresses.
 #[must_use]
 pub fn image(code: &[u8], len: usize) -> Vec<u8> {
     let mut file = headers(code.len().max(len) as u64);

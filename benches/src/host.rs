@@ -39,7 +39,8 @@ pub fn load() -> String {
     words.join(", ")
 }
 
-/// Times the same sum many times, and returns the times in ms. On a quiet machine the tenths are close together.
+/// Times the same sum many times, and returns the times in ms. On a quiet machine the tenths are
+/// close together.
 #[must_use]
 pub fn noise() -> Option<Summary> {
     Summary::of((0..SUMS).map(|_| {

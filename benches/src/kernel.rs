@@ -13,8 +13,9 @@ use crate::guest::{HELLO, write_once};
 
 /// Returns the path of an unpacked kernel.
 ///
-/// It is `PVH_BENCH_KERNEL`, a `vmlinuz-6.12*` in the folder `PVH_TEST_KERNELS`, or the kernel that the lab downloaded,
-/// unpacked into a temporary folder. If there is none, it is a file of the same size that boots to its first instructions.
+/// It is `PVH_BENCH_KERNEL`, a `vmlinuz-6.12*` in the folder `PVH_TEST_KERNELS`, or the kernel that
+/// the lab downloaded, unpacked into a temporary folder. If there is none, it is a file of the same
+/// size that boots to its first instructions.
 ///
 /// # Errors
 ///

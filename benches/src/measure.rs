@@ -1,6 +1,6 @@
 //! Runs a program that boots a guest, and measures it from the outside.
-// UNSAFETY: `wait4` is the only way to get a child's peak memory, `openpty` gives it a terminal, `kill` asks it to end. There is
-// no safe wrapper for these here.
+// UNSAFETY: `wait4` is the only way to get a child's peak memory, `openpty` gives it a terminal,
+// `kill` asks it to end. There is no safe wrapper for these here.
 #![expect(
     unsafe_code,
     reason = "wait4 and kill for a child of ours, and openpty"
@@ -25,7 +25,8 @@ pub struct Sample {
     pub first_byte_ms: f64,
     /// The time from the same moment to the end of the program; `None` if it had to be killed.
     pub exit_ms: Option<f64>,
-    /// The peak of resident memory; never less than that of this process when it started the program.
+    /// The peak of resident memory; never less than that of this process when it started the
+    /// program.
     pub peak_rss_kib: u64,
 }
 
@@ -37,8 +38,8 @@ impl Sample {
     }
 }
 
-/// Makes a new terminal the standard input of `command`, because some programs need one. Returns the other end; the
-/// terminal disappears with it.
+/// Makes a new terminal the standard input of `command`, because some programs need one. Returns
+/// the other end; the terminal disappears with it.
 ///
 /// # Errors
 ///
@@ -66,7 +67,8 @@ pub fn with_terminal(command: &mut Command) -> io::Result<OwnedFd> {
 /// If there is no such child.
 pub fn ask_to_end(child: &Child) -> io::Result<()> {
     let pid = libc::pid_t::try_from(child.id()).map_err(io::Error::other)?;
-    // SAFETY: it reads no memory of ours; the child has not been waited for, so its number is still its own.
+    // SAFETY: it reads no memory of ours; the child has not been waited for, so its number is still
+    // its own.
     match unsafe { libc::kill(pid, libc::SIGTERM) } {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
@@ -115,7 +117,8 @@ pub fn run_within(command: &mut Command, patience: Duration) -> io::Result<Sampl
     })
 }
 
-/// Reads to the end, so that the program never waits for us. Sends the time of the mark, or that there was none.
+/// Reads to the end, so that the program never waits for us. Sends the time of the mark, or that
+/// there was none.
 pub(crate) fn read_in_thread(
     mut stdout: ChildStdout,
     start: Instant,
@@ -141,7 +144,8 @@ pub(crate) fn read_in_thread(
     (seen, reader)
 }
 
-/// Waits for the end of a child, without a deadline for ever. Returns the time of the end and its peak memory.
+/// Waits for the end of a child, without a deadline for ever. Returns the time of the end and its
+/// peak memory.
 fn wait(
     pid: libc::pid_t,
     deadline: Option<Instant>,
@@ -158,7 +162,8 @@ fn wait(
         }
         if ended == pid {
             let now = start.elapsed();
-            // SAFETY: `rusage` is plain integers, for which zeros are a value; `wait4` has filled it besides.
+            // SAFETY: `rusage` is plain integers, for which zeros are a value; `wait4` has filled
+            // it besides.
             let usage = unsafe { usage.assume_init() };
             return Ok(Some((now, u64::try_from(usage.ru_maxrss).unwrap_or(0))));
         }

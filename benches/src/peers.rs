@@ -26,8 +26,8 @@ pub struct Variant {
     pub initrd: Option<PathBuf>,
 }
 
-/// Makes the guests in `dir`: tiny, with a large segment, with a large module, and one that touches every page of a
-/// large segment.
+/// Makes the guests in `dir`: tiny, with a large segment, with a large module, and one that touches
+/// every page of a large segment.
 ///
 /// # Errors
 ///
@@ -133,8 +133,8 @@ pub fn built() -> io::Result<Built> {
 
 /// Copies a program into the folder `copies` beside this one, and returns the copy.
 ///
-/// A program that a linker wrote starts about 8 % slower than a copy of it, because the kernel keeps the copy in larger
-/// pieces of the page cache. So all programs that are compared are copies.
+/// A program that a linker wrote starts about 8 % slower than a copy of it, because the kernel
+/// keeps the copy in larger pieces of the page cache. So all programs that are compared are copies.
 fn copied(program: &Path, name: &str) -> io::Result<PathBuf> {
     let folder = env::current_exe()?.with_file_name("copies");
     fs::create_dir_all(&folder)?;
@@ -157,8 +157,8 @@ pub fn built_shared() -> Option<Built> {
     })
 }
 
-/// Finds all programs: ours and the floors, those of others on PATH. `PVH_BENCH_BEFORE` names an earlier `pvh-vmm`, which
-/// takes its turn beside this one: the way to see what a change costs.
+/// Finds all programs: ours and the floors, those of others on PATH. `PVH_BENCH_BEFORE` names an
+/// earlier `pvh-vmm`, which takes its turn beside this one: the way to see what a change costs.
 #[must_use]
 pub fn peers() -> Vec<Peer> {
     let mut peers = Vec::new();
@@ -254,7 +254,8 @@ impl Peer {
         measure::run(&mut command)
     }
 
-    /// The same, but kills the program after the guest's byte, for a program that does not end with its guest.
+    /// The same, but kills the program after the guest's byte, for a program that does not end with
+    /// its guest.
     ///
     /// # Errors
     ///
@@ -285,7 +286,8 @@ impl Peer {
         Ok(None)
     }
 
-    /// Returns the command that boots `variant` with 512 MiB and one vCPU, unless the options say otherwise. A file that it needs is written to `dir`.
+    /// Returns the command that boots `variant` with 512 MiB and one vCPU, unless the options say
+    /// otherwise. A file that it needs is written to `dir`.
     ///
     /// # Errors
     ///

@@ -145,7 +145,8 @@ pub struct Diagram {
     pub lines: Vec<Line>,
 }
 
-/// Draws diagrams below each other with logarithmic scales. Linear growth rises by one square for each square to the right.
+/// Draws diagrams below each other with logarithmic scales. Linear growth rises by one square for
+/// each square to the right.
 #[must_use]
 pub fn curves(title: &str, unit: &str, diagrams: &[Diagram]) -> String {
     let height = diagrams.len().saturating_mul(PANEL).saturating_add(2 * ROW);

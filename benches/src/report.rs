@@ -22,7 +22,8 @@ pub struct Bench {
     percent: usize,
     /// The folder of the guests.
     pub dir: PathBuf,
-    /// The guests: tiny, with a large segment, with a large module, and one that touches its memory.
+    /// The guests: tiny, with a large segment, with a large module, and one that touches its
+    /// memory.
     pub guests: [Variant; 4],
     /// Our programs.
     pub built: Built,

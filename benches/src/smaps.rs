@@ -36,8 +36,8 @@ pub fn usage(pid: u32) -> io::Result<Usage> {
     Ok(sum(&parse(&read(pid)?)))
 }
 
-/// Returns the memory of process `pid` without the RAM of its guest. The RAM has `ram_bytes`, and `file`, an image of
-/// [`crate::guest`], is mapped into it.
+/// Returns the memory of process `pid` without the RAM of its guest. The RAM has `ram_bytes`, and
+/// `file`, an image of [`crate::guest`], is mapped into it.
 ///
 /// # Errors
 ///

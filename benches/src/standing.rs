@@ -19,7 +19,8 @@ pub struct Standing {
 }
 
 impl Standing {
-    /// Starts `command` and waits for the guest's byte. `terminal` is kept open as long as the VMM runs.
+    /// Starts `command` and waits for the guest's byte. `terminal` is kept open as long as the VMM
+    /// runs.
     ///
     /// # Errors
     ///

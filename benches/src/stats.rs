@@ -41,7 +41,8 @@ impl Summary {
         Self::of(values.iter().zip(partners).map(|(value, by)| value / by))
     }
 
-    /// Summarises the differences between `values` and their partners, which were measured in the same rounds.
+    /// Summarises the differences between `values` and their partners, which were measured in the
+    /// same rounds.
     #[must_use]
     pub fn of_differences(values: &[f64], partners: &[f64]) -> Option<Self> {
         Self::of(

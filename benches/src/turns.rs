@@ -4,8 +4,9 @@ use std::io;
 
 /// Returns the order of `count` contenders in a round.
 ///
-/// A run is slower after a neighbour whose machine the kernel is still taking down. In `count` rounds (twice as many, if
-/// `count` is odd) each contender runs equally often at each place and after each other one: a Williams design.
+/// A run is slower after a neighbour whose machine the kernel is still taking down. In `count`
+/// rounds (twice as many, if `count` is odd) each contender runs equally often at each place and
+/// after each other one: a Williams design.
 pub fn order(round: usize, count: usize) -> impl Iterator<Item = usize> {
     // First, last, second, last but one ...; each round starts one further.
     let zigzag = (0..count)
@@ -24,8 +25,8 @@ pub fn order(round: usize, count: usize) -> impl Iterator<Item = usize> {
     turns.into_iter()
 }
 
-/// Runs each of `contenders` once to warm up, then `rounds` times in a balanced [`order`]. Returns the results of each,
-/// round by round.
+/// Runs each of `contenders` once to warm up, then `rounds` times in a balanced [`order`]. Returns
+/// the results of each, round by round.
 ///
 /// # Errors
 ///

@@ -1,7 +1,7 @@
 //! Dependency edges: those that docs/architecture.md lists, and those that cargo sees.
 //!
-//! The list is the fenced block opened by ```` ```deps ````. A line `crate: dep dep | optional` names the normal
-//! dependencies of a crate. Dev- and build-dependencies are not listed.
+//! The list is the fenced block opened by ```` ```deps ````. A line `crate: dep dep | optional`
+//! names the normal dependencies of a crate. Dev- and build-dependencies are not listed.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -68,7 +68,8 @@ pub fn differences(listed: &Edges, actual: &Edges) -> Vec<String> {
 ///
 /// # Errors
 ///
-/// [`EdgesError::NoBlock`] and [`EdgesError::NoColon`], if the text is not as the module's documentation says.
+/// [`EdgesError::NoBlock`] and [`EdgesError::NoColon`], if the text is not as the module's
+/// documentation says.
 pub fn listed(text: &str) -> Result<Edges, EdgesError> {
     let block = text.split("```deps\n").nth(1);
     let block = block.and_then(|rest| rest.split("```").next());

@@ -1,8 +1,8 @@
 //! Lays a graph out in layers: each node stands above all that it points to.
 //!
-//! An edge over several layers gets a waypoint in each layer between, so that it passes beside the boxes there.
-//! The order within a layer is the one with the fewest crossings that a few sweeps find. The same graph always
-//! gets the same layout.
+//! An edge over several layers gets a waypoint in each layer between, so that it passes beside the
+//! boxes there. The order within a layer is the one with the fewest crossings that a few sweeps
+//! find. The same graph always gets the same layout.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -307,7 +307,8 @@ fn crossings(places: &[Place], layers: &[Vec<usize>]) -> usize {
     found
 }
 
-/// The centre of each place: near its neighbours, and not nearer than a gap to the next in the layer.
+/// The centre of each place: near its neighbours, and not nearer than a gap to the next in the
+/// layer.
 fn coordinates(places: &[Place], layers: &[Vec<usize>]) -> Vec<f64> {
     let mut xs: BTreeMap<usize, f64> = BTreeMap::new();
     for layer in layers {

@@ -1,4 +1,5 @@
-//! The workspace's checks of itself: its dependency edges, the picture of them, and the heads of its source files.
+//! The workspace's checks of itself: its dependency edges, the picture of them, and the heads of
+//! its source files.
 //!
 //! The binaries are what `make deps`, `make picture` and `make lint` run.
 

@@ -1,7 +1,7 @@
 //! Draws the dependency edges between the workspace's own crates as an SVG.
 //!
-//! A crate stands above the crates that it uses. An arrow is left out if other arrows lead to the same crate. The crates
-//! that make up `pvh-vmm` have solid borders; the others have dashed ones.
+//! A crate stands above the crates that it uses. An arrow is left out if other arrows lead to the
+//! same crate. The crates that make up `pvh-vmm` have solid borders; the others have dashed ones.
 
 use std::{
     collections::BTreeSet,

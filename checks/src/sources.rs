@@ -1,7 +1,8 @@
 //! The heads of source files: each file opens with a sentence, and no module is a `mod.rs`.
 //!
-//! Opening means a first line that is a `//!` comment, or `#![doc = include_str!(...)]`. In a folder below `tests/` or
-//! `benches/`, `mod.rs` is cargo's way to share code between programs, and is left alone.
+//! Opening means a first line that is a `//!` comment, or `#![doc = include_str!(...)]`. In a
+//! folder below `tests/` or `benches/`, `mod.rs` is cargo's way to share code between programs, and
+//! is left alone.
 
 use std::{
     fs, io,

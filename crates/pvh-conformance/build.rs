@@ -1,6 +1,7 @@
 //! Builds the guest images in `guest/` with the C compiler that `CC` names, or `cc`.
 //!
-//! The output depends only on the sources and the compiler: it has no paths, no dates and no build id.
+//! The output depends only on the sources and the compiler: it has no paths, no dates and no build
+//! id.
 
 use std::{
     env,
@@ -79,7 +80,8 @@ const HEADERS: [&str; 5] = [
 
 const LINKER_SCRIPT: &str = "image.ld";
 
-/// Flags for 32-bit code that needs no library, and no register that a bare machine or an emulator may lack.
+/// Flags for 32-bit code that needs no library, and no register that a bare machine or an emulator
+/// may lack.
 const FLAGS: [&str; 22] = [
     "-m32",
     "-march=i686",

@@ -1,4 +1,5 @@
-//! Everything a user can get wrong: one line that says what, where and the way out, and the exit code.
+//! Everything a user can get wrong: one line that says what, where and the way out, and the exit
+//! code.
 
 #[cfg(test)]
 mod guest;
@@ -79,14 +80,14 @@ mod tests {
             .unwrap()
     }
 
-    /// A copy of the binary that anyone may run, and a file that only its owner may use; tests often run
-    /// as root, to whom nothing is forbidden.
+    /// A copy of the binary that anyone may run, and a file that only its owner may use; tests
+    /// often run as root, to whom nothing is forbidden.
     fn as_somebody_else(arguments: &[&str]) -> (String, Option<i32>) {
         const NOBODY: u32 = 65534;
         let dir = open_directory();
         let binary = dir.path().join("pvh-vmm");
-        // By a program of its own: a descriptor for writing of ours might be inherited by what another test starts,
-        // and a file that is open for writing cannot be run.
+        // By a program of its own: a descriptor for writing of ours might be inherited by what
+        // another test starts, and a file that is open for writing cannot be run.
         let original = assert_cmd::cargo::cargo_bin("pvh-vmm");
         let copied = Command::new("cp").args([&original, &binary]).status();
         assert!(copied.unwrap().success());

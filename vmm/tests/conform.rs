@@ -109,7 +109,8 @@ mod tests {
     #[test]
     #[ignore = "needs /dev/kvm"]
     fn a_signal_ends_the_guest_s_process_too() {
-        // Whoever runs the tests may ignore signals (nohup does), and pvh-vmm would go on ignoring them.
+        // Whoever runs the tests may ignore signals (nohup does), and pvh-vmm would go on ignoring
+        // them.
         let mut conform = process::Command::new("env")
             .arg("--default-signal")
             .arg(cargo_bin("pvh-vmm"))

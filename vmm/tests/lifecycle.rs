@@ -1,4 +1,5 @@
-//! The life of a secondary vCPU where hypercalls and the local APIC's INIT and SIPI meet, by guests of a few bytes.
+//! The life of a secondary vCPU where hypercalls and the local APIC's INIT and SIPI meet, by guests
+//! of a few bytes.
 
 #[cfg(test)]
 mod vcpu;
@@ -53,8 +54,9 @@ mod tests {
         0xA1, 0x61, 0x01, 0x10, 0x00,           // mov eax, [LIST + 4]
     ];
 
-    /// Sends INIT and SIPI at once, waits for the vCPU to count, asks whether it is up, and does it all again; powers off, or
-    /// shuts down for the reason 10 if the call failed, 11 if the vCPU was not started, 12 if it is not up.
+    /// Sends INIT and SIPI at once, waits for the vCPU to count, asks whether it is up, and does it
+    /// all again; powers off, or shuts down for the reason 10 if the call failed, 11 if the vCPU
+    /// was not started, 12 if it is not up.
     #[rustfmt::skip]
     const START: &[u8] = &[
         0xBE, 10, 0, 0, 0,                      // mov esi, 10

@@ -180,7 +180,8 @@ mod tests {
         );
     }
 
-    /// Checks that a triple fault is reported with its likely cause, or that an AMD host has lost it.
+    /// Checks that a triple fault is reported with its likely cause, or that an AMD host has lost
+    /// it.
     fn is_explained(errors: &str, rip: &str) -> bool {
         let has = |what| errors.contains(what);
         let is_explained = has(rip) && has("IDTR limit 0") && has("cr3");

@@ -1,4 +1,5 @@
-//! A guest whose four vCPUs go up and down at random, booted many times: none hangs, loses a start, or leaves a thread behind.
+//! A guest whose four vCPUs go up and down at random, booted many times: none hangs, loses a start,
+//! or leaves a thread behind.
 //!
 //! `SOAK_BOOTS` says how often it boots, `SOAK_SEED` what it begins with, a hexadecimal number.
 
@@ -39,7 +40,8 @@ mod tests {
             let dir = tempfile::tempdir().unwrap();
             let kernel = dir.path().join("soak.elf");
             fs::write(&kernel, pvh_conformance::soak_image()).unwrap();
-            // Whoever runs the tests may ignore signals (nohup does), and pvh-vmm would go on ignoring them.
+            // Whoever runs the tests may ignore signals (nohup does), and pvh-vmm would go on
+            // ignoring them.
             let mut child = Command::new("env")
                 .arg("--default-signal")
                 .arg(assert_cmd::cargo::cargo_bin("pvh-vmm"))
@@ -66,7 +68,8 @@ mod tests {
             }
         }
 
-        /// Waits for the word of one boot, and tells how many threads and open files there were meanwhile, at most.
+        /// Waits for the word of one boot, and tells how many threads and open files there were
+        /// meanwhile, at most.
         fn boot(&mut self) -> [usize; 2] {
             let start = Instant::now();
             let mut most = [0; 2];

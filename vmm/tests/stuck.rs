@@ -16,7 +16,8 @@ mod tests {
     };
     use pvh_testkit::elf::{Class, Elf, Note, Segment};
 
-    /// Prints `B`, takes its time, writes more to its log than a pipe and a queue hold, and crashes.
+    /// Prints `B`, takes its time, writes more to its log than a pipe and a queue hold, and
+    /// crashes.
     #[rustfmt::skip]
     const CODE: &[u8] = &[
         0x66, 0xBA, 0xF8, 0x03, 0xB0, b'B', 0xEE, // mov dx, 0x3F8; mov al, 'B'; out dx, al
@@ -41,7 +42,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("guest.elf");
         fs::write(&path, elf.build()).unwrap();
-        // Whoever runs the tests may ignore signals (nohup does), and pvh-vmm would go on ignoring them.
+        // Whoever runs the tests may ignore signals (nohup does), and pvh-vmm would go on ignoring
+        // them.
         let mut child = Command::new("env")
             .arg("--default-signal")
             .arg(assert_cmd::cargo::cargo_bin("pvh-vmm"))

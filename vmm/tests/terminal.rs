@@ -41,7 +41,8 @@ mod tests {
             let (dir, kernel) = obedient();
             let pty = openpty(None, None).unwrap();
             let before = tcgetattr(&pty.slave).unwrap();
-            // Whoever runs the tests may ignore signals (nohup does), and pvh-vmm would go on ignoring them.
+            // Whoever runs the tests may ignore signals (nohup does), and pvh-vmm would go on
+            // ignoring them.
             let mut child = Command::new("env")
                 .args(["--default-signal", "setsid", "--ctty"])
                 .arg(assert_cmd::cargo::cargo_bin("pvh-vmm"))

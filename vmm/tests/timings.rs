@@ -94,7 +94,8 @@ mod tests {
         );
     }
 
-    /// A machine whose guest runs `code`, without the Xen platform; the directory goes with the first value.
+    /// A machine whose guest runs `code`, without the Xen platform; the directory goes with the
+    /// first value.
     fn machine(code: &[u8], options: &[&str]) -> (TempDir, Child) {
         let elf = Elf::new(Class::Elf32)
             .segment(Segment::load(0x10_0000, code))
@@ -102,7 +103,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let kernel = dir.path().join("kernel");
         fs::write(&kernel, elf.build()).unwrap();
-        // Whoever runs the tests may ignore signals (nohup does), and pvh-vmm would go on ignoring them.
+        // Whoever runs the tests may ignore signals (nohup does), and pvh-vmm would go on ignoring
+        // them.
         let child = Command::new("env")
             .arg("--default-signal")
             .arg(cargo_bin("pvh-vmm"))
@@ -174,7 +176,8 @@ mod tests {
             .sum()
     }
 
-    /// The second start of a packed kernel finds it unpacked; a folder that cannot be used is said, and harmless.
+    /// The second start of a packed kernel finds it unpacked; a folder that cannot be used is said,
+    /// and harmless.
     #[test]
     #[ignore = "needs /dev/kvm"]
     fn a_cache_that_cannot_be_used_is_complained_of_and_nothing_more() {

@@ -1,4 +1,5 @@
-//! The Xen platform from the outside, by guests of a few bytes: what they get, and what comes of it.
+//! The Xen platform from the outside, by guests of a few bytes: what they get, and what comes of
+//! it.
 
 #[cfg(test)]
 mod tests {
@@ -294,7 +295,8 @@ mod tests {
     #[test]
     #[ignore = "needs /dev/kvm"]
     fn what_was_typed_and_not_taken_is_there_for_the_next_machine() {
-        // Prints `B`, waits until the console's ring holds something, and reboots without taking it.
+        // Prints `B`, waits until the console's ring holds something, and reboots without taking
+        // it.
         #[rustfmt::skip]
         let wait = [
             0x66, 0xBA, 0xF8, 0x03, 0xB0, b'B', 0xEE, // mov dx, 0x3F8; mov al, 'B'; out dx, al
@@ -319,7 +321,8 @@ mod tests {
     #[test]
     #[ignore = "needs /dev/kvm"]
     fn what_goes_to_port_0xe9_is_a_line_on_standard_error() {
-        // mov esi, text; mov ecx, 7; mov dx, 0xE9; again: lodsb; out dx, al; loop again; jmp behind the text.
+        // mov esi, text; mov ecx, 7; mov dx, 0xE9; again: lodsb; out dx, al; loop again; jmp behind
+        // the text.
         let mut code =
             b"\xBE\x15\x00\x10\x00\xB9\x07\x00\x00\x00\x66\xBA\xE9\x00\xAC\xEE\xE2\xFC".to_vec();
         code.extend(b"\xEB\x08\x90h\x01ello\n");
@@ -341,7 +344,8 @@ mod tests {
             unistd::Pid,
         };
         let mut command = Command::new("env");
-        // Whoever runs the tests may ignore signals (nohup does), and pvh-vmm would go on ignoring them.
+        // Whoever runs the tests may ignore signals (nohup does), and pvh-vmm would go on ignoring
+        // them.
         let mut child = command
             .arg("--default-signal")
             .arg(assert_cmd::cargo::cargo_bin("pvh-vmm"))
@@ -374,7 +378,8 @@ mod tests {
         assert_eq!((run.code, run.errors.as_str()), (Some(143), ""));
     }
 
-    /// Has the store watch what asks it to power off, prints `W`, and goes on once it is asked; the request is at 0x10_0002.
+    /// Has the store watch what asks it to power off, prints `W`, and goes on once it is asked; the
+    /// request is at 0x10_0002.
     #[rustfmt::skip]
     const HEAR: &[u8] = &[
         0xBF, 0x00, 0xC0, 0xFF, 0xFE,           // mov edi, 0xFEFFC000

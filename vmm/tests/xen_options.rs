@@ -13,8 +13,8 @@ mod tests {
     use pvh_testkit::elf::{Class, Elf, Note, Segment};
     use tempfile::TempDir;
 
-    /// Makes a hypercall by the first stub and one by the second, and powers off if the first answered
-    /// with Xen 4.17's version.
+    /// Makes a hypercall by the first stub and one by the second, and powers off if the first
+    /// answered with Xen 4.17's version.
     const CODE: &[u8] = &[
         0xBC, 0x00, 0x02, 0x10, 0x00, // mov esp, 0x100200
         0xB8, 0x11, 0x00, 0x00, 0x00, // mov eax, 17 (xen_version)

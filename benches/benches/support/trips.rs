@@ -48,7 +48,8 @@ impl Caller {
         Self::new(port, &[0xE7, HYPERCALL_PORT.to_le_bytes()[0], 0xEB, 0xFC])
     }
 
-    /// A guest that calls by VMCALL, which KVM on AMD changes to VMMCALL; `None` if KVM does not intercept such calls.
+    /// A guest that calls by VMCALL, which KVM on AMD changes to VMMCALL; `None` if KVM does not
+    /// intercept such calls.
     pub(crate) fn by_vmcall() -> Option<Self> {
         let transport = HypercallTransport::Intercept;
         let kvm = Kvm::open().expect("/dev/kvm");

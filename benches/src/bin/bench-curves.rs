@@ -1,5 +1,6 @@
-//! Measures how the time to the first byte grows with vCPUs, memory and modules, and the memory of many guests side by side: a
-//! part of `bench-report`. `bench-curves [PERCENT]` makes PERCENT of the usual runs.
+//! Measures how the time to the first byte grows with vCPUs, memory and modules, and the memory of
+//! many guests side by side: a part of `bench-report`. `bench-curves [PERCENT]` makes PERCENT of
+//! the usual runs.
 #![forbid(unsafe_code)]
 
 use std::{

@@ -1,8 +1,8 @@
 //! Measures all numbers of docs/benchmarks.md: `bench-report [DOCS] [PERCENT]`.
 //!
-//! Prints markdown. With DOCS, a folder with benchmarks.md, it also writes the numbers between the marks there, and the plots
-//! beside it. It makes PERCENT of the runs: 100 for numbers, few for a trial. If something cannot be measured, the page says
-//! so in place of the table.
+//! Prints markdown. With DOCS, a folder with benchmarks.md, it also writes the numbers between the
+//! marks there, and the plots beside it. It makes PERCENT of the runs: 100 for numbers, few for a
+//! trial. If something cannot be measured, the page says so in place of the table.
 #![forbid(unsafe_code)]
 
 use std::{

@@ -1,7 +1,7 @@
 //! Checks the budgets that are ratios and prints each; fails if one is exceeded.
 //!
-//! Other work on the machine makes single runs longer, never shorter. So the smallest times are compared, and while a budget is
-//! exceeded, more runs are made, up to a limit.
+//! Other work on the machine makes single runs longer, never shorter. So the smallest times are
+//! compared, and while a budget is exceeded, more runs are made, up to a limit.
 #![forbid(unsafe_code)]
 
 use std::{

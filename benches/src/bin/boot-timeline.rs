@@ -1,4 +1,5 @@
-//! Draws the steps of a boot: `boot-timeline OUT.svg [PERCENT]`. It makes PERCENT of the usual boots, and draws the middle one.
+//! Draws the steps of a boot: `boot-timeline OUT.svg [PERCENT]`. It makes PERCENT of the usual
+//! boots, and draws the middle one.
 #![forbid(unsafe_code)]
 
 use std::{

@@ -1,4 +1,5 @@
-//! The least that any VMM must do: `floor DEVICES MEMORY_MIB[xCPUS] IMAGE [INITRD]`, see [`pvh_bench::floor`].
+//! The least that any VMM must do: `floor DEVICES MEMORY_MIB[xCPUS] IMAGE [INITRD]`, see
+//! [`pvh_bench::floor`].
 #![forbid(unsafe_code)]
 #![allow(clippy::expect_used, reason = "a bench may stop")]
 

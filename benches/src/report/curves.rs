@@ -160,8 +160,9 @@ fn table(what: &str, found: &[Found]) -> String {
     text
 }
 
-/// Returns the slope of the last step divided by that of the line from the first point to the last, from the lowest tenths. It is
-/// 1 for linear growth, and less where the curve is flat at first or only noise.
+/// Returns the slope of the last step divided by that of the line from the first point to the last,
+/// from the lowest tenths. It is 1 for linear growth, and less where the curve is flat at first or
+/// only noise.
 fn growth(found: &[Found]) -> Option<f64> {
     let [start, .., before, last] = found else {
         return None;

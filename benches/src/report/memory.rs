@@ -50,7 +50,8 @@ pub fn own(bench: &Bench) -> io::Result<String> {
 ///
 /// # Errors
 ///
-/// If our VMM cannot be started, or its memory cannot be read. For other VMMs, the row of the table says so.
+/// If our VMM cannot be started, or its memory cannot be read. For other VMMs, the row of the table
+/// says so.
 pub fn crowd(bench: &Bench) -> io::Result<String> {
     let guest = staying(&bench.dir)?;
     let load = |way| ["--platform", "none", "--load", way];

@@ -74,8 +74,8 @@ fn table(name: &str, [tiny, second, unpacked]: [&Summary; 3], rounds: f64) -> St
     )
 }
 
-/// Runs `command` and returns the time of the guest's entry, in ms from main. After a time that is enough for the entry, it asks
-/// a guest that has not ended to end.
+/// Runs `command` and returns the time of the guest's entry, in ms from main. After a time that is
+/// enough for the entry, it asks a guest that has not ended to end.
 fn entry(command: &mut Command) -> io::Result<f64> {
     command.stdin(Stdio::null()).stdout(Stdio::null());
     for patience in PATIENCE {

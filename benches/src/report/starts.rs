@@ -1,4 +1,5 @@
-//! Measures starts: beside the floor, with large guests, with guests that touch their memory, with huge pages.
+//! Measures starts: beside the floor, with large guests, with guests that touch their memory, with
+//! huge pages.
 
 use std::io;
 
@@ -40,7 +41,8 @@ pub fn pairs(bench: &Bench) -> io::Result<String> {
          | pair | floor: median (lowest tenth) | pvh-vmm | of medians | median of rounds | of lowest tenths | of leasts | |\n\
          |---|---|---|---|---|---|---|---|\n"
     );
-    // One pair at a time, so that each program follows its like: remains of a machine may slow the next one.
+    // One pair at a time, so that each program follows its like: remains of a machine may slow the
+    // next one.
     for pair in contenders.chunks_exact(2) {
         let samples = bench.race(PAIR_RUNS, pair)?;
         let ([floor, ours], [(peer, _), _]) = (&samples[..], pair) else {
@@ -166,7 +168,8 @@ pub fn touched(bench: &Bench) -> io::Result<String> {
     Ok(text)
 }
 
-/// Measures the gain of huge pages: for a guest that touches little, one that touches all, and one for which much is copied.
+/// Measures the gain of huge pages: for a guest that touches little, one that touches all, and one
+/// for which much is copied.
 ///
 /// # Errors
 ///

@@ -10,7 +10,8 @@ use serde_json::Value;
 use super::Bench;
 use crate::plot::{Event, timeline as draw};
 
-/// Boots the tiny guest many times without options, and draws the run with the median time of entry.
+/// Boots the tiny guest many times without options, and draws the run with the median time of
+/// entry.
 ///
 /// # Errors
 ///
@@ -37,7 +38,8 @@ pub fn timeline(bench: &Bench) -> io::Result<String> {
     Ok(draw(&title, &drawn))
 }
 
-/// Returns the steps and moments of a trace in order of time. A step names its thread, unless it is the main thread.
+/// Returns the steps and moments of a trace in order of time. A step names its thread, unless it is
+/// the main thread.
 fn events(trace: &Value) -> Option<Vec<Event>> {
     let all = trace.get("traceEvents")?.as_array()?;
     let mut events: Vec<Event> = all.iter().filter_map(|one| event(one, all)).collect();

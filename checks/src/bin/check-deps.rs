@@ -1,4 +1,5 @@
-//! Compares the workspace's dependency edges with the list in docs/architecture.md and with the picture of them.
+//! Compares the workspace's dependency edges with the list in docs/architecture.md and with the
+//! picture of them.
 
 use std::{fs, io, process::ExitCode};
 

@@ -53,7 +53,8 @@ open_set! {
     }
 }
 
-/// The number of low bits of `memory_op`'s command that are the sub-operation; the higher bits count the extents that are done.
+/// The number of low bits of `memory_op`'s command that are the sub-operation; the higher bits
+/// count the extents that are done.
 #[doc(alias = "MEMOP_EXTENT_SHIFT")]
 pub const MEMORY_OP_BITS: u32 = 6;
 

@@ -1,6 +1,7 @@
 //! The macro that declares open sets of ABI numbers.
 
-/// Declares an ABI number as a newtype with named constants. The set is open: unknown values are kept.
+/// Declares an ABI number as a newtype with named constants. The set is open: unknown values are
+/// kept.
 macro_rules! open_set {
     (
         $(#[$meta:meta])*

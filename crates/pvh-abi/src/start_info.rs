@@ -1,4 +1,5 @@
-//! The start-of-day structure in its three generations (xen/include/public/arch-x86/hvm/start_info.h).
+//! The start-of-day structure in its three generations
+//! (xen/include/public/arch-x86/hvm/start_info.h).
 //!
 //! All fields are little endian, and 0 in an address field means "absent".
 

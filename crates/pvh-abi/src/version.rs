@@ -1,4 +1,5 @@
-//! `xen_version`: sub-operations, structures and feature bits (xen/include/public/version.h, features.h).
+//! `xen_version`: sub-operations, structures and feature bits (xen/include/public/version.h,
+//! features.h).
 
 use zerocopy::little_endian::U32;
 

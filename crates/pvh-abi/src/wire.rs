@@ -1,7 +1,7 @@
 //! The macro that declares wire structures.
 
-/// Declares a wire structure of little-endian fields. Its size and every offset are compared at compile time with
-/// the numbers of the ABI's text.
+/// Declares a wire structure of little-endian fields. Its size and every offset are compared at
+/// compile time with the numbers of the ABI's text.
 macro_rules! wire {
     (
         $(#[$meta:meta])*

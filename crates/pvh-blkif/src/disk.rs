@@ -126,8 +126,8 @@ impl Disk {
         })
     }
 
-    /// Returns the keys that the back end writes before it enters `XenbusStateConnected`. A disk that
-    /// has changed its size writes them again, and its state once more.
+    /// Returns the keys that the back end writes before it enters `XenbusStateConnected`. A disk
+    /// that has changed its size writes them again, and its state once more.
     ///
     /// `sectors` counts in 512 bytes and `sector-size` is 512 whatever the storage has: front ends
     /// disagree about any other size.
@@ -169,9 +169,9 @@ pub struct Features {
 }
 
 impl Features {
-    /// Offers `max_queues` queues (at least 1) with rings of up to `2^max_ring_order` pages (at most
-    /// 16), and indirect requests of up to `max_indirect_segments` segments (at most 256; 0 offers
-    /// none). Larger numbers are taken as the largest.
+    /// Offers `max_queues` queues (at least 1) with rings of up to `2^max_ring_order` pages (at
+    /// most 16), and indirect requests of up to `max_indirect_segments` segments (at most 256; 0
+    /// offers none). Larger numbers are taken as the largest.
     ///
     /// A guest can make a back end hold at most queues x slots x segments granted pages at a time:
     /// 32 x 256 for one queue of one page.
@@ -184,11 +184,11 @@ impl Features {
         }
     }
 
-    /// Returns the keys that the back end writes before it enters `XenbusStateInitWait`. Both spellings
-    /// of the largest ring are there, for front ends know one or the other.
+    /// Returns the keys that the back end writes before it enters `XenbusStateInitWait`. Both
+    /// spellings of the largest ring are there, for front ends know one or the other.
     ///
-    /// Persistent grants are not offered: they make the guest copy all data, and this back end reaches
-    /// the guest's pages without mapping them.
+    /// Persistent grants are not offered: they make the guest copy all data, and this back end
+    /// reaches the guest's pages without mapping them.
     pub fn keys(&self) -> impl Iterator<Item = (&'static str, String)> + use<> {
         let segments = self.max_indirect_segments;
         let indirect = (segments > 0).then_some(("feature-max-indirect-segments", segments.into()));

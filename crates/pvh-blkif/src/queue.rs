@@ -12,9 +12,9 @@ use crate::{
 
 /// One ring of a disk.
 ///
-/// One thread uses it at a time; queues of a disk are independent. [`next`](Self::next) looks at one
-/// request and takes no lock but what the embedder's [`Grants`] takes. At most it copies 112 bytes
-/// and one page of 512 segments, and allocates 256 pieces.
+/// One thread uses it at a time; queues of a disk are independent. [`next`](Self::next) looks at
+/// one request and takes no lock but what the embedder's [`Grants`] takes. At most it copies 112
+/// bytes and one page of 512 segments, and allocates 256 pieces.
 #[derive(Debug)]
 pub struct Queue {
     ring: BackRing,
@@ -53,8 +53,8 @@ impl Queue {
         })
     }
 
-    /// Takes the next request and checks all of it: operation, segments, the area of the disk, and the
-    /// grant of every page, before anything is read or written.
+    /// Takes the next request and checks all of it: operation, segments, the area of the disk, and
+    /// the grant of every page, before anything is read or written.
     ///
     /// A guest can put requests for ever: the caller bounds how many it takes before it looks at
     /// something else.
@@ -90,8 +90,8 @@ impl Queue {
         }
     }
 
-    /// Answers a request: gives its pages back, then puts the response. Requests may be answered in any
-    /// order. The guest sees the answers after [`publish`](Self::publish).
+    /// Answers a request: gives its pages back, then puts the response. Requests may be answered in
+    /// any order. The guest sees the answers after [`publish`](Self::publish).
     ///
     /// # Errors
     ///
@@ -121,8 +121,8 @@ impl Queue {
         self.ring.publish(memory)
     }
 
-    /// Asks for a notification with the next request; `true` if one waits already, and the caller is to
-    /// go on instead of sleeping.
+    /// Asks for a notification with the next request; `true` if one waits already, and the caller
+    /// is to go on instead of sleeping.
     ///
     /// # Errors
     ///

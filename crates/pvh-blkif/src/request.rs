@@ -8,7 +8,8 @@ use crate::Operation;
 ///
 /// It holds the granted pages it needs until it is answered with
 /// [`Queue::answer`](crate::Queue::answer). A request that is dropped instead leaves its slot
-/// unanswered, and the guest waits for it: answer each one, at the latest when the device goes away.
+/// unanswered, and the guest waits for it: answer each one, at the latest when the device goes
+/// away.
 #[derive(Debug)]
 #[must_use = "the guest waits for an answer"]
 pub struct Request<P> {

@@ -18,8 +18,8 @@ pub struct VdevError {
 ///
 /// # Errors
 ///
-/// [`VdevError`]: another prefix, no letters, or a number past the format's fields (disks below 2^20,
-/// partitions below 256).
+/// [`VdevError`]: another prefix, no letters, or a number past the format's fields (disks below
+/// 2^20, partitions below 256).
 pub fn virtual_device(name: &str) -> Result<u32, VdevError> {
     number(name).ok_or_else(|| VdevError {
         name: name.chars().take(64).collect(),

@@ -11,7 +11,8 @@ pub enum Protocol {
 }
 
 impl Protocol {
-    /// Reads the key `protocol`. A guest without it uses the 32-bit layout; `None` for any other text.
+    /// Reads the key `protocol`. A guest without it uses the 32-bit layout; `None` for any other
+    /// text.
     #[must_use]
     pub fn of_key(value: Option<&str>) -> Option<Self> {
         match value {

@@ -57,8 +57,9 @@ pub struct Judged {
     pub why: Option<String>,
 }
 
-/// Compares a report with that of Xen, and returns the differences with their reasons. A check that only `ours` has, and
-/// that passed, is no difference, and neither is a part that Xen's report skips.
+/// Compares a report with that of Xen, and returns the differences with their reasons. A check that
+/// only `ours` has, and that passed, is no difference, and neither is a part that Xen's report
+/// skips.
 #[must_use]
 pub fn judge(xen: &Tap, ours: &Tap) -> Vec<Judged> {
     let is_ok = |check: &Option<Check>| {
@@ -89,13 +90,15 @@ fn is_made_by(ours: &Tap, difference: &Difference) -> bool {
         })
 }
 
-/// The prefix of the checks for which a skipped check stands: a whole section, or a way to start a vCPU.
+/// The prefix of the checks for which a skipped check stands: a whole section, or a way to start a
+/// vCPU.
 fn part_of_skipped(check: &Check) -> Option<&str> {
     let ends = ["all of it", "start"];
     ends.iter().find_map(|end| check.name.strip_suffix(end))
 }
 
-/// For a check that the guest skips, the reason is the guest's own; it applies to all of a skipped part.
+/// For a check that the guest skips, the reason is the guest's own; it applies to all of a skipped
+/// part.
 fn reason(difference: &Difference, ours: &Tap) -> Option<String> {
     let second = difference.second.as_ref();
     if let Some(check) = second.filter(|check| check.outcome == Outcome::Skipped) {

@@ -7,8 +7,8 @@ pub mod selection;
 pub mod summary;
 pub mod tap;
 
-/// Returns the demo guest: an ELF32 image with a `PHYS32_ENTRY` note. It prints what it finds at entry to COM1 and powers
-/// off by ACPI, or as a Xen guest.
+/// Returns the demo guest: an ELF32 image with a `PHYS32_ENTRY` note. It prints what it finds at
+/// entry to COM1 and powers off by ACPI, or as a Xen guest.
 #[must_use]
 pub fn demo_image() -> &'static [u8] {
     include_bytes!(concat!(env!("OUT_DIR"), "/demo.elf"))
@@ -16,28 +16,32 @@ pub fn demo_image() -> &'static [u8] {
 
 /// Returns the demo guest for the draft of the start info: 20 bytes, with 8-byte module entries.
 ///
-/// No field distinguishes the draft from later versions, so the draft needs a separate image. The draft has no RSDP, so
-/// this guest powers off on Xen only; elsewhere it halts with interrupts off.
+/// No field distinguishes the draft from later versions, so the draft needs a separate image. The
+/// draft has no RSDP, so this guest powers off on Xen only; elsewhere it halts with interrupts off.
 #[must_use]
 pub fn draft_demo_image() -> &'static [u8] {
     include_bytes!(concat!(env!("OUT_DIR"), "/demo-draft.elf"))
 }
 
-/// Returns the soak guest, for the Xen platform with 4 vCPUs: they take each other up and down at random with `VCPUOP_*`.
-/// The guest prints to COM1 whether each vCPU obeyed (`soak: ok` or `soak: failed`), and powers off.
+/// Returns the soak guest, for the Xen platform with 4 vCPUs: they take each other up and down at
+/// random with `VCPUOP_*`. The guest prints to COM1 whether each vCPU obeyed (`soak: ok` or `soak:
+/// failed`), and powers off.
 ///
-/// Its command line may have `seed=` and a hexadecimal number, to which the guest adds its clock; `exact=` and the number
-/// that an earlier run printed, to repeat that run; and `reboot`, to reboot at the end.
+/// Its command line may have `seed=` and a hexadecimal number, to which the guest adds its clock;
+/// `exact=` and the number that an earlier run printed, to repeat that run; and `reboot`, to reboot
+/// at the end.
 #[must_use]
 pub fn soak_image() -> &'static [u8] {
     include_bytes!(concat!(env!("OUT_DIR"), "/soak.elf"))
 }
 
-/// Returns the conformance guest, for the Xen platform with 4 vCPUs and 64 MiB. It makes every call that a PVH domain offers,
-/// from 32-bit and from 64-bit code, and starts secondary vCPUs in each mode. It prints one check per line ([`tap::Tap`]) to
-/// the PV console, or to COM1 or port 0xE9 if there is none, and powers off.
+/// Returns the conformance guest, for the Xen platform with 4 vCPUs and 64 MiB. It makes every call
+/// that a PVH domain offers, from 32-bit and from 64-bit code, and starts secondary vCPUs in each
+/// mode. It prints one check per line ([`tap::Tap`]) to the PV console, or to COM1 or port 0xE9 if
+/// there is none, and powers off.
 ///
-/// Its command line may have `only=` or `no=` and names of sections, separated by commas ([`selection`]).
+/// Its command line may have `only=` or `no=` and names of sections, separated by commas
+/// ([`selection`]).
 #[must_use]
 pub fn conformance_image() -> &'static [u8] {
     include_bytes!(concat!(env!("OUT_DIR"), "/conformance.elf"))

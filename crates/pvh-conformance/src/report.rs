@@ -1,7 +1,7 @@
 //! Reads the reports of the demo and soak guests.
 //!
-//! A report has lines of `key: value`, or `key: name=0x... name=0x...`. The reader accepts raw console output: firmware may
-//! have written before the report, and unknown lines are ignored.
+//! A report has lines of `key: value`, or `key: name=0x... name=0x...`. The reader accepts raw
+//! console output: firmware may have written before the report, and unknown lines are ignored.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +13,8 @@ mod line;
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 #[non_exhaustive]
 pub struct Report {
-    /// Registers at the first instruction, by their name: `eax`, `cr0`, `cs`, `gdtr_limit`, `efer`...
+    /// Registers at the first instruction, by their name: `eax`, `cr0`, `cs`, `gdtr_limit`,
+    /// `efer`...
     pub registers: BTreeMap<String, u64>,
     /// Fields of the start-of-day structure, by their name: `version`, `flags`, `rsdp`...
     pub start_info: BTreeMap<String, u64>,
@@ -69,7 +70,8 @@ pub struct Module {
     pub cmdline: Option<Text>,
 }
 
-/// Sums of the bytes at both ends of a module. They show that the module arrived complete and unmixed.
+/// Sums of the bytes at both ends of a module. They show that the module arrived complete and
+/// unmixed.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub struct Sums {
@@ -148,7 +150,8 @@ impl Report {
     ///
     /// # Errors
     ///
-    /// [`ReportError::NoBegin`] if there is no report; [`ReportError::Malformed`] if a line cannot be read.
+    /// [`ReportError::NoBegin`] if there is no report; [`ReportError::Malformed`] if a line cannot
+    /// be read.
     pub fn parse(output: &str) -> Result<Self, ReportError> {
         let mut report = None;
         for (index, text) in output.lines().enumerate() {

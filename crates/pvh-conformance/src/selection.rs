@@ -1,12 +1,13 @@
 //! The command line of the conformance guest: it selects checks.
 //!
-//! `only=a,b` selects the checks of these sections, `no=a,b` all others. The names of [`WITH_A_SECTION`] extend a section:
-//! `only=events,wide` selects the event checks from 32-bit and from 64-bit code; `wide` alone would select nothing.
+//! `only=a,b` selects the checks of these sections, `no=a,b` all others. The names of
+//! [`WITH_A_SECTION`] extend a section: `only=events,wide` selects the event checks from 32-bit and
+//! from 64-bit code; `wide` alone would select nothing.
 
 use crate::report_of_xen;
 
-/// Names that extend a selected section: starts from a boot vCPU with PAE and with two-level paging, calls from CPL 3, and
-/// checks from 64-bit code.
+/// Names that extend a selected section: starts from a boot vCPU with PAE and with two-level
+/// paging, calls from CPL 3, and checks from 64-bit code.
 pub const WITH_A_SECTION: [&str; 4] = ["pae", "paged", "user", "wide"];
 /// The checks from 16-bit code: always the same few sections.
 const NARROW: &str = "narrow";
@@ -105,8 +106,8 @@ impl<'a> Selection<'a> {
     }
 }
 
-/// Returns the names that a command line may have: the sections in the order in which they run, and the names that extend
-/// them.
+/// Returns the names that a command line may have: the sections in the order in which they run, and
+/// the names that extend them.
 #[must_use]
 pub fn sections() -> Vec<&'static str> {
     let mut names = Vec::new();

@@ -1,7 +1,7 @@
 //! Reads the report of the conformance guest, and compares two reports.
 //!
-//! The report is TAP: a version, one line for each check, the plan at the end. The reader accepts raw console output, and
-//! ignores everything before the report and all lines that are not TAP.
+//! The report is TAP: a version, one line for each check, the plan at the end. The reader accepts
+//! raw console output, and ignores everything before the report and all lines that are not TAP.
 
 use core::fmt;
 use std::collections::BTreeMap;
@@ -26,7 +26,8 @@ pub struct Tap {
 pub struct Check {
     /// The result.
     pub outcome: Outcome,
-    /// Its name: `<width of the caller> <section>: <what>`. Names repeat; the order distinguishes them.
+    /// Its name: `<width of the caller> <section>: <what>`. Names repeat; the order distinguishes
+    /// them.
     pub name: String,
     /// The values found and expected, or why it was skipped; may be empty.
     pub note: String,
@@ -48,7 +49,8 @@ pub struct Sums {
 #[derive(Clone, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub struct Difference {
-    /// The name of the check. If several have this name, a number in brackets follows, counted from 1.
+    /// The name of the check. If several have this name, a number in brackets follows, counted from
+    /// 1.
     pub name: String,
     /// The check in the first report, if it is there.
     pub first: Option<Check>,
@@ -78,8 +80,8 @@ impl Tap {
     ///
     /// # Errors
     ///
-    /// [`TapError::NoBegin`] if there is no report; [`TapError::Malformed`] if the numbers of its checks, or its plan, are
-    /// wrong.
+    /// [`TapError::NoBegin`] if there is no report; [`TapError::Malformed`] if the numbers of its
+    /// checks, or its plan, are wrong.
     pub fn parse(output: &str) -> Result<Self, TapError> {
         let mut report = None;
         for (index, text) in output.lines().enumerate() {
@@ -154,11 +156,11 @@ impl Tap {
         }
     }
 
-    /// Returns the checks on which two reports differ, in the order of the first report. Checks that only the second report
-    /// has come last.
+    /// Returns the checks on which two reports differ, in the order of the first report. Checks
+    /// that only the second report has come last.
     ///
-    /// A check is identified by its name and its place among checks of the same name. The notes of checks are compared,
-    /// too: two different wrong answers are a difference.
+    /// A check is identified by its name and its place among checks of the same name. The notes of
+    /// checks are compared, too: two different wrong answers are a difference.
     #[must_use]
     pub fn differences(&self, second: &Self) -> Vec<Difference> {
         let mut theirs: BTreeMap<(&str, usize), &Check> = second.named().collect();

@@ -58,8 +58,8 @@ impl<W: Write> Ports<W> {
         }
     }
 
-    /// Writes `data` at `port`, one byte at each port from there; returns the last request among its
-    /// bytes.
+    /// Writes `data` at `port`, one byte at each port from there; returns the last request among
+    /// its bytes.
     pub fn write(&mut self, port: u16, data: &[u8]) -> Option<Request> {
         let ports = (0..).map_while(|step| port.checked_add(step));
         let requests = ports

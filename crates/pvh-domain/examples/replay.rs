@@ -1,4 +1,5 @@
-//! Plays traces, as `pvh-vmm run --record` writes them, and says what they held or where the domain does otherwise.
+//! Plays traces, as `pvh-vmm run --record` writes them, and says what they held or where the domain
+//! does otherwise.
 
 use std::{env, error::Error, fs::File, io::BufReader, process::ExitCode};
 

@@ -58,10 +58,12 @@ pub(crate) struct FeatureSet {
 }
 
 impl FeatureSet {
-    /// Reads names that are separated by `|`, up to a NUL or the end of the descriptor. A `!` before a name means "required".
+    /// Reads names that are separated by `|`, up to a NUL or the end of the descriptor. A `!`
+    /// before a name means "required".
     ///
-    /// As in libelf, a name longer than 63 bytes is split, and a string without an end in its first 4096 bytes is ignored.
-    /// A string that exceeds `bytes_left` is ignored too; that bounds the work for a whole file.
+    /// As in libelf, a name longer than 63 bytes is split, and a string without an end in its first
+    /// 4096 bytes is ignored. A string that exceeds `bytes_left` is ignored too; that bounds the
+    /// work for a whole file.
     pub(crate) fn read<S: Source + ?Sized>(
         source: &S,
         note: &Note,

@@ -44,14 +44,14 @@ pub enum ScanError {
 
 /// Finds the notes of an image, given all its program headers in table order.
 ///
-/// Searches every segment of notes; searches the sections of notes only if no segment has a Xen note. At an invalid
-/// record the search goes on with the next segment, and keeps what it has found. It reads at most [`MAX_NOTES`]
-/// records in all.
+/// Searches every segment of notes; searches the sections of notes only if no segment has a Xen
+/// note. At an invalid record the search goes on with the next segment, and keeps what it has
+/// found. It reads at most [`MAX_NOTES`] records in all.
 ///
 /// # Errors
 ///
-/// [`NoteError`] if the image must not be booted whatever its entry is, or if `source` fails. A missing entry is not
-/// an error here: see [`XenNotes::require_entry`].
+/// [`NoteError`] if the image must not be booted whatever its entry is, or if `source` fails. A
+/// missing entry is not an error here: see [`XenNotes::require_entry`].
 pub fn find_notes<S: Source + ?Sized>(
     source: &S,
     header: &Header,
@@ -84,8 +84,8 @@ pub fn find_notes<S: Source + ?Sized>(
 ///
 /// # Errors
 ///
-/// [`ScanError`] if it is not an ELF file, if its notes forbid a boot, or if it has no entry. The chain of sources
-/// says where and why.
+/// [`ScanError`] if it is not an ELF file, if its notes forbid a boot, or if it has no entry. The
+/// chain of sources says where and why.
 pub fn scan(file: &[u8]) -> Result<XenNotes, ScanError> {
     let header = Header::read(file).map_err(ScanError::Elf)?;
     let mut failed = None;

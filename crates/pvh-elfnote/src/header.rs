@@ -13,7 +13,8 @@ const DATA_OFFSET: u64 = 5;
 
 /// The width of the file's own fields; it says nothing about the code inside.
 ///
-/// PVH guests are entered in 32-bit mode in both classes, and some 64-bit kernels are wrapped in ELF32 files.
+/// PVH guests are entered in 32-bit mode in both classes, and some 64-bit kernels are wrapped in
+/// ELF32 files.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 #[expect(clippy::exhaustive_enums, reason = "ELF has two classes")]
 pub enum Class {
@@ -38,8 +39,8 @@ pub struct Table {
 
 /// The content of the file header.
 ///
-/// Both tables lie in the file. Type, machine, flags and entry are recorded but not checked: Xen ignores them for a
-/// PVH guest.
+/// Both tables lie in the file. Type, machine, flags and entry are recorded but not checked: Xen
+/// ignores them for a PVH guest.
 #[doc(alias = "Elf32_Ehdr")]
 #[doc(alias = "Elf64_Ehdr")]
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -65,9 +66,10 @@ impl Header {
     ///
     /// # Errors
     ///
-    /// [`ElfError`] if the file is too short, has another magic, class or byte order, if a table does not lie in
-    /// the file, or if program headers are smaller than their class's. Section headers that are too small
-    /// are only refused when one is read, because most files never need them.
+    /// [`ElfError`] if the file is too short, has another magic, class or byte order, if a table
+    /// does not lie in the file, or if program headers are smaller than their class's. Section
+    /// headers that are too small are only refused when one is read, because most files never need
+    /// them.
     pub fn read<S: Source + ?Sized>(source: &S) -> Result<Self, ElfError> {
         let mut ident = Ident::new_zeroed();
         read_start(source, ident.as_mut_bytes())?;
@@ -116,7 +118,8 @@ impl Header {
     ///
     /// # Errors
     ///
-    /// [`ElfError`] if there is no such entry, if entries are smaller than their class's, or if the source fails.
+    /// [`ElfError`] if there is no such entry, if entries are smaller than their class's, or if the
+    /// source fails.
     pub fn section<S: Source + ?Sized>(
         &self,
         source: &S,
@@ -255,7 +258,8 @@ fn check_ident(ident: &Ident) -> Result<Class, ElfError> {
     }
 }
 
-/// As in libelf, the whole table must lie in the file, and an empty table must at least begin there.
+/// As in libelf, the whole table must lie in the file, and an empty table must at least begin
+/// there.
 fn check_table(table: &Table, kind: TableKind, file_bytes: u64) -> Result<(), ElfError> {
     let len_bytes = u64::from(table.entry_size).saturating_mul(u64::from(table.count));
     let end = table.offset.checked_add(len_bytes);

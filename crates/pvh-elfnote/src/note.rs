@@ -7,7 +7,8 @@ use zerocopy::{FromZeros, IntoBytes};
 
 use crate::{ReadError, Source, Text};
 
-/// The most notes that are read in one file, over all its segments and sections; the number of libelf.
+/// The most notes that are read in one file, over all its segments and sections; the number of
+/// libelf.
 pub const MAX_NOTES: u32 = 65_536;
 
 const HEADER_BYTES: u64 = size_of::<NoteHeader>() as u64;
@@ -15,7 +16,8 @@ const XEN_NAME: [u8; 4] = *b"Xen\0";
 
 /// One note record that lies completely inside its area. Offsets are from the start of the file.
 ///
-/// Name and descriptor stay in the file: [`name`](Self::name), [`number`](Self::number) and similar methods read them.
+/// Name and descriptor stay in the file: [`name`](Self::name), [`number`](Self::number) and similar
+/// methods read them.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Note {
     /// Where the record begins.
@@ -24,9 +26,10 @@ pub struct Note {
     pub kind: u32,
     /// Tells whether the owner is "Xen".
     ///
-    /// As in libelf, the name is a NUL-terminated string, whatever length `namesz` gives. But here the NUL must lie in
-    /// the name field: its `namesz` bytes and their padding to 4. So "Xen" with `namesz` 3 and a zero as padding is
-    /// Xen's; with another byte as padding, or with `namesz` 0, it is not.
+    /// As in libelf, the name is a NUL-terminated string, whatever length `namesz` gives. But here
+    /// the NUL must lie in the name field: its `namesz` bytes and their padding to 4. So "Xen" with
+    /// `namesz` 3 and a zero as padding is Xen's; with another byte as padding, or with `namesz` 0,
+    /// it is not.
     pub is_xen: bool,
     /// Length of the name in bytes, padding excluded.
     pub name_size: u32,
@@ -203,8 +206,8 @@ impl fmt::Display for Owner {
 
 /// Walks the note records of one range of a source; ends after the first fault.
 ///
-/// As in libelf, padding is to 4 bytes in both classes and never to `p_align`. A record must lie in the range; the
-/// padding after its descriptor may be missing.
+/// As in libelf, padding is to 4 bytes in both classes and never to `p_align`. A record must lie in
+/// the range; the padding after its descriptor may be missing.
 #[derive(Debug)]
 pub struct NoteWalk<'s, S: ?Sized> {
     source: &'s S,
@@ -279,7 +282,8 @@ impl<'s, S: Source + ?Sized> NoteWalk<'s, S> {
         })
     }
 
-    /// Reads the header and the first four bytes of the name in one access; bytes that the area does not have are 0.
+    /// Reads the header and the first four bytes of the name in one access; bytes that the area
+    /// does not have are 0.
     fn head(&self) -> Result<Head, ReadError> {
         let mut head = Head::new_zeroed();
         let bytes = head.as_mut_bytes();

@@ -50,7 +50,8 @@ impl ProgramHeader {
         self.kind == PT_LOAD && self.flags & (PF_R | PF_W | PF_X) != 0
     }
 
-    /// Tells whether it is searched for notes: PT_NOTE, unless `p_offset` is 0, as some linkers leave it.
+    /// Tells whether it is searched for notes: PT_NOTE, unless `p_offset` is 0, as some linkers
+    /// leave it.
     #[must_use]
     pub const fn is_note(&self) -> bool {
         self.kind == PT_NOTE && self.offset != 0

@@ -11,7 +11,8 @@ pub trait Source {
     ///
     /// # Errors
     ///
-    /// [`ReadError`] if any byte of the range is missing or cannot be read; `buf` is then unspecified.
+    /// [`ReadError`] if any byte of the range is missing or cannot be read; `buf` is then
+    /// unspecified.
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<(), ReadError>;
 }
 

@@ -11,8 +11,8 @@ use crate::{
 
 /// The Xen notes of an image, collected by [`find_notes`](crate::find_notes).
 ///
-/// The last of several notes of one type counts, except for features, which add up. A field is `None` if the image
-/// has no such note.
+/// The last of several notes of one type counts, except for features, which add up. A field is
+/// `None` if the image has no such note.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub struct XenNotes {
@@ -83,8 +83,8 @@ pub enum Origin {
 /// How an image may be moved, as its PHYS32_RELOC note says; not checked.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct PhysReloc {
-    /// The alignment of the load address in bytes. `None` means the largest `p_align` if that is at least 4 KiB, and
-    /// 2 MiB otherwise.
+    /// The alignment of the load address in bytes. `None` means the largest `p_align` if that is at
+    /// least 4 KiB, and 2 MiB otherwise.
     pub align: Option<u32>,
     /// The lowest load address; 0 if the note does not say.
     pub min: u32,
@@ -220,7 +220,8 @@ impl XenNotes {
         Ok(())
     }
 
-    /// A later entry note replaces an earlier one, even if it is bad: libelf would read 0 or half of it.
+    /// A later entry note replaces an earlier one, even if it is bad: libelf would read 0 or half
+    /// of it.
     fn take_entry<S: Source + ?Sized>(&mut self, source: &S, note: &Note) -> Result<(), NoteError> {
         let entry = usable(note.number(source))?.and_then(|value| match u32::try_from(value) {
             Ok(u32::MAX) => Err(note.fault(FaultReason::Unset)),

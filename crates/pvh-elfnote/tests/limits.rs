@@ -150,7 +150,8 @@ fn a_long_string_is_kept_to_64_bytes() {
 
 #[test]
 fn many_long_feature_strings_do_not_multiply_the_work() {
-    // sixteen strings of 4096 bytes; were each read whenever it is met, it would be 4 million times 64 bytes
+    // sixteen strings of 4096 bytes; were each read whenever it is met, it would be 4 million times
+    // 64 bytes
     let area = note_area(&vec![Note::xen(10, vec![b'|'; 4096]); 16]);
     let (file, _) = Elf::new(Class::Elf64)
         .segment(Segment::note_bytes(area))

@@ -1,4 +1,5 @@
-//! What broken files lead to: an error that says where and why, or the entry that was good nevertheless.
+//! What broken files lead to: an error that says where and why, or the entry that was good
+//! nevertheless.
 
 use pvh_elfnote::{
     ElfError, ElfReason, FaultReason, Header, NoEntry, NoteError, NoteFault, ReadError, ScanError,
@@ -17,7 +18,8 @@ fn notes(elf: &Elf) -> Result<XenNotes, ScanError> {
     scan(&elf.build())
 }
 
-/// Why the notes of an image, given as one segment's bytes, hold no entry; offsets are from the segment's start.
+/// Why the notes of an image, given as one segment's bytes, hold no entry; offsets are from the
+/// segment's start.
 fn reason(bytes: Vec<u8>) -> Result<u32, NoEntry> {
     let elf = Elf::new(Class::Elf64).segment(Segment::note_bytes(bytes));
     let (file, layout) = elf.build_with_layout();

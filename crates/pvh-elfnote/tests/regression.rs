@@ -1,4 +1,5 @@
-//! What other loaders got wrong, one case each; the verdicts are libelf's unless the test says why not.
+//! What other loaders got wrong, one case each; the verdicts are libelf's unless the test says why
+//! not.
 
 use pvh_elfnote::{
     Class, ElfReason, FaultReason, Header, NoEntry, NoteFault, PhysReloc, ScanError, XenNotes, scan,
@@ -107,7 +108,8 @@ fn padding_is_four_bytes_whatever_the_alignment_says() {
     }
 }
 
-/// Item 4: notes that really are padded to 8 are stepped over wrongly, by libelf too; the first one is right.
+/// Item 4: notes that really are padded to 8 are stepped over wrongly, by libelf too; the first one
+/// is right.
 #[test]
 fn of_notes_padded_to_eight_bytes_the_first_is_found() {
     let wide = |note: Note| note.pad_to(8);
@@ -245,7 +247,8 @@ fn a_file_is_taken_by_its_notes_and_not_by_its_class_machine_or_type() {
     }
 }
 
-/// Item 15: libelf swaps the bytes of such a file and goes on; no x86 guest is one, so it is refused by name.
+/// Item 15: libelf swaps the bytes of such a file and goes on; no x86 guest is one, so it is
+/// refused by name.
 #[test]
 fn a_big_endian_file_is_refused() {
     let note = Note::entry(FIRST).endian(Endian::Big);

@@ -32,8 +32,8 @@ impl EntryState {
 
     /// Returns the system registers for KVM_SET_SREGS.
     ///
-    /// `base` is the result of KVM_GET_SREGS for the vCPU. Its apic_base, cr8 and interrupt bitmap are kept, because they
-    /// belong to the machine and not to the entry state.
+    /// `base` is the result of KVM_GET_SREGS for the vCPU. Its apic_base, cr8 and interrupt bitmap
+    /// are kept, because they belong to the machine and not to the entry state.
     #[must_use]
     pub fn to_kvm_sregs(&self, base: &kvm_sregs) -> kvm_sregs {
         kvm_sregs {
@@ -72,8 +72,9 @@ impl EntryState {
 }
 
 impl Segment {
-    /// Returns the segment as KVM expects it: the limit in bytes, the G bit of a present segment derived from the limit
-    /// (VT-x refuses to enter a guest where they disagree), and unusable unless present.
+    /// Returns the segment as KVM expects it: the limit in bytes, the G bit of a present segment
+    /// derived from the limit (VT-x refuses to enter a guest where they disagree), and unusable
+    /// unless present.
     #[must_use]
     pub fn to_kvm_segment(&self) -> kvm_segment {
         let attributes = self.with_derived_granularity().attributes;

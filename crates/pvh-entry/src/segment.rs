@@ -189,8 +189,8 @@ impl Segment {
         ..Self::UNUSABLE
     };
 
-    /// Derives the G bit of a present segment from its limit, as Xen does when it loads a segment: set from 1 MiB on,
-    /// clear below. A segment that is not present is unchanged.
+    /// Derives the G bit of a present segment from its limit, as Xen does when it loads a segment:
+    /// set from 1 MiB on, clear below. A segment that is not present is unchanged.
     #[must_use]
     pub const fn with_derived_granularity(mut self) -> Self {
         if self.attributes.is_present() {
@@ -205,8 +205,8 @@ impl Segment {
     ///
     /// # Errors
     ///
-    /// [`DescriptorError::Base`] for a base of 4 GiB or more, [`DescriptorError::Limit`] for a limit that does not fit
-    /// 20 bits and the G bit.
+    /// [`DescriptorError::Base`] for a base of 4 GiB or more, [`DescriptorError::Limit`] for a
+    /// limit that does not fit 20 bits and the G bit.
     pub const fn descriptor(&self) -> Result<u64, DescriptorError> {
         if self.base > MAX_BASE {
             return Err(DescriptorError::Base { base: self.base });
@@ -226,8 +226,8 @@ impl Segment {
         Ok(pack(self.base, field, attributes.bits()))
     }
 
-    /// Converts a selector and its 8-byte descriptor. The limit is expanded to bytes, and the G bit of a present segment
-    /// is then derived from the limit.
+    /// Converts a selector and its 8-byte descriptor. The limit is expanded to bytes, and the G bit
+    /// of a present segment is then derived from the limit.
     #[must_use]
     pub const fn from_descriptor(selector: u16, descriptor: u64) -> Self {
         let [l0, l1, b0, b1, b2, access, flags, b3] = descriptor.to_le_bytes();

@@ -8,8 +8,8 @@ use crate::Segment;
 #[doc(alias = "IA32_MTRR_DEF_TYPE")]
 pub const MTRR_DEF_TYPE_MSR: u32 = 0x2ff;
 
-/// The value of [`MTRR_DEF_TYPE_MSR`] at entry on every vCPU: MTRRs enabled (bit 11), fixed ranges off, default type 6,
-/// write-back (pvh.pandoc, initial MTRR state of a domU).
+/// The value of [`MTRR_DEF_TYPE_MSR`] at entry on every vCPU: MTRRs enabled (bit 11), fixed ranges
+/// off, default type 6, write-back (pvh.pandoc, initial MTRR state of a domU).
 pub const MTRR_DEF_TYPE: u64 = 0x806;
 
 /// The GDTR or IDTR.
@@ -23,9 +23,9 @@ pub struct DescriptorTable {
 
 /// The register state with which a vCPU starts, whoever starts it.
 ///
-/// The boot vCPU gets [`EntryState::pvh`]. The fields are as wide as the architecture's registers, so that the state of a
-/// secondary vCPU started in 16-, 32- or 64-bit mode fits as well. Registers without a field here (FPU, TSC, local APIC,
-/// dr0 to dr3) are as after reset.
+/// The boot vCPU gets [`EntryState::pvh`]. The fields are as wide as the architecture's registers,
+/// so that the state of a secondary vCPU started in 16-, 32- or 64-bit mode fits as well. Registers
+/// without a field here (FPU, TSC, local APIC, dr0 to dr3) are as after reset.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 #[expect(
     missing_docs,
@@ -87,8 +87,8 @@ pub enum EntryError {
 }
 
 impl EntryState {
-    /// Returns the state of the boot vCPU: the values of pvh.pandoc, and those of Xen's toolstack for a domU where the text
-    /// names none.
+    /// Returns the state of the boot vCPU: the values of pvh.pandoc, and those of Xen's toolstack
+    /// for a domU where the text names none.
     ///
     /// | register | value | from |
     /// |---|---|---|
@@ -107,7 +107,8 @@ impl EntryState {
     ///
     /// # Errors
     ///
-    /// [`EntryError::StartInfoAtZero`] and [`EntryError::StartInfoTooHigh`] if ebx cannot point to the structure.
+    /// [`EntryError::StartInfoAtZero`] and [`EntryError::StartInfoTooHigh`] if ebx cannot point to
+    /// the structure.
     pub fn pvh(entry: u32, start_info: Gpa) -> Result<Self, EntryError> {
         if start_info == Gpa(0) {
             return Err(EntryError::StartInfoAtZero);
@@ -130,7 +131,8 @@ impl EntryState {
         })
     }
 
-    /// Every field is 0. States are built from it, so that they name only the fields that differ. No vCPU can run with it.
+    /// Every field is 0. States are built from it, so that they name only the fields that differ.
+    /// No vCPU can run with it.
     pub const ZERO: Self = Self {
         rax: 0,
         rbx: 0,

@@ -77,8 +77,8 @@ impl Plan<'_> {
         })
     }
 
-    /// Returns the top of the guest's first stack, if the page below it is memory, is not the kernel's
-    /// and can be named by ESP.
+    /// Returns the top of the guest's first stack, if the page below it is memory, is not the
+    /// kernel's and can be named by ESP.
     fn stack_top<M: GuestMemory + ?Sized>(&self, memory: &M) -> Option<Gpa> {
         let top = self.boot().stack_top?;
         let page = GuestRange::new(Gpa(top.0.checked_sub(PAGE_SIZE)?), PAGE_SIZE);

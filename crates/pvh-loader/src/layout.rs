@@ -170,8 +170,8 @@ pub(crate) const ADDRESSABLE: Span = Span::new(0, 1 << 32);
 pub(crate) const START_INFO_END: u64 = 1 << 30;
 
 /// Kept free of what the loader places (an image's own segments may lie there): guests copy
-/// trampolines to the first pages (Xen to 0x1000, OSv to 0x1000 and 0x2000), may have a stack in the
-/// last page below 640 KiB, and take the last 384 KiB below 1 MiB for a legacy hole (Linux).
+/// trampolines to the first pages (Xen to 0x1000, OSv to 0x1000 and 0x2000), may have a stack in
+/// the last page below 640 KiB, and take the last 384 KiB below 1 MiB for a legacy hole (Linux).
 pub(crate) const LOW_PAGES: [Span; 2] = [Span::new(0, 0x1_0000), Span::new(0x9_F000, ISA_END)];
 
 /// The end of the legacy hole, 1 MiB.

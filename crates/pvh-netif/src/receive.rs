@@ -40,8 +40,8 @@ pub struct Frame<'a> {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DeliverError<E: core::error::Error + 'static> {
-    /// The guest offers too few pages. The packet may be tried again after the guest has notified; it
-    /// has been asked to.
+    /// The guest offers too few pages. The packet may be tried again after the guest has notified;
+    /// it has been asked to.
     #[error("the guest offers too few pages: {needed} are needed")]
     NoRoom {
         /// How many slots the packet needs.
@@ -55,8 +55,8 @@ pub enum DeliverError<E: core::error::Error + 'static> {
         /// The most this guest takes: 4096 without scatter-gather.
         most: usize,
     },
-    /// The guest does not fill in checksums of this kind, or does not take large packets of this kind.
-    /// The packet is to be finished by the caller, or dropped.
+    /// The guest does not fill in checksums of this kind, or does not take large packets of this
+    /// kind. The packet is to be finished by the caller, or dropped.
     #[error("the guest does not take packets with this offload")]
     Offload,
     /// The guest has not granted a page that it offers. The slots of the packet have been answered
@@ -94,8 +94,8 @@ impl Receive {
         Ok(Self { ring, offloads })
     }
 
-    /// Copies a packet into the guest's pages and puts its responses, or leaves the ring as it is. The
-    /// guest sees it after [`publish`](Self::publish).
+    /// Copies a packet into the guest's pages and puts its responses, or leaves the ring as it is.
+    /// The guest sees it after [`publish`](Self::publish).
     ///
     /// # Errors
     ///

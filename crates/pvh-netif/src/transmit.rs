@@ -23,8 +23,8 @@ pub struct Transmit {
 
 /// A packet that the guest sends.
 ///
-/// It holds its granted pages until it is answered; one that is dropped instead is never answered, and
-/// its buffers stay the back end's in the guest's eyes.
+/// It holds its granted pages until it is answered; one that is dropped instead is never answered,
+/// and its buffers stay the back end's in the guest's eyes.
 #[derive(Debug)]
 #[must_use = "the guest waits for an answer"]
 pub struct Packet<P> {
@@ -235,8 +235,8 @@ impl Transmit {
         }
     }
 
-    /// Answers a packet: gives its pages back, then puts its responses. Packets may be answered in any
-    /// order.
+    /// Answers a packet: gives its pages back, then puts its responses. Packets may be answered in
+    /// any order.
     ///
     /// # Errors
     ///
@@ -365,8 +365,8 @@ impl Transmit {
     }
 }
 
-/// Checks the shape of a packet, and returns how many bytes its first part has. The first request has
-/// the size of the whole packet, the others their own.
+/// Checks the shape of a packet, and returns how many bytes its first part has. The first request
+/// has the size of the whole packet, the others their own.
 fn first_bytes<E: core::error::Error>(taken: &Taken) -> Result<u16, Refusal<E>> {
     let slots = taken.requests.len();
     let len_bytes = taken.requests.first().map_or(0, |first| first.size);

@@ -16,8 +16,8 @@ const OUTPUT: (u64, u32, u64, u64) = (1024, 2048, 3080, 3084);
 ///
 /// # Panics
 ///
-/// If bytes are lost, invented or out of order, if an impossible index transfers anything, or if the back end writes a
-/// byte that is not its own.
+/// If bytes are lost, invented or out of order, if an impossible index transfers anything, or if
+/// the back end writes a byte that is not its own.
 pub fn console_ring(bytes: &[u8]) {
     let mut tape = Tape::new(bytes);
     let memory = SparseMemory::new(&[(PAGE, 4096)], 0);

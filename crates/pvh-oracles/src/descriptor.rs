@@ -5,12 +5,13 @@ use pvh_entry::{DescriptorError, EntryState, Segment, SegmentAttributes};
 
 use crate::{bytes::is_printable, tape::Tape};
 
-/// Reads eight bytes of a GDT, writes a segment as a descriptor, and makes the state of a boot vCPU.
+/// Reads eight bytes of a GDT, writes a segment as a descriptor, and makes the state of a boot
+/// vCPU.
 ///
 /// # Panics
 ///
-/// If a field is not where the manuals have it, if a written value is not read back, if a valid value is refused, or if a
-/// register differs from the ABI text and from Xen.
+/// If a field is not where the manuals have it, if a written value is not read back, if a valid
+/// value is refused, or if a register differs from the ABI text and from Xen.
 pub fn descriptor(bytes: &[u8]) {
     let mut tape = Tape::new(bytes);
     let selector = tape.half();
@@ -30,7 +31,8 @@ fn limit(tape: &mut Tape<'_>) -> u32 {
     }
 }
 
-/// Returns base, 20-bit limit and attributes as a processor reads them, by shifts of the whole word.
+/// Returns base, 20-bit limit and attributes as a processor reads them, by shifts of the whole
+/// word.
 const fn fields(word: u64) -> (u64, u64, u64) {
     let base = word >> 16 & 0xff_ffff | word >> 56 << 24;
     let limit = word & 0xffff | word >> 32 & 0xf_0000;

@@ -1,4 +1,5 @@
-//! Compares our reading of a kernel with linux-loader's and `object`'s; a rule explains every difference.
+//! Compares our reading of a kernel with linux-loader's and `object`'s; a rule explains every
+//! difference.
 
 use std::{cell::OnceCell, io::Cursor};
 
@@ -20,11 +21,13 @@ use crate::bytes::{self, is_printable};
 ///
 /// # Panics
 ///
-/// If our reading differs from another one and no rule explains it, or if an error does not display as printable lines.
+/// If our reading differs from another one and no rule explains it, or if an error does not display
+/// as printable lines.
 pub fn differential(file: &[u8]) {
     let header = match Header::read(file) {
         Ok(header) => header,
-        // We are never stricter than object about the header, except for sizes and tables that it reads late.
+        // We are never stricter than object about the header, except for sizes and tables that it
+        // reads late.
         Err(error) => return is_printable(&error),
     };
     let segments: Vec<ProgramHeader> = header.segments(file).filter_map(Result::ok).collect();
@@ -143,7 +146,8 @@ fn beside_object<H: FileHeader<Endian = Endianness>>(
         panic!("object refuses the byte order");
     };
     let Ok(theirs) = header.program_headers(endian, file) else {
-        // object requires the entry size of the class, while we accept a longer one, and e_phnum has an escape value.
+        // object requires the entry size of the class, while we accept a longer one, and e_phnum
+        // has an escape value.
         let own = if facts.is_wide { 56 } else { 32 };
         let is_explained = facts.segment_size != own || segments.len() == 0xffff;
         assert!(is_explained, "object refuses the program headers");
@@ -227,7 +231,8 @@ fn low_word(desc: &[u8]) -> Option<u32> {
 }
 
 fn beside_linux_loader(file: &[u8], segments: &[ProgramHeader], facts: &Facts, ours: Option<u32>) {
-    // linux-loader reads every file as ELF64, and requires the table after the header and one entry size.
+    // linux-loader reads every file as ELF64, and requires the table after the header and one entry
+    // size.
     if !facts.is_wide || facts.segment_size != 56 || facts.segment_offset < 64 {
         return;
     }
@@ -243,8 +248,8 @@ fn beside_linux_loader(file: &[u8], segments: &[ProgramHeader], facts: &Facts, o
     if segments.iter().any(cannot_load) {
         return;
     }
-    // linux-loader uses the first entry note of the last segment of notes, and the low half of its descriptor. It does not
-    // search sections, and accepts a segment at offset 0.
+    // linux-loader uses the first entry note of the last segment of notes, and the low half of its
+    // descriptor. It does not search sections, and accepts a segment at offset 0.
     let is_explained = facts.note_segments > 1
         || facts.has_segment_at_0
         || facts.entries().count() > 1

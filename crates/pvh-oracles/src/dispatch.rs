@@ -16,12 +16,14 @@ mod script;
 mod tables;
 mod vcpus;
 
-/// Makes up to four calls: of a vCPU in any mode, with any registers and any memory, to a domain that answers anything.
+/// Makes up to four calls: of a vCPU in any mode, with any registers and any memory, to a domain
+/// that answers anything.
 ///
 /// # Panics
 ///
-/// If a call is read from other registers than those of the mode, if a wrong method is called or with wrong arguments, if
-/// an answer or the rest of a long call is wrong, or if a byte is written that belongs to no answer.
+/// If a call is read from other registers than those of the mode, if a wrong method is called or
+/// with wrong arguments, if an answer or the rest of a long call is wrong, or if a byte is written
+/// that belongs to no answer.
 pub fn dispatch(bytes: &[u8]) {
     let mut tape = Tape::new(bytes);
     let caller = caller(&mut tape);

@@ -15,9 +15,10 @@ mod world;
 ///
 /// # Panics
 ///
-/// If an answer is neither a value nor an errno, if the high half of a 32-bit caller's register has an effect, if an effect
-/// does not fit the state, if the end comes twice, if a vCPU is not in the state of its effects, if a port is given twice or
-/// forgotten, if an event is lost, if time or memory do not add up, or if due work is left.
+/// If an answer is neither a value nor an errno, if the high half of a 32-bit caller's register has
+/// an effect, if an effect does not fit the state, if the end comes twice, if a vCPU is not in the
+/// state of its effects, if a port is given twice or forgotten, if an event is lost, if time or
+/// memory do not add up, or if due work is left.
 pub fn hypercall(bytes: &[u8]) {
     history(Tape::new(bytes), 48, None);
 }

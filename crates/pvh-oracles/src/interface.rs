@@ -1,4 +1,5 @@
-//! The interface before the first call: the Xen CPUID leaves, the hypercall MSR and the hypercall page.
+//! The interface before the first call: the Xen CPUID leaves, the hypercall MSR and the hypercall
+//! page.
 
 use pvh_abi::Gpa;
 use pvh_hypercall::{
@@ -12,8 +13,8 @@ use crate::{bytes::is_printable, tape::Tape};
 ///
 /// # Panics
 ///
-/// If a leaf is not as in arch-x86/cpuid.h, if an entry of the page does not load its number, exit and return, if a page
-/// other than page 0 is accepted, or if a byte outside the page is written.
+/// If a leaf is not as in arch-x86/cpuid.h, if an entry of the page does not load its number, exit
+/// and return, if a page other than page 0 is accepted, or if a byte outside the page is written.
 pub fn interface(bytes: &[u8]) {
     let mut tape = Tape::new(bytes);
     let stub = match tape.byte() {

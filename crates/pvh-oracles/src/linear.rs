@@ -18,7 +18,8 @@ const RAM: [(u64, u64); 2] = [(0, 0x1_0000), (1 << 32, 0x2000)];
 ///
 /// # Panics
 ///
-/// If bytes, faults, accessed or dirty bits differ from the model's, or anything else in memory has changed.
+/// If bytes, faults, accessed or dirty bits differ from the model's, or anything else in memory has
+/// changed.
 pub fn linear(bytes: &[u8]) {
     let mut tape = Tape::new(bytes);
     let (state, policy) = registers(&mut tape);

@@ -1,6 +1,7 @@
 //! The seeds of fuzzing: small inputs, made by builders, that reach the middle of each target.
 //!
-//! `make corpus` writes them into `fuzz/seeds`. No seed shows a mistake, seeded or not; the tests check this.
+//! `make corpus` writes them into `fuzz/seeds`. No seed shows a mistake, seeded or not; the tests
+//! check this.
 
 #![expect(
     clippy::expect_used,

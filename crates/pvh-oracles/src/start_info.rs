@@ -66,8 +66,8 @@ pub(super) struct NotThere;
 ///
 /// # Panics
 ///
-/// If a byte is read twice, if a walk is longer than its limit, if an address range wraps, or if a field differs from
-/// memory.
+/// If a byte is read twice, if a walk is longer than its limit, if an address range wraps, or if a
+/// field differs from memory.
 pub fn start_info_read(bytes: &[u8]) {
     let mut tape = Tape::new(bytes);
     let generation = generation(tape.byte());
@@ -220,8 +220,8 @@ struct Asked<'a> {
 ///
 /// # Panics
 ///
-/// If a value read differs from the value written, if a byte is undefined or is written after the block, if a refused block
-/// has changed the buffer, or if the builder refuses something valid.
+/// If a value read differs from the value written, if a byte is undefined or is written after the
+/// block, if a refused block has changed the buffer, or if the builder refuses something valid.
 pub fn start_info_roundtrip(bytes: &[u8]) {
     let asked = Asked::read(&mut Tape::new(bytes));
     let mut builder = Builder::new(asked.generation)
@@ -308,7 +308,8 @@ impl<'a> Asked<'a> {
         }
     }
 
-    /// Tells whether the generation has fields for the values, and no value has a NUL, address 0 or a range that wraps.
+    /// Tells whether the generation has fields for the values, and no value has a NUL, address 0 or
+    /// a range that wraps.
     fn is_sayable(&self) -> bool {
         let is_draft = self.generation == Generation::Draft;
         let has_nul = |line: Option<&[u8]>| line.is_some_and(|line| line.contains(&0));

@@ -1,4 +1,5 @@
-//! Reads values from a fuzzer's bytes, starting at the first byte, so that seeds can be written by hand.
+//! Reads values from a fuzzer's bytes, starting at the first byte, so that seeds can be written by
+//! hand.
 
 use arbitrary::Unstructured;
 
@@ -65,8 +66,8 @@ impl<'a> Tape<'a> {
 
     /// A 64-bit number that is often near a limit: two to eleven bytes.
     ///
-    /// The first byte selects the kind: a page (two bytes), a small number (two bytes), a limit plus a signed byte, or all
-    /// 64 bits.
+    /// The first byte selects the kind: a page (two bytes), a small number (two bytes), a limit
+    /// plus a signed byte, or all 64 bits.
     pub fn address(&mut self) -> u64 {
         match self.byte() {
             0..=95 => u64::from(self.half()) << 12,

@@ -17,8 +17,8 @@ use crate::{
 ///
 /// # Panics
 ///
-/// If a file replays that is not a chain of records, if a recorded trace diverges, if a refusal names a record that does
-/// not exist, or if its message is not one line.
+/// If a file replays that is not a chain of records, if a recorded trace diverges, if a refusal
+/// names a record that does not exist, or if its message is not one line.
 pub fn trace(bytes: &[u8]) {
     if bytes.first() == MAGIC.first() {
         check(bytes);
@@ -87,7 +87,8 @@ fn check_refusal(file: &[u8], error: &ReplayError, chain: Option<u64>) {
                 assert!(is_trace && !matches!(found, 1..=3));
                 return assert_eq!(field(file, 8, 2), Some((*found).into()));
             }
-            // no chain: the length of a record leads out of the file, or is more than a record may have
+            // no chain: the length of a record leads out of the file, or is more than a record may
+            // have
             TraceError::Truncated { record } | TraceError::RecordTooLong { record, .. } => {
                 assert_eq!(chain, None);
                 record
@@ -108,7 +109,8 @@ fn check_refusal(file: &[u8], error: &ReplayError, chain: Option<u64>) {
     assert!(is_trace && *record <= (file.len() as u64) / 4);
 }
 
-/// Returns the number of records, if the lengths lead from record to record and to the end of the file.
+/// Returns the number of records, if the lengths lead from record to record and to the end of the
+/// file.
 fn chain(file: &[u8]) -> Option<u64> {
     let rest = file.strip_prefix(MAGIC)?;
     let mut rest = rest

@@ -23,8 +23,8 @@ mod wire;
 ///
 /// # Panics
 ///
-/// If an answer or an event is not the model's, if another domain reads what it may not, if a limit is exceeded, or if a
-/// count is wrong.
+/// If an answer or an event is not the model's, if another domain reads what it may not, if a limit
+/// is exceeded, or if a count is wrong.
 pub fn xenstore(bytes: &[u8]) {
     let mut tape = Tape::new(bytes);
     if tape.flag() {

@@ -8,8 +8,8 @@ use crate::{AttachError, RingError, RingPages};
 /// A ring as its back end sees it.
 ///
 /// The front end owns `req_prod` and `rsp_event`, the back end `rsp_prod` and `req_event`. Only the
-/// front end's two words are ever read back; what this end wrote is remembered here, so that a guest
-/// that changes it cannot mislead the host.
+/// front end's two words are ever read back; what this end wrote is remembered here, so that a
+/// guest that changes it cannot mislead the host.
 ///
 /// One call moves at most one slot. The ring owns no memory but 160 bytes of its own and takes no
 /// lock; a queue of a device is used by one thread at a time.
@@ -33,9 +33,9 @@ pub struct Slot(pub u32);
 impl BackRing {
     /// Attaches to a ring whose slots have `slot_bytes` bytes: the larger of request and response.
     ///
-    /// The ring has as many slots as fit behind its header, rounded down to a power of two. Requests
-    /// that the front end has put already are found; a ring that was in use before goes on behind the
-    /// responses it has, as after a restart of the back end.
+    /// The ring has as many slots as fit behind its header, rounded down to a power of two.
+    /// Requests that the front end has put already are found; a ring that was in use before goes on
+    /// behind the responses it has, as after a restart of the back end.
     ///
     /// # Errors
     ///
@@ -128,11 +128,12 @@ impl BackRing {
         Ok(Some(slot))
     }
 
-    /// Puts a response into the next slot, for any request that was taken. The front end sees it after
-    /// [`publish`](Self::publish).
+    /// Puts a response into the next slot, for any request that was taken. The front end sees it
+    /// after [`publish`](Self::publish).
     ///
-    /// Only the bytes given are written, at most the slot's size. They are to hold the whole response
-    /// with its padding cleared, or the guest would read what lay there before: its own request.
+    /// Only the bytes given are written, at most the slot's size. They are to hold the whole
+    /// response with its padding cleared, or the guest would read what lay there before: its own
+    /// request.
     ///
     /// # Errors
     ///
@@ -154,8 +155,8 @@ impl BackRing {
         Ok(())
     }
 
-    /// Shows the front end all responses so far. Tells whether its event channel has to be notified:
-    /// the front end asked to hear of one of them, by `rsp_event`.
+    /// Shows the front end all responses so far. Tells whether its event channel has to be
+    /// notified: the front end asked to hear of one of them, by `rsp_event`.
     ///
     /// # Errors
     ///

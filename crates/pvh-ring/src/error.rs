@@ -34,8 +34,8 @@ pub enum AttachError {
 
 /// Why an access to a ring failed.
 ///
-/// After [`Overflow`](Self::Overflow) and [`Memory`](Self::Memory) the ring is not usable any more: the
-/// back end disconnects, and the front end has to connect anew.
+/// After [`Overflow`](Self::Overflow) and [`Memory`](Self::Memory) the ring is not usable any more:
+/// the back end disconnects, and the front end has to connect anew.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum RingError {

@@ -14,8 +14,8 @@ pub enum Access {
 
 /// The grant table of one guest, as its back ends see it.
 ///
-/// A back end takes a page before it uses it and drops it as soon as the request is answered. Taking
-/// marks the grant as in use, and dropping takes the mark back, on every way out.
+/// A back end takes a page before it uses it and drops it as soon as the request is answered.
+/// Taking marks the grant as in use, and dropping takes the mark back, on every way out.
 pub trait Grants {
     /// The proof that a granted page is in use. Dropping it ends the use.
     type Page: GrantedPage;

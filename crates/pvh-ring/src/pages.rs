@@ -16,12 +16,13 @@ pub struct RingPages {
 }
 
 impl RingPages {
-    /// Takes the addresses of a ring's pages. Two may be the same: only the guest is harmed by that.
+    /// Takes the addresses of a ring's pages. Two may be the same: only the guest is harmed by
+    /// that.
     ///
     /// # Errors
     ///
-    /// [`AttachError::Pages`] unless there are 1, 2, 4, 8 or 16 of them, [`AttachError::Misaligned`]
-    /// if one does not begin at a multiple of 4096.
+    /// [`AttachError::Pages`] unless there are 1, 2, 4, 8 or 16 of them,
+    /// [`AttachError::Misaligned`] if one does not begin at a multiple of 4096.
     pub fn new(given: &[Gpa]) -> Result<Self, AttachError> {
         let count = given.len();
         if count > MAX_PAGES || !count.is_power_of_two() {

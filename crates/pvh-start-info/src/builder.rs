@@ -23,8 +23,8 @@ pub struct Module<'a> {
     pub paddr: Gpa,
     /// Its exact length in bytes.
     pub size_bytes: u64,
-    /// Its command line without a NUL, if it has one. `Some(b"")` helps guests that do not check for an absent one
-    /// (FreeBSD).
+    /// Its command line without a NUL, if it has one. `Some(b"")` helps guests that do not check
+    /// for an absent one (FreeBSD).
     pub cmdline: Option<&'a [u8]>,
 }
 
@@ -41,8 +41,8 @@ pub struct MemmapRange {
 
 /// Builds a start info structure and all that it points to, as one contiguous block.
 ///
-/// The builder takes the counts from the tables and gives absent tables the address 0, so that count and table
-/// cannot disagree.
+/// The builder takes the counts from the tables and gives absent tables the address 0, so that
+/// count and table cannot disagree.
 #[derive(Clone, Copy, Debug)]
 #[must_use]
 pub struct Builder<'a> {
@@ -87,7 +87,8 @@ impl<'a> Builder<'a> {
 
     /// Sets the memory map, which only version 1 has.
     ///
-    /// Any number of ranges in any order is accepted; see [`LINUX_MEMMAP_LIMIT`](crate::LINUX_MEMMAP_LIMIT).
+    /// Any number of ranges in any order is accepted; see
+    /// [`LINUX_MEMMAP_LIMIT`](crate::LINUX_MEMMAP_LIMIT).
     pub const fn memmap(mut self, ranges: &'a [MemmapRange]) -> Self {
         self.memmap = ranges;
         self
@@ -103,21 +104,22 @@ impl<'a> Builder<'a> {
     ///
     /// # Errors
     ///
-    /// Any [`BuildError`] except those about the address and the buffer: values contradict each other or the
-    /// generation.
+    /// Any [`BuildError`] except those about the address and the buffer: values contradict each
+    /// other or the generation.
     pub fn size_bytes(&self) -> Result<u64, BuildError> {
         self.layout().map(|layout| layout.size_bytes)
     }
 
-    /// Writes the block to the start of `out`, for a guest that will find it at `at`, and returns its size in bytes.
+    /// Writes the block to the start of `out`, for a guest that will find it at `at`, and returns
+    /// its size in bytes.
     ///
     /// Every byte of `out[..size]` is defined, padding included. The bytes after it are unchanged.
     ///
     /// # Errors
     ///
     /// As [`size_bytes`](Self::size_bytes), and [`BuildError::AtZero`], [`BuildError::Misaligned`],
-    /// [`BuildError::AboveFourGib`] for an address where the block cannot be, [`BuildError::BufferTooSmall`].
-    /// Nothing is written in these cases.
+    /// [`BuildError::AboveFourGib`] for an address where the block cannot be,
+    /// [`BuildError::BufferTooSmall`]. Nothing is written in these cases.
     pub fn write(&self, at: Gpa, out: &mut [u8]) -> Result<usize, BuildError> {
         let layout = self.layout()?;
         check_place(at, layout.size_bytes)?;

@@ -36,7 +36,8 @@ pub(crate) fn check_end(part: Part, at: Gpa, len_bytes: u64) -> Result<(), Build
     }
 }
 
-/// Refuses a range that does not end below 4 GiB. A range that begins above 0 then has a 32-bit length, too.
+/// Refuses a range that does not end below 4 GiB. A range that begins above 0 then has a 32-bit
+/// length, too.
 pub(crate) fn check_low(part: Part, at: Gpa, len_bytes: u64) -> Result<(), BuildError> {
     match last_byte(at, len_bytes) {
         Some(last) if u32::try_from(last.0).is_ok() => Ok(()),
@@ -64,7 +65,8 @@ pub(crate) fn count(part: Part, entries: usize) -> Result<U32, BuildError> {
     u32::try_from(entries).map(U32::new).map_err(|_| too_many)
 }
 
-/// Returns the address of the last byte of a range, or of the start of an empty range; `None` past 2^64 - 1.
+/// Returns the address of the last byte of a range, or of the start of an empty range; `None` past
+/// 2^64 - 1.
 pub(crate) fn last_byte(at: Gpa, len_bytes: u64) -> Option<Gpa> {
     at.checked_add(len_bytes.saturating_sub(1))
 }

@@ -6,8 +6,8 @@ use pvh_abi::start_info::{
 
 /// A generation of the start-of-day structure.
 ///
-/// The draft and the later generations have the same magic, and no field shows for certain which one it is. So the
-/// caller always names the generation.
+/// The draft and the later generations have the same magic, and no field shows for certain which
+/// one it is. So the caller always names the generation.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 #[non_exhaustive]
 pub enum Generation {

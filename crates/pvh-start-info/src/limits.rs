@@ -1,7 +1,7 @@
 //! Limits of known guests. The ABI itself sets no limit, so the builder does not either.
 
-/// The most memory map entries that Linux copies safely: it adds one entry to a table of 128 and does not check the
-/// bound.
+/// The most memory map entries that Linux copies safely: it adds one entry to a table of 128 and
+/// does not check the bound.
 pub const LINUX_MEMMAP_LIMIT: usize = 127;
 
 /// The longest command line in bytes, NUL excluded, that Linux keeps; it cuts off the rest.

@@ -11,7 +11,8 @@ use zerocopy::{FromZeros, IntoBytes};
 
 use crate::{Generation, MemmapRange, ReadError, TableKind, checks::last_byte};
 
-/// A start info structure as a guest finds it. The tables and strings that it points to have not been read yet.
+/// A start info structure as a guest finds it. The tables and strings that it points to have not
+/// been read yet.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub struct StartInfo {
@@ -29,7 +30,8 @@ pub struct StartInfo {
     pub module_table: Table,
     /// The memory map table; see [`memmap`](Self::memmap).
     pub memmap_table: Table,
-    /// The reserved field of version 1, as found; it must be 0. It is 0 in generations without the field.
+    /// The reserved field of version 1, as found; it must be 0. It is 0 in generations without the
+    /// field.
     pub reserved: u32,
     /// The size of a module table entry depends on it.
     generation: Generation,
@@ -70,9 +72,10 @@ pub struct MemmapRecord {
 
 /// Reads the structure at `at` and copies it; each byte is read once.
 ///
-/// `generation` is the newest generation that the caller wants. A structure of version 0 read as [`Generation::V1`]
-/// has no memory map; a structure of a later version read as [`Generation::V0`] is read as far as version 0 goes.
-/// A draft is read only if the caller says so; it is never guessed.
+/// `generation` is the newest generation that the caller wants. A structure of version 0 read as
+/// [`Generation::V1`] has no memory map; a structure of a later version read as [`Generation::V0`]
+/// is read as far as version 0 goes. A draft is read only if the caller says so; it is never
+/// guessed.
 ///
 /// # Errors
 ///
@@ -119,13 +122,13 @@ pub fn read<E>(
 
 /// Reads the NUL-terminated command line at `at` into `buf` and returns it without the NUL.
 ///
-/// `buf` is the limit: a line may have up to `buf.len()` bytes without its NUL. The bytes are fetched one at a time, so
-/// that nothing after the NUL is read; RAM may end there.
+/// `buf` is the limit: a line may have up to `buf.len()` bytes without its NUL. The bytes are
+/// fetched one at a time, so that nothing after the NUL is read; RAM may end there.
 ///
 /// # Errors
 ///
-/// [`ReadError::LineTooLong`] if there is no NUL within the limit or before the end of the address space, and
-/// [`ReadError::Fetch`].
+/// [`ReadError::LineTooLong`] if there is no NUL within the limit or before the end of the address
+/// space, and [`ReadError::Fetch`].
 pub fn read_cmdline<E>(
     at: Gpa,
     buf: &mut [u8],
@@ -153,12 +156,14 @@ pub fn read_cmdline<E>(
 }
 
 impl StartInfo {
-    /// Walks the module table, at most `limit` entries long; each entry is fetched once, when the iterator reaches it.
+    /// Walks the module table, at most `limit` entries long; each entry is fetched once, when the
+    /// iterator reaches it.
     ///
     /// # Errors
     ///
-    /// [`ReadError::TableAbsent`], [`ReadError::TooManyEntries`] and [`ReadError::TableOverflow`]; an item
-    /// can be [`ReadError::Fetch`], [`ReadError::ModuleAtZero`] or [`ReadError::EntryOverflow`].
+    /// [`ReadError::TableAbsent`], [`ReadError::TooManyEntries`] and [`ReadError::TableOverflow`];
+    /// an item can be [`ReadError::Fetch`], [`ReadError::ModuleAtZero`] or
+    /// [`ReadError::EntryOverflow`].
     pub fn modules<E, F: Fn(Gpa, &mut [u8]) -> Result<(), E>>(
         &self,
         limit: u32,
@@ -173,7 +178,8 @@ impl StartInfo {
         Ok(entries.map(move |(index, at)| read_module(generation, index, at, &fetch)))
     }
 
-    /// Walks the memory map, at most `limit` entries long; each entry is fetched once, when the iterator reaches it.
+    /// Walks the memory map, at most `limit` entries long; each entry is fetched once, when the
+    /// iterator reaches it.
     ///
     /// It is empty for a structure without a memory map.
     ///

@@ -1,8 +1,8 @@
 //! Builds ELF images in code, valid and broken ones.
 //!
-//! [`Elf::build`] lays a file out as header, program headers, segment data, section data, section headers.
-//! A field that is `None` is computed so that the file is valid. A field that is `Some` goes into the header unchanged,
-//! even if it is wrong, and moves no data.
+//! [`Elf::build`] lays a file out as header, program headers, segment data, section data, section
+//! headers. A field that is `None` is computed so that the file is valid. A field that is `Some`
+//! goes into the header unchanged, even if it is wrong, and moves no data.
 //!
 //! ```
 //! use pvh_testkit::elf::{Class, Elf, Note, Segment};

@@ -1,6 +1,7 @@
 //! A second, slow page-table walk, written from the manuals, for tests of the real one.
 //!
-//! It is one loop over the levels. Numbers go in, a number or a fault comes out; no code of pvh-memory's walk is used.
+//! It is one loop over the levels. Numbers go in, a number or a fault comes out; no code of
+//! pvh-memory's walk is used.
 
 #![expect(
     clippy::arithmetic_side_effects,
@@ -289,7 +290,8 @@ impl Paging {
         Ok(())
     }
 
-    /// Sets accessed and dirty bits from the page up, in each entry that has not changed since it was read.
+    /// Sets accessed and dirty bits from the page up, in each entry that has not changed since it
+    /// was read.
     fn mark(&self, tables: &impl Tables, steps: &[Step], is_write: bool) {
         let mut bits = if is_write { 0x60 } else { 0x20 };
         for step in steps.iter().rev().filter(|step| step.has_rights) {

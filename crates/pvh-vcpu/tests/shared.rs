@@ -44,7 +44,8 @@ fn context() -> VcpuHvmContext {
     context
 }
 
-/// Waits for the orders of vCPU 1 on a thread of its own, which by now does wait. If nobody wakes it, it is left behind.
+/// Waits for the orders of vCPU 1 on a thread of its own, which by now does wait. If nobody wakes
+/// it, it is left behind.
 fn waiting(set: &Arc<SharedVcpuSet>) -> Receiver<Result<Orders, VcpuError>> {
     let (set, (tell, told)) = (Arc::clone(set), channel());
     spawn(move || tell.send(set.wait(1)).is_ok());

@@ -1,4 +1,5 @@
-//! Boots the built-in demo guest with two vCPUs on the Xen platform, and prints what it says until it switches off.
+//! Boots the built-in demo guest with two vCPUs on the Xen platform, and prints what it says until
+//! it switches off.
 //!
 //! Needs /dev/kvm. The README of pvh-xen shows this file.
 

@@ -1,8 +1,8 @@
 //! A program without std. It is linked, not run: what it calls keeps the crates' code in it, and a
 //! crate that needed std would bring a second panic handler, which the compiler refuses.
 //!
-//! `unsafe` stands here for what a program without std must bring itself: its entry symbol, a heap, and
-//! a name that the unwinder would ask for.
+//! `unsafe` stands here for what a program without std must bring itself: its entry symbol, a heap,
+//! and a name that the unwinder would ask for.
 #![no_std]
 #![no_main]
 
@@ -44,8 +44,8 @@ fn panic(_: &PanicInfo<'_>) -> ! {
     loop {}
 }
 
-// SAFETY: no other symbol of this program has this name. The `alloc` that comes with the toolchain is built to
-// unwind and names it; with panic = "abort" it is never called.
+// SAFETY: no other symbol of this program has this name. The `alloc` that comes with the toolchain
+// is built to unwind and names it; with panic = "abort" it is never called.
 #[unsafe(no_mangle)]
 extern "C" fn rust_eh_personality() {}
 

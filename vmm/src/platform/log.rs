@@ -34,8 +34,8 @@ impl GuestLog {
         &self.output
     }
 
-    /// Queues a line of pvh-vmm after the guest's lines. It never waits for standard error, which the
-    /// guest may have filled.
+    /// Queues a line of pvh-vmm after the guest's lines. It never waits for standard error, which
+    /// the guest may have filled.
     pub(crate) fn say(&self, line: &str) {
         // The queue accepts everything.
         let _ = writeln!(self.output.clone(), "pvh-vmm: {line}");

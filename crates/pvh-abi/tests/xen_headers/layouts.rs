@@ -1,5 +1,5 @@
-//! The structures of hypercalls in both layouts: the compiler of C itself compares, for 64 and for 32
-//! bits, without linking anything.
+//! The structures of hypercalls in both layouts: the compiler of C itself compares, for 64 and for
+//! 32 bits, without linking anything.
 
 use std::{
     fmt::Write as _,

@@ -1,5 +1,5 @@
-//! Holds the wire structures against Xen's own public headers (Debian's libxen-dev), compiled in the
-//! 64-bit layout.
+//! Holds the wire structures against Xen's own public headers (Debian's libxen-dev), compiled in
+//! the 64-bit layout.
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test may stop")]
 
 mod layouts;

@@ -78,8 +78,8 @@ fn xsa_216_the_padding_of_a_response_is_cleared() {
     }
 }
 
-/// XSA-362: when one page of several cannot be had, those that were taken are given back and no data
-/// moves.
+/// XSA-362: when one page of several cannot be had, those that were taken are given back and no
+/// data moves.
 #[test]
 fn xsa_362_pages_taken_before_one_that_fails_are_given_back() {
     let mut guest = Guest::new(Layout::X86_64, disk());
@@ -90,8 +90,8 @@ fn xsa_362_pages_taken_before_one_that_fails_are_given_back() {
     assert_eq!(guest.grants.in_use(), 0);
 }
 
-/// XSA-424: a front end cannot stall its back end: each call serves one request, and the caller decides
-/// how many calls it makes.
+/// XSA-424: a front end cannot stall its back end: each call serves one request, and the caller
+/// decides how many calls it makes.
 #[test]
 fn xsa_424_a_front_end_that_never_stops_is_served_one_request_a_call() {
     let mut guest = Guest::new(Layout::X86_64, disk());

@@ -1,4 +1,5 @@
-//! Operations on lists of grants, for a domain that maps nothing; and what else has an answer by default.
+//! Operations on lists of grants, for a domain that maps nothing; and what else has an answer by
+//! default.
 
 use pvh_hypercall::{
     GuestIo as _,

@@ -1,4 +1,5 @@
-//! Copies pages ahead of a guest that writes to one page after the other, while its first vCPU waits.
+//! Copies pages ahead of a guest that writes to one page after the other, while its first vCPU
+//! waits.
 //!
 //! It does not copy while the vCPU runs: both would copy the same pages, and each page fault of the
 //! guest would interrupt the copying processor.
@@ -39,8 +40,8 @@ impl CopyAhead {
         }
     }
 
-    /// Copies pages if [`CopyAhead::request_until`] has requested it. Call it on the vCPU's thread, out of
-    /// the guest.
+    /// Copies pages if [`CopyAhead::request_until`] has requested it. Call it on the vCPU's thread,
+    /// out of the guest.
     pub fn copy_if_requested(&self) {
         if !self.is_wanted.load(SeqCst) || !self.is_wanted.swap(false, SeqCst) {
             return;
@@ -55,9 +56,9 @@ impl CopyAhead {
         }
     }
 
-    /// Requests copies, and kicks the vCPU out of the guest for each, until `ended` is closed or the guest
-    /// has run for 10 s: a guest writes to its image while it starts. The interval grows while there is
-    /// nothing to copy.
+    /// Requests copies, and kicks the vCPU out of the guest for each, until `ended` is closed or
+    /// the guest has run for 10 s: a guest writes to its image while it starts. The interval grows
+    /// while there is nothing to copy.
     pub fn request_until(&self, vcpu: &Kicker, ended: &Receiver<()>) {
         let started = Instant::now();
         let mut pause = BUSY_INTERVAL;

@@ -42,8 +42,9 @@ impl Cache {
         Ok(entries)
     }
 
-    /// Removes all entries, and what processes that have ended left behind; returns the entries that it
-    /// removed. Files of other names and of other users stay. A guest that runs from an entry keeps it.
+    /// Removes all entries, and what processes that have ended left behind; returns the entries
+    /// that it removed. Files of other names and of other users stay. A guest that runs from an
+    /// entry keeps it.
     ///
     /// # Errors
     ///

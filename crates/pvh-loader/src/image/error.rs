@@ -158,7 +158,8 @@ pub enum ImageError {
     /// The ELF is an object file that has not been linked.
     #[error("the ELF is a relocatable object, not a linked kernel")]
     NotLinked,
-    /// The entry note is in a section of the wrong type, where neither Xen nor this loader finds it.
+    /// The entry note is in a section of the wrong type, where neither Xen nor this loader finds
+    /// it.
     #[error("section {index} has the Xen entry note, but its type is PROGBITS instead of NOTE")]
     NoteSectionType {
         /// The index of the section.

@@ -61,7 +61,8 @@ fn the_first_page_keeps_its_bytes_and_its_bits_when_the_second_fails() {
 
 #[test]
 fn the_second_page_is_walked_after_the_first_page_s_bytes_have_moved() {
-    // The first page is the last table itself: the bytes that move into it are the second page's entry.
+    // The first page is the last table itself: the bytes that move into it are the second page's
+    // entry.
     let guest = Guest::four_level();
     guest.set(1, 0x1003);
     let at = LinearAddress((guest.at.0 & !0xFFF) | 0x28);

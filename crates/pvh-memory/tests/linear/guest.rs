@@ -68,7 +68,8 @@ impl Guest {
         guest
     }
 
-    /// Entry 2 of level 3, 3 of level 2, 4 of level 1, byte 0x567; CR3 points to the middle of a page.
+    /// Entry 2 of level 3, 3 of level 2, 4 of level 1, byte 0x567; CR3 points to the middle of a
+    /// page.
     pub(crate) fn pae() -> Self {
         let state = PagingState {
             cr0: CR0,

@@ -1,4 +1,5 @@
-//! Compares the walker with the second walk of pvh-testkit: every bit of every entry, random tables, noise.
+//! Compares the walker with the second walk of pvh-testkit: every bit of every entry, random
+//! tables, noise.
 
 use proptest::prelude::*;
 use pvh_abi::Gpa;

@@ -5,7 +5,8 @@ use pvh_memory::{Access, LinearFault};
 
 use crate::guest::Guest;
 
-/// Sets each bit alone, in the entry of one level beside `base`, and collects those that are reserved.
+/// Sets each bit alone, in the entry of one level beside `base`, and collects those that are
+/// reserved.
 fn reserved(guest: &Guest, level: usize, base: u64) -> u64 {
     let bits = if guest.levels() == 2 { 32 } else { 64 };
     let before = guest.entry(level);

@@ -241,7 +241,8 @@ fn accessed_and_dirty_are_set_before_the_target_is_looked_at() {
     }
 }
 
-/// Memory whose entries change under the walk, after they were read; and that only takes what a walk may do.
+/// Memory whose entries change under the walk, after they were read; and that only takes what a
+/// walk may do.
 struct Racing<'guest> {
     memory: &'guest VecMemory,
     /// The word that changes, and into what.

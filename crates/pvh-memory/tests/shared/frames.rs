@@ -1,5 +1,5 @@
-//! The tests of memory whose frames change: RAM is frames 0 to 3, frame 4 and all after it are a hole, and 8 frames of the hole
-//! can have a page at least.
+//! The tests of memory whose frames change: RAM is frames 0 to 3, frame 4 and all after it are a
+//! hole, and 8 frames of the hole can have a page at least.
 
 use pvh_abi::Gpa;
 use pvh_memory::{FrameError, Frames, MemoryError, WordOp};

@@ -1,4 +1,5 @@
-//! A guest with a network device: its memory, its grants, its front end, and the back end under test.
+//! A guest with a network device: its memory, its grants, its front end, and the back end under
+//! test.
 
 use pvh_abi::Gpa;
 use pvh_memory::{GuestMemory, VecMemory};
@@ -35,8 +36,8 @@ pub(crate) struct Guest {
 }
 
 impl Guest {
-    /// A guest that has granted frames 0x10 to 0x1F for reading and frames 0x20 to 0x4F for writing,
-    /// by their number.
+    /// A guest that has granted frames 0x10 to 0x1F for reading and frames 0x20 to 0x4F for
+    /// writing, by their number.
     pub(crate) fn new(offloads: Offloads) -> Self {
         let memory = VecMemory::zeroed(&[(Gpa(0), 0x5_0000)]).unwrap();
         let tx = FrontRing::new(&memory, &[TX], 12);

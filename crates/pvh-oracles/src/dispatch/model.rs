@@ -34,7 +34,8 @@ impl Model {
         }
     }
 
-    /// A call that is none of ours asks nobody, and writes nothing but the count of device ranges: 0.
+    /// A call that is none of ours asks nobody, and writes nothing but the count of device ranges:
+    /// 0.
     pub(super) fn foreign(&self, call: Call) -> Outcome {
         const ERRORS: [i64; 9] = [-1, -3, -7, -13, -14, -22, -38, -61, -95];
         let mut recorder = Recorder::new(u16::MAX, self.answers);

@@ -5,7 +5,8 @@ use std::cell::RefCell;
 use pvh_abi::Errno;
 use pvh_hypercall::{Fault, GuestIo};
 
-/// Guest memory of one page that is found at all pages below 4 GiB but each sixteenth, which is none.
+/// Guest memory of one page that is found at all pages below 4 GiB but each sixteenth, which is
+/// none.
 #[derive(Clone, Eq, PartialEq)]
 pub(super) struct Pages(RefCell<Box<[u8; 4096]>>);
 

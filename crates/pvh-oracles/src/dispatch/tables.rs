@@ -5,7 +5,8 @@ use pvh_hypercall::Width;
 /// A field: its offset and its size, in bytes.
 pub(super) type Field = (u64, usize);
 
-/// What is asked, the structure's size, the fields in the order of the question, and where answers go.
+/// What is asked, the structure's size, the fields in the order of the question, and where answers
+/// go.
 pub(super) struct Row {
     pub(super) name: &'static str,
     pub(super) size: usize,

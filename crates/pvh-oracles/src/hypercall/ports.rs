@@ -22,7 +22,8 @@ impl World {
             .fold(0, |word, &byte| word << 8 | u32::from(byte))
     }
 
-    /// A call of `event_channel_op` whose argument stands in RAM; `Some` if it was made and is over.
+    /// A call of `event_channel_op` whose argument stands in RAM; `Some` if it was made and is
+    /// over.
     pub(super) fn event_op(&mut self, vcpu: u32, op: u64, words: &[u32]) -> Option<i64> {
         if !self.memory.is_ram(Gpa(ARG), 0x100) {
             return None;

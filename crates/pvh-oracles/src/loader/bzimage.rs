@@ -26,17 +26,17 @@ const LIMITS: Limits = Limits {
 /// What a payload begins with that is to be put into a sound bzImage; no kind of file begins so.
 pub const PAYLOAD_MARK: u8 = 0xbc;
 
-/// What the five bytes of a setup header begin with, and behind them a payload, or nothing for a stored kernel; no kind
-/// of file begins so.
+/// What the five bytes of a setup header begin with, and behind them a payload, or nothing for a
+/// stored kernel; no kind of file begins so.
 pub const HEADER_MARK: u8 = 0xbd;
 
 /// Opens a file of any kind, or a bzImage around what follows [`PAYLOAD_MARK`] or [`HEADER_MARK`].
 ///
 /// # Panics
 ///
-/// If more comes out than the limit, if a payload is taken from where the header does not say, if a length that
-/// contradicts the content is taken, if a header that is right around a stored kernel is refused, or if `inspect` and
-/// `Image` disagree.
+/// If more comes out than the limit, if a payload is taken from where the header does not say, if a
+/// length that contradicts the content is taken, if a header that is right around a stored kernel
+/// is refused, or if `inspect` and `Image` disagree.
 pub fn bzimage(input: &[u8]) {
     let wrapped = match input.split_first() {
         Some((&PAYLOAD_MARK, payload)) => (builder::bzimage(payload), false),
@@ -77,8 +77,9 @@ pub fn bzimage(input: &[u8]) {
     }
 }
 
-/// Up to 7 setup sectors, any boot protocol, an offset, a payload that is said to be longer or shorter. Tells besides
-/// whether it has to be taken: a payload of its true length that is known to be good, and a protocol that knows payloads.
+/// Up to 7 setup sectors, any boot protocol, an offset, a payload that is said to be longer or
+/// shorter. Tells besides whether it has to be taken: a payload of its true length that is known to
+/// be good, and a protocol that knows payloads.
 fn headed(mut tape: Tape<'_>) -> (Vec<u8>, bool) {
     let header = SetupHeader {
         setup_sectors: tape.byte() & 7,
@@ -116,8 +117,8 @@ fn check_payload(file: &[u8], elf: &[u8], codec: Codec) {
     match codec {
         Codec::Stored => assert_eq!(packed, elf),
         Codec::Gzip => assert_eq!(gunzipped(packed), elf),
-        // With the length appended by the kernel's build, or nothing: then the stream is an end by itself, and
-        // the last bytes are anything.
+        // With the length appended by the kernel's build, or nothing: then the stream is an end by
+        // itself, and the last bytes are anything.
         Codec::Lz4 => {
             let stated = field(packed, len - 4, 4);
             let blocks = lz4_blocks_end(packed);
@@ -137,7 +138,8 @@ fn gunzipped(file: &[u8]) -> Vec<u8> {
     content
 }
 
-/// Where the last block of an LZ4 legacy frame ends, if it ends where the frame does or four bytes before.
+/// Where the last block of an LZ4 legacy frame ends, if it ends where the frame does or four bytes
+/// before.
 fn lz4_blocks_end(packed: &[u8]) -> Option<u64> {
     let len = packed.len() as u64;
     let mut at = 4;

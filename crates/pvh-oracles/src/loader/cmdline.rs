@@ -13,12 +13,14 @@ use crate::{
 
 const AT: u64 = 0x8000;
 
-/// Writes command lines of a kernel and its modules, and reads them with any limit, RAM ending anywhere.
+/// Writes command lines of a kernel and its modules, and reads them with any limit, RAM ending
+/// anywhere.
 ///
 /// # Panics
 ///
-/// If a line comes back longer, shorter or otherwise changed, a NUL inside one is not found where it is, a byte
-/// is read behind a line's NUL or behind the limit, or an error does not show in printable lines.
+/// If a line comes back longer, shorter or otherwise changed, a NUL inside one is not found where
+/// it is, a byte is read behind a line's NUL or behind the limit, or an error does not show in
+/// printable lines.
 pub fn cmdline(bytes: &[u8]) {
     let mut tape = Tape::new(bytes);
     let limit = usize::from(tape.half()) & 0x7ff;

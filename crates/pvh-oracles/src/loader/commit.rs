@@ -1,5 +1,5 @@
-//! A whole load, from bytes to guest memory: what is written is what the file and the boot say, and not one
-//! byte beside it.
+//! A whole load, from bytes to guest memory: what is written is what the file and the boot say, and
+//! not one byte beside it.
 
 use pvh_abi::{Gpa, start_info::MemmapKind};
 use pvh_loader::{
@@ -21,13 +21,13 @@ const BEFORE: u8 = 0xa5;
 /// What begins the description of an ELF, in place of one.
 pub const ELF_MARK: u8 = 0xef;
 
-/// Loads a file with a boot that its first eight bytes describe; the file is as given, or built as what follows
-/// [`ELF_MARK`] says.
+/// Loads a file with a boot that its first eight bytes describe; the file is as given, or built as
+/// what follows [`ELF_MARK`] says.
 ///
 /// # Panics
 ///
-/// If a byte outside the plan is written or one inside is wrong; if a refused commit has written; if the start
-/// info does not read back.
+/// If a byte outside the plan is written or one inside is wrong; if a refused commit has written;
+/// if the start info does not read back.
 pub fn elf_commit(bytes: &[u8]) {
     let mut tape = Tape::new(bytes);
     let (boot, lost) = boot(&mut tape);

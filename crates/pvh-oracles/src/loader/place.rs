@@ -1,5 +1,5 @@
-//! The plan of a boot: whatever is asked, nothing is placed where it may not be, and nothing is refused that
-//! fits.
+//! The plan of a boot: whatever is asked, nothing is placed where it may not be, and nothing is
+//! refused that fits.
 
 use pvh_abi::{Gpa, GuestRange};
 use pvh_loader::plan::{Demand, Placement, PlanError, Relocation, Segment, WriteKind, place};
@@ -28,8 +28,8 @@ struct Asked {
 ///
 /// # Panics
 ///
-/// If a plan overlaps, leaves RAM, lies in what is taken, moves what may not be moved or drops a byte; or if a
-/// refusal names a reason that does not hold.
+/// If a plan overlaps, leaves RAM, lies in what is taken, moves what may not be moved or drops a
+/// byte; or if a refusal names a reason that does not hold.
 pub fn elf_plan(bytes: &[u8]) {
     let asked = Asked::read(&mut Tape::new(bytes));
     let demand = Demand {

@@ -19,7 +19,8 @@ pub(super) struct Facts {
     pub(super) reloc: Option<(Option<u32>, u32, u32)>,
     /// GUEST_OS, GUEST_VERSION, XEN_VERSION, LOADER, PAE_MODE, BSD_SYMTAB.
     pub(super) texts: [Option<Vec<u8>>; 6],
-    /// ENTRY, HYPERCALL_PAGE, VIRT_BASE, PADDR_OFFSET, HV_START_LOW, INIT_P2M, SUSPEND_CANCEL, MOD_START_PFN.
+    /// ENTRY, HYPERCALL_PAGE, VIRT_BASE, PADDR_OFFSET, HV_START_LOW, INIT_P2M, SUSPEND_CANCEL,
+    /// MOD_START_PFN.
     pub(super) numbers: [Option<u64>; 8],
     pub(super) required: u32,
     pub(super) supported: u32,
@@ -47,8 +48,8 @@ pub(super) fn read(file: &[u8]) -> Reading {
     }
 }
 
-/// Returns offset and length of the PT_NOTE segments and then of the SHT_NOTE sections; no sections if their headers cannot
-/// be read.
+/// Returns offset and length of the PT_NOTE segments and then of the SHT_NOTE sections; no sections
+/// if their headers cannot be read.
 struct Areas {
     segments: Vec<(u64, u64)>,
     sections: Option<Vec<(u64, u64)>>,

@@ -2,7 +2,8 @@
 
 use super::{Pen, Seed, named};
 
-/// A selector, eight bytes of a GDT, a limit and how it is changed, attributes, a base, an entry, a start info.
+/// A selector, eight bytes of a GDT, a limit and how it is changed, attributes, a base, an entry, a
+/// start info.
 pub(super) fn descriptors() -> Vec<Seed> {
     let cases: [(&str, u64, u32, u8, u16, u64, u64); 2] = [
         (
@@ -58,7 +59,8 @@ pub(super) fn dispatches() -> Vec<Seed> {
                     .half(0)
                     .bytes([page, 1, 2, 3, 0xff, 5, 6, 3]);
                 let pen = structure(pen, width == "64");
-                // an operation, where the structure is, and numbers that mean something at either place
+                // an operation, where the structure is, and numbers that mean something at either
+                // place
                 let call = match number {
                     13 => [0x40, 3, 0, 0, 0],
                     18 => [*op, 63, 0x40, 0, 0],

@@ -7,7 +7,8 @@ use pvh_testkit::elf::{Class, Elf, Segment};
 
 use super::Seed;
 
-/// Returns an ELF with the program headers and the notes of the kernel at `path`, without the bytes of its segments.
+/// Returns an ELF with the program headers and the notes of the kernel at `path`, without the bytes
+/// of its segments.
 ///
 /// `None` if the file cannot be opened as a kernel.
 #[must_use]

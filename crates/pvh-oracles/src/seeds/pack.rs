@@ -87,7 +87,8 @@ fn lzop(content: &[u8]) -> Vec<u8> {
     out
 }
 
-/// A zstd frame of a raw block and one that says a byte `repeats` times; nothing is checked or stated beforehand.
+/// A zstd frame of a raw block and one that says a byte `repeats` times; nothing is checked or
+/// stated beforehand.
 pub(super) fn runs(content: &[u8], repeats: u32) -> Vec<u8> {
     let block =
         |kind: u32, size: u32, is_last: u32| (size << 3 | kind << 1 | is_last).to_le_bytes();

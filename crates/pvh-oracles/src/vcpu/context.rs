@@ -14,8 +14,8 @@ use crate::{
 ///
 /// # Panics
 ///
-/// If the crate accepts a context that the model refuses, or the other way round, if it names another rule, or if
-/// registers differ from the given ones.
+/// If the crate accepts a context that the model refuses, or the other way round, if it names
+/// another rule, or if registers differ from the given ones.
 pub fn vcpu_context(bytes: &[u8]) {
     let mut tape = Tape::new(bytes);
     let policy = policy(&mut tape);

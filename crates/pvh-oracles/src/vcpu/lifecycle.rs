@@ -47,8 +47,9 @@ struct World {
 ///
 /// # Panics
 ///
-/// If an answer is not the model's, if registers are lost, given twice or given to the wrong start, if the end of the
-/// domain is reported twice or never, or if a thread is in a wrong state after all notices have arrived.
+/// If an answer is not the model's, if registers are lost, given twice or given to the wrong start,
+/// if the end of the domain is reported twice or never, or if a thread is in a wrong state after
+/// all notices have arrived.
 pub fn vcpu_lifecycle(bytes: &[u8]) {
     let mut tape = Tape::new(bytes);
     let mut world = World {

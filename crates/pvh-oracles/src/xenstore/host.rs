@@ -16,9 +16,10 @@ pub(super) fn token(len: usize) -> String {
 
 /// Returns the events of changes that come one after the other, if none is taken in between.
 ///
-/// A change is a node, and whether it changed by itself. Otherwise it was removed with a node above, and
-/// only watches of this very node fire. An event that equals a waiting one is not queued. A watch whose
-/// event finds no room queues none until all are taken, and then one with its own node.
+/// A change is a node, and whether it changed by itself. Otherwise it was removed with a node
+/// above, and only watches of this very node fire. An event that equals a waiting one is not
+/// queued. A watch whose event finds no room queues none until all are taken, and then one with its
+/// own node.
 pub(super) fn queued(changes: &[(String, bool)], room_bytes: usize) -> Vec<(String, String)> {
     let mut events = Vec::new();
     let mut used_bytes = 0;

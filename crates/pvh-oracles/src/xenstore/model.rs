@@ -13,7 +13,8 @@ pub(super) struct Node {
 
 type Tree = BTreeMap<String, Node>;
 
-/// What a guest sees of the store, and one transaction that the oracle uses; others are open and idle.
+/// What a guest sees of the store, and one transaction that the oracle uses; others are open and
+/// idle.
 #[derive(Debug)]
 pub(super) struct Model {
     tree: Tree,
@@ -262,8 +263,8 @@ impl Model {
         found
     }
 
-    /// What a commit tells of, in the order in which its nodes were first looked at; and the part of it
-    /// that a guest is told, too: not nodes that are there neither before nor after it.
+    /// What a commit tells of, in the order in which its nodes were first looked at; and the part
+    /// of it that a guest is told, too: not nodes that are there neither before nor after it.
     pub(super) fn committed(&self) -> (Changes, Changes) {
         let Some(last) = self.transactions.last() else {
             return (Vec::new(), Vec::new());
@@ -348,7 +349,8 @@ impl Model {
         self.watches.len()
     }
 
-    /// The events of changed nodes: a watch hears of its own node, and of one below if that changed by itself.
+    /// The events of changed nodes: a watch hears of its own node, and of one below if that changed
+    /// by itself.
     pub(super) fn told(&self, changes: &[(String, bool)]) -> BTreeSet<(String, String)> {
         let mut told = BTreeSet::new();
         for ((node, token), prefix) in &self.watches {

@@ -11,7 +11,8 @@ use super::{
 };
 
 impl Client {
-    /// Compares an answer with what the model says: a refusal for want of room is always possible near a limit.
+    /// Compares an answer with what the model says: a refusal for want of room is always possible
+    /// near a limit.
     ///
     /// Tells whether watches were to fire at once.
     fn changed(&mut self, answer: &Answer, tx: u32, change: Change) -> bool {
@@ -80,7 +81,8 @@ impl Client {
         self.compare(&answer, tx, path, self.model.children(tx, path));
     }
 
-    /// In a transaction only while nothing outside of it has changed. One with no room for what is read cannot be committed.
+    /// In a transaction only while nothing outside of it has changed. One with no room for what is
+    /// read cannot be committed.
     fn compare(&mut self, answer: &Answer, tx: u32, path: &str, wanted: Option<Vec<u8>>) {
         self.model.touch(tx, path);
         let error = answer.reply.as_ref().err().map(String::as_str);

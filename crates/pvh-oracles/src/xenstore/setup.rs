@@ -12,8 +12,8 @@ pub(super) const OTHER: DomId = DomId(2);
 pub(super) const EVENT_BYTES: usize = 200;
 pub(super) const HOME: &str = "/local/domain/1";
 
-/// Makes a store with two guests, the first of which owns `data` below its home, and a connection of
-/// the host with [`WATCHES`].
+/// Makes a store with two guests, the first of which owns `data` below its home, and a connection
+/// of the host with [`WATCHES`].
 pub(super) fn store() -> (Store, HostId) {
     let mut limits = Limits::default();
     limits.nodes = 24;

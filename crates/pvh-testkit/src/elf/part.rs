@@ -112,7 +112,8 @@ pub struct Section {
     pub flags: u64,
     /// `sh_addr`.
     pub addr: u64,
-    /// `sh_offset`, if it is not the offset of the data (for example of a section inside a segment).
+    /// `sh_offset`, if it is not the offset of the data (for example of a section inside a
+    /// segment).
     pub offset: Option<u64>,
     /// `sh_size`, if it is not the length of the data.
     pub size: Option<u64>,
