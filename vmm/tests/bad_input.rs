@@ -1,5 +1,5 @@
-//! Everything a user can get wrong: one line that says what, where and the way out, and the exit
-//! code.
+//! Mistakes of the user: each gets one line that says what is wrong, where, and what to do, and an
+//! exit code.
 
 #[cfg(test)]
 mod guest;
@@ -80,14 +80,14 @@ mod tests {
             .unwrap()
     }
 
-    /// A copy of the binary that anyone may run, and a file that only its owner may use; tests
-    /// often run as root, to whom nothing is forbidden.
+    /// A copy of the binary that anyone may run, and a file that only its owner may use. The test
+    /// runs the copy as another user, because root may open every file.
     fn as_somebody_else(arguments: &[&str]) -> (String, Option<i32>) {
         const NOBODY: u32 = 65534;
         let dir = open_directory();
         let binary = dir.path().join("pvh-vmm");
-        // By a program of its own: a descriptor for writing of ours might be inherited by what
-        // another test starts, and a file that is open for writing cannot be run.
+        // `cp` makes the copy: if this process wrote it, a child of another test could inherit the
+        // descriptor, and a file that is open for writing cannot be run.
         let original = assert_cmd::cargo::cargo_bin("pvh-vmm");
         let copied = Command::new("cp").args([&original, &binary]).status();
         assert!(copied.unwrap().success());
@@ -103,7 +103,7 @@ mod tests {
         )
     }
 
-    /// A file in a directory that all may enter, which nobody may open.
+    /// A file that nobody may open, in a directory that everybody may enter.
     fn forbidden(bytes: &[u8]) -> (TempDir, String) {
         let dir = open_directory();
         let path = dir.path().join("forbidden");
@@ -204,7 +204,7 @@ mod tests {
         let (kernel, initrd) = (kernel.to_str().unwrap(), initrd.to_str().unwrap());
         let line = refusal(3, &["run", kernel, "--initrd", initrd, "--memory", "32M"]);
         says(&line, &["initrd.gz", "64 MiB contiguous", "MiB of RAM"]);
-        // It has one subject: neither the kernel nor the module's number beside its name.
+        // The line names the initrd only, not the kernel or the number of the module.
         let told = format!("pvh-vmm: {initrd}: needs 64 MiB ");
         assert!(line.starts_with(&told), "{line}");
     }

@@ -109,8 +109,7 @@ mod tests {
     #[test]
     #[ignore = "needs /dev/kvm"]
     fn a_signal_ends_the_guest_s_process_too() {
-        // Whoever runs the tests may ignore signals (nohup does), and pvh-vmm would go on ignoring
-        // them.
+        // If the test runner ignores signals (nohup does), pvh-vmm would inherit that.
         let mut conform = process::Command::new("env")
             .arg("--default-signal")
             .arg(cargo_bin("pvh-vmm"))
@@ -132,7 +131,7 @@ mod tests {
         assert!(!Path::new(&format!("/proc/{guest}")).exists());
     }
 
-    /// The process that `pid` has started and told to run something.
+    /// The child of `pid` that has the argument `run`.
     fn guest_of(pid: u32) -> Option<u32> {
         fs::read_dir("/proc").unwrap().flatten().find_map(|entry| {
             let child: u32 = entry.file_name().to_str()?.parse().ok()?;

@@ -1,4 +1,4 @@
-//! What a guest may rely on before it has set anything up: a stack, and a clock to read the date.
+//! What a guest finds before it has set anything up: a stack, and a clock with the date.
 
 #[cfg(test)]
 mod tests {

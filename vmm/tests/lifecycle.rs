@@ -1,5 +1,5 @@
-//! The life of a secondary vCPU where hypercalls and the local APIC's INIT and SIPI meet, by guests
-//! of a few bytes.
+//! Guests of a few bytes that start a secondary vCPU by a hypercall and by the local APIC's INIT
+//! and SIPI.
 
 #[cfg(test)]
 mod vcpu;
@@ -15,7 +15,7 @@ mod tests {
 
     const CODE_AT: u32 = 0x10_0000;
 
-    /// Asks for the hypercall page at 0x5000, and copies what runs in real mode to 0x6000.
+    /// Asks for the hypercall page at 0x5000, and copies the real-mode code to 0x6000.
     #[rustfmt::skip]
     const BEGIN: &[u8] = &[
         0xBC, 0x00, 0x80, 0, 0,                 // mov esp, 0x8000
@@ -29,7 +29,7 @@ mod tests {
         0xF3, 0xA4,                             // rep movsb
         0xBD, 20, 0, 0, 0,                      // mov ebp, 20 (times)
         0xC7, 0x05, 0xF0, 0x00, 0xE0, 0xFE, 0xFF, 0x01, 0, 0, // mov dword [0xFEE000F0], 0x1FF
-        // again: INIT to the local APIC 2, that of vCPU 1
+        // again: INIT to local APIC 2, which is vCPU 1's
         0xC7, 0x05, 0x10, 0x03, 0xE0, 0xFE, 0, 0, 0, 0x02, // mov dword [0xFEE00310], 0x2000000
         0xC7, 0x05, 0x00, 0x03, 0xE0, 0xFE, 0x00, 0x45, 0, 0, // mov dword [0xFEE00300], 0x4500
     ];
@@ -44,7 +44,7 @@ mod tests {
         0xFF, 0xD0,                             // call eax
     ];
 
-    /// Makes the same call as the only one of a list.
+    /// Makes the same call inside a multicall of one entry.
     #[rustfmt::skip]
     const BY_A_LIST: &[u8] = &[
         0xBB, 0x5D, 0x01, 0x10, 0x00,           // mov ebx, LIST
@@ -54,9 +54,9 @@ mod tests {
         0xA1, 0x61, 0x01, 0x10, 0x00,           // mov eax, [LIST + 4]
     ];
 
-    /// Sends INIT and SIPI at once, waits for the vCPU to count, asks whether it is up, and does it
-    /// all again; powers off, or shuts down for the reason 10 if the call failed, 11 if the vCPU
-    /// was not started, 12 if it is not up.
+    /// Sends INIT and SIPI, waits until the vCPU counts, and asks whether it is up; then does all
+    /// of that again and powers off. It shuts down with reason 10 if the call fails, 11 if the vCPU
+    /// does not start, and 12 if the vCPU is not up.
     #[rustfmt::skip]
     const START: &[u8] = &[
         0xBE, 10, 0, 0, 0,                      // mov esi, 10
@@ -93,7 +93,8 @@ mod tests {
         0xEB, 0xFE,                             // jmp to itself
     ];
 
-    /// Runs the guest that initialises by `initialise`; returns its exit code and what was said.
+    /// Runs the guest that initialises vCPU 1 by the code `initialise`; returns the exit code and
+    /// standard error.
     fn run(initialise: &[u8]) -> (Option<i32>, String) {
         let list = [24, 0, 0, 1, CODE_AT + 0xDD, 0, 0, 0].map(u32::to_le_bytes);
         let code = [BEGIN, initialise, START, &context(CODE_AT), &list.concat()].concat();

@@ -29,7 +29,8 @@ mod tests {
         0xF4, // hlt
     ];
 
-    /// Prints `B`, and has `XENVER_extraversion` written to a page of its own for ever.
+    /// Prints `B`, then asks again and again for `XENVER_extraversion`, which the VMM writes to a
+    /// page of the guest's file.
     const CALLING: &[u8] = &[
         0x66, 0xBA, 0xF8, 0x03, // mov dx, 0x3F8
         0xB0, b'B', // mov al, 'B'
@@ -92,7 +93,7 @@ mod tests {
         child
     }
 
-    /// Tells the guest to go on, and returns the exit code and what was said.
+    /// Tells the guest to go on, and returns the exit code and standard error.
     fn finish(mut child: Child) -> (Option<i32>, String) {
         // A guest that has crashed reads no more.
         let _ = child.stdin.take().unwrap().write_all(b"P");
@@ -115,7 +116,7 @@ mod tests {
         assert!(told.ends_with("or use --load copy"), "{told}");
     }
 
-    /// The VMM touches the page, on behalf of the guest.
+    /// Here the VMM, and not the guest, touches the lost page.
     #[test]
     #[ignore = "needs /dev/kvm"]
     fn a_hypercall_to_a_lost_page_ends_the_guest_and_not_the_vmm() {
@@ -137,7 +138,7 @@ mod tests {
         assert_eq!(finish(child), (Some(0), String::new()));
     }
 
-    /// As a package manager does it.
+    /// Package managers replace files in this way.
     #[test]
     #[ignore = "needs /dev/kvm"]
     fn a_file_may_be_replaced_or_deleted_under_a_guest() {

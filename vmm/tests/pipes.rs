@@ -25,7 +25,7 @@ mod tests {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        // Who refuses the input does not read it to its end.
+        // A program that refuses the input does not read all of it.
         let _ = child.stdin.take().unwrap().write_all(input);
         child.wait_with_output().unwrap()
     }
@@ -52,7 +52,7 @@ mod tests {
         assert!(text(&output.stdout).contains("PVH demo: ok"));
     }
 
-    /// The guest gives back what it reads: it must not be typed its own image.
+    /// The guest echoes its input, so its image would show if it were typed to the guest.
     #[test]
     #[ignore = "needs /dev/kvm"]
     fn a_kernel_file_on_standard_input_is_not_typed_to_the_guest() {

@@ -1,4 +1,4 @@
-//! The binary from the outside: what a guest does, and what comes of it.
+//! Runs guests with the binary, and checks the output and the exit code.
 
 #[cfg(test)]
 mod guest;
@@ -161,7 +161,7 @@ mod tests {
             stdin.write_all(b"R").unwrap();
         }
         stdout.read_exact(&mut [0]).unwrap();
-        // The threads beside the first vCPU may still be about to open theirs.
+        // Threads other than the first vCPU's may not have opened their descriptors yet.
         let (first, last) = (first.unwrap(), descriptors());
         assert!(last < first + 25, "{first} first, {last} in the end");
         stdin.write_all(b"P").unwrap();
@@ -180,8 +180,8 @@ mod tests {
         );
     }
 
-    /// Checks that a triple fault is reported with its likely cause, or that an AMD host has lost
-    /// it.
+    /// Checks that the report of a triple fault names the likely cause, or says that KVM on AMD
+    /// does not keep it.
     fn is_explained(errors: &str, rip: &str) -> bool {
         let has = |what| errors.contains(what);
         let is_explained = has(rip) && has("IDTR limit 0") && has("cr3");

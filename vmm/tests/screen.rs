@@ -1,4 +1,4 @@
-//! What a person sees on a terminal that standard output and standard error share.
+//! What a user sees on a terminal that shows both standard output and standard error.
 
 #[cfg(test)]
 mod guest;
@@ -68,7 +68,7 @@ mod tests {
             (self.child.wait().unwrap().code(), self.text)
         }
 
-        /// Reads once; `false` when nobody writes any more.
+        /// Reads once; `false` at the end of the output.
         fn read(&mut self) -> bool {
             let mut bytes = [0; 4096];
             let count = self.terminal.read(&mut bytes).unwrap_or(0);

@@ -1,7 +1,7 @@
-//! A guest whose four vCPUs go up and down at random, booted many times: none hangs, loses a start,
-//! or leaves a thread behind.
+//! Boots a guest many times whose four vCPUs go up and down at random: no boot may hang, lose the
+//! start of a vCPU, or leave a thread behind.
 //!
-//! `SOAK_BOOTS` says how often it boots, `SOAK_SEED` what it begins with, a hexadecimal number.
+//! `SOAK_BOOTS` is the number of boots, and `SOAK_SEED` the first random seed, in hexadecimal.
 
 #[cfg(test)]
 mod tests {
@@ -20,11 +20,11 @@ mod tests {
     };
     use tempfile::TempDir;
 
-    /// Far longer than a boot takes on a slow host, so that nothing but a hang takes it.
+    /// Much longer than a boot takes on a slow host: only a boot that hangs exceeds it.
     const PATIENCE: Duration = Duration::from_secs(120);
-    /// How many boots one process makes, where the guest reboots.
+    /// How many boots one process makes if the guest reboots.
     const BOOTS_OF_A_PROCESS: u64 = 25;
-    /// A machine that is built anew lets go of the threads of the one before it meanwhile.
+    /// After a reboot, the threads of the old machine may take this long to end.
     const IN_PASSING: usize = 2;
 
     /// A process that runs the guest, and the lines that it prints.
@@ -40,8 +40,7 @@ mod tests {
             let dir = tempfile::tempdir().unwrap();
             let kernel = dir.path().join("soak.elf");
             fs::write(&kernel, pvh_conformance::soak_image()).unwrap();
-            // Whoever runs the tests may ignore signals (nohup does), and pvh-vmm would go on
-            // ignoring them.
+            // If the test runner ignores signals (nohup does), pvh-vmm would inherit that.
             let mut child = Command::new("env")
                 .arg("--default-signal")
                 .arg(assert_cmd::cargo::cargo_bin("pvh-vmm"))
@@ -68,8 +67,8 @@ mod tests {
             }
         }
 
-        /// Waits for the word of one boot, and tells how many threads and open files there were
-        /// meanwhile, at most.
+        /// Waits for the line that ends one boot, and returns the most threads and open files that
+        /// the process had until then.
         fn boot(&mut self) -> [usize; 2] {
             let start = Instant::now();
             let mut most = [0; 2];
@@ -123,7 +122,7 @@ mod tests {
         assert!(status.success(), "{}: {status}", soak.cmdline);
     }
 
-    /// Boots often, by rebooting, and is ended by a signal at any moment of the last boot.
+    /// Boots many times by rebooting; a signal ends it at a random moment of the last boot.
     fn often(seed: u64, boots: u64) {
         let mut soak = Soak::start(format!("seed={:x} reboot", seed & 0xffff_ffff));
         let mut at_first = [0; 2];

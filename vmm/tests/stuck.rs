@@ -1,4 +1,4 @@
-//! Standard error that nobody reads: signals are heard all the same.
+//! Signals end a run although nobody reads its standard error.
 
 #[cfg(test)]
 mod tests {
@@ -16,7 +16,7 @@ mod tests {
     };
     use pvh_testkit::elf::{Class, Elf, Note, Segment};
 
-    /// Prints `B`, takes its time, writes more to its log than a pipe and a queue hold, and
+    /// Prints `B`, waits a little, writes more to its log than the pipe and the queue hold, and
     /// crashes.
     #[rustfmt::skip]
     const CODE: &[u8] = &[
@@ -42,8 +42,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("guest.elf");
         fs::write(&path, elf.build()).unwrap();
-        // Whoever runs the tests may ignore signals (nohup does), and pvh-vmm would go on ignoring
-        // them.
+        // If the test runner ignores signals (nohup does), pvh-vmm would inherit that.
         let mut child = Command::new("env")
             .arg("--default-signal")
             .arg(assert_cmd::cargo::cargo_bin("pvh-vmm"))
@@ -58,7 +57,7 @@ mod tests {
         let mut booted = [0];
         let stdout = child.stdout.as_mut().unwrap();
         stdout.read_exact(&mut booted).unwrap();
-        // The kernel has changed while it ran, which is told besides the crash.
+        // The kernel file changed during the run; pvh-vmm reports that besides the crash.
         let mut file = File::options().append(true).open(&path).unwrap();
         file.write_all(b"more").unwrap();
         drop(file);
@@ -82,7 +81,7 @@ mod tests {
         }
     }
 
-    /// Whether its machine is gone, with the thread that keeps its time.
+    /// Whether the machine is gone: its timer thread has ended.
     fn has_crashed(pid: u32) -> bool {
         let tasks = fs::read_dir(format!("/proc/{pid}/task")).unwrap();
         !tasks.flatten().any(|task| {

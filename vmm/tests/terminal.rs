@@ -41,8 +41,7 @@ mod tests {
             let (dir, kernel) = obedient();
             let pty = openpty(None, None).unwrap();
             let before = tcgetattr(&pty.slave).unwrap();
-            // Whoever runs the tests may ignore signals (nohup does), and pvh-vmm would go on
-            // ignoring them.
+            // If the test runner ignores signals (nohup does), pvh-vmm would inherit that.
             let mut child = Command::new("env")
                 .args(["--default-signal", "setsid", "--ctty"])
                 .arg(assert_cmd::cargo::cargo_bin("pvh-vmm"))
@@ -116,7 +115,7 @@ mod tests {
 
     impl Drop for Session {
         fn drop(&mut self) {
-            // A test that fails leaves nothing behind; otherwise it has ended already.
+            // Ends the process if the test has failed.
             let _ = self.child.kill();
             let _ = self.child.wait();
         }
@@ -200,7 +199,7 @@ mod tests {
     fn a_stop_gives_the_terminal_back_and_continuing_takes_it_again() {
         let mut session = Session::start();
         session.signal(Signal::SIGTSTP);
-        // Not before: a SIGCONT that comes first would be undone by the stop.
+        // Only now: a SIGCONT before the stop would have no effect.
         eventually("it is stopped", || session.is_stopped());
         assert!(!session.is_raw());
         session.signal(Signal::SIGCONT);

@@ -1,4 +1,4 @@
-//! What `--timings` and `--trace` tell of a run.
+//! What `--timings` and `--trace` report.
 
 #[cfg(test)]
 mod tests {
@@ -94,8 +94,8 @@ mod tests {
         );
     }
 
-    /// A machine whose guest runs `code`, without the Xen platform; the directory goes with the
-    /// first value.
+    /// Starts a guest of `code` on the plain platform. The directory is removed when the first
+    /// value is dropped.
     fn machine(code: &[u8], options: &[&str]) -> (TempDir, Child) {
         let elf = Elf::new(Class::Elf32)
             .segment(Segment::load(0x10_0000, code))
@@ -103,8 +103,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let kernel = dir.path().join("kernel");
         fs::write(&kernel, elf.build()).unwrap();
-        // Whoever runs the tests may ignore signals (nohup does), and pvh-vmm would go on ignoring
-        // them.
+        // If the test runner ignores signals (nohup does), pvh-vmm would inherit that.
         let child = Command::new("env")
             .arg("--default-signal")
             .arg(cargo_bin("pvh-vmm"))
@@ -165,7 +164,7 @@ mod tests {
         assert_eq!(moments(&terminate(child)), ["first entry"]);
     }
 
-    /// Time on the processor, far above what the start takes once the guest spins.
+    /// Processor time that only a spinning guest uses: much more than the start takes.
     fn processor_ticks(pid: u32) -> u64 {
         let stat =
             fs::read_to_string(Path::new("/proc").join(pid.to_string()).join("stat")).unwrap();
@@ -176,8 +175,8 @@ mod tests {
             .sum()
     }
 
-    /// The second start of a packed kernel finds it unpacked; a folder that cannot be used is said,
-    /// and harmless.
+    /// The second start of a packed kernel finds it unpacked. A folder that cannot be used is
+    /// reported, and the guest runs anyway.
     #[test]
     #[ignore = "needs /dev/kvm"]
     fn a_cache_that_cannot_be_used_is_complained_of_and_nothing_more() {

@@ -1,5 +1,4 @@
-//! The Xen platform from the outside, by guests of a few bytes: what they get, and what comes of
-//! it.
+//! Runs guests of a few bytes on the Xen platform, and checks the output and the exit code.
 
 #[cfg(test)]
 mod tests {
@@ -79,7 +78,7 @@ mod tests {
         code.into_iter().map(with).collect()
     }
 
-    /// Then gives back what comes by the console's ring at 0xFEFFF000, and powers off after a `P`.
+    /// Then echoes the input of the console ring at 0xFEFFF000, and powers off after a `P`.
     #[rustfmt::skip]
     const ECHO: &[u8] = &[
         0xBD, 0x00, 0xF0, 0xFF, 0xFE,           // mov ebp, 0xFEFFF000
@@ -137,7 +136,7 @@ mod tests {
             "{}",
             run.errors
         );
-        // A plain PC has no such MSR, and the guest no handler for #GP.
+        // A plain PC does not have this MSR, and the guest has no handler for #GP.
         let serial = ["--memory", "4M", "--cmdline", "console=ttyS0"];
         let run = finish(start(&serial, Some(&kernel)));
         assert_eq!(run.code, Some(5));
@@ -307,7 +306,7 @@ mod tests {
         ];
         let (_dir, kernel) = image(&[&wait[..], &shutting_down(1)].concat(), &[]);
         let mut child = start(&["--memory", "4M", "--platform", "xen"], Some(&kernel));
-        // The ring takes 1024 bytes, and nobody types more.
+        // The ring holds 1024 bytes, and the test types no more.
         let mut stdin = child.stdin.take().unwrap();
         stdin.write_all(&[b'x'; 4096]).unwrap();
         let mut booted = [0; 4];
@@ -344,8 +343,7 @@ mod tests {
             unistd::Pid,
         };
         let mut command = Command::new("env");
-        // Whoever runs the tests may ignore signals (nohup does), and pvh-vmm would go on ignoring
-        // them.
+        // If the test runner ignores signals (nohup does), pvh-vmm would inherit that.
         let mut child = command
             .arg("--default-signal")
             .arg(assert_cmd::cargo::cargo_bin("pvh-vmm"))
@@ -378,8 +376,8 @@ mod tests {
         assert_eq!((run.code, run.errors.as_str()), (Some(143), ""));
     }
 
-    /// Has the store watch what asks it to power off, prints `W`, and goes on once it is asked; the
-    /// request is at 0x10_0002.
+    /// Watches the store's node for requests to power off, prints `W`, and goes on after a request;
+    /// the message to the store is at 0x10_0002.
     #[rustfmt::skip]
     const HEAR: &[u8] = &[
         0xBF, 0x00, 0xC0, 0xFF, 0xFE,           // mov edi, 0xFEFFC000
@@ -418,9 +416,9 @@ mod tests {
         );
     }
 
-    /// Maps shared info at 0x6000 and waits for 2^33 TSC ticks, a few seconds. Then its time must
-    /// have got two new stamps, the last less than 2^32 ticks ago; the reason to shut down is 0
-    /// (power-off), or else 3 (crash).
+    /// Maps shared info at 0x6000 and waits for 2^33 TSC ticks, a few seconds. If its time has then
+    /// got two new stamps, the last one less than 2^32 ticks ago, it shuts down with reason 0
+    /// (power-off), else with reason 3 (crash).
     #[rustfmt::skip]
     const WAIT_FOR_STAMPS: &[u8] = &[
         0xC7, 0x05, 0x00, 0x20, 0, 0, 0xF0, 0x7F, 0, 0, // mov dword [0x2000], 0x7FF0 (DOMID_SELF)

@@ -13,8 +13,8 @@ mod tests {
     use pvh_testkit::elf::{Class, Elf, Note, Segment};
     use tempfile::TempDir;
 
-    /// Makes a hypercall by the first stub and one by the second, and powers off if the first
-    /// answered with Xen 4.17's version.
+    /// Makes a hypercall through each stub, and powers off if the first one returned Xen 4.17's
+    /// version.
     const CODE: &[u8] = &[
         0xBC, 0x00, 0x02, 0x10, 0x00, // mov esp, 0x100200
         0xB8, 0x11, 0x00, 0x00, 0x00, // mov eax, 17 (xen_version)
@@ -32,7 +32,8 @@ mod tests {
         0x0F, 0x0B, // crash: ud2
     ];
 
-    /// A kernel that says it is Linux, and calls bare, by a pair of stubs at 64 and 80.
+    /// A kernel that says it is Linux, and calls without a hypercall page, through two stubs at
+    /// offsets 64 and 80.
     fn bare(code: &[u8]) -> (TempDir, String) {
         let mut image = vec![0; 0x200];
         image[..code.len()].copy_from_slice(code);
@@ -180,7 +181,7 @@ mod tests {
             errors.contains("platform xen") && errors.contains("patched"),
             "{errors}"
         );
-        // The file is as it was: the next run patches it again.
+        // The file is unchanged: the next run patches the kernel again.
         let inspected = Command::cargo_bin("pvh-vmm")
             .unwrap()
             .args(["inspect", &kernel])

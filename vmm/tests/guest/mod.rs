@@ -1,4 +1,4 @@
-//! A guest that does what it is told over its serial port.
+//! A guest that obeys commands from its serial port.
 
 use std::path::PathBuf;
 
@@ -6,7 +6,7 @@ use pvh_testkit::elf::{Class, Elf, Note, Segment};
 use tempfile::TempDir;
 
 /// Prints `B`, then answers each byte: `P` powers off, `R` reboots, `X` executes an invalid
-/// instruction, `H` halts for ever; any other comes back.
+/// instruction, `H` halts for ever; the guest echoes any other byte.
 const CODE: &[u8] = &[
     0x66, 0xBA, 0xF8, 0x03, // mov dx, 0x3F8
     0xB0, b'B', // mov al, 'B'
@@ -34,7 +34,7 @@ const CODE: &[u8] = &[
     0xEB, 0xFC, // jmp hang
 ];
 
-/// The guest as a file; the directory goes with the first value.
+/// The guest as a file. The directory is removed when the first value is dropped.
 pub(crate) fn obedient() -> (TempDir, PathBuf) {
     let elf = Elf::new(Class::Elf32)
         .segment(Segment::load(0x10_0000, CODE))

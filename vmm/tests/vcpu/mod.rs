@@ -1,4 +1,4 @@
-//! What VCPUOP_initialise is given.
+//! The argument of VCPUOP_initialise.
 
 /// `vcpu_hvm_context` of flat 32-bit code at `entry`, without paging.
 pub(crate) fn context(entry: u32) -> Vec<u8> {
