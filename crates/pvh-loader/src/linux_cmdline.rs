@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn what_follows_two_dashes_is_for_init() {
+    fn words_after_two_dashes_are_for_init() {
         assert_eq!(split("a -- console=ttyS0").len(), 1);
         assert_eq!(split("a --b c").len(), 3);
     }

@@ -208,7 +208,7 @@ fn an_image_in_memory_is_copied() {
 }
 
 #[test]
-fn a_file_that_lies_askew_is_copied() {
+fn a_file_at_an_unaligned_place_is_copied() {
     let skew = Some(1);
     let memory = Mapper::poisoned();
     let loaded = load(
@@ -221,7 +221,7 @@ fn a_file_that_lies_askew_is_copied() {
 
 /// A host that refuses a mapping may have taken what was there: every byte is written anew.
 #[test]
-fn what_cannot_be_mapped_is_copied_whole() {
+fn a_range_that_cannot_be_mapped_is_copied() {
     let loading = loading(&[LARGE], &[0x1_8001]);
     let (copied, refused) = (Mapper::poisoned(), Mapper::poisoned());
     load(Method::Copy, &copied, &loading);

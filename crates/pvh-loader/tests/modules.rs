@@ -13,7 +13,7 @@ fn an_empty_file_is_a_module_of_no_bytes() {
 }
 
 #[test]
-fn a_file_that_does_not_know_its_length_and_a_directory_are_none() {
+fn a_file_without_a_length_and_a_directory_are_refused() {
     // Files of procfs say that they are empty.
     let version = File::open("/proc/version").unwrap();
     assert!(matches!(

@@ -138,7 +138,7 @@ fn the_guest_finds_everything_where_the_start_info_says() {
 }
 
 #[test]
-fn what_is_written_is_what_was_planned_and_nothing_else() {
+fn exactly_the_planned_ranges_are_written() {
     let (image, boot) = (image(), boot());
     let memory = Recorder::new(&ram());
     let plan = image.plan(&boot).unwrap();
@@ -168,7 +168,7 @@ fn zeros_are_written_after_a_segment_and_after_a_module() {
 }
 
 #[test]
-fn nothing_undefined_is_in_the_pages_of_the_start_info() {
+fn every_byte_of_the_start_info_pages_is_defined() {
     let (image, boot) = (image(), boot());
     let memory = Recorder::new(&ram());
     let plan = image.plan(&boot).unwrap();
@@ -318,7 +318,7 @@ fn reserved_ranges_other_map_entries_and_the_rsdp_are_left_alone() {
 }
 
 #[test]
-fn a_boot_that_tells_no_memory_map_still_uses_it() {
+fn a_memory_map_that_the_guest_does_not_get_is_used_for_the_plan() {
     let boot = Boot {
         memmap_rule: MemmapRule::Omit,
         ..boot()
@@ -475,7 +475,7 @@ fn esp_is_the_top_of_the_first_stack() {
 }
 
 #[test]
-fn a_stack_in_the_kernel_or_outside_memory_is_none() {
+fn a_stack_in_the_kernel_or_outside_memory_is_dropped() {
     let stack = Some(Gpa(0xA_0000));
     assert_eq!(esp(0x9_0000, 0xF001, stack), 0);
     assert_eq!(esp(0x9_0000, 0xF000, stack), 0xA_0000);

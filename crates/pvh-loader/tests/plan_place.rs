@@ -127,7 +127,7 @@ fn an_empty_segment_has_no_place_and_takes_none() {
 }
 
 #[test]
-fn the_bytes_of_a_segment_end_with_the_file_at_most() {
+fn the_bytes_of_a_segment_may_not_end_after_the_file() {
     let mut case = case();
     case.segments[0].file_offset = 63 * MIB;
     assert!(case.place().is_ok());
@@ -146,7 +146,7 @@ fn the_bytes_of_a_segment_end_with_the_file_at_most() {
 }
 
 #[test]
-fn a_segment_ends_at_4_gib_at_most() {
+fn a_segment_may_end_at_4_gib_and_not_above() {
     let mut case = Case {
         segments: vec![segment(4 * GIB - MIB, MIB, MIB)],
         entry: 0xFFF0_0000,
@@ -217,7 +217,7 @@ fn a_kernel_above_1_gib_has_its_start_info_below() {
 /// Xen as a guest copies a trampoline to 0x1000, OSv writes to 0x1000 and 0x2000, Linux takes the
 /// last 384 KiB below 1 MiB for a hole. The page below that is for a stack.
 #[test]
-fn nothing_of_the_loaders_lies_in_the_low_pages_or_the_legacy_hole() {
+fn the_loader_places_nothing_in_the_low_pages_or_the_legacy_hole() {
     let small = |end| Case {
         segments: vec![segment(MIB, MIB, MIB)],
         entry: 0x10_0000,
@@ -480,7 +480,7 @@ fn an_obstacle_is_named_with_its_first_byte() {
 
 /// Each error that asks for more RAM is gone with that much RAM.
 #[test]
-fn as_much_ram_as_the_fix_says_is_enough() {
+fn the_ram_that_the_fix_names_is_enough() {
     let cases = [
         Case {
             ram: vec![range(0, MIB)],
@@ -515,7 +515,7 @@ fn as_much_ram_as_the_fix_says_is_enough() {
 }
 
 #[test]
-fn a_module_that_no_ram_below_4_gib_holds_is_not_answered_with_more_ram() {
+fn more_ram_is_not_advised_for_a_module_that_never_fits_below_4_gib() {
     for size in [4 * GIB, 4 * GIB - 64 * MIB, u64::MAX, u64::MAX - 4095] {
         let case = Case {
             modules: vec![size],

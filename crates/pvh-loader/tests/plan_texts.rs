@@ -3,7 +3,7 @@
 use pvh_loader::plan::{Fix, WriteKind};
 
 #[test]
-fn each_way_out_is_a_line_of_its_own() {
+fn each_fix_is_one_line() {
     let fixes = [
         (Fix::MoreRam { ram_bytes: 1 << 20 }, "give the guest 1 MiB"),
         (
@@ -29,7 +29,7 @@ fn each_way_out_is_a_line_of_its_own() {
 }
 
 #[test]
-fn a_write_is_told_by_what_it_writes() {
+fn a_write_is_displayed_by_its_content() {
     let kinds = [
         (
             WriteKind::Segment {

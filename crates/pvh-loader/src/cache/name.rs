@@ -59,7 +59,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_names_with_the_tag_and_the_right_checksum_are_ours() {
+    fn only_names_with_the_tag_and_the_right_checksum_are_entries() {
         let (entry, temporary) = (entry("1-2-3"), temporary(7));
         assert_eq!(kind(&entry), Some(Kind::Entry));
         assert_eq!(kind(&temporary), Some(Kind::Temporary));

@@ -88,7 +88,7 @@ fn set_used(path: &Path, seconds_ago: u64) {
 }
 
 #[test]
-fn a_kernel_is_kept_once_and_found_again() {
+fn a_kernel_is_cached_once_and_found_again() {
     let place = Place::new();
     let kernel = place.kernel("a", 7);
     assert_eq!(place.open(&kernel), (true, 7)); // mapped from its entry at once
@@ -116,7 +116,7 @@ fn the_second_time_nothing_is_unpacked() {
 }
 
 #[test]
-fn a_kernel_that_has_changed_is_another() {
+fn a_changed_kernel_gets_a_new_entry() {
     let place = Place::new();
     let kernel = place.kernel("a", 7);
     place.open(&kernel);
@@ -126,7 +126,7 @@ fn a_kernel_that_has_changed_is_another() {
 }
 
 #[test]
-fn a_folder_that_takes_no_kernel_is_told_of_and_the_kernel_is_opened() {
+fn a_folder_that_takes_no_kernel_is_reported_and_the_kernel_opens() {
     let place = Place::new();
     let kernel = place.kernel("a", 7);
     let key = Key::of(&File::open(&kernel).unwrap()).unwrap();
@@ -141,7 +141,7 @@ fn a_folder_that_takes_no_kernel_is_told_of_and_the_kernel_is_opened() {
 }
 
 #[test]
-fn a_kernel_that_was_just_written_is_not_kept() {
+fn a_kernel_that_was_just_written_is_not_cached() {
     let place = Place::new();
     let kernel = place.kernel("a", 7);
     let opened = place.cache.open(&kernel, &Limits::default()).unwrap();
@@ -150,7 +150,7 @@ fn a_kernel_that_was_just_written_is_not_kept() {
 }
 
 #[test]
-fn what_is_not_packed_is_not_kept() {
+fn an_unpacked_kernel_is_not_cached() {
     let place = Place::new();
     let path = place.dir.path().join("elf");
     fs::write(&path, Elf::bootable(Class::Elf64, 0x10_0000).build()).unwrap();
@@ -232,7 +232,7 @@ fn an_entry_under_the_name_of_another_is_not_taken() {
 }
 
 #[test]
-fn what_is_not_a_file_at_the_name_of_an_entry_is_left_alone() {
+fn only_files_count_as_entries_of_the_cache() {
     let place = Place::new();
     let kernel = place.kernel("a", 7);
     place.open(&kernel);
@@ -248,7 +248,7 @@ fn what_is_not_a_file_at_the_name_of_an_entry_is_left_alone() {
 }
 
 #[test]
-fn what_was_not_used_for_longest_goes_first() {
+fn the_least_recently_used_entry_is_removed_first() {
     let mut place = Place::new();
     let [a, b, c] = [("a", 1), ("b", 2), ("c", 3)].map(|(name, byte)| place.kernel(name, byte));
     for (kernel, age) in [(&a, 30), (&b, 60)] {
@@ -305,7 +305,7 @@ fn a_temporary_file_is_removed_as_soon_as_its_writer_is_gone() {
 }
 
 #[test]
-fn what_others_are_writing_counts_towards_the_limit() {
+fn temporary_files_of_other_processes_count_towards_the_limit() {
     let mut place = Place::new();
     let [a, b] = [("a", 1), ("b", 2)].map(|(name, byte)| place.kernel(name, byte));
     place.cache.limit_bytes = 0x5_0000; // two of them
@@ -380,7 +380,7 @@ fn a_sub_folder_that_this_cache_did_not_make_is_refused() {
 }
 
 #[test]
-fn runs_that_keep_one_kernel_at_once_leave_one_entry() {
+fn processes_that_cache_one_kernel_at_once_leave_one_entry() {
     let place = Place::new();
     let kernel = place.kernel("a", 7);
     thread::scope(|scope| {

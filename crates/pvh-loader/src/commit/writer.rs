@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_short_is_copied() {
+    fn short_ranges_are_copied() {
         assert_eq!(pages(0x1000, 0x1_0000, 0), Some((0, 0x1_0000)));
         assert_eq!(pages(0x1000, 0xffff, 0), None);
         assert_eq!(pages(0x1800, 0x1_07ff, 0x800), None);
@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn the_end_of_the_address_space_is_no_page() {
+    fn a_range_past_the_end_of_the_address_space_has_no_whole_pages() {
         assert_eq!(pages(u64::MAX, 1, 0xfff), None);
         assert_eq!(pages(0x1000, u64::MAX, 0), None);
     }

@@ -336,7 +336,7 @@ mod tests {
     }
 
     #[test]
-    fn each_mistake_has_its_way_out() {
+    fn each_mistake_has_its_fix() {
         let truncated = ImageError::Truncated {
             what: "the setup header",
             len_bytes: 1,

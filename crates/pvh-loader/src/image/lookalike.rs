@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_often_given_by_mistake_is_named() {
+    fn files_given_by_mistake_are_named() {
         assert_eq!(name(b"#!/bin/sh\n"), Some("a script"));
         assert_eq!(name(b"0707010000"), Some("an initramfs (cpio)"));
         assert_eq!(name(b"hello\n"), Some("a text file"));

@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stub_beyond_64_bytes_is_none_of_the_pair() {
+    fn a_stub_more_than_64_bytes_away_is_not_part_of_the_pair() {
         let apart = |far: usize| {
             let mut bytes = b"\x0f\x01\xd9\xc3".to_vec();
             bytes.resize(far, 0xCC);

@@ -151,7 +151,7 @@ fn disk_images_firmware_and_efi_programs_are_named() {
 }
 
 #[test]
-fn an_image_in_the_upper_half_is_linked_with_physical_addresses() {
+fn the_advice_for_an_image_in_the_upper_half_is_physical_addresses() {
     let linked = |paddr: u64, notes: &[Note]| {
         let segment = Segment::load(paddr, vec![0xF4; 0x22]);
         let elf = Elf::new(Class::Elf64).segment(segment);
@@ -167,7 +167,7 @@ fn an_image_in_the_upper_half_is_linked_with_physical_addresses() {
 }
 
 #[test]
-fn an_image_that_cannot_be_placed_is_given_a_reloc_note() {
+fn the_advice_for_an_image_that_cannot_be_placed_is_a_reloc_note() {
     let linked = |notes: &[Note]| {
         let segment = Segment::load(0xFD00_0000, vec![0xF4; 0x22]);
         let elf = Elf::new(Class::Elf64).segment(segment);
@@ -181,7 +181,7 @@ fn an_image_that_cannot_be_placed_is_given_a_reloc_note() {
 }
 
 #[test]
-fn an_entry_note_in_a_section_of_the_wrong_type_is_declared_a_note() {
+fn the_advice_for_an_entry_note_of_the_wrong_section_type_is_to_declare_it_a_note() {
     let linked = |kind: Option<u32>| {
         let section = Section::notes(".note.Xen", &[Note::entry(ENTRY)]);
         let section = section.with(|section| section.kind = kind.unwrap_or(section.kind));
@@ -200,7 +200,7 @@ fn an_entry_note_in_a_section_of_the_wrong_type_is_declared_a_note() {
 }
 
 #[test]
-fn an_object_file_is_linked() {
+fn the_advice_for_an_object_file_is_to_link_it() {
     let section = || Section::notes(".note.Xen", &[Note::entry(ENTRY)]);
     let object = Elf::new(Class::Elf64).kind(ET_REL).section(section());
     let error = refused(object.build());

@@ -17,7 +17,7 @@ fn report(bytes: Vec<u8>) -> Report {
 }
 
 #[test]
-fn a_bzimage_is_told_layer_by_layer() {
+fn a_bzimage_is_reported_layer_by_layer() {
     let packed = payload(Codec::Xz, &elf());
     let told = report(bzimage(&packed));
     assert_eq!(told.format, Some(Format::BzImage { codec: Codec::Xz }));
@@ -88,7 +88,7 @@ fn notes_in_sections_are_listed_when_no_segment_has_any() {
 }
 
 #[test]
-fn a_kernel_without_an_entry_is_told_as_far_as_it_goes() {
+fn a_kernel_without_an_entry_is_reported_up_to_its_fault() {
     let bytes = Elf::new(Class::Elf64)
         .segment(Segment::load(0x10_0000, vec![0xf4; 16]))
         .build();
@@ -120,7 +120,7 @@ fn an_entry_outside_the_kernel_is_found_without_a_guest() {
 }
 
 #[test]
-fn what_is_no_kernel_has_a_report_too_and_what_cannot_be_opened_has_none() {
+fn a_file_that_is_no_kernel_has_a_report_and_a_missing_file_has_none() {
     let told = report(b"#!/bin/sh\n".to_vec());
     assert_eq!((told.file_bytes, told.format), (10, None));
     assert!(told.elf.is_none() && !told.verdict.is_bootable());

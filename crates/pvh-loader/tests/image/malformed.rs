@@ -63,7 +63,7 @@ fn an_empty_and_a_tiny_file_are_named() {
 }
 
 #[test]
-fn what_is_no_kernel_is_named_with_a_way_out() {
+fn a_file_that_is_no_kernel_is_named_with_advice() {
     let script = refusal(*b"#!/bin/sh\necho hello\n");
     assert_eq!(
         script.to_string(),
@@ -236,7 +236,7 @@ fn a_read_past_the_end_is_an_error() {
 }
 
 #[test]
-fn a_kernel_without_the_entry_note_is_told_how_to_get_it() {
+fn the_advice_for_a_missing_entry_note_is_how_to_add_it() {
     let load = Segment::load(0x10_0000, vec![0xf4; 16]);
     let bare = Elf::new(Class::Elf64).segment(load.clone());
     let refused = refusal(bare.build());
@@ -301,7 +301,7 @@ fn a_limit_of_the_pipe_holds() {
 }
 
 #[test]
-fn a_kernel_whose_notes_are_cut_is_to_be_copied_again() {
+fn the_advice_for_cut_notes_is_to_copy_the_kernel_again() {
     let load = Segment::load(0x10_0000, vec![0xf4; 16]);
     let notes = Segment::notes(&[Note::xen(6, *b"linux\0")]);
     let mut file = Elf::new(Class::Elf64).segment(load).segment(notes).build();

@@ -7,7 +7,7 @@ use super::*;
 /// knows its guest. A map without RAM leaves no place for anything; a start info without a map is
 /// made when that is asked for.
 #[test]
-fn a_memory_map_has_from_1_to_127_entries_unless_told_otherwise() {
+fn a_memory_map_has_1_to_127_entries_unless_the_rule_is_lifted() {
     let elf = Elf::bootable(Class::Elf64, ENTRY);
     let map = |len: u64| {
         let rest = (1..len).map(|n| MemmapRange {
@@ -68,7 +68,7 @@ fn a_memory_map_has_from_1_to_127_entries_unless_told_otherwise() {
 /// length, each page-aligned, with its exact size; without modules there is no table, because
 /// FreeBSD stops at one.
 #[test]
-fn modules_of_any_number_and_size_are_told_exactly() {
+fn modules_of_any_number_and_size_are_listed_exactly() {
     let elf = Elf::bootable(Class::Elf64, ENTRY);
     let sizes = [1, 4095, 4096, 4097, 0, 12_345];
     for count in [0, 1, 2, 64] {

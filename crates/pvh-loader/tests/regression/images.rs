@@ -178,7 +178,7 @@ fn a_program_header_table_is_taken_only_if_all_of_it_is_in_the_file() {
 /// about the first two: no code for another machine, and no big-endian code, runs on x86. A type is
 /// only a name, and is taken.
 #[test]
-fn what_is_not_code_for_x86_is_refused() {
+fn code_for_another_machine_is_refused() {
     let xtf = Elf::bootable(Class::Elf32, ENTRY).machine(62);
     assert_eq!(entry(&xtf).unwrap(), u64::from(ENTRY));
     let bootable = || Elf::bootable(Class::Elf64, ENTRY);

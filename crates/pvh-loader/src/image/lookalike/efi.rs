@@ -79,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn the_machine_and_the_linux_section_are_told() {
+    fn the_machine_and_the_linux_section_are_reported() {
         for (file, name, fix) in [
             (
                 program(0x8664, &[b".text", b".reloc"], false),
