@@ -29,13 +29,15 @@ pub struct DiscardSupport {
 #[non_exhaustive]
 pub enum DiskError {
     /// A size that is 0 or no multiple of 512.
-    #[error("a disk of {len_bytes} bytes is not a whole number of 512-byte sectors above 0")]
+    #[error("a disk of {len_bytes} bytes is refused: the size must be a multiple of 512 above 0")]
     Size {
         /// The size that was given.
         len_bytes: u64,
     },
     /// A physical sector size that is no power of two, or below 512.
-    #[error("a physical sector size of {bytes} bytes is not a power of two from 512 on")]
+    #[error(
+        "a physical sector size of {bytes} bytes is refused: it must be a power of two and at least 512"
+    )]
     PhysicalSector {
         /// The size that was given.
         bytes: u32,

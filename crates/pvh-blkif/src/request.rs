@@ -120,7 +120,9 @@ pub enum Refusal<E: core::error::Error + 'static> {
         limit: u16,
     },
     /// A segment that ends before it begins or behind its page.
-    #[error("segment {index} covers sectors {first} to {last} of a page that has 0 to 7")]
+    #[error(
+        "segment {index} has sectors {first} to {last}, which is no range of a page's sectors 0 to 7"
+    )]
     Segment {
         /// Which segment, from 0.
         index: usize,

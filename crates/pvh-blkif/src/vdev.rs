@@ -3,7 +3,7 @@
 /// Why a name is no disk's.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 #[error(
-    "{name:?} is not a disk name: xvda to xvdz, then xvdaa and on, optionally with a partition"
+    "{name:?} is not a disk name: use xvda to xvdz or xvdaa and so on, with or without a partition number"
 )]
 #[non_exhaustive]
 pub struct VdevError {

@@ -65,7 +65,7 @@ impl<M: Frames + ?Sized> Frames for &M {
 #[non_exhaustive]
 pub enum FrameError {
     /// There is a page already.
-    #[error("frame {gfn:#x} has a page")]
+    #[error("frame {gfn:#x} already has a page")]
     Present {
         /// The first such frame.
         gfn: u64,

@@ -37,7 +37,7 @@ pub enum MapError {
         len_bytes: u64,
     },
     /// The mappings that the host allows this process are needed elsewhere: copy instead.
-    #[error("no more files can be mapped, at {at}: too many mappings")]
+    #[error("the file cannot be mapped at {at}: the process has too many mappings")]
     Exhausted {
         /// Where the range was to be mapped.
         at: Gpa,

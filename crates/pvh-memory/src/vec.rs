@@ -40,7 +40,7 @@ pub enum RangesError {
         len_bytes: u64,
     },
     /// Two ranges share a byte.
-    #[error("the range at {at} begins inside the one before it")]
+    #[error("the range at {at} overlaps the range before it")]
     Overlap {
         /// Start of the second one.
         at: Gpa,

@@ -80,7 +80,7 @@ pub enum Next<P, E: core::error::Error + 'static> {
 #[non_exhaustive]
 pub enum Refusal<E: core::error::Error + 'static> {
     /// A packet shorter than an Ethernet header.
-    #[error("a packet of {len_bytes} bytes is shorter than the 14 of an Ethernet header")]
+    #[error("a packet of {len_bytes} bytes is shorter than an Ethernet header, which has 14 bytes")]
     TooShort {
         /// Its length.
         len_bytes: u16,
@@ -92,7 +92,7 @@ pub enum Refusal<E: core::error::Error + 'static> {
         slots: usize,
     },
     /// A part that is longer than what the packet has left.
-    #[error("part {index} has {size} bytes, and the packet only {left} left")]
+    #[error("part {index} has {size} bytes, but only {left} bytes of the packet are left")]
     PartTooLong {
         /// Which part, from 0.
         index: usize,

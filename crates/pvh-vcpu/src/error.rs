@@ -101,7 +101,7 @@ pub enum ContextError {
         limit: u32,
     },
     /// Rule 13: ss and cs have different privilege levels.
-    #[error("ss has privilege level {ss}, cs {cs}")]
+    #[error("ss has privilege level {ss}, but cs has {cs}")]
     StackPrivilege {
         /// Level of ss.
         ss: u8,
@@ -109,7 +109,7 @@ pub enum ContextError {
         cs: u8,
     },
     /// Rule 14: ds or es has a higher level number than cs.
-    #[error("{register} has privilege level {dpl}, cs {cs}")]
+    #[error("{register} has privilege level {dpl}, but cs has {cs}")]
     DataPrivilege {
         /// Which segment.
         register: Register,
@@ -131,19 +131,19 @@ pub enum ContextError {
         rip: u64,
     },
     /// Rule 17: 64-bit mode without CR0.PG.
-    #[error("64-bit mode with cr0 {cr0:#x}, PG clear")]
+    #[error("64-bit mode needs PG, which is clear in cr0 {cr0:#x}")]
     PagingOff {
         /// Its value.
         cr0: u64,
     },
     /// Rule 18: 64-bit mode without CR4.PAE.
-    #[error("64-bit mode with cr4 {cr4:#x}, PAE clear")]
+    #[error("64-bit mode needs PAE, which is clear in cr4 {cr4:#x}")]
     PaeOff {
         /// Its value.
         cr4: u64,
     },
     /// Rule 19: 64-bit mode without EFER.LME.
-    #[error("64-bit mode with efer {efer:#x}, LME clear")]
+    #[error("64-bit mode needs LME, which is clear in efer {efer:#x}")]
     LongModeOff {
         /// Its value.
         efer: u64,
@@ -167,7 +167,7 @@ pub enum ContextError {
         cr0: u64,
     },
     /// Beyond Xen: long mode (LME with paging) without CR4.PAE.
-    #[error("long mode with cr4 {cr4:#x}, PAE clear")]
+    #[error("long mode needs PAE, which is clear in cr4 {cr4:#x}")]
     LongModeWithoutPae {
         /// Its value.
         cr4: u64,
@@ -203,7 +203,7 @@ pub enum ContextError {
         limit: u32,
     },
     /// Beyond Xen: real mode at a privilege level other than 0.
-    #[error("real mode at privilege level {dpl}")]
+    #[error("real mode needs privilege level 0, not {dpl}")]
     RealModePrivilege {
         /// Level of ss.
         dpl: u8,

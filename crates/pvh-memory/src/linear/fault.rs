@@ -40,13 +40,13 @@ pub enum LinearFault {
         entry: Gpa,
     },
     /// A user page, while SMAP is on and AC clear.
-    #[error("{at}: a user page, and SMAP keeps the kernel from it")]
+    #[error("{at}: SMAP forbids access to this user page")]
     UserPage {
         /// The linear address.
         at: LinearAddress,
     },
     /// A user page to which PKRU denies access by its protection key.
-    #[error("{at}: protection key {key} is closed")]
+    #[error("{at}: protection key {key} forbids the access")]
     ProtectionKey {
         /// The linear address.
         at: LinearAddress,
@@ -60,7 +60,7 @@ pub enum LinearFault {
         at: LinearAddress,
     },
     /// The address leads to guest-physical memory that is not RAM.
-    #[error("{at}: leads to {target}, which is not RAM")]
+    #[error("{at}: maps to {target}, which is not RAM")]
     NotRam {
         /// The linear address.
         at: LinearAddress,
