@@ -3,14 +3,11 @@
 //!
 //! Needs /dev/kvm. The README of pvh-xen shows this file.
 
-#![allow(clippy::unwrap_used, reason = "an example may stop")]
-
 use std::{
     error::Error,
     io::{self, Write},
-    mem,
     sync::{
-        Arc, Mutex,
+        Arc,
         atomic::{AtomicBool, Ordering::SeqCst},
         mpsc::{self, Receiver, Sender},
     },
@@ -22,8 +19,8 @@ use pvh_kvm::{GuestRam, HypercallTransport, Kvm, Vm};
 use pvh_layout::{Layout, LayoutConfig, Platform, RsdpPlace};
 use pvh_loader::{Boot, Image, Method};
 use pvh_xen::{
-    EndReason, Host, NoDevices, Notice, Parts, VcpuEnd, XenPlatform, XenVcpu, memory_config,
-    vm_config,
+    ConsoleQueue, EndReason, Host, NoDevices, Notice, Parts, VcpuEnd, XenPlatform, XenVcpu,
+    memory_config, vm_config,
 };
 
 /// How the guest ended, or what a vCPU failed with.
@@ -32,20 +29,12 @@ type End = Result<EndReason, String>;
 /// The host of the platform: text waits here until the main thread prints it.
 #[derive(Debug)]
 struct Terminal {
-    text: Mutex<Vec<u8>>,
+    text: ConsoleQueue,
     end: Sender<End>,
     is_stopping: AtomicBool,
 }
 
 impl Terminal {
-    /// Takes text, unless so many bytes wait.
-    fn queue(&self, bytes: &[u8], limit_bytes: usize) -> bool {
-        let mut text = self.text.lock().unwrap();
-        let has_room = text.len() < limit_bytes;
-        text.extend(bytes.iter().filter(|_| has_room));
-        has_room
-    }
-
     /// Prints until the guest ends or a vCPU fails.
     fn print(
         &self,
@@ -54,8 +43,7 @@ impl Terminal {
     ) -> Result<EndReason, Box<dyn Error>> {
         loop {
             let end = end.recv_timeout(Duration::from_millis(5));
-            let text = mem::take(&mut *self.text.lock().unwrap());
-            output.write_all(&text)?;
+            output.write_all(&self.text.take(usize::MAX))?;
             if let Ok(end) = end {
                 return Ok(end?);
             }
@@ -65,22 +53,20 @@ impl Terminal {
 
 impl Host for Terminal {
     fn console_output(&self, bytes: &[u8]) -> bool {
-        self.queue(bytes, 16 * CONSOLE_BYTES)
+        self.text.accept(bytes)
     }
     fn console_has_room(&self) -> bool {
-        self.queue(&[], CONSOLE_BYTES)
+        self.text.has_room()
     }
     fn wait_for_console_room(&self) {
-        while !self.console_has_room() && !self.is_stopping() {
-            thread::sleep(Duration::from_millis(1));
-        }
+        self.text.wait_for_room();
     }
     fn console_input_wanted(&self) {}
     fn guest_log(&self, line: &[u8]) {
-        self.queue(&[line, b"\n"].concat(), CONSOLE_BYTES);
+        self.text.offer(&[line, b"\n"].concat());
     }
     fn notice(&self, notice: Notice) {
-        self.queue(format!("{notice}\n").as_bytes(), CONSOLE_BYTES);
+        self.text.offer(format!("{notice}\n").as_bytes());
     }
     fn end(&self, reason: EndReason) {
         let _ = self.end.send(Ok(reason));
@@ -120,11 +106,10 @@ pub(crate) fn run(output: &mut impl Write) -> Result<EndReason, Box<dyn Error>> 
     let vm = Vm::new(&kvm, &vm_config(2, transport), Arc::new(ram))?;
     let mut vcpus = [vm.create_vcpu(0)?, vm.create_vcpu(1)?];
     let (sender, end) = mpsc::channel();
-    let (text, is_stopping) = (Mutex::default(), AtomicBool::new(false));
     let terminal = Arc::new(Terminal {
-        text,
+        text: ConsoleQueue::default(),
         end: sender.clone(),
-        is_stopping,
+        is_stopping: AtomicBool::new(false),
     });
     let parts = Parts::new(vm, terminal.clone(), transport, memory_config(&layout));
     let platform = Arc::new(XenPlatform::new(parts, &mut vcpus)?);
@@ -141,6 +126,7 @@ pub(crate) fn run(output: &mut impl Write) -> Result<EndReason, Box<dyn Error>> 
         }
         let end = terminal.print(&end, output);
         terminal.is_stopping.store(true, SeqCst);
+        terminal.text.release();
         platform.stop();
         end
     })
@@ -150,6 +136,3 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("the guest ended: {:?}", run(&mut io::stdout())?);
     Ok(())
 }
-
-/// A vCPU that prints waits while so many bytes are not printed yet.
-const CONSOLE_BYTES: usize = 64 << 10;
