@@ -115,6 +115,27 @@ impl Vcpu {
         Ok(Activity::from_kvm(state.mp_state))
     }
 
+    /// Tells whether the vCPU executes nothing more by itself: it executed HLT with interrupts off,
+    /// or waits for a start-up IPI. Only an NMI or INIT could wake it.
+    ///
+    /// It costs one ioctl, and a second one for a halted vCPU. Call it after a run that returned
+    /// [`VmExit::Interrupted`](crate::VmExit::Interrupted).
+    ///
+    /// # Errors
+    ///
+    /// [`VcpuError::Host`] if KVM cannot report it.
+    pub fn is_halted_for_good(&self) -> Result<bool, VcpuError> {
+        match self.activity()? {
+            Activity::Running => Ok(false),
+            Activity::WaitingForSipi => Ok(true),
+            Activity::Halted => {
+                let registers = self.fd.get_regs();
+                let registers = registers.map_err(self.host("KVM_GET_REGS"))?;
+                Ok(registers.rflags & RFLAGS_IF == 0)
+            }
+        }
+    }
+
     /// Sets what the vCPU does when it is run, for example wait as if it had executed HLT.
     ///
     /// # Errors
