@@ -10,7 +10,8 @@ use pvh_start_info::MemmapRange;
 
 use crate::{
     acpi::{PlainAcpi, RsdpPlace, XenAcpi},
-    memory_map::{self, STACK_TOP},
+    memory_map::{self, PC_HOLE_END, STACK_TOP},
+    ports::{I8042_COMMAND, RESET_CPU},
     ram::{RamSizeError, ram_layout},
 };
 
@@ -93,6 +94,10 @@ pub struct Layout {
     pub acpi: Vec<Block>,
     /// The address of the ACPI root pointer (RSDP), for start info.
     pub rsdp: Gpa,
+    /// Code at F000:FFF0, where a PC has its firmware's first instruction, to be written before the
+    /// guest starts: it resets the machine. A guest that reboots through the BIOS jumps there.
+    /// `None` in a Xen domain, and when RAM ends below 1 MiB.
+    pub reset_code: Option<Block>,
 }
 
 /// Bytes, and the address to write them at.
@@ -216,6 +221,10 @@ impl Layout {
         let (memory_map, at) = memory_map::plain(&ram, acpi_bytes)?;
         let stack_top = Some(STACK_TOP).filter(|&top| top <= at);
         let bytes = PlainAcpi::build(at, apic_ids).bytes;
+        let reset_code = (at.0 >= PC_HOLE_END).then(|| Block {
+            at: RESET_ADDRESS,
+            bytes: RESET_CODE.to_vec(),
+        });
         Some(Self {
             ram,
             pages: Vec::new(),
@@ -224,6 +233,7 @@ impl Layout {
             stack_top,
             acpi: vec![Block { at, bytes }],
             rsdp: at,
+            reset_code,
         })
     }
 
@@ -238,6 +248,7 @@ impl Layout {
             stack_top: Some(STACK_TOP).filter(|&top| ram_end.is_some_and(|end| top <= end)),
             rsdp: acpi.rsdp,
             acpi: acpi.into_blocks().into(),
+            reset_code: None,
         })
     }
 }
@@ -266,6 +277,13 @@ fn check_vcpus(config: &LayoutConfig<'_>) -> Result<(), LayoutError> {
     }
     Ok(())
 }
+
+/// F000:FFF0, 16 bytes below 1 MiB.
+const RESET_ADDRESS: Gpa = Gpa(0xF_FFF0);
+
+/// In real mode: mov al, RESET_CPU; out I8042_COMMAND, al; hlt; and once more after an NMI.
+const RESET_CODE: [u8; 7] = [0xB0, RESET_CPU, 0xE6, 0x64, 0xF4, 0xEB, 0xF9];
+const _: () = assert!(I8042_COMMAND == 0x64);
 
 /// The APIC id that addresses every local APIC.
 const BROADCAST: u8 = 0xFF;

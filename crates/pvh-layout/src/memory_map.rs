@@ -100,7 +100,7 @@ const fn range(start: Gpa, len_bytes: u64, kind: MemmapKind) -> MemmapRange {
 /// End of the page for a guest's first stack, and start of the hole that a PC has for its video
 /// memory and firmware.
 pub(crate) const STACK_TOP: Gpa = Gpa(0xA_0000);
-const PC_HOLE_END: u64 = 0x10_0000;
+pub(crate) const PC_HOLE_END: u64 = 0x10_0000;
 
 /// From the I/O APIC's page up to 4 GiB: the interrupt controllers, and the pages that KVM keeps
 /// for itself.

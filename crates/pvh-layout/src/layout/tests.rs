@@ -106,6 +106,22 @@ fn a_plain_guest_s_hole_and_stack_end_where_ram_does() {
     );
 }
 
+/// A PC's first instruction is at F000:FFF0. In real mode: mov al, 0xFE; out 0x64, al; hlt; jmp to
+/// the beginning.
+#[test]
+fn a_plain_guest_that_jumps_to_the_bios_resets_the_machine() {
+    let code = |platform, memory_bytes| layout(platform, memory_bytes, 2).unwrap().reset_code;
+    let expected = Block {
+        at: Gpa(0xF_FFF0),
+        bytes: vec![0xB0, 0xFE, 0xE6, 0x64, 0xF4, 0xEB, 0xF9],
+    };
+    assert_eq!(code(Platform::Plain, 512 << 20), Some(expected.clone()));
+    assert_eq!(code(Platform::Plain, 0x10_1000), Some(expected));
+    // The tables would lie there, and a domain has RAM there.
+    assert_eq!(code(Platform::Plain, 0x10_0000), None);
+    assert_eq!(code(AFTER, 512 << 20), None);
+}
+
 #[test]
 fn the_first_stack_ends_at_640_kib() {
     for (platform, smallest) in [(Platform::Plain, 0xA_1000), (AFTER, 0xA_0000)] {
