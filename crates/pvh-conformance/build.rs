@@ -10,10 +10,11 @@ use std::{
 };
 
 /// The images: file name, sources, and extra flags.
-const IMAGES: [(&str, &[&str], &[&str]); 4] = [
+const IMAGES: [(&str, &[&str], &[&str]); 5] = [
     ("demo.elf", &DEMO, &[]),
     ("demo-draft.elf", &DEMO, &["-DSTART_INFO_DRAFT"]),
     ("soak.elf", &SOAK, &[]),
+    ("devices.elf", &DEVICES, &[]),
     ("conformance.elf", &CONFORMANCE, &[]),
 ];
 
@@ -34,6 +35,16 @@ const SOAK: [&str; 6] = [
     "check.c",
     "xen.c",
     "soak.c",
+];
+
+const DEVICES: [&str; 7] = [
+    "entry.S",
+    "interrupts.S",
+    "string.S",
+    "console.c",
+    "check.c",
+    "acpi.c",
+    "devices.c",
 ];
 
 const CONFORMANCE: [&str; 30] = [

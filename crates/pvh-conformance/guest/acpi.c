@@ -19,8 +19,6 @@ struct sleep_types {
     uint8_t a, b;
 };
 
-static const char fadt_signature[] = "FACP";
-
 static bool reachable(uint64_t at)
 {
     return at != 0 && at < 0xfffff000u;
@@ -42,8 +40,7 @@ bool acpi_rsdp_is_sound(uint32_t rsdp)
     return has_text(rsdp, "RSD PTR ") && sum == 0;
 }
 
-/* Finds the FADT in the XSDT, or in the RSDT if there is no XSDT; 0 if there is none. */
-static uint32_t find_fadt(uint32_t rsdp)
+uint32_t acpi_table(uint32_t rsdp, const char *signature)
 {
     uint64_t root = read8(rsdp + 15) >= 2 ? read64(rsdp + 24) : 0;
     uint32_t entry_bytes = 8;
@@ -60,7 +57,7 @@ static uint32_t find_fadt(uint32_t rsdp)
             return 0;
         uint32_t at = (uint32_t)root + offset;
         uint64_t table = entry_bytes == 8 ? read64(at) : read32(at);
-        if (reachable(table) && has_text((uint32_t)table, fadt_signature))
+        if (reachable(table) && has_text((uint32_t)table, signature))
             return (uint32_t)table;
     }
     return 0;
@@ -183,7 +180,7 @@ bool acpi_power_off(uint64_t rsdp)
         print("power off: none: no RSDP\n");
         return false;
     }
-    uint32_t fadt = find_fadt((uint32_t)rsdp);
+    uint32_t fadt = acpi_table((uint32_t)rsdp, "FACP");
     if (fadt == 0) {
         print("power off: none: no FADT\n");
         return false;

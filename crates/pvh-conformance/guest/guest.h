@@ -114,6 +114,8 @@ uint32_t failed_checks(void);
 
 /* acpi.c */
 bool acpi_rsdp_is_sound(uint32_t rsdp);
+/* Finds a table in the XSDT, or in the RSDT if there is no XSDT; 0 if there is none. */
+uint32_t acpi_table(uint32_t rsdp, const char *signature);
 /* Powers off. If it returns, powering off failed; the result says whether it tried. */
 bool acpi_power_off(uint64_t rsdp);
 

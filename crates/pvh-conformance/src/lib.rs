@@ -35,6 +35,15 @@ pub fn soak_image() -> &'static [u8] {
     include_bytes!(concat!(env!("OUT_DIR"), "/soak.elf"))
 }
 
+/// Returns the guest that uses each device of a PC as a driver would, for either platform with one
+/// vCPU. It prints for each device whether the ACPI tables say that it is there, and checks that
+/// the device agrees (`check ok: `, `check failed: `; `PVH devices: ok` at the end). Then it powers
+/// off by ACPI.
+#[must_use]
+pub fn devices_image() -> &'static [u8] {
+    include_bytes!(concat!(env!("OUT_DIR"), "/devices.elf"))
+}
+
 /// Returns the conformance guest, for the Xen platform with 4 vCPUs and 64 MiB. It makes every call
 /// that a PVH domain offers, from 32-bit and from 64-bit code, and starts secondary vCPUs in each
 /// mode. It prints one check per line ([`tap::Tap`]) to the PV console, or to COM1 or port 0xE9 if

@@ -9,15 +9,21 @@ use object::{
     read::elf::{FileHeader as _, ProgramHeader as _},
 };
 use pvh_conformance::{
-    conformance_image, demo_image, draft_demo_image,
+    conformance_image, demo_image, devices_image, draft_demo_image,
     known::{KNOWN, judge},
     report_of_pvh_vmm, report_of_xen,
     tap::Tap,
 };
 
 /// The images; every test is about each.
-fn images() -> [Image; 3] {
-    [demo_image(), draft_demo_image(), conformance_image()].map(Image)
+fn images() -> [Image; 4] {
+    let images = [
+        demo_image(),
+        draft_demo_image(),
+        devices_image(),
+        conformance_image(),
+    ];
+    images.map(Image)
 }
 
 #[derive(Clone, Copy)]

@@ -3,6 +3,7 @@
 
 mod ports;
 mod power;
+mod print_port;
 mod rtc;
 mod serial;
 

@@ -10,6 +10,7 @@ use vm_superio::I8042Device;
 
 use crate::{
     power::{Latch, Pm1},
+    print_port::PrintPort,
     rtc::Rtc,
     serial::SerialPort,
 };
@@ -24,24 +25,45 @@ pub enum Request {
     Reboot,
 }
 
-/// The I/O ports of the machine.
+/// The I/O ports of the machine. `docs/devices.md` of the repository has a table of them.
 ///
 /// A wide access is a sequence of byte accesses at consecutive ports, as on an 8-bit bus. Ports
 /// without a device read as all ones and ignore writes, as for a PVH guest on Xen.
 #[derive(Debug)]
 pub struct Ports<W: Write> {
-    serial: SerialPort<W>,
+    com1: Com1<W>,
     keyboard: I8042Device<Latch>,
     power: Pm1,
     /// The plain platform has a clock; a Xen domain has none, as on Xen.
     rtc: Option<Rtc>,
 }
 
+/// What is at the ports of COM1.
+#[derive(Debug)]
+enum Com1<W: Write> {
+    /// A UART with its interrupt.
+    Uart(SerialPort<W>),
+    /// No UART: no interrupt line reaches the guest.
+    Print(PrintPort<W>),
+}
+
 impl<W: Write> Ports<W> {
-    /// Devices after reset; without `rtc`, its ports have no device.
-    pub fn new(serial: SerialPort<W>, rtc: Option<Rtc>) -> Self {
+    /// The devices of the plain platform after reset: a serial port and a clock beside power
+    /// management and reset.
+    pub fn new(serial: SerialPort<W>, rtc: Rtc) -> Self {
+        Self::with(Com1::Uart(serial), Some(rtc))
+    }
+
+    /// The devices of a Xen domain after reset: power management and reset. What is written to the
+    /// data port of COM1 goes to `output`; there is no UART, because a domain has no interrupt line,
+    /// and no clock.
+    pub fn of_domain(output: W) -> Self {
+        Self::with(Com1::Print(PrintPort::new(output)), None)
+    }
+
+    fn with(com1: Com1<W>, rtc: Option<Rtc>) -> Self {
         Self {
-            serial,
+            com1,
             keyboard: I8042Device::new(Latch::default()),
             power: Pm1::default(),
             rtc,
@@ -68,14 +90,24 @@ impl<W: Write> Ports<W> {
         requests.last()
     }
 
-    /// Offers console input to the serial port; returns how many bytes it took.
+    /// Offers console input to the serial port; returns how many bytes it took. A Xen domain has
+    /// none, and takes none.
     pub fn enqueue_input(&mut self, bytes: &[u8]) -> usize {
-        self.serial.enqueue(bytes)
+        match &mut self.com1 {
+            Com1::Uart(serial) => serial.enqueue(bytes),
+            Com1::Print(_) => 0,
+        }
     }
 
     fn read_byte(&mut self, port: u16) -> u8 {
         match port {
-            COM1..=COM1_LAST => self.serial.read(offset(port, COM1)),
+            COM1..=COM1_LAST => {
+                let offset = offset(port, COM1);
+                match &mut self.com1 {
+                    Com1::Uart(serial) => serial.read(offset),
+                    Com1::Print(_) => PrintPort::<W>::read(offset),
+                }
+            }
             I8042_DATA | I8042_COMMAND => self.keyboard.read(offset(port, I8042_DATA)),
             PM1A_EVENT..=PM1A_LAST => self.power.read(offset(port, PM1A_EVENT)),
             // Ports of the PIT, which KVM serves where the machine has one. Elsewhere they read 0:
@@ -92,7 +124,13 @@ impl<W: Write> Ports<W> {
 
     fn write_byte(&mut self, port: u16, byte: u8) -> Option<Request> {
         match port {
-            COM1..=COM1_LAST => self.serial.write(offset(port, COM1), byte),
+            COM1..=COM1_LAST => {
+                let offset = offset(port, COM1);
+                match &mut self.com1 {
+                    Com1::Uart(serial) => serial.write(offset, byte),
+                    Com1::Print(printing) => printing.write(offset, byte),
+                }
+            }
             I8042_DATA | I8042_COMMAND => {
                 let Ok(()) = self.keyboard.write(offset(port, I8042_DATA), byte);
                 return self.keyboard.reset_evt().take().then_some(Request::Reboot);
@@ -129,6 +167,7 @@ mod tests {
     use std::{
         io,
         sync::{Arc, Mutex},
+        time::Duration,
     };
 
     use super::*;
@@ -165,8 +204,9 @@ mod tests {
             InputWanted(wanted.try_clone().unwrap()),
             output.clone(),
         );
+        let rtc = Rtc::with_clock(|| Duration::from_secs(1_796_050_678));
         Board {
-            ports: Ports::new(serial, None),
+            ports: Ports::new(serial, rtc),
             output,
             line,
             wanted,
@@ -181,18 +221,33 @@ mod tests {
 
     #[test]
     fn a_port_nobody_claims_reads_all_ones_and_drops_writes() {
-        let mut board = board();
-        for port in [0x20, 0x61, 0x70, 0xCF8, 0x2F8, 0xFFFF] {
-            assert_eq!(read::<1>(&mut board.ports, port), [0xFF]);
-            assert_eq!(board.ports.write(port, &[0xFE]), None);
+        let mut domain = Ports::of_domain(Output::default());
+        for ports in [&mut board().ports, &mut domain] {
+            for port in [0x20, 0x61, 0x70, 0xCF8, 0x2F8, 0xFFFF] {
+                assert_eq!(read::<1>(ports, port), [0xFF]);
+                assert_eq!(ports.write(port, &[0xFE]), None);
+            }
+            assert_eq!(read::<4>(ports, 0xCFC), [0xFF; 4]);
         }
-        assert_eq!(read::<4>(&mut board.ports, 0xCFC), [0xFF; 4]);
+        assert_eq!(read::<1>(&mut domain, 0x71), [0xFF], "no clock");
+    }
+
+    #[test]
+    fn a_domain_has_a_port_that_prints_and_no_uart() {
+        let output = Output::default();
+        let mut ports = Ports::of_domain(output.clone());
+        for byte in b"hello" {
+            assert_eq!(ports.write(0x3F8, &[*byte]), None);
+        }
+        assert_eq!(*output.0.lock().unwrap(), b"hello");
+        assert_eq!(read::<1>(&mut ports, 0x3FD), [0x60]);
+        assert_eq!(read::<1>(&mut ports, 0x3F9), [0xFF]);
+        assert_eq!(ports.enqueue_input(b"x"), 0);
     }
 
     #[test]
     fn a_clock_that_is_there_shows_a_date_in_this_century() {
         let mut board = board();
-        board.ports.rtc = Some(Rtc::new());
         assert_eq!(board.ports.write(0x70, &[0x32]), None);
         assert_eq!(read::<1>(&mut board.ports, 0x71), [0x20]);
         assert_eq!(board.ports.write(0x70, &[0x0A]), None);

@@ -50,18 +50,25 @@ pub(crate) struct Board {
 }
 
 impl Board {
-    /// Devices after reset; `com1` becomes an edge on the serial port's interrupt line.
+    /// Devices after reset: those of a plain machine, in which `com1` becomes an edge on the serial
+    /// port's interrupt line; without a line, those of a Xen domain.
     ///
     /// # Errors
     ///
     /// The host has no more descriptors.
-    pub(crate) fn new(output: ConsoleQueue, com1: EventFd, rtc: Option<Rtc>) -> io::Result<Self> {
+    pub(crate) fn new(output: ConsoleQueue, com1: Option<EventFd>) -> io::Result<Self> {
         let input_wanted = EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC)?;
         let wanted = InputWanted(input_wanted.try_clone()?);
         output.hold();
-        let serial = SerialPort::new(IrqLine(com1), wanted, output.clone());
+        let ports = match com1 {
+            Some(line) => {
+                let serial = SerialPort::new(IrqLine(line), wanted, output.clone());
+                Ports::new(serial, Rtc::new())
+            }
+            None => Ports::of_domain(output.clone()),
+        };
         Ok(Self {
-            ports: Mutex::new(Ports::new(serial, rtc)),
+            ports: Mutex::new(ports),
             output,
             input_wanted,
             stopping: AtomicBool::new(false),
@@ -147,7 +154,7 @@ mod tests {
 
     #[test]
     fn the_first_reason_to_end_counts() {
-        let board = Board::new(ConsoleQueue::default(), EventFd::new(0).unwrap(), None).unwrap();
+        let board = Board::new(ConsoleQueue::default(), None).unwrap();
         assert!(board.ended().read().is_err());
         board.end(End::Request(Request::Reboot));
         board.end(End::Quit);

@@ -185,7 +185,7 @@ mod tests {
         let vm = Vm::new(&Kvm::open().unwrap(), &VmConfig::new(cpus), ram).unwrap();
         let com1 = EventFd::new(EFD_NONBLOCK).unwrap();
         vm.register_irqfd(&com1, 4).unwrap();
-        let board = Arc::new(Board::new(ConsoleQueue::default(), com1, None).unwrap());
+        let board = Arc::new(Board::new(ConsoleQueue::default(), Some(com1)).unwrap());
         let vcpus = (0..cpus).map(|index| vm.create_vcpu(index).unwrap());
         let mut vcpus: Vec<_> = vcpus.collect();
         let entry = EntryState::pvh(0x10_0000, Gpa(0x9000)).unwrap();

@@ -6,7 +6,6 @@ use std::{
     time::SystemTime,
 };
 
-use pvh_devices::Rtc;
 use pvh_entry::EntryState;
 use pvh_hypercall::HYPERCALL_PORT;
 use pvh_kvm::{GuestRam, Kvm, LostPages, Vcpu, Vm, VmConfig, WriteAhead, check_host_memory};
@@ -192,13 +191,14 @@ impl<'a> Blueprint<'a> {
         let ahead = WriteAhead::of(&ram);
         let vm = timings::step("machine", || Vm::new(kvm, &self.vm_config(), ram));
         let vm = vm.map_err(RunError::Vm)?;
-        let com1 = EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC);
-        let com1 = com1.map_err(host("cannot create an eventfd for COM1"))?;
+        let mut com1 = None;
         if self.platform == Platform::Plain {
-            vm.register_irqfd(&com1, COM1_GSI).map_err(RunError::Vm)?;
+            let line = EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC);
+            let line = line.map_err(host("cannot create an eventfd for COM1"))?;
+            vm.register_irqfd(&line, COM1_GSI).map_err(RunError::Vm)?;
+            com1 = Some(line);
         }
-        let rtc = (self.platform == Platform::Plain).then(Rtc::new);
-        let board = Board::new(outlets.console.clone(), com1, rtc);
+        let board = Board::new(outlets.console.clone(), com1);
         let board = Arc::new(board.map_err(host("cannot create device eventfds"))?);
         if let Some(lost) = lost {
             board.watch(lost);

@@ -67,6 +67,8 @@ fn fadt(facs: u64, dsdt: u64) -> FADTBuilder {
         .flag(Flags::ProcC1)
         .flag(Flags::PwrButton)
         .flag(Flags::SlpButton)
+        // No event of the clock in the PM1a registers: it raises no interrupt.
+        .flag(Flags::FixRtc)
         .flag(Flags::ResetRegSup)
         .dsdt_64(dsdt);
     // Low RAM ends below 4 GiB, and small readers know the 32-bit fields only. Of the DSDT, both

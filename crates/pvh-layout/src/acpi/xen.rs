@@ -4,8 +4,8 @@
 //! They lie in pages from 0xFC00_1000 on, in the hole below 4 GiB, after a page that describes
 //! them. Xen's tables name ports for events and power at which nothing answers, and no soft-off
 //! state: a guest that does not make the hypercall can only halt. Here the ports and the soft-off
-//! state are those of the plain platform, which work. The rest is as in Xen's tables: no I/O APIC,
-//! no timer, no device.
+//! state are those of the plain platform, which work, and the MADT does not claim that there are
+//! PICs. The rest is as in Xen's tables: no I/O APIC, no timer, no device.
 
 use alloc::{vec, vec::Vec};
 
@@ -13,9 +13,7 @@ use acpi_tables::{facs::FACS, sdt::Sdt};
 use pvh_abi::{Gpa, GuestRange, address::PAGE_SIZE};
 use pvh_elfnote::{Features, XenNotes};
 
-use super::encode::{
-    LAPIC, NO_CMOS_RTC, NO_VGA, PCAT_COMPAT, SCI, Tables, append_processors, encode, soft_off,
-};
+use super::encode::{LAPIC, NO_CMOS_RTC, NO_VGA, SCI, Tables, append_processors, encode, soft_off};
 use crate::{
     layout::Block,
     ports::{I8042_COMMAND, PM1A_CONTROL, PM1A_EVENT, RESET_CPU},
@@ -165,10 +163,13 @@ fn ports(port: u16, bits: u8) -> [u8; 12] {
 }
 
 /// Lists the processors, and nothing else: no interrupt line reaches a domain.
+///
+/// Xen's table has the flag that there are two PICs, and a Linux that reads it believes so without
+/// a look (decision 64).
 fn madt(apic_ids: &[u8]) -> Sdt {
     let mut madt = Sdt::new(*b"APIC", 36, 2, OEM_ID, OEM_TABLE_ID, OEM_REVISION);
     madt.append_slice(&LAPIC.to_le_bytes());
-    madt.append_slice(&PCAT_COMPAT.to_le_bytes());
+    madt.append_slice(&NO_PICS.to_le_bytes());
     append_processors(&mut madt, apic_ids);
     madt
 }
@@ -243,6 +244,8 @@ const FADT_1_BYTES: u32 = 116;
 const FADT_5_BYTES: u32 = 268;
 const PM1_EVENT_BYTES: u8 = 4;
 const PM1_CONTROL_BYTES: u8 = 2;
+/// MADT flags without PCAT_COMPAT.
+const NO_PICS: u32 = 0;
 /// WBINVD, C1, no fixed power and sleep buttons, no fixed RTC wake status, a 32-bit timer, reset
 /// register, platform clock.
 const FLAGS: u32 = 1 | 1 << 2 | 1 << 4 | 1 << 5 | 1 << 6 | 1 << 8 | 1 << 10 | 1 << 15;

@@ -120,8 +120,10 @@ fn the_length_does_not_depend_on_the_address() {
 fn the_tables_declare_a_clock_without_an_interrupt() {
     let guest = guest(&[0]);
     let fadt = guest.find(b"FACP");
-    // Bit 5 of the boot architecture flags would say that there is none; CENTURY is at 108.
+    // Bit 5 of the boot architecture flags would say that there is none; CENTURY is at 108. FIX_RTC,
+    // bit 6 of the flags, says that PM1a has no event of the clock.
     assert_eq!((fadt[109] & 1 << 5, fadt[108]), (0, 0x32));
+    assert_ne!(u32_at(fadt, 112) & 1 << 6, 0);
     let dsdt = guest.table(u64_at(fadt, 140));
     let at = |what: &[u8]| dsdt.windows(what.len()).position(|bytes| bytes == what);
     let clock = at(b"RTC0").unwrap();
