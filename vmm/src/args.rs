@@ -113,6 +113,10 @@ pub(crate) struct RunArguments {
     /// End with code 6 when the guest asks to reboot, instead of starting it again
     #[arg(long)]
     pub(crate) no_reboot: bool,
+    /// End with code 5 when every vCPU has halted with interrupts off, which otherwise is only
+    /// reported (platform none; on xen it powers off)
+    #[arg(long)]
+    pub(crate) exit_on_halt: bool,
     /// What a triple fault means within 10 seconds of the start and before any output; later ones
     /// are reboots
     #[arg(long, value_name = "ACTION", value_enum, default_value_t = OnCrash::Report)]
@@ -266,7 +270,7 @@ mod tests {
         assert_eq!(run.kernel, None);
         assert_eq!((run.memory.bytes(), run.cpus), (512 << 20, 1));
         assert_eq!(run.start_info, StartInfoArgument::V1);
-        assert!(!run.no_reboot);
+        assert!(!run.no_reboot && !run.exit_on_halt);
     }
 
     #[test]

@@ -56,6 +56,8 @@ pub(crate) struct RunConfig {
     pub(crate) on_reboot: OnReboot,
     /// What an early triple fault means.
     pub(crate) on_crash: OnCrash,
+    /// What happens when every vCPU of a plain machine has halted for good.
+    pub(crate) on_halt: OnHalt,
     /// The KVM device, usually /dev/kvm.
     pub(crate) kvm_device: PathBuf,
 }
@@ -87,6 +89,15 @@ pub(crate) enum OnReboot {
     Rebuild,
     /// The run ends.
     End,
+}
+
+/// What happens when every vCPU of a plain machine has halted for good.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum OnHalt {
+    /// One line says so; a key on a terminal ends the run.
+    Wait,
+    /// The run ends.
+    Exit,
 }
 
 impl RunConfig {
@@ -148,6 +159,11 @@ impl From<RunArguments> for RunConfig {
             is_quiet: arguments.quiet,
             kvm_device: arguments.kvm_device,
             on_crash: arguments.on_crash,
+            on_halt: if arguments.exit_on_halt {
+                OnHalt::Exit
+            } else {
+                OnHalt::Wait
+            },
             on_reboot: if arguments.no_reboot {
                 OnReboot::End
             } else {

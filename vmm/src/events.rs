@@ -1,5 +1,7 @@
 //! The event loop: standard input, signals, timers, and the end of the machine.
 
+mod halt;
+
 use std::{
     fs::File,
     io::{self, IsTerminal, Read, Write},
@@ -24,6 +26,7 @@ use crate::{
     signals::{Signals, stop_self},
     terminal::{self, RawTerminal},
 };
+use halt::{Halt, HaltWatch};
 
 /// The user's input, terminal and signals; they outlive a reboot.
 #[derive(Debug)]
@@ -90,6 +93,7 @@ pub(crate) fn run(
         log: outlets.log.clone(),
         hint: outlets.hint,
         silence: None,
+        halt: HaltWatch::new(outlets.on_halt),
         watch: Watch::None,
         power_off: None,
         end: None,
@@ -130,6 +134,7 @@ struct Loop {
     hint: Option<&'static str>,
     /// The timer for this line; dropping it ends the watch.
     silence: Option<TimerFd>,
+    halt: HaltWatch,
     watch: Watch,
     /// Set once the guest was asked to power off.
     power_off: Option<PowerOffRequest>,
@@ -158,6 +163,9 @@ impl MutEventSubscriber for Loop {
         let mut added = added.into_iter().chain(lost);
         self.failed = added.find_map(|events| ops.add(events).err());
         self.watch_silence(ops);
+        if self.board.halts().is_some() {
+            self.halt.start(ops, HALTS);
+        }
         // Input that the machine before a reboot did not take.
         self.deliver();
         self.watch_input(ops);
@@ -180,6 +188,7 @@ impl MutEventSubscriber for Loop {
                 self.end = self.end.take().or(signal.map(End::Signal));
             }
             SILENCE => self.end_silence(),
+            HALTS => self.look_for_halt(),
             STDIN => {
                 self.read_input(ops);
                 self.watch_input(ops);
@@ -247,6 +256,8 @@ impl Loop {
             .receive(buffer.get(..count).unwrap_or_default())
         {
             Some(Command::Quit) => self.end = Some(End::Quit),
+            // No guest is left that could take the key.
+            _ if self.halt.is_halted() && self.user.is_terminal => self.end = Some(End::Halted),
             Some(Command::Help) => {
                 // The queue accepts everything.
                 let _ = self.board.output().clone().write_all(HELP.as_bytes());
@@ -271,9 +282,21 @@ impl Loop {
 
     fn end_silence(&mut self) {
         self.silence = None;
-        let is_silent = !self.board.output().has_received() && !self.log.output().has_received();
+        // A guest that has halted got a line that says more.
+        let is_silent = !self.halt.is_halted()
+            && !self.board.output().has_received()
+            && !self.log.output().has_received();
         if let Some(hint) = self.hint.take().filter(|_| is_silent) {
             self.log.say(hint);
+        }
+    }
+
+    /// Asks the vCPUs of a plain machine whether they have halted for good.
+    fn look_for_halt(&mut self) {
+        match self.halt.look(self.board.halts(), self.user.is_terminal) {
+            Some(Halt::End) => self.end = self.end.take().or(Some(End::Halted)),
+            Some(Halt::Say(line)) => self.log.say(&line),
+            None => {}
         }
     }
 
@@ -375,6 +398,7 @@ const STDIN: u32 = 3;
 const GRACE: u32 = 4;
 const LOST: u32 = 5;
 const SILENCE: u32 = 6;
+const HALTS: u32 = 7;
 /// Time without output until the user gets a hint.
 const SILENCE_TIME: Duration = Duration::from_secs(10);
 /// Time for a guest to power off after it was asked.

@@ -33,10 +33,10 @@ use nix::{
 };
 
 use args::{Arguments, Command, error_line};
-use config::RunConfig;
+use config::{OnHalt, RunConfig};
 use console::SCREEN;
 use exit::{ARGUMENTS, HOST, SUCCESS, complain, complain_at_length};
-use run::{Outcome, RunError, check_outputs, open_trace, run, shutdown_line};
+use run::{HALTED, Outcome, RunError, check_outputs, open_trace, run, shutdown_line};
 
 fn main() -> ExitCode {
     let began = Instant::now();
@@ -118,6 +118,8 @@ fn end(config: &RunConfig, run: Result<Outcome, RunError>) -> u8 {
                     complain_at_length(&format_args!("a triple fault reset the guest: {crash}"));
                 }
                 Outcome::Shutdown(reason) => complain(&shutdown_line(*reason)),
+                // Who had the choice of a key has read the line.
+                Outcome::Halted if config.on_halt == OnHalt::Exit => complain(HALTED),
                 Outcome::Quit if !config.is_quiet => complain("Ctrl-A X ended the guest"),
                 _ => {}
             }

@@ -2,7 +2,7 @@
 
 use pvh_domain::Recorder;
 
-use crate::{console::ConsoleQueue, platform::GuestLog};
+use crate::{config::OnHalt, console::ConsoleQueue, platform::GuestLog};
 
 /// The ways out of a machine.
 pub(crate) struct Outlets {
@@ -14,4 +14,6 @@ pub(crate) struct Outlets {
     pub(crate) recorder: Option<Recorder>,
     /// What a user at a terminal is told if the guest prints nothing; nothing with `--quiet`.
     pub(crate) hint: Option<&'static str>,
+    /// What happens when every vCPU of a plain machine has halted for good.
+    pub(crate) on_halt: OnHalt,
 }

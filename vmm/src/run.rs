@@ -37,7 +37,7 @@ use reset::{Reset, Resets, TripleFault};
 use session::{Start, Writing, run_machine};
 
 pub(crate) use error::RunError;
-pub(crate) use outcome::{Outcome, shutdown_line};
+pub(crate) use outcome::{HALTED, Outcome, shutdown_line};
 pub(crate) use outputs::{check_outputs, open_trace};
 
 /// Runs the machine to its end.
@@ -68,6 +68,7 @@ pub(crate) fn run(config: &RunConfig) -> Result<Outcome, RunError> {
             log: log.clone(),
             recorder: None,
             hint: None,
+            on_halt: config.on_halt,
         };
         run_on(config, &kvm, outlets, writing)
     })

@@ -12,6 +12,7 @@ use pvh_devices::{InputWanted, IrqLine, Ports, Request, Rtc, SerialPort};
 use pvh_kvm::{Crash, LostPages};
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
+use super::Halts;
 use crate::console::ConsoleQueue;
 use pvh_abi::sched::ShutdownReason;
 
@@ -34,6 +35,8 @@ pub(crate) enum End {
     Panic,
     /// Guest memory that was mapped from a file is lost.
     LostMemory,
+    /// Every vCPU of a plain machine has halted for good.
+    Halted,
 }
 
 /// The devices of a machine, and why it ends: the first reason counts.
@@ -47,6 +50,8 @@ pub(crate) struct Board {
     ended: EventFd,
     /// Watches memory that is mapped from files.
     lost: OnceLock<LostPages>,
+    /// Watches for the halt of a plain machine.
+    halts: OnceLock<Halts>,
 }
 
 impl Board {
@@ -75,7 +80,19 @@ impl Board {
             end: Mutex::new(None),
             ended: EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC)?,
             lost: OnceLock::new(),
+            halts: OnceLock::new(),
         })
+    }
+
+    /// Asks these vCPUs from now on whether they have halted for good.
+    pub(crate) fn watch_halts(&self, halts: Halts) {
+        // A machine has one set of vCPUs, so this is the first call.
+        let _ = self.halts.set(halts);
+    }
+
+    /// The watch for a halt of all vCPUs, which a plain machine has.
+    pub(crate) fn halts(&self) -> Option<&Halts> {
+        self.halts.get()
     }
 
     /// Makes the loss of mapped memory end the machine.

@@ -43,7 +43,10 @@ fn run_plain(vcpu: &mut Vcpu, devices: &mut Devices<'_>) -> Option<End> {
         devices.left_guest(matches!(exit, Ok(VmExit::Interrupted)));
         entry = match exit {
             Err(error) => return Some(End::Crash(Box::new(vcpu.crash(Failure::Host(error))))),
-            Ok(VmExit::Interrupted) => VmEntry::Resume,
+            Ok(VmExit::Interrupted) => {
+                answer_halts(vcpu, board);
+                VmEntry::Resume
+            }
             Ok(exit) => match devices.answer(vcpu, exit) {
                 ControlFlow::Continue(entry) => entry,
                 ControlFlow::Break(end) => return Some(end),
@@ -51,6 +54,15 @@ fn run_plain(vcpu: &mut Vcpu, devices: &mut Devices<'_>) -> Option<End> {
         };
     }
     None
+}
+
+/// Answers whether the vCPU has halted for good, if it is asked.
+fn answer_halts(vcpu: &Vcpu, board: &Board) {
+    let index = usize::try_from(vcpu.index()).unwrap_or(usize::MAX);
+    if let Some(halts) = board.halts() {
+        // A vCPU of which KVM cannot say it counts as running.
+        halts.answer(index, || vcpu.is_halted_for_good().unwrap_or(false));
+    }
 }
 
 /// The devices as a vCPU's thread reaches them.

@@ -32,7 +32,7 @@ use crate::{
     args::BackingArgument,
     cache::{self, Keeping, Opened},
     config::RunConfig,
-    machine::{Board, MachineHost},
+    machine::{Board, Halts, MachineHost},
     outlets::Outlets,
     platform::Platform,
     timings,
@@ -220,6 +220,8 @@ impl<'a> Blueprint<'a> {
             parts.recorder = outlets.recorder.clone();
             let domain = timings::step("domain", || XenPlatform::new(parts, &mut vcpus))?;
             platform = Some(Arc::new(domain));
+        } else {
+            board.watch_halts(Halts::of(&vcpus));
         }
         // Last: this sets the CPUID leaves too, and a domain adds some.
         if let Some(boot) = vcpus.first_mut() {
@@ -249,7 +251,7 @@ impl<'a> Blueprint<'a> {
             let kernel = self.kernel.name.clone();
             RunError::Commit { kernel, source }
         })?;
-        for block in &self.layout.acpi {
+        for block in self.layout.acpi.iter().chain(&self.layout.reset_code) {
             ram.write(block.at, &block.bytes).map_err(RunError::Acpi)?;
         }
         Ok(loaded.entry)

@@ -23,6 +23,8 @@ pub(crate) enum Outcome {
     Crashed(Box<Crash>),
     /// The domain was shut down for a reason other than power-off or reboot.
     Shutdown(ShutdownReason),
+    /// Every vCPU halted for good, with `--exit-on-halt` or a key after the message.
+    Halted,
     /// The user ended the guest at the terminal.
     Quit,
     /// The guest powered off, but its record is incomplete.
@@ -37,7 +39,7 @@ impl Outcome {
         match self {
             Self::PoweredOff => SUCCESS,
             Self::RebootRequested | Self::Reset(_) => REBOOT,
-            Self::Crashed(_) | Self::Shutdown(_) => CRASHED,
+            Self::Crashed(_) | Self::Shutdown(_) | Self::Halted => CRASHED,
             Self::Quit => QUIT,
             Self::RecordLost => HOST,
             Self::Signal(number) => signalled(*number),
@@ -56,6 +58,7 @@ impl Outcome {
             End::TripleFault(crash) => Self::Reset(crash),
             End::Crash(crash) => Self::Crashed(crash),
             End::Shutdown(reason) => Self::Shutdown(reason),
+            End::Halted => Self::Halted,
             End::Quit => Self::Quit,
             End::Signal(number) => Self::Signal(number),
             End::Panic => return Err(RunError::Panicked),
@@ -63,6 +66,10 @@ impl Outcome {
         })
     }
 }
+
+/// The message for a plain machine of which no vCPU executes anything more.
+pub(crate) const HALTED: &str =
+    "every vCPU has halted with interrupts off: the guest has stopped for good";
 
 /// The message for a domain that was shut down for another reason than power-off or reboot.
 pub(crate) fn shutdown_line(reason: ShutdownReason) -> String {
@@ -94,6 +101,7 @@ mod tests {
     fn each_end_has_its_code() {
         assert_eq!(Outcome::PoweredOff.exit_code(), 0);
         assert_eq!(Outcome::RebootRequested.exit_code(), 6);
+        assert_eq!(Outcome::Halted.exit_code(), 5);
         assert_eq!(Outcome::Quit.exit_code(), 130);
         assert_eq!(Outcome::RecordLost.exit_code(), 4);
         assert_eq!(Outcome::Signal(15).exit_code(), 143);

@@ -6,7 +6,7 @@ use pvh_testkit::elf::{Class, Elf, Note, Segment};
 use tempfile::TempDir;
 
 /// Prints `B`, then answers each byte: `P` powers off, `R` reboots, `X` executes an invalid
-/// instruction, `H` halts for ever; the guest echoes any other byte.
+/// instruction, `H` spins for ever; the guest echoes any other byte.
 const CODE: &[u8] = &[
     0x66, 0xBA, 0xF8, 0x03, // mov dx, 0x3F8
     0xB0, b'B', // mov al, 'B'
@@ -29,9 +29,7 @@ const CODE: &[u8] = &[
     0xB0, 0xFE, // reboot: mov al, 0xFE
     0xE6, 0x64, // out 0x64, al
     0x0F, 0x0B, // crash: ud2
-    0xFA, // hang: cli
-    0xF4, // hlt
-    0xEB, 0xFC, // jmp hang
+    0xEB, 0xFE, // hang: jmp hang
 ];
 
 /// The guest as a file. The directory is removed when the first value is dropped.
