@@ -68,6 +68,72 @@ mod tests {
         assert_eq!(value["why"], Value::Null);
     }
 
+    /// The addresses of a kernel in the upper half, which lose their last bits as floating point.
+    #[test]
+    fn addresses_above_2_to_the_53_are_exact_as_strings() {
+        let segment = Segment::load(0x10_0000, vec![0xf4; 0x22]);
+        let segment = segment.with(|segment| segment.vaddr = 0xFFFF_FFFF_8010_0018);
+        let elf = Elf::new(Class::Elf64)
+            .segment(segment)
+            .segment(Segment::notes(&[
+                Note::entry64(0x10_0000),
+                Note::reloc(&[]),
+            ]))
+            .build();
+        let (page, code) = inspect(&["--json"], &elf);
+        let value: Value = serde_json::from_str(&page).unwrap();
+        assert_eq!((code, &value["schema"]), (Some(0), &json!(1)));
+        let segment = &value["elf"]["segments"][0];
+        assert_eq!(segment["vaddr_hex"], json!("0xffffffff80100018"));
+        assert_eq!(segment["vaddr"], json!(0xFFFF_FFFF_8010_0018_u64));
+        assert_eq!(segment["paddr_hex"], json!("0x100000"));
+        assert_eq!(value["entry_hex"], json!("0x100000"));
+        assert_eq!(value["elf"]["notes"][0]["value_hex"], json!("0x100000"));
+        let relocation = &value["elf"]["relocation"];
+        assert_eq!(relocation["max_hex"], json!("0xffffffff"));
+    }
+
+    /// Collects the keys of an object and of all objects in it.
+    fn keys(value: &Value, found: &mut Vec<String>) {
+        match value {
+            Value::Object(members) => members.iter().for_each(|(key, value)| {
+                found.push(key.clone());
+                keys(value, found);
+            }),
+            Value::Array(items) => items.iter().for_each(|item| keys(item, found)),
+            _ => {}
+        }
+    }
+
+    #[test]
+    fn every_key_is_described_and_no_key_is_missing_in_another_object() {
+        let page = include_str!("../../docs/inspect-json.md");
+        let object = |path: &Path| -> Value {
+            serde_json::from_str(&inspect_path(&["--json"], path).0).unwrap()
+        };
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("kernel");
+        let notes = Segment::notes(&[Note::entry(0x10_0000), Note::reloc(&[])]);
+        let elf = Elf::new(Class::Elf32).segment(Segment::load(0x10_0000, vec![0xf4; 64]));
+        fs::write(&path, elf.segment(notes).build()).unwrap();
+        let value = object(&path);
+        let mut found = Vec::new();
+        keys(&value, &mut found);
+        assert!(found.len() > 30, "{found:?}");
+        for key in found {
+            assert!(page.contains(&format!("`{key}`")), "{key}");
+        }
+        let names = |value: &Value| {
+            value
+                .as_object()
+                .unwrap()
+                .keys()
+                .cloned()
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(names(&object(Path::new("/nonexistent"))), names(&value));
+    }
+
     #[test]
     fn a_kernel_without_the_note_is_refused_and_the_fix_named() {
         let elf = Elf::new(Class::Elf64)

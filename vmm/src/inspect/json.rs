@@ -1,4 +1,7 @@
-//! The report for programs: one JSON object, with numbers as numbers.
+//! The report for programs: one JSON object. `docs/inspect-json.md` describes it.
+//!
+//! An address is there twice, as a number and as a string in hexadecimal: programs that keep numbers
+//! as floating point, such as jq, round those above 2^53.
 
 use pvh_elfnote::{Class, Origin, ProgramHeader};
 use pvh_loader::{
@@ -12,13 +15,16 @@ use crate::exit::Chain;
 
 /// The object for a readable file.
 pub(super) fn report(name: &str, report: &Report) -> Value {
+    let entry = report.elf.as_ref().and_then(|elf| elf.entry);
     json!({
+        "schema": SCHEMA,
         "file": name,
         "file_bytes": report.file_bytes,
         "format": report.format.map(|format| format.to_string()),
         "payload": report.payload.as_ref().map(payload),
         "elf": report.elf.as_ref().map(elf),
-        "entry": report.elf.as_ref().and_then(|elf| elf.entry),
+        "entry": entry,
+        "entry_hex": entry.map(hex),
         "hypercall_stubs": report.stubs.as_ref().and_then(|found| found.as_ref().ok()).map(stubs),
         "hypercall_stubs_why": report
             .stubs
@@ -34,12 +40,14 @@ pub(super) fn report(name: &str, report: &Report) -> Value {
 /// The object for an unreadable file.
 pub(super) fn unreadable(name: &str, error: &ImageError) -> Value {
     json!({
+        "schema": SCHEMA,
         "file": name,
         "file_bytes": null,
         "format": null,
         "payload": null,
         "elf": null,
         "entry": null,
+        "entry_hex": null,
         "hypercall_stubs": null,
         "hypercall_stubs_why": null,
         "bootable": false,
@@ -49,7 +57,10 @@ pub(super) fn unreadable(name: &str, error: &ImageError) -> Value {
 }
 
 fn stubs(pair: &StubPair) -> Value {
-    let stub = |stub: Stub| json!({ "at": stub.at.0, "offset": stub.file_offset });
+    let stub = |stub: Stub| {
+        let at = stub.at.0;
+        json!({ "at": at, "at_hex": hex(at), "offset": stub.file_offset })
+    };
     json!({ "vmmcall": stub(pair.vmmcall), "vmcall": stub(pair.vmcall) })
 }
 
@@ -70,13 +81,16 @@ fn elf(elf: &ElfReport) -> Value {
         "type": elf.kind,
         "bytes": elf.len_bytes,
         "e_entry": elf.start,
+        "e_entry_hex": hex(elf.start),
         "segments": elf.boot_segments().map(segment).collect::<Vec<_>>(),
         "notes": elf.notes.iter().map(note).collect::<Vec<_>>(),
         "notes_from": notes_from(elf),
         "relocation": elf.relocation.map(|reloc| json!({
             "align": reloc.align,
             "min": reloc.min,
+            "min_hex": hex(reloc.min),
             "max": reloc.max,
+            "max_hex": hex(reloc.max),
         })),
     })
 }
@@ -86,7 +100,9 @@ fn segment(segment: &ProgramHeader) -> Value {
         "type": segment.kind,
         "offset": segment.offset,
         "paddr": segment.paddr,
+        "paddr_hex": hex(segment.paddr),
         "vaddr": segment.vaddr,
+        "vaddr_hex": hex(segment.vaddr),
         "file_size": segment.file_size,
         "mem_size": segment.mem_size,
         "flags": segment.flags,
@@ -105,12 +121,25 @@ fn note(note: &NoteReport) -> Value {
             NoteValue::Text(text) => json!(text.to_string()),
             _ => Value::Null,
         },
+        "value_hex": match &note.value {
+            NoteValue::Number(number) => json!(hex(*number)),
+            NoteValue::Words(words) => words.iter().copied().map(hex).collect(),
+            _ => Value::Null,
+        },
         "bytes": match &note.value {
             NoteValue::Opaque { len_bytes } => json!(len_bytes),
             _ => Value::Null,
         },
     })
 }
+
+/// An address as a string that is exact in every language.
+fn hex(address: impl Into<u64>) -> String {
+    format!("{:#x}", address.into())
+}
+
+/// The version of the object. It rises when a key goes away or changes its meaning.
+const SCHEMA: u32 = 1;
 
 /// Where the Xen notes are, if there are any.
 fn notes_from(elf: &ElfReport) -> Option<&'static str> {
