@@ -185,6 +185,9 @@ impl ImageError {
                 "copy or download the file again"
             }
             Self::UnknownFormat { looks_like, .. } => looks_like.map_or(TAKE, |known| known.fix),
+            Self::Elf { .. } | Self::Notes { .. } => {
+                "copy or download the file again, or build it again"
+            }
             Self::OldBootProtocol { .. } | Self::NoPayload => {
                 "take a kernel from 2.6.24 or later, or give its unpacked vmlinux"
             }

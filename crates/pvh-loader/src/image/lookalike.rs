@@ -187,6 +187,15 @@ mod tests {
         }
     }
 
+    /// `tests/image/follow.rs` follows each of these.
+    #[test]
+    fn every_advice_is_one_that_a_test_follows() {
+        for (.., fix) in MAGICS {
+            let followed = [TAKE, INITRD, UNPACK, INSIDE, TAKE_X86, FIRMWARE.fix];
+            assert!(followed.contains(&fix), "{fix}");
+        }
+    }
+
     #[test]
     fn every_magic_of_the_table_is_found_and_has_a_fix() {
         for (offset, magic, name, fix) in MAGICS {

@@ -4,6 +4,8 @@ mod advice;
 #[cfg(test)]
 mod basic;
 #[cfg(test)]
+mod follow;
+#[cfg(test)]
 mod inspect;
 #[cfg(test)]
 mod kernels;
