@@ -103,7 +103,7 @@ mutants: ## mutate the pure crates and list changes that no test notices; about 
 fuzz-cov: ## measure line coverage of the crates by replay of seeds and corpora
 	fuzz/coverage.sh
 
-bench: ## benchmark every stage beside its limits and peers (BENCH_ARGS= goes to criterion)
+bench: ## benchmark every stage beside its baselines and peers (BENCH_ARGS= goes to criterion)
 	$(CARGO) bench -p pvh-bench -- $(BENCH_ARGS)
 
 bench-smoke: ## run each bench once and check the budgets that are ratios

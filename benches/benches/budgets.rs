@@ -1,4 +1,4 @@
-//! Checks the budgets of the parts, each measured in turn with its limit; fails if one is exceeded.
+//! Checks the budgets of the parts, each measured in turn with its baseline; fails if one is exceeded.
 //!
 //! `cargo bench --bench budgets` measures; without `--bench` among the arguments, as in `cargo
 //! test`, each runs once.

@@ -1,5 +1,5 @@
 //! Measures the way from a kernel file to guest memory: each stage, the peer on the same file, and
-//! the limits.
+//! the baselines.
 #![allow(
     missing_docs,
     clippy::expect_used,
@@ -112,7 +112,7 @@ fn load(c: &mut Criterion) {
             BatchSize::PerIteration,
         );
     });
-    limits(&mut group, &path, len);
+    baselines(&mut group, &path, len);
     group.finish();
 }
 
@@ -122,14 +122,14 @@ fn peer_memory() -> GuestMemoryMmap {
 }
 
 /// The least time of a copy, and of a mapping.
-fn limits(
+fn baselines(
     group: &mut criterion::BenchmarkGroup<'_, criterion::measurement::WallTime>,
     path: &Path,
     len: u64,
 ) {
     let file = File::open(path).expect("the kernel");
     let bytes = fs::read(path).expect("the kernel is read");
-    group.bench_function("limit: memcpy", |b| {
+    group.bench_function("baseline: memcpy", |b| {
         b.iter_batched(
             fresh,
             |memory| {
@@ -139,7 +139,7 @@ fn limits(
             BatchSize::PerIteration,
         );
     });
-    group.bench_function("limit: pread", |b| {
+    group.bench_function("baseline: pread", |b| {
         b.iter_batched(
             || Vec::with_capacity(bytes.len()),
             |mut buffer: Vec<u8>| {
@@ -151,7 +151,7 @@ fn limits(
             BatchSize::PerIteration,
         );
     });
-    group.bench_function("limit: mmap", |b| {
+    group.bench_function("baseline: mmap", |b| {
         b.iter_batched(
             fresh,
             |memory| {

@@ -88,7 +88,7 @@ fn whole(c: &mut Criterion) {
                 });
             });
         }
-        group.bench_function(format!("{}, limit: floor", variant.name), |b| {
+        group.bench_function(format!("{}, baseline: floor", variant.name), |b| {
             b.iter_with_large_drop(|| floor_to_entry(variant));
         });
     }
@@ -101,7 +101,7 @@ fn round_trips(c: &mut Criterion) {
     }
     let mut group = c.benchmark_group("round trip");
     let mut bare = trips::bare();
-    group.bench_function("limit: bare port write", |b| {
+    group.bench_function("baseline: bare port write", |b| {
         b.iter(|| assert!(matches!(bare.run(), VcpuExit::IoOut(0xE9, _))));
     });
     let mut by_port = Caller::by_port();

@@ -42,7 +42,7 @@ fn start_info(c: &mut Criterion) {
     let written = builder.write(at, &mut block).expect("it fits");
     let memory = VecMemory::from_bytes(at, &block);
     let mut bytes = vec![0; written];
-    group.bench_function("limit: copy of the same bytes", |b| {
+    group.bench_function("baseline: copy of the same bytes", |b| {
         b.iter(|| memory.read(black_box(at), &mut bytes).expect("RAM"));
     });
     group.bench_function("read", |b| {
@@ -90,7 +90,7 @@ fn linear(c: &mut Criterion) {
             bytes
         });
     });
-    c.bench_function("linear walk, limit: the same five reads", |b| {
+    c.bench_function("linear walk, baseline: the same five reads", |b| {
         b.iter(|| {
             let mut bytes = [0; 8];
             for at in [0x1000, 0x2000, 0x3000, 0x4028, 0x8010] {

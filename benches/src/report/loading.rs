@@ -1,4 +1,4 @@
-//! Loads a stock kernel into fresh memory, beside linux-loader and the limits.
+//! Loads a stock kernel into fresh memory, beside linux-loader and the baselines.
 
 use crate::criterion::{Estimate, time};
 
