@@ -83,4 +83,10 @@ keep_kernel() {
 # Keeps the file $keep_file of a package, as what is booted.
 keep_image() { cp "$1/${keep_file:?}" vmlinuz; }
 
+# Keeps GRUB's modules for PVH, as modules/.
+keep_grub_modules() { cp -r "$1/usr/lib/grub/i386-xen_pvh" modules && : >vmlinuz; }
+
+# Keeps the program that makes an image of them.
+keep_mkimage() { cp "$1/usr/bin/grub-mkimage" grub-mkimage; }
+
 keep_busybox() { cp "$1"/bin/busybox busybox; }
