@@ -30,6 +30,30 @@ pub trait Frames: GuestMemory {
     /// gone.
     fn remove_frames(&self, gfns: Range<u64>) -> Result<(), FrameError>;
 
+    /// Tells whether every frame of a range that has no page could get one now.
+    ///
+    /// Nothing is changed, and other threads may use up the pages before the caller adds them. A
+    /// backend that cannot tell keeps this default, which says yes.
+    ///
+    /// # Errors
+    ///
+    /// As [`add_frames`](Self::add_frames), but never [`FrameError::Present`].
+    fn check_add(&self, gfns: Range<u64>) -> Result<(), FrameError> {
+        let _ = gfns;
+        Ok(())
+    }
+
+    /// Tells how many frames, from the start of a range on, can be added or removed in one step.
+    ///
+    /// A caller that holds a lock meanwhile does one step at a time. By default the whole range is
+    /// one step.
+    fn next_step(&self, gfns: Range<u64>) -> FrameStep {
+        FrameStep {
+            frames: gfns.end.saturating_sub(gfns.start),
+            takes_slot: false,
+        }
+    }
+
     /// Makes a zeroed page at a frame that has none.
     ///
     /// # Errors
@@ -58,6 +82,25 @@ impl<M: Frames + ?Sized> Frames for &M {
     fn remove_frames(&self, gfns: Range<u64>) -> Result<(), FrameError> {
         (**self).remove_frames(gfns)
     }
+
+    fn check_add(&self, gfns: Range<u64>) -> Result<(), FrameError> {
+        (**self).check_add(gfns)
+    }
+
+    fn next_step(&self, gfns: Range<u64>) -> FrameStep {
+        (**self).next_step(gfns)
+    }
+}
+
+/// One step of a change of frames; see [`Frames::next_step`].
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[expect(clippy::exhaustive_structs, reason = "a length, and what it costs")]
+pub struct FrameStep {
+    /// How many frames it covers; 0 for an empty range only.
+    pub frames: u64,
+    /// Whether it changes the host's memory slots, which takes milliseconds on some hosts. Such a
+    /// step covers one frame.
+    pub takes_slot: bool,
 }
 
 /// Why frames of guest memory were not added or removed.

@@ -17,7 +17,7 @@ mod vm;
 mod word;
 
 pub use error::MemoryError;
-pub use frames::{FrameError, Frames};
+pub use frames::{FrameError, FrameStep, Frames};
 pub use guest_memory::GuestMemory;
 pub use linear::{
     Access, LinearAddress, LinearFault, LinearMemory, PagingMode, PagingPolicy, PagingState,

@@ -7,7 +7,7 @@ use std::{
 };
 
 use pvh_abi::Gpa;
-use pvh_memory::{FrameError, Frames, GuestMemory, MemoryError, WordOp};
+use pvh_memory::{FrameError, FrameStep, Frames, GuestMemory, MemoryError, WordOp};
 
 const PAGE: u64 = 4096;
 
@@ -301,6 +301,36 @@ impl GuestMemory for SparseMemory {
 }
 
 impl Frames for SparseMemory {
+    fn check_add(&self, gfns: Range<u64>) -> Result<(), FrameError> {
+        if gfns.end > 1 << 40 {
+            return Err(FrameError::OutOfReach { gfn: gfns.start });
+        }
+        let missing = gfns.filter(|&gfn| !self.has_frame(gfn));
+        let inner = self.inner.borrow();
+        let beside = missing.filter(|gfn| !inner.removed.contains(gfn));
+        let limit = self.spare_frames;
+        let room = limit.saturating_sub(inner.added.len() as u64);
+        if beside.count() as u64 > room {
+            return Err(FrameError::Exhausted { limit });
+        }
+        Ok(())
+    }
+
+    /// A frame beside the ranges is one step, as it is where each takes a memory slot.
+    fn next_step(&self, gfns: Range<u64>) -> FrameStep {
+        let is_range = |gfn: u64| {
+            let at = gfn.checked_mul(PAGE);
+            at.is_some_and(|at| self.is_in_range(at, at.saturating_add(PAGE)))
+        };
+        let takes_slot = !is_range(gfns.start);
+        let most = if takes_slot { 1 } else { u64::MAX };
+        let frames = gfns.take_while(|&gfn| takes_slot || is_range(gfn));
+        FrameStep {
+            frames: (frames.take(512).count() as u64).min(most),
+            takes_slot,
+        }
+    }
+
     fn add_frames(&self, gfns: Range<u64>) -> Result<(), FrameError> {
         let count = gfns.end.saturating_sub(gfns.start);
         if gfns.end > 1 << 40 {

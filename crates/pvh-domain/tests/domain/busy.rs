@@ -5,7 +5,9 @@ use core::ops::Range;
 use pvh_abi::Gpa;
 use pvh_domain::{Effect, Origin};
 use pvh_hypercall::{Call, Width};
-use pvh_memory::{FrameError, Frames, GuestMemory, LinearMemory, MemoryError, VecMemory, WordOp};
+use pvh_memory::{
+    FrameError, FrameStep, Frames, GuestMemory, LinearMemory, MemoryError, VecMemory, WordOp,
+};
 
 use super::machine::{ARG, EVENT_CHANNEL_OP, Machine, POLICY, SHARED_INFO, START_NS, at};
 
@@ -55,6 +57,14 @@ impl Frames for Busy<'_> {
 
     fn remove_frames(&self, gfns: Range<u64>) -> Result<(), FrameError> {
         self.ram.remove_frames(gfns)
+    }
+
+    fn check_add(&self, gfns: Range<u64>) -> Result<(), FrameError> {
+        self.ram.check_add(gfns)
+    }
+
+    fn next_step(&self, gfns: Range<u64>) -> FrameStep {
+        self.ram.next_step(gfns)
     }
 }
 

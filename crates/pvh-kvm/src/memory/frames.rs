@@ -116,20 +116,9 @@ impl FrameTable {
         zero_frames: impl Fn(Range<u64>) -> Result<(), FrameError>,
     ) -> Result<(), FrameError> {
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
-        let mut holes: usize = 0;
-        for gfn in gfns.clone() {
-            match state.frame_state(ram, gfn) {
-                FrameState::Lost => return Err(FrameError::Backend { gfn }),
-                FrameState::Removed => continue,
-                FrameState::Hole => self.check_reach(gfn)?,
-                FrameState::Ram | FrameState::Added(_) => return Err(FrameError::Present { gfn }),
-            }
-            holes = holes.saturating_add(1);
-            if holes > state.free.len() {
-                let limit = MAX_ADDED_FRAMES.into();
-                return Err(FrameError::Exhausted { limit });
-            }
-        }
+        self.check(&state, gfns.clone(), ram, |gfn| {
+            Err(FrameError::Present { gfn })
+        })?;
         self.is_changed.store(true, SeqCst);
         for run in state.runs(ram, gfns.clone(), FrameState::Removed) {
             zero_frames(run)?;
@@ -174,6 +163,44 @@ impl FrameTable {
         for gfn in gfns {
             let hidden = state.hide(&self.pool, gfn);
             hidden.map_err(|source| FrameError::from(Refused { gfn, source }))?;
+        }
+        Ok(())
+    }
+
+    /// Tells whether all frames without a page could get one.
+    pub(crate) fn check_add(
+        &self,
+        gfns: Range<u64>,
+        ram: &impl GuestMemory,
+    ) -> Result<(), FrameError> {
+        let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
+        self.check(&state, gfns, ram, |_| Ok(()))
+    }
+
+    /// Checks that frames can get pages; `present` decides about those that have one.
+    fn check(
+        &self,
+        state: &State,
+        gfns: Range<u64>,
+        ram: &impl GuestMemory,
+        present: impl Fn(u64) -> Result<(), FrameError>,
+    ) -> Result<(), FrameError> {
+        let mut holes: usize = 0;
+        for gfn in gfns {
+            match state.frame_state(ram, gfn) {
+                FrameState::Lost => return Err(FrameError::Backend { gfn }),
+                FrameState::Removed => continue,
+                FrameState::Hole => self.check_reach(gfn)?,
+                FrameState::Ram | FrameState::Added(_) => {
+                    present(gfn)?;
+                    continue;
+                }
+            }
+            holes = holes.saturating_add(1);
+            if holes > state.free.len() {
+                let limit = MAX_ADDED_FRAMES.into();
+                return Err(FrameError::Exhausted { limit });
+            }
         }
         Ok(())
     }

@@ -13,7 +13,7 @@ use core::{
 use pvh_abi::{Gpa, address::PAGE_SIZE};
 
 use super::{Range, VecMemory};
-use crate::{FrameError, Frames};
+use crate::{FrameError, FrameStep, Frames};
 
 /// The frames of a range that were removed: one bit each, from the frame of the range's first byte
 /// on.
@@ -138,6 +138,36 @@ impl Range {
 /// A frame in which a range begins or ends stays as it is: it cannot be removed, and no page can be
 /// added there.
 impl Frames for VecMemory {
+    fn check_add(&self, gfns: Span<u64>) -> Result<(), FrameError> {
+        let free = self.spare.iter();
+        let mut free = free.filter(|spare| spare.gfn.load(SeqCst) == FREE);
+        for gfn in gfns {
+            if matches!(self.home(gfn)?, Home::Hole) {
+                let limit = self.spare.len() as u64;
+                free.next().ok_or(FrameError::Exhausted { limit })?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A frame outside the ranges is one step, as it is where each takes a memory slot.
+    fn next_step(&self, gfns: Span<u64>) -> FrameStep {
+        let frames = gfns.end.saturating_sub(gfns.start);
+        match self.home(gfns.start) {
+            Ok(Home::Ram(range, _)) => {
+                let in_range = (range.last / PAGE_SIZE).saturating_sub(gfns.start);
+                FrameStep {
+                    frames: frames.min(in_range.saturating_add(1)),
+                    takes_slot: false,
+                }
+            }
+            _ => FrameStep {
+                frames: frames.min(1),
+                takes_slot: true,
+            },
+        }
+    }
+
     fn add_frames(&self, gfns: Span<u64>) -> Result<(), FrameError> {
         let free = self.spare.iter();
         let mut free = free.filter(|spare| spare.gfn.load(SeqCst) == FREE);

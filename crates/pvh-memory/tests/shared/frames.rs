@@ -2,7 +2,7 @@
 //! hole, and 8 frames of the hole can have a page at least.
 
 use pvh_abi::Gpa;
-use pvh_memory::{FrameError, Frames, MemoryError, WordOp};
+use pvh_memory::{FrameError, FrameStep, Frames, MemoryError, WordOp};
 
 macro_rules! frames_tests {
     ($with:path) => {
@@ -19,6 +19,8 @@ macro_rules! frames_tests {
             words_work_in_an_added_frame
             no_frame_is_beyond_the_address_space
             pages_can_be_used_again_and_again
+            frames_that_are_missing_can_be_asked_for_beforehand
+            ram_is_one_step_and_each_frame_of_a_hole_another
         }
     };
 }
@@ -217,4 +219,28 @@ pub(crate) fn pages_can_be_used_again_and_again(memory: &dyn Frames) {
     }
     memory.add_frames(0x100..0x108).unwrap();
     assert_eq!(bytes(memory, 0x107), [0; PAGE]);
+}
+
+pub(crate) fn frames_that_are_missing_can_be_asked_for_beforehand(memory: &dyn Frames) {
+    memory.remove_frame(2).unwrap();
+    memory.add_frame(5).unwrap();
+    assert_eq!(memory.check_add(0..7), Ok(()), "present ones are no error");
+    let exhausted = memory.check_add(0..1 << 20);
+    assert!(matches!(exhausted, Err(FrameError::Exhausted { .. })));
+    let gfn = u64::MAX - 1;
+    let beyond = memory.check_add(gfn..gfn + 1);
+    assert_eq!(beyond, Err(FrameError::OutOfReach { gfn }));
+    let before = [true, true, false, true, false, true, false];
+    assert_eq!(is_ram(memory), before, "nothing is changed");
+}
+
+pub(crate) fn ram_is_one_step_and_each_frame_of_a_hole_another(memory: &dyn Frames) {
+    let step = |frames, takes_slot| FrameStep { frames, takes_slot };
+    memory.remove_frame(2).unwrap();
+    memory.add_frame(5).unwrap();
+    assert_eq!(memory.next_step(1..3), step(2, false));
+    assert_eq!(memory.next_step(1..9), step(3, false), "RAM ends at 4");
+    assert_eq!(memory.next_step(4..9), step(1, true));
+    assert_eq!(memory.next_step(5..9), step(1, true), "added or not");
+    assert_eq!(memory.next_step(4..4).frames, 0);
 }

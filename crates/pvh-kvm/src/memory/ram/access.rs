@@ -3,7 +3,7 @@
 use std::{ops::Range, sync::Arc};
 
 use pvh_abi::{Gpa, address::PAGE_SIZE};
-use pvh_memory::{FrameError, Frames, MemoryError, VmMemory};
+use pvh_memory::{FrameError, FrameStep, Frames, MemoryError, VmMemory};
 use vm_memory::GuestRegionMmap;
 
 use super::GuestRam;
@@ -26,6 +26,27 @@ impl Frames for GuestRam {
     fn remove_frames(&self, gfns: Range<u64>) -> Result<(), FrameError> {
         let zero_frames = |run| self.zero_frames(run);
         self.frames().remove(gfns, self.base(), zero_frames)
+    }
+
+    fn check_add(&self, gfns: Range<u64>) -> Result<(), FrameError> {
+        self.frames().check_add(gfns, self.base())
+    }
+
+    /// RAM that was mapped at creation changes without a memory slot, as far as it reaches; every
+    /// other frame takes one.
+    fn next_step(&self, gfns: Range<u64>) -> FrameStep {
+        let frames = gfns.end.saturating_sub(gfns.start);
+        let in_ram = self.host_ranges().find_map(|(range, _)| {
+            let first = range.start.0 / PAGE_SIZE;
+            let end = first.saturating_add(range.len_bytes / PAGE_SIZE);
+            (first..end)
+                .contains(&gfns.start)
+                .then(|| end.saturating_sub(gfns.start))
+        });
+        FrameStep {
+            frames: frames.min(in_ram.unwrap_or(1)),
+            takes_slot: in_ram.is_none(),
+        }
     }
 }
 
