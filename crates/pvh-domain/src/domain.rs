@@ -104,6 +104,8 @@ pub struct Domain {
     observes: bool,
     /// Whether the time is written every second: not in traces of versions 1 and 2.
     refreshes: bool,
+    /// Whether one go of a call has a budget: not in traces up to version 3.
+    has_budget: bool,
     /// Where its calls are recorded.
     #[cfg(feature = "trace")]
     recorder: Option<Recorder>,
@@ -166,6 +168,8 @@ impl Domain {
 
     /// Runs a hypercall, or a bounded part of it.
     ///
+    /// One go costs [`Budget::GO`](pvh_hypercall::Budget::GO) at most, and one element more, so that
+    /// an embedder that calls under a lock keeps nobody waiting for long.
     /// [`Outcome::Again`](pvh_hypercall::Outcome::Again) holds what is left: hand it in again, for
     /// the same vCPU and before any other call of that vCPU. If the answer says whom to
     /// [`observe`](Answer::observe), do so first.

@@ -435,6 +435,25 @@ fn in_a_trace_of_version_2_the_time_is_not_written_every_second() {
 }
 
 #[test]
+fn in_a_trace_of_version_3_a_call_has_no_budget() {
+    let sink = Sink::default();
+    let recorder = Recorder::new(Box::new(sink.clone()), u64::MAX).unwrap();
+    let mut guest = Guest::new(Some(recorder));
+    let begun = sink.bytes().len();
+    // populate_physmap of two pages in a hole, in one go each.
+    guest.put(ARG, &[0x8100, 0, 1, 0, 1, 0, 0x7ff0, 0]);
+    guest.put(0x8100, &[0x200, 0]);
+    assert_eq!(guest.call(0, 12, &[6, ARG]), 1);
+    let trace = sink.bytes();
+    assert_eq!(replay(&trace[..]).unwrap().hypercalls, 2);
+    let mut other = trace.clone();
+    other[8] = 3;
+    assert!(replay(&other[..begun]).is_ok());
+    let refused = replay(&other[..]).unwrap_err();
+    assert!(matches!(refused, ReplayError::Divergence(_)), "{refused}");
+}
+
+#[test]
 fn a_trace_cut_between_records_is_shorter_and_inside_one_is_refused() {
     let trace = recorded();
     let borders = borders(&trace);

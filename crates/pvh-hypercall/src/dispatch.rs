@@ -8,7 +8,7 @@ use pvh_abi::{
 use zerocopy::little_endian::{U32, U64};
 
 use crate::{
-    Availability, Call, Guest, GuestIo, Width, availability,
+    Availability, Budget, Call, Guest, GuestIo, Width, availability, budget,
     group::{
         self, Assist, Console, EventChannels, GrantTable, Hvm, Memory, Sched, Timer, Vcpus, Version,
     },
@@ -88,8 +88,8 @@ pub enum Outcome {
     /// The call is done; [`Width::result`] turns this value into rax.
     Return(i64),
     /// Some of it is done, or nothing yet, and this is the rest: dispatch it when it suits, the
-    /// guest's registers untouched. A list of a guest's can be as long as it says, so that no
-    /// single go may be; and a call may depend on what has to be looked up first
+    /// guest's registers untouched. The guest chooses how long its lists are, so one go does a part
+    /// of them ([`Budget`]); and a call may depend on what has to be looked up first
     /// ([`Vcpus::knows_state`]).
     Again(Call),
 }
@@ -108,9 +108,21 @@ impl From<Result<Self, Errno>> for Outcome {
 
 /// Runs a hypercall, or a bounded part of it. It never fails: the guest always gets an answer.
 ///
-/// `io` is guest memory as the calling vCPU maps it.
+/// `io` is guest memory as the calling vCPU maps it. A go costs [`Budget::GO`] at most, and one
+/// element more.
 pub fn dispatch<H: Handler + ?Sized>(handler: &mut H, io: &dyn GuestIo, call: Call) -> Outcome {
-    let guest = Guest::new(io, call.width);
+    dispatch_within(handler, io, call, &Budget::new(Budget::GO))
+}
+
+/// Runs a hypercall, or a part of it that `budget` pays for. The handler may charge the same
+/// budget.
+pub fn dispatch_within<H: Handler + ?Sized>(
+    handler: &mut H,
+    io: &dyn GuestIo,
+    call: Call,
+    budget: &Budget,
+) -> Outcome {
+    let guest = Guest::new(io, call.width, budget);
     if call.number == Number::MULTICALL {
         return multicall(handler, guest, call).into();
     }
@@ -119,6 +131,7 @@ pub fn dispatch<H: Handler + ?Sized>(handler: &mut H, io: &dyn GuestIo, call: Ca
 
 /// Every hypercall but a multicall.
 fn single<H: Handler + ?Sized>(handler: &mut H, guest: Guest<'_>, call: Call) -> Outcome {
+    guest.budget().charge(budget::CALL);
     if let Availability::Refused(errno) = availability(call.number) {
         return refusal(guest, call, errno).into();
     }
@@ -188,6 +201,9 @@ fn multicall<H: Handler + ?Sized>(
         let (entry_bytes, _) = entry_layout(guest.width());
         at = at.checked_add(entry_bytes).ok_or(Errno::EFAULT)?;
         left = left.saturating_sub(1);
+        if guest.budget().is_spent() {
+            break;
+        }
     }
     if left == 0 {
         return Ok(Outcome::Return(0));

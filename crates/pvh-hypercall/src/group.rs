@@ -18,7 +18,9 @@ mod version;
 pub use events::{ControlBlock, EventChannels, PortState};
 pub use grants::{CopySide, GrantMapping, GrantTable, GrantTableSize, MappedGrant};
 pub use hvm::Hvm;
-pub use memory::{Extents, MAX_MEMORY_MAP, MapRequest, Memory, MemoryMapEntries, memory_op};
+pub use memory::{
+    Extents, ExtentsDone, MAX_MEMORY_MAP, MapRequest, Memory, MemoryMapEntries, memory_op,
+};
 pub use other::{Assist, Console, Timer};
 pub use sched::{Ports, Sched};
 pub use vcpus::{Runstate, Vcpus};

@@ -9,7 +9,7 @@ use zerocopy::{
     little_endian::{U32, U64},
 };
 
-use crate::Width;
+use crate::{Budget, Width};
 
 /// A copy hit an address that is not guest memory, or that the guest's kernel may not access: the
 /// guest reads -EFAULT.
@@ -69,11 +69,12 @@ impl From<Fault> for Errno {
     }
 }
 
-/// Guest memory, together with the layouts that the caller uses.
+/// Guest memory, together with the layouts that the caller uses and what the call may cost.
 #[derive(Clone, Copy)]
 pub struct Guest<'io> {
     io: &'io dyn GuestIo,
     width: Width,
+    budget: &'io Budget,
 }
 
 impl core::fmt::Debug for Guest<'_> {
@@ -85,10 +86,16 @@ impl core::fmt::Debug for Guest<'_> {
 }
 
 impl<'io> Guest<'io> {
-    /// Joins the two.
+    /// Joins the three. Each copy charges the budget; none is refused because it is spent.
     #[must_use]
-    pub const fn new(io: &'io dyn GuestIo, width: Width) -> Self {
-        Self { io, width }
+    pub const fn new(io: &'io dyn GuestIo, width: Width, budget: &'io Budget) -> Self {
+        Self { io, width, budget }
+    }
+
+    /// What is left of the cost of this go.
+    #[must_use]
+    pub const fn budget(&self) -> &'io Budget {
+        self.budget
     }
 
     /// The caller's width.
@@ -104,7 +111,7 @@ impl<'io> Guest<'io> {
     /// EFAULT.
     pub fn read<T: FromBytes + IntoBytes>(&self, linear: u64) -> Result<T, Errno> {
         let mut value = T::new_zeroed();
-        self.io.copy_from_guest(linear, value.as_mut_bytes())?;
+        self.read_bytes(linear, value.as_mut_bytes())?;
         Ok(value)
     }
 
@@ -114,6 +121,7 @@ impl<'io> Guest<'io> {
     ///
     /// EFAULT.
     pub fn read_bytes(&self, linear: u64, buf: &mut [u8]) -> Result<(), Errno> {
+        self.budget.charge_copy(buf.len());
         Ok(self.io.copy_from_guest(linear, buf)?)
     }
 
@@ -143,7 +151,9 @@ impl<'io> Guest<'io> {
         linear: u64,
         value: &T,
     ) -> Result<(), Errno> {
-        Ok(self.io.copy_to_guest(linear, value.as_bytes())?)
+        let bytes = value.as_bytes();
+        self.budget.charge_copy(bytes.len());
+        Ok(self.io.copy_to_guest(linear, bytes)?)
     }
 
     /// An array of frame numbers or machine words, 8 or 4 bytes each by the caller's width.
@@ -185,6 +195,11 @@ impl<'io, T> GuestArray<'io, T> {
             element_bytes,
             element: PhantomData,
         }
+    }
+
+    /// What is left of the cost of this go.
+    pub(crate) const fn budget(&self) -> &'io Budget {
+        self.guest.budget
     }
 
     /// The linear address of an element; one past the end of the address space is a fault.
@@ -269,7 +284,8 @@ mod tests {
         let mut bytes = [0; 0x2000];
         let memory = SliceMemory::new(Gpa(0), &mut bytes);
         let io = LinearMemory::new(&memory, &unpaged, &policy);
-        let guest = Guest::new(&io, Width::Compat);
+        let budget = Budget::new(100);
+        let guest = Guest::new(&io, Width::Compat, &budget);
         assert_eq!(guest.write(0x0ffe, &[1_u8, 2, 3, 4]), Ok(()));
         assert_eq!(guest.words(0x0ffe).word(0), Ok(0x0403_0201));
         assert_eq!(guest.read::<[u8; 4]>(0x1ffd), Err(Errno(14)));
@@ -296,7 +312,8 @@ mod tests {
                 Err(Fault)
             }
         }
-        let third = |width| Guest::new(&Echo, width).words(0x100).word(3);
+        let budget = Budget::new(100);
+        let third = |width| Guest::new(&Echo, width, &budget).words(0x100).word(3);
         assert_eq!(third(Width::Native), Ok(0x118));
         assert_eq!(third(Width::Compat), Ok(0x10c));
     }

@@ -2,6 +2,7 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
+mod budget;
 mod call;
 mod cpuid;
 mod dispatch;
@@ -11,9 +12,10 @@ mod page;
 mod refused;
 mod table;
 
+pub use budget::Budget;
 pub use call::{Call, Caller, Mode, Registers, Width};
 pub use cpuid::{CpuidConfig, CpuidLeaf, TscInfo};
-pub use dispatch::{Handler, Outcome, dispatch};
+pub use dispatch::{Handler, Outcome, dispatch, dispatch_within};
 pub use guest::{Fault, Guest, GuestArray, GuestIo, Word};
 pub use page::{
     HYPERCALL_PORT, MSR_READ, PageError, Stub, decode_msr_write, hypercall_page, write_msr,

@@ -1,6 +1,6 @@
 //! What each input does.
 
-use pvh_hypercall::Call;
+use pvh_hypercall::{Budget, Call};
 use pvh_memory::Frames;
 use pvh_vcpu::Orders;
 
@@ -17,6 +17,12 @@ impl Domain {
     #[cfg(feature = "trace")]
     pub(crate) const fn set_refreshes(&mut self, refreshes: bool) {
         self.refreshes = refreshes;
+    }
+
+    /// Chooses whether one go of a call has a budget: for the replay of traces up to version 3.
+    #[cfg(feature = "trace")]
+    pub(crate) const fn set_has_budget(&mut self, has_budget: bool) {
+        self.has_budget = has_budget;
     }
 
     /// Does what an input says, unrecorded: for [`Domain`]'s methods, and for a replay.
@@ -76,7 +82,11 @@ impl Domain {
         call: Call,
         effects: &mut Vec<Effect>,
     ) -> Answer {
+        let budget = match self.has_budget {
+            true => Budget::new(Budget::GO),
+            false => Budget::unlimited(),
+        };
         let env = Env::new(memory, origin.now, effects);
-        Session::new(self, env, origin, call.width).run(call)
+        Session::new(self, env, origin, call.width, &budget).run(call)
     }
 }

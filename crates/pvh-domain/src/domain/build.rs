@@ -125,6 +125,7 @@ impl Domain {
             is_over: false,
             observes: true,
             refreshes: true,
+            has_budget: true,
             #[cfg(feature = "trace")]
             recorder: None,
             config,

@@ -2,7 +2,7 @@
 
 use pvh_abi::{Errno, vcpu::VcpuOp};
 use pvh_hypercall::{
-    Call, Guest, GuestIo, Handler, Outcome, Width, dispatch,
+    Budget, Call, Guest, GuestIo, Handler, Outcome, Width, dispatch_within,
     group::{Assist, Console, EventChannels, GrantTable, Hvm, Sched, Timer, Vcpus, Version},
 };
 use pvh_vcpu::State;
@@ -18,6 +18,8 @@ pub(super) struct Session<'a> {
     pub(super) vcpu: u32,
     pub(super) takes_interrupts: bool,
     pub(super) width: Width,
+    /// What is left of the cost of this go.
+    pub(super) budget: &'a Budget,
     /// The vCPUs that the next call about vCPUs depends on have been observed for it.
     is_next_observed: bool,
     /// Whom the embedder has to observe before the rest of the call.
@@ -32,6 +34,7 @@ impl<'a> Session<'a> {
         env: Env<'a>,
         origin: &Origin<'a>,
         width: Width,
+        budget: &'a Budget,
     ) -> Self {
         Self {
             domain,
@@ -40,6 +43,7 @@ impl<'a> Session<'a> {
             vcpu: origin.vcpu,
             takes_interrupts: origin.takes_interrupts,
             width,
+            budget,
             is_next_observed: false,
             observe: None,
             parked: Vec::new(),
@@ -49,8 +53,8 @@ impl<'a> Session<'a> {
     /// Runs the call, or a part of it.
     pub(super) fn run(mut self, call: Call) -> Answer {
         self.begin();
-        let io = self.io;
-        let outcome = dispatch(&mut self, io, call);
+        let (io, budget) = (self.io, self.budget);
+        let outcome = dispatch_within(&mut self, io, call, budget);
         self.park();
         Answer {
             outcome,
@@ -67,6 +71,7 @@ impl<'a> Session<'a> {
         self.is_next_observed = was_observing && data.is_in_call;
         // A vCPU that makes a new call is awake, even if the embedder has not called `entered`.
         if !data.is_in_call {
+            data.begun_extent = None;
             self.domain.stop_sleep(self.vcpu);
             self.change_runstate(RunState::Running);
         }

@@ -1,7 +1,7 @@
 //! What the domain keeps for one vCPU.
 
 use super::{Sleep, areas::Area};
-use crate::parts::runstate::RunstateClock;
+use crate::parts::{memory::BegunExtent, runstate::RunstateClock};
 
 /// What the domain keeps for a vCPU, beside its lifecycle.
 #[derive(Debug)]
@@ -12,6 +12,8 @@ pub(super) struct VcpuData {
     pub(super) is_in_call: bool,
     /// The vCPUs that its call waits for are being observed.
     pub(super) is_observing: bool,
+    /// The extent that its call has begun.
+    pub(super) begun_extent: Option<BegunExtent>,
     /// Deadline of the one-shot timer, in ns of system time.
     pub(super) singleshot_ns: Option<u64>,
     pub(super) periodic: Periodic,
@@ -36,6 +38,7 @@ impl VcpuData {
             asleep: None,
             is_in_call: false,
             is_observing: false,
+            begun_extent: None,
             singleshot_ns: None,
             periodic: Periodic {
                 period_ns: None,

@@ -12,12 +12,17 @@
 mod extents;
 mod place;
 
+use core::ops::Range;
+
 use pvh_abi::{
     DomId, Errno,
     memory::{E820Entry, MapSpace},
 };
-use pvh_hypercall::group::{Extents, MAX_MEMORY_MAP, MapRequest, Memory, MemoryMapEntries};
-use pvh_memory::Frames;
+use pvh_hypercall::{
+    Budget,
+    group::{Extents, ExtentsDone, MAX_MEMORY_MAP, MapRequest, Memory, MemoryMapEntries},
+};
+use pvh_memory::{FrameError, Frames};
 
 use crate::parts::{grant::GrantTable, shared_info::SharedInfo, target::Target};
 
@@ -125,6 +130,35 @@ pub struct MemoryCalls<'a> {
     memory: &'a dyn Frames,
     shared_info: &'a mut SharedInfo,
     grants: &'a mut GrantTable,
+    go: Go<'a>,
+}
+
+/// What one go of a call may cost, and what the go before left undone.
+#[derive(Debug)]
+#[expect(clippy::exhaustive_structs, reason = "a joint argument")]
+pub struct Go<'a> {
+    /// What is left of the cost of this go.
+    pub budget: &'a Budget,
+    /// An extent that the vCPU's call has begun.
+    pub begun: &'a mut Option<BegunExtent>,
+}
+
+/// An extent of which a part is done; the rest follows in the next go of the same call.
+///
+/// An extent in a hole takes a memory slot for each page, so one go cannot do all of it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct BegunExtent {
+    change: Change,
+    gfns: Range<u64>,
+    /// The first frame that is not done.
+    next: u64,
+}
+
+/// What a call with extents does to each.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Change {
+    Remove,
+    Populate,
 }
 
 impl<'a> MemoryCalls<'a> {
@@ -134,13 +168,46 @@ impl<'a> MemoryCalls<'a> {
         memory: &'a dyn Frames,
         shared_info: &'a mut SharedInfo,
         grants: &'a mut GrantTable,
+        go: Go<'a>,
     ) -> Self {
         Self {
             ops,
             memory,
             shared_info,
             grants,
+            go,
         }
+    }
+
+    /// Charges the next step of a change of frames; returns how many frames it covers.
+    ///
+    /// Without a limit the whole range is one step, and guest memory is not asked.
+    fn charge_step(&self, gfns: Range<u64>) -> u64 {
+        let frames = gfns.end.saturating_sub(gfns.start);
+        if !self.go.budget.is_limited() {
+            return frames;
+        }
+        let step = self.memory.next_step(gfns);
+        let count = step.frames.clamp(1, frames.max(1));
+        self.go.budget.charge(match step.takes_slot {
+            true => Budget::SLOT,
+            false => u32::try_from(count)
+                .unwrap_or(u32::MAX)
+                .saturating_mul(Budget::FRAME),
+        });
+        count
+    }
+
+    /// Adds a page at one frame, and charges it.
+    fn add_frame(&self, gfn: u64) -> Result<(), FrameError> {
+        self.charge_step(gfn..gfn.saturating_add(1));
+        self.memory.add_frame(gfn)
+    }
+
+    /// Removes the page of one frame, and charges it.
+    fn remove_frame(&self, gfn: u64) -> Result<(), FrameError> {
+        self.charge_step(gfn..gfn.saturating_add(1));
+        self.memory.remove_frame(gfn)
     }
 }
 
@@ -152,15 +219,15 @@ impl core::fmt::Debug for MemoryCalls<'_> {
 }
 
 impl Memory for MemoryCalls<'_> {
-    fn increase_reservation(&mut self, extents: &Extents<'_>) -> u64 {
+    fn increase_reservation(&mut self, extents: &Extents<'_>) -> ExtentsDone {
         self.increase(extents)
     }
 
-    fn decrease_reservation(&mut self, extents: &Extents<'_>) -> u64 {
+    fn decrease_reservation(&mut self, extents: &Extents<'_>) -> ExtentsDone {
         self.decrease(extents)
     }
 
-    fn populate_physmap(&mut self, extents: &Extents<'_>) -> u64 {
+    fn populate_physmap(&mut self, extents: &Extents<'_>) -> ExtentsDone {
         self.populate(extents)
     }
 
@@ -190,11 +257,13 @@ impl Memory for MemoryCalls<'_> {
 
     fn add_to_physmap(&mut self, domain: DomId, request: &MapRequest) -> Result<(), Errno> {
         self.ops.check_add(domain, request.space)?;
+        self.go.budget.charge(Budget::PAGE);
         self.add(request)
     }
 
     fn remove_from_physmap(&mut self, domain: DomId, gpfn: u64) -> Result<(), Errno> {
         self.ops.check_layout(domain)?;
+        self.go.budget.charge(Budget::PAGE);
         self.remove(gpfn)
     }
 

@@ -227,6 +227,9 @@ pub(super) const UNOBSERVED: u16 = 1;
 /// In traces up to this version, the time is not written every second.
 pub(super) const UNREFRESHED: u16 = 2;
 
+/// In traces up to this version, a call stops by the length of its lists alone.
+pub(super) const UNBUDGETED: u16 = 3;
+
 /// The length before each record.
 const LENGTH_BYTES: usize = 4;
 

@@ -4,7 +4,7 @@ use core::fmt;
 use std::io::Read;
 
 use super::{
-    file::{Reader, TraceError, UNOBSERVED, UNREFRESHED},
+    file::{Reader, TraceError, UNBUDGETED, UNOBSERVED, UNREFRESHED},
     script::{Script, Unlike},
     wire::{Record, Request, WireEffect, WireInput, WireOutput},
 };
@@ -153,6 +153,7 @@ fn play(
                 Ok(mut made) => {
                     made.set_observes(version > UNOBSERVED);
                     made.set_refreshes(version > UNREFRESHED);
+                    made.set_has_budget(version > UNBUDGETED);
                     *domain = Some(made);
                 }
                 // Unless it failed because it had left the trace.

@@ -5,7 +5,7 @@ use core::{cell::RefCell, ops::Range};
 
 use pvh_abi::Gpa;
 use pvh_hypercall::{Fault, GuestIo};
-use pvh_memory::{FrameError, Frames, GuestMemory, MemoryError, WordOp};
+use pvh_memory::{FrameError, FrameStep, Frames, GuestMemory, MemoryError, WordOp};
 
 use super::wire::{Access, Found, Request};
 
@@ -175,6 +175,25 @@ impl Frames for Script {
     fn remove_frames(&self, gfns: Range<u64>) -> Result<(), FrameError> {
         let Range { start, end } = gfns;
         self.frames(Request::RemoveFrames { start, end }, start)
+    }
+
+    fn check_add(&self, gfns: Range<u64>) -> Result<(), FrameError> {
+        let Range { start, end } = gfns;
+        self.frames(Request::CheckAdd { start, end }, start)
+    }
+
+    fn next_step(&self, gfns: Range<u64>) -> FrameStep {
+        let Range { start, end } = gfns;
+        let wanted = |found| match found {
+            Found::Step { frames, takes_slot } => Some(FrameStep { frames, takes_slot }),
+            _ => None,
+        };
+        let lost = FrameStep {
+            frames: end.saturating_sub(start),
+            takes_slot: false,
+        };
+        self.ask(Request::NextStep { start, end }, wanted)
+            .unwrap_or(lost)
     }
 }
 

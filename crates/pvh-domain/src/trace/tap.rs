@@ -4,7 +4,7 @@ use core::{cell::RefCell, ops::Range};
 
 use pvh_abi::Gpa;
 use pvh_hypercall::{Fault, GuestIo};
-use pvh_memory::{FrameError, Frames, GuestMemory, MemoryError, WordOp};
+use pvh_memory::{FrameError, FrameStep, Frames, GuestMemory, MemoryError, WordOp};
 
 use super::wire::{Access, Found, Request};
 
@@ -108,6 +108,25 @@ impl Frames for MemoryTap<'_> {
         self.accesses
             .note(Request::RemoveFrames { start, end }, removed);
         removed
+    }
+
+    fn check_add(&self, gfns: Range<u64>) -> Result<(), FrameError> {
+        let Range { start, end } = gfns;
+        let checked = self.memory.check_add(gfns);
+        self.accesses
+            .note(Request::CheckAdd { start, end }, checked);
+        checked
+    }
+
+    fn next_step(&self, gfns: Range<u64>) -> FrameStep {
+        let Range { start, end } = gfns;
+        let step = self.memory.next_step(gfns);
+        let found = Found::Step {
+            frames: step.frames,
+            takes_slot: step.takes_slot,
+        };
+        self.accesses.note(Request::NextStep { start, end }, found);
+        step
     }
 }
 

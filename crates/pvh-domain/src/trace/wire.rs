@@ -123,17 +123,59 @@ pub(super) struct Access {
 /// What is asked of guest memory.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub(super) enum Request {
-    IsRam { at: u64, len_bytes: u64 },
-    Read { at: u64, len_bytes: u64 },
-    Write { at: u64, bytes: Vec<u8> },
-    Word32 { at: u64, op: WireOp<u32> },
-    Word64 { at: u64, op: WireOp<u64> },
-    Zero { at: u64, len_bytes: u64 },
-    AddFrames { start: u64, end: u64 },
-    RemoveFrames { start: u64, end: u64 },
-    CopyIn { linear: u64, len_bytes: u64 },
-    CopyOut { linear: u64, bytes: Vec<u8> },
-    Translate { linear: u64 },
+    IsRam {
+        at: u64,
+        len_bytes: u64,
+    },
+    Read {
+        at: u64,
+        len_bytes: u64,
+    },
+    Write {
+        at: u64,
+        bytes: Vec<u8>,
+    },
+    Word32 {
+        at: u64,
+        op: WireOp<u32>,
+    },
+    Word64 {
+        at: u64,
+        op: WireOp<u64>,
+    },
+    Zero {
+        at: u64,
+        len_bytes: u64,
+    },
+    AddFrames {
+        start: u64,
+        end: u64,
+    },
+    RemoveFrames {
+        start: u64,
+        end: u64,
+    },
+    CopyIn {
+        linear: u64,
+        len_bytes: u64,
+    },
+    CopyOut {
+        linear: u64,
+        bytes: Vec<u8>,
+    },
+    Translate {
+        linear: u64,
+    },
+    /// Since version 4.
+    CheckAdd {
+        start: u64,
+        end: u64,
+    },
+    /// Since version 4.
+    NextStep {
+        start: u64,
+        end: u64,
+    },
 }
 
 /// What guest memory answers.
@@ -147,6 +189,11 @@ pub(super) enum Found {
     Fault,
     Memory(WireMemoryError),
     Frame(WireFrameError),
+    /// Since version 4.
+    Step {
+        frames: u64,
+        takes_slot: bool,
+    },
 }
 
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]

@@ -11,6 +11,7 @@
 mod areas;
 mod back_ends;
 mod boot;
+mod budget;
 mod busy;
 mod console;
 mod events;

@@ -3,9 +3,9 @@
 use pvh_abi::{DomId, Gpa};
 use pvh_domain::{
     MemoryConfig,
-    parts::memory::{MemoryCalls, MemoryOps},
+    parts::memory::{Go, MemoryCalls, MemoryOps},
 };
-use pvh_hypercall::Width;
+use pvh_hypercall::{Budget, Width};
 use pvh_memory::GuestMemory;
 
 use crate::machine::{
@@ -98,11 +98,17 @@ fn an_embedder_s_map_is_cut_at_1024_entries() {
 #[test]
 fn calls_are_told_by_what_they_know_of_the_domain() {
     let mut machine = Machine::new();
+    let (budget, mut begun) = (Budget::unlimited(), None);
+    let go = Go {
+        budget: &budget,
+        begun: &mut begun,
+    };
     let calls = MemoryCalls::new(
         &mut machine.ops,
         &machine.memory,
         &mut machine.shared_info,
         &mut machine.grants,
+        go,
     );
     let text = format!("{calls:?}");
     assert!(text.starts_with("MemoryCalls { ops: MemoryOps {"), "{text}");

@@ -5,11 +5,13 @@ use pvh_domain::{
     MemoryConfig,
     parts::{
         grant::GrantTable,
-        memory::{MemoryCalls, MemoryOps},
+        memory::{BegunExtent, Go, MemoryCalls, MemoryOps},
         shared_info::SharedInfo,
     },
 };
-use pvh_hypercall::{Call, Fault, GuestIo, Handler, Outcome, Width, dispatch, group::Memory};
+use pvh_hypercall::{
+    Budget, Call, Fault, GuestIo, Handler, Outcome, Width, dispatch_within, group::Memory,
+};
 use pvh_memory::{GuestMemory, VecMemory};
 
 /// Domain 5 with 8 MiB of RAM, of which nothing is mapped, 8 pages outside RAM, and room for 16
@@ -19,6 +21,9 @@ pub(crate) struct Machine {
     pub(crate) ops: MemoryOps,
     pub(crate) shared_info: SharedInfo,
     pub(crate) grants: GrantTable,
+    pub(crate) begun: Option<BegunExtent>,
+    /// How many goes the last call took.
+    pub(crate) goes: u32,
 }
 
 pub(crate) const RAM_FRAMES: u64 = 0x800;
@@ -48,7 +53,7 @@ pub(crate) const GRANT_TABLE: u32 = 1;
 pub(crate) const GMFN: u32 = 2;
 
 /// Where a test puts its arguments: in the first page of RAM.
-const ARGUMENT: u64 = 0x100;
+pub(crate) const ARGUMENT: u64 = 0x100;
 /// Where it puts the frames of its extents.
 const LIST: u64 = 0x1000;
 
@@ -76,27 +81,40 @@ impl Machine {
             ops: MemoryOps::new(DomId(5), config),
             shared_info: SharedInfo::new(),
             grants: GrantTable::new(DomId(5), 4),
+            begun: None,
+            goes: 0,
         }
     }
 
     /// Makes a call to its end.
     pub(crate) fn memory_op(&mut self, width: Width, command: u64, arg: u64) -> i64 {
         let mut call = Call::new(width, 12, [command, arg, 0, 0, 0]);
-        let mut parts = 0;
+        self.goes = 0;
         loop {
-            let calls = MemoryCalls::new(
-                &mut self.ops,
-                &self.memory,
-                &mut self.shared_info,
-                &mut self.grants,
-            );
-            match dispatch(&mut Only(calls), &Flat(&self.memory), call) {
+            match self.go(call, Budget::GO) {
                 Outcome::Return(result) => return result,
                 Outcome::Again(rest) => call = rest,
             }
-            parts += 1;
-            assert!(parts < 1000, "a call has to end");
+            assert!(self.goes < 1000, "a call has to end");
         }
+    }
+
+    /// Makes one go of a call, of this cost.
+    pub(crate) fn go(&mut self, call: Call, cost: u32) -> Outcome {
+        self.goes += 1;
+        let budget = Budget::new(cost);
+        let go = Go {
+            budget: &budget,
+            begun: &mut self.begun,
+        };
+        let calls = MemoryCalls::new(
+            &mut self.ops,
+            &self.memory,
+            &mut self.shared_info,
+            &mut self.grants,
+            go,
+        );
+        dispatch_within(&mut Only(calls), &Flat(&self.memory), call, &budget)
     }
 
     /// Makes a call of a 64-bit guest with a structure.
@@ -134,6 +152,12 @@ impl Machine {
         flags: u32,
         gfns: &[u64],
     ) -> i64 {
+        let argument = self.reservation(domain, order, flags, gfns);
+        self.call(command, &argument)
+    }
+
+    /// Writes a list of frames; returns the structure that names it.
+    pub(crate) fn reservation(&self, domain: u16, order: u32, flags: u32, gfns: &[u64]) -> Vec<u8> {
         for (at, gfn) in (LIST..).step_by(8).zip(gfns) {
             self.memory.write(Gpa(at), &gfn.to_le_bytes()).unwrap();
         }
@@ -144,7 +168,7 @@ impl Machine {
             u64::from(flags) << 32 | u64::from(order),
             domain.into(),
         ];
-        self.call(command, &words.map(u64::to_le_bytes).concat())
+        words.map(u64::to_le_bytes).concat()
     }
 
     /// What the calls that take a domain answer: current, maximum reservation, highest frame.

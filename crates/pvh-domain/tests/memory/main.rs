@@ -9,6 +9,7 @@
 
 mod add;
 mod ask;
+mod budget;
 mod extents;
 mod machine;
 mod model;

@@ -11,7 +11,7 @@ use pvh_abi::{
 use zerocopy::little_endian::U32;
 
 use super::low_32;
-use crate::Guest;
+use crate::{Budget, Guest, budget::SIGNAL};
 
 /// `event_channel_op`. The errors each method may answer are the ABI's.
 #[expect(
@@ -94,12 +94,14 @@ pub(crate) fn event_channel_op(
     guest: Guest<'_>,
     [op, arg, ..]: [u64; 5],
 ) -> Result<i64, Errno> {
-    match EventChannelOp(low_32(op)) {
+    let op = EventChannelOp(low_32(op));
+    guest.budget().charge(cost(op));
+    match op {
         EventChannelOp::BIND_INTERDOMAIN
         | EventChannelOp::BIND_VIRQ
         | EventChannelOp::BIND_PIRQ
         | EventChannelOp::ALLOC_UNBOUND
-        | EventChannelOp::BIND_IPI => bind(events, guest, EventChannelOp(low_32(op)), arg)?,
+        | EventChannelOp::BIND_IPI => bind(events, guest, op, arg)?,
         EventChannelOp::CLOSE => events.close(port(guest, arg)?)?,
         EventChannelOp::SEND => events.send(port(guest, arg)?)?,
         EventChannelOp::UNMASK => events.unmask(port(guest, arg)?)?,
@@ -124,6 +126,21 @@ pub(crate) fn event_channel_op(
         _ => return Err(Errno::ENOSYS),
     }
     Ok(0)
+}
+
+/// The cost of an operation. Those that may look at every port, or change them all, end the go.
+const fn cost(op: EventChannelOp) -> u32 {
+    match op {
+        EventChannelOp::BIND_INTERDOMAIN
+        | EventChannelOp::BIND_VIRQ
+        | EventChannelOp::BIND_PIRQ
+        | EventChannelOp::ALLOC_UNBOUND
+        | EventChannelOp::BIND_IPI
+        | EventChannelOp::RESET
+        | EventChannelOp::INIT_CONTROL
+        | EventChannelOp::EXPAND_ARRAY => Budget::GO,
+        _ => SIGNAL,
+    }
 }
 
 /// The calls that make a port: the structure is written back whole, with the port.

@@ -10,7 +10,7 @@ use pvh_abi::{
 use zerocopy::little_endian::{I16, U32, U64};
 
 use super::{ELEMENTS_PER_CALL, low_32};
-use crate::{Call, Guest, GuestArray, Outcome, Width, guest::Word};
+use crate::{Call, Guest, GuestArray, Outcome, Width, budget::GRANT, guest::Word};
 
 /// `grant_table_op`, as far as HVM may call it. A status is written into its element, an error ends
 /// the call.
@@ -153,9 +153,13 @@ fn elements(
     let mut left = u64::from(low_32(count));
     let mut at = arg;
     for _ in 0..left.min(ELEMENTS_PER_CALL) {
+        guest.budget().charge(GRANT);
         single(grants, guest, at)?;
         at = at.checked_add(size_bytes).ok_or(Errno::EFAULT)?;
         left = left.saturating_sub(1);
+        if guest.budget().is_spent() {
+            break;
+        }
     }
     if left == 0 {
         return Ok(Outcome::Return(0));
@@ -212,7 +216,9 @@ fn copy(grants: &mut dyn GrantTable, guest: Guest<'_>, at: u64) -> Result<(), Er
                 offset: side.offset.get(),
             };
             let (source, dest) = (side(copy.source, SOURCE_GRANT), side(copy.dest, DEST_GRANT));
-            copy.status = I16::new(grants.copy(&source, &dest, copy.len.get()).0);
+            let len_bytes = copy.len.get();
+            guest.budget().charge_copy(len_bytes.into());
+            copy.status = I16::new(grants.copy(&source, &dest, len_bytes).0);
             guest.write(at, &copy)
         }
         Width::Compat => {
@@ -225,7 +231,9 @@ fn copy(grants: &mut dyn GrantTable, guest: Guest<'_>, at: u64) -> Result<(), Er
                 offset: side.offset.get(),
             };
             let (source, dest) = (side(copy.source, SOURCE_GRANT), side(copy.dest, DEST_GRANT));
-            copy.status = I16::new(grants.copy(&source, &dest, copy.len.get()).0);
+            let len_bytes = copy.len.get();
+            guest.budget().charge_copy(len_bytes.into());
+            copy.status = I16::new(grants.copy(&source, &dest, len_bytes).0);
             guest.write(at, &copy)
         }
     }

@@ -6,7 +6,7 @@ use pvh_abi::{
 };
 use zerocopy::little_endian::{U16, U64};
 
-use crate::Guest;
+use crate::{Budget, Guest};
 
 /// `hvm_op`. The errors each method may answer are the ABI's.
 #[expect(
@@ -54,7 +54,11 @@ pub(crate) fn hvm_op(
             get.value = U64::new(hvm.param(DomId(get.domid.get()), param)?);
             guest.write(arg, &get)?;
         }
-        HvmOp::FLUSH_TLBS if arg == 0 => hvm.flush_tlbs(),
+        HvmOp::FLUSH_TLBS if arg == 0 => {
+            // Every vCPU has to leave the guest for it.
+            guest.budget().charge(Budget::GO);
+            hvm.flush_tlbs();
+        }
         // There is no monitor, so the request to notify one is done at once.
         HvmOp::GUEST_REQUEST_VM_EVENT if arg == 0 => {}
         HvmOp::FLUSH_TLBS | HvmOp::GUEST_REQUEST_VM_EVENT => return Err(Errno::EINVAL),

@@ -12,7 +12,7 @@ use pvh_abi::{
 use zerocopy::little_endian::{I32, U32};
 
 use super::{ELEMENTS_PER_CALL, as_result, toolstack};
-use crate::{Call, Guest, GuestArray, Outcome, guest::Word};
+use crate::{Budget, Call, Guest, GuestArray, Outcome, guest::Word};
 
 /// The most entries that `set_memory_map` may bring.
 pub const MAX_MEMORY_MAP: u32 = 1024;
@@ -23,17 +23,20 @@ pub const MAX_MEMORY_MAP: u32 = 1024;
     reason = "memory.h and the table of the ABI say them"
 )]
 pub trait Memory {
-    /// Adds pages without a frame, as PV guests do; returns how many extents were done.
-    fn increase_reservation(&mut self, extents: &Extents<'_>) -> u64 {
+    /// Adds pages without a frame, as PV guests do.
+    fn increase_reservation(&mut self, extents: &Extents<'_>) -> ExtentsDone {
         let _ = extents;
-        0
+        ExtentsDone {
+            count: 0,
+            is_refused: true,
+        }
     }
 
-    /// Gives pages back; returns how many extents were done.
-    fn decrease_reservation(&mut self, extents: &Extents<'_>) -> u64;
+    /// Gives pages back.
+    fn decrease_reservation(&mut self, extents: &Extents<'_>) -> ExtentsDone;
 
-    /// Puts pages at frames; returns how many extents were done.
-    fn populate_physmap(&mut self, extents: &Extents<'_>) -> u64;
+    /// Puts pages at frames.
+    fn populate_physmap(&mut self, extents: &Extents<'_>) -> ExtentsDone;
 
     /// The host's highest page.
     fn maximum_ram_page(&mut self) -> u64;
@@ -86,6 +89,18 @@ pub struct MapRequest {
     pub gpfn: u64,
 }
 
+/// How far a call with extents came in one go.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[expect(clippy::exhaustive_structs, reason = "a count, and how it ended")]
+pub struct ExtentsDone {
+    /// How many extents are done, from the first one on.
+    pub count: u64,
+    /// The next extent was refused: the call ends there. Otherwise, if not all are done, the budget
+    /// is spent, and the rest follows in the next go. A handler that does a part of an extent
+    /// remembers where it stopped.
+    pub is_refused: bool,
+}
+
 /// Some extents of a reservation call: at most 256 in one call of `dispatch`.
 #[derive(Clone, Copy, Debug)]
 pub struct Extents<'io> {
@@ -105,6 +120,12 @@ impl Extents<'_> {
     #[must_use]
     pub const fn count(&self) -> u64 {
         self.count
+    }
+
+    /// What is left of the cost of this go.
+    #[must_use]
+    pub const fn budget(&self) -> &Budget {
+        self.frames.budget()
     }
 
     /// Reads the first frame of one of them; an index past the end is EINVAL.
@@ -245,8 +266,8 @@ fn reservation(memory: &mut dyn Memory, guest: Guest<'_>, call: Call) -> Outcome
         MemoryOp::DECREASE_RESERVATION => memory.decrease_reservation(&extents),
         _ => memory.populate_physmap(&extents),
     };
-    let total = start.saturating_add(done.min(count));
-    if done < count || total == asked.count {
+    let total = start.saturating_add(done.count.min(count));
+    if done.is_refused || total == asked.count {
         return Outcome::Return(as_result(total));
     }
     resumed(call, total)
@@ -255,7 +276,7 @@ fn reservation(memory: &mut dyn Memory, guest: Guest<'_>, call: Call) -> Outcome
 fn add_to_physmap(memory: &mut dyn Memory, guest: Guest<'_>, call: Call) -> Result<Outcome, Errno> {
     let [command, arg, ..] = call.args;
     let (_, start) = split(command);
-    let start = u16::try_from(start).map_err(|_| Errno::EDOM)?;
+    u16::try_from(start).map_err(|_| Errno::EDOM)?;
     let add: Add = guest.read_either::<AddToPhysmap, AddToPhysmapCompat, _>(arg)?;
     if add.request.space == MapSpace::GMFN_FOREIGN {
         return Err(Errno::ENOSYS);
@@ -265,7 +286,7 @@ fn add_to_physmap(memory: &mut dyn Memory, guest: Guest<'_>, call: Call) -> Resu
         return Err(Errno::EINVAL);
     }
     match add.request.space {
-        MapSpace::GMFN_RANGE => add_range(memory, call, &add, start),
+        MapSpace::GMFN_RANGE => add_range(memory, guest, call, &add),
         _ => {
             memory.add_to_physmap(add.domain, &add.request)?;
             Ok(Outcome::Return(0))
@@ -273,9 +294,15 @@ fn add_to_physmap(memory: &mut dyn Memory, guest: Guest<'_>, call: Call) -> Resu
     }
 }
 
-fn add_range(memory: &mut dyn Memory, call: Call, add: &Add, start: u16) -> Result<Outcome, Errno> {
+fn add_range(
+    memory: &mut dyn Memory,
+    guest: Guest<'_>,
+    call: Call,
+    add: &Add,
+) -> Result<Outcome, Errno> {
+    let [command, ..] = call.args;
     let size = u64::from(add.size);
-    let mut done = u64::from(start);
+    let (_, mut done) = split(command);
     if size < done {
         return Err(Errno::EILSEQ);
     }
@@ -293,6 +320,9 @@ fn add_range(memory: &mut dyn Memory, call: Call, add: &Add, start: u16) -> Resu
         };
         memory.add_to_physmap(add.domain, &request)?;
         done = done.saturating_add(1);
+        if guest.budget().is_spent() {
+            break;
+        }
     }
     if done == size {
         return Ok(Outcome::Return(0));
@@ -335,6 +365,9 @@ fn add_batch(memory: &mut dyn Memory, guest: Guest<'_>, call: Call) -> Result<Ou
         };
         errs.set(done, &I32::new(result))?;
         done = done.saturating_add(1);
+        if guest.budget().is_spent() {
+            break;
+        }
     }
     if done == size {
         return Ok(Outcome::Return(0));

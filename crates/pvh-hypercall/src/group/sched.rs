@@ -11,7 +11,7 @@ use pvh_abi::{
 use zerocopy::little_endian::U32;
 
 use super::low_32;
-use crate::{Guest, GuestArray};
+use crate::{Budget, Guest, GuestArray};
 
 /// `sched_op`.
 pub trait Sched {
@@ -90,7 +90,11 @@ pub(crate) fn sched_op(
     match SchedOp(low_32(op)) {
         SchedOp::YIELD => sched.yield_now(),
         SchedOp::BLOCK => sched.block(),
-        SchedOp::SHUTDOWN => sched.shutdown(reason(guest, arg)?),
+        SchedOp::SHUTDOWN => {
+            // A soft reset closes every port, and more.
+            guest.budget().charge(Budget::GO);
+            sched.shutdown(reason(guest, arg)?);
+        }
         SchedOp::SHUTDOWN_CODE => sched.shutdown_code(reason(guest, arg)?),
         SchedOp::POLL => poll(sched, guest, arg)?,
         SchedOp::REMOTE_SHUTDOWN => {

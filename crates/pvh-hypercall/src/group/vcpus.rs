@@ -10,7 +10,7 @@ use pvh_abi::{
 use zerocopy::little_endian::{U32, U64};
 
 use super::low_32;
-use crate::{Call, Guest, Outcome, Width};
+use crate::{Call, Guest, Outcome, Width, budget::SIGNAL};
 
 /// `vcpu_op`. Every method but the first two is called for a vCPU that exists.
 pub trait Vcpus {
@@ -159,6 +159,7 @@ pub(crate) fn vcpu_op(
     if depends_on_state && !vcpus.knows_state(op, vcpu) {
         return Ok(Outcome::Again(call));
     }
+    guest.budget().charge(SIGNAL);
     serve(vcpus, guest, (op, vcpu), arg).map(Outcome::Return)
 }
 

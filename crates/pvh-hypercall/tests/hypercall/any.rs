@@ -32,7 +32,7 @@ proptest! {
                 Outcome::Again(rest) => call = rest,
             }
         }
-        prop_assert!(domain.asked.len() <= 4 * 32 * 256, "{}", domain.asked.len());
+        prop_assert!(domain.asked.len() <= 4 * 1000, "{}", domain.asked.len());
     }
 
     #[test]

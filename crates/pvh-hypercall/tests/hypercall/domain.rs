@@ -15,7 +15,7 @@ use pvh_abi::{
 use pvh_hypercall::{
     Call, Fault, GuestArray, GuestIo, Handler, Outcome, Width, Word, dispatch,
     group::{
-        Assist, Console, ControlBlock, CopySide, EventChannels, Extents, GrantTable,
+        Assist, Console, ControlBlock, CopySide, EventChannels, Extents, ExtentsDone, GrantTable,
         GrantTableSize, Hvm, MapRequest, Memory, MemoryMapEntries, PortState, Ports, Runstate,
         Sched, Timer, Vcpus, Version,
     },
@@ -89,6 +89,8 @@ pub(crate) struct Domain {
     pub(crate) map: Vec<E820Entry>,
     /// How many extents a go may do.
     pub(crate) extents_left: Option<u64>,
+    /// What the extents of a go cost.
+    pub(crate) extents_cost: u32,
     /// The frame that is chosen for the last extent of a go.
     pub(crate) chosen: Option<u64>,
     pub(crate) may_initialise: Option<Errno>,
@@ -368,21 +370,31 @@ impl Hvm for Domain {
 }
 
 impl Memory for Domain {
-    fn decrease_reservation(&mut self, extents: &Extents<'_>) -> u64 {
+    fn decrease_reservation(&mut self, extents: &Extents<'_>) -> ExtentsDone {
         self.note("decrease".to_owned());
         self.populate_physmap(extents)
     }
-    fn populate_physmap(&mut self, extents: &Extents<'_>) -> u64 {
+    fn populate_physmap(&mut self, extents: &Extents<'_>) -> ExtentsDone {
         let last = extents.count().checked_sub(1).unwrap();
         match (extents.frame(0), extents.frame(last)) {
             (Ok(first), Ok(last)) => self.note(format!("extents {first:#x} to {last:#x}")),
-            _ => return 0,
+            _ => {
+                return ExtentsDone {
+                    count: 0,
+                    is_refused: true,
+                };
+            }
         }
+        extents.budget().charge(self.extents_cost);
         if let Some(gfn) = self.chosen {
             let [inside, past] = [last, extents.count()].map(|at| extents.set_frame(at, gfn));
             self.note(format!("{inside:?} {past:?}"));
         }
-        self.extents_left.unwrap_or(extents.count())
+        let count = self.extents_left.unwrap_or(extents.count());
+        ExtentsDone {
+            count,
+            is_refused: count < extents.count() && !extents.budget().is_spent(),
+        }
     }
     fn maximum_ram_page(&mut self) -> u64 {
         0x7_ffff

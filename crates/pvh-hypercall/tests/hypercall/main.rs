@@ -8,6 +8,7 @@
 )]
 
 mod any;
+mod budget;
 mod domain;
 mod events_hvm;
 mod grants;

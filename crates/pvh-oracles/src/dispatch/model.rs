@@ -1,7 +1,7 @@
 //! The model of a domain that is called: how its questions, answers and memory accesses work.
 
 use pvh_abi::Errno;
-use pvh_hypercall::{Call, Outcome, Width};
+use pvh_hypercall::{Budget, Call, Outcome, Width, dispatch_within};
 
 use super::{
     pages::Pages,
@@ -40,7 +40,8 @@ impl Model {
         const ERRORS: [i64; 9] = [-1, -3, -7, -13, -14, -22, -38, -61, -95];
         let mut recorder = Recorder::new(u16::MAX, self.answers);
         let before = self.pages.clone();
-        let outcome = pvh_hypercall::dispatch(&mut recorder, &self.pages, call);
+        let budget = Budget::unlimited();
+        let outcome = dispatch_within(&mut recorder, &self.pages, call, &budget);
         assert!(recorder.script.log.borrow().is_empty(), "{call:x?}");
         let is_device_map = call.number.0 == 12 && call.args[0] & 0x3f == 27;
         if is_device_map && outcome == Outcome::Return(0) {

@@ -11,7 +11,7 @@ use pvh_abi::{
 use pvh_hypercall::{
     GuestArray, Handler, Width, Word,
     group::{
-        Assist, Console, CopySide, EventChannels, Extents, GrantMapping, GrantTable,
+        Assist, Console, CopySide, EventChannels, Extents, ExtentsDone, GrantMapping, GrantTable,
         GrantTableSize, Hvm, MapRequest, MappedGrant, Memory, MemoryMapEntries, Runstate, Sched,
         Timer, Vcpus, Version,
     },
@@ -60,7 +60,7 @@ impl Recorder {
         (self.offered >> bit & 1 == 1).then(|| group(self))
     }
 
-    fn extents(&self, name: &'static str, extents: &Extents<'_>) -> u64 {
+    fn extents(&self, name: &'static str, extents: &Extents<'_>) -> ExtentsDone {
         let count = extents.count();
         assert_eq!(extents.frame(count), Err(Errno(22)));
         let (first, last) = (extents.frame(0), extents.frame(count - 1));
@@ -76,7 +76,11 @@ impl Recorder {
             code(last),
             code(chosen),
         ];
-        extents_done(count, self.ask(name, &args))
+        let done = extents_done(count, self.ask(name, &args));
+        ExtentsDone {
+            count: done,
+            is_refused: done < count,
+        }
     }
 }
 
@@ -114,13 +118,13 @@ impl Handler for Recorder {
 }
 
 impl Memory for Recorder {
-    fn increase_reservation(&mut self, extents: &Extents<'_>) -> u64 {
+    fn increase_reservation(&mut self, extents: &Extents<'_>) -> ExtentsDone {
         self.extents("increase", extents)
     }
-    fn decrease_reservation(&mut self, extents: &Extents<'_>) -> u64 {
+    fn decrease_reservation(&mut self, extents: &Extents<'_>) -> ExtentsDone {
         self.extents("decrease", extents)
     }
-    fn populate_physmap(&mut self, extents: &Extents<'_>) -> u64 {
+    fn populate_physmap(&mut self, extents: &Extents<'_>) -> ExtentsDone {
         self.extents("populate", extents)
     }
     fn maximum_ram_page(&mut self) -> u64 {

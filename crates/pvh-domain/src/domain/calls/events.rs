@@ -4,7 +4,10 @@ use pvh_abi::{
     DomId, Errno,
     event_channel::{Port, Virq},
 };
-use pvh_hypercall::group::{ControlBlock, EventChannels, PortState};
+use pvh_hypercall::{
+    Budget,
+    group::{ControlBlock, EventChannels, PortState},
+};
 
 use super::super::session::Session;
 use crate::parts::event;
@@ -37,6 +40,10 @@ impl EventChannels for Session<'_> {
     }
 
     fn send(&mut self, port: Port) -> Result<(), Errno> {
+        // A service does what waits in its ring, up to 64 requests to the store.
+        if self.domain.service_ports().contains(&Some(port)) {
+            self.budget.charge(Budget::GO);
+        }
         self.act(|events, delivery| events.send(delivery, port))
     }
 

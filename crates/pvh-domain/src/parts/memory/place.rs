@@ -43,7 +43,7 @@ impl MemoryCalls<'_> {
             return Err(Errno::ENOENT);
         }
         self.take_back(gpfn);
-        self.memory.remove_frame(gpfn).map_err(errno)
+        self.remove_frame(gpfn).map_err(errno)
     }
 
     /// What lies at a frame.
@@ -114,7 +114,7 @@ impl MemoryCalls<'_> {
     /// back, and a hole gets a page.
     fn make_room(&mut self, gfn: u64) -> Result<(), Errno> {
         match self.held(gfn) {
-            Held::Nothing => self.memory.add_frame(gfn).map_err(errno)?,
+            Held::Nothing => self.add_frame(gfn).map_err(errno)?,
             Held::Ram => self.ops.pages = self.ops.pages.saturating_sub(1),
             Held::SharedInfo | Held::Grant(_) => self.take_back(gfn),
         }
@@ -125,7 +125,7 @@ impl MemoryCalls<'_> {
     /// Leaves a hole where a page was.
     fn leave(&self, before: Option<Gpa>) -> Result<(), Errno> {
         match before {
-            Some(at) => self.memory.remove_frame(at.0 / PAGE_SIZE).map_err(errno),
+            Some(at) => self.remove_frame(at.0 / PAGE_SIZE).map_err(errno),
             None => Ok(()),
         }
     }
