@@ -7,13 +7,13 @@
 use std::{
     num::NonZeroU64,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError, TryLockError,
+        Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    thread,
     time::{Duration, Instant},
 };
 
+use parking_lot::{Mutex, MutexGuard};
 use pvh_abi::{DomId, sched::ShutdownReason};
 use pvh_domain::{Config, Domain, DomainError, Effect, Now, Shutdown, TscScale};
 use pvh_hypercall::{CpuidConfig, Stub, TscInfo};
@@ -38,6 +38,8 @@ use crate::{
 /// ([`keep_time`](XenPlatform::keep_time)), and those that deliver console input.
 #[derive(Debug)]
 pub struct XenPlatform {
+    /// Fair: a thread that takes the lock again and again leaves it to those that wait, about every
+    /// millisecond. The standard library's lock is not.
     pub(crate) domain: Mutex<Domain>,
     pub(crate) ram: Arc<GuestRam>,
     pub(crate) vm: Vm,
@@ -268,20 +270,12 @@ impl XenPlatform {
     }
 
     pub(crate) fn domain(&self) -> MutexGuard<'_, Domain> {
-        self.domain.lock().unwrap_or_else(PoisonError::into_inner)
+        self.domain.lock()
     }
 
     /// Locks the domain, unless others keep it locked for longer than `limit`.
     fn domain_within(&self, limit: Duration) -> Option<MutexGuard<'_, Domain>> {
-        let start = Instant::now();
-        loop {
-            match self.domain.try_lock() {
-                Ok(domain) => return Some(domain),
-                Err(TryLockError::Poisoned(domain)) => return Some(domain.into_inner()),
-                Err(TryLockError::WouldBlock) if start.elapsed() > limit => return None,
-                Err(TryLockError::WouldBlock) => thread::sleep(LOCK_POLL_INTERVAL),
-            }
-        }
+        self.domain.try_lock_for(limit)
     }
 
     pub(crate) fn requests_of(&self, vcpu: u32) -> Option<&VcpuRequests> {
@@ -330,11 +324,12 @@ const INPUT_LOCK_TIMEOUT: Duration = Duration::from_millis(10);
 /// How long a request to power off waits for the domain's lock. Longer than input does, because a
 /// busy guest is asked rather than ended.
 const POWER_OFF_LOCK_TIMEOUT: Duration = Duration::from_millis(100);
-/// How often the lock is tried meanwhile.
-const LOCK_POLL_INTERVAL: Duration = Duration::from_micros(200);
 /// The first Xen leaf that has subleaves, which ECX selects.
 const FIRST_WITH_SUBLEAVES: u32 = 3;
 /// Xen leaf 3, EAX: the TSC is reliable.
 const TSC_RELIABLE: u32 = 1 << 1;
 /// Xen leaf 3, EAX: RDTSCP is available.
 const HAS_RDTSCP: u32 = 1 << 2;
+
+#[cfg(test)]
+mod tests;
