@@ -4,6 +4,7 @@ mod cpuid;
 mod host_cpu;
 mod kvm;
 mod memory;
+mod sync;
 mod vcpu;
 mod vm;
 

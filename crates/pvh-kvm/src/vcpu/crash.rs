@@ -102,11 +102,18 @@ impl fmt::Display for Failure {
 
 impl fmt::Display for Crash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "vCPU {}: {}", self.vcpu, self.failure)?;
+        match &self.failure {
+            // The error itself names the vCPU.
+            Failure::Host(_) => self.failure.fmt(f)?,
+            _ => write!(f, "vCPU {}: {}", self.vcpu, self.failure)?,
+        }
         let Some(registers) = &self.registers else {
-            return f.write_str(
-                " (registers are lost: AMD processors do not keep them after a triple fault)",
-            );
+            return match self.failure {
+                Failure::TripleFault => f.write_str(
+                    " (registers are lost: AMD processors do not keep them after a triple fault)",
+                ),
+                _ => f.write_str(" (KVM does not report the registers)"),
+            };
         };
         let state = &registers.state;
         write!(f, " at rip {:#x} ({})", state.rip, mode(state))?;
@@ -295,6 +302,15 @@ mod tests {
             report.starts_with("vCPU 3: triple fault (registers are lost"),
             "{report}"
         );
+        let at = Gpa(0x5000);
+        let crash = Crash {
+            vcpu: 3,
+            failure: Failure::Host(VcpuError::LostRam { index: 3, at }),
+            registers: None,
+        };
+        let report = crash.to_string();
+        assert_eq!(report.matches("vCPU 3").count(), 1, "{report}");
+        assert!(!report.contains("triple fault"), "{report}");
         let failure = Failure::EntryRefused {
             hardware_reason: 0x8000_0021,
         };

@@ -3,9 +3,11 @@
 // call can prove that.
 #![expect(unsafe_code, reason = "a signal to the thread that runs the vCPU")]
 
+mod registration;
+
 use std::{
     io,
-    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak, atomic::Ordering::SeqCst},
+    sync::{Arc, OnceLock, Weak, atomic::Ordering::SeqCst},
 };
 
 use kvm_ioctls::VcpuFd;
@@ -13,6 +15,7 @@ use libc::{c_int, c_void, pthread_t, siginfo_t};
 use vmm_sys_util::signal::{SIGRTMIN, register_signal_handler, unblock_signal};
 
 use super::run_page::ImmediateExit;
+use registration::Registration;
 
 /// Stops a vCPU from any thread.
 ///
@@ -67,23 +70,14 @@ pub fn kick_signal() -> c_int {
 #[derive(Debug)]
 pub(crate) struct KickTarget {
     immediate_exit: ImmediateExit,
-    run: Mutex<Run>,
-}
-
-/// The current run, if any.
-#[derive(Debug)]
-struct Run {
-    /// The thread that is inside KVM_RUN, or about to enter it.
-    thread: Option<pthread_t>,
-    /// Whether it was sent the signal. One is enough, and more would fill its signal queue.
-    is_signalled: bool,
+    registration: Registration<pthread_t>,
 }
 
 impl KickTarget {
     pub(crate) fn new(vcpu: &VcpuFd) -> io::Result<Arc<Self>> {
         Ok(Arc::new(Self {
             immediate_exit: ImmediateExit::map(vcpu)?,
-            run: Mutex::new(Run::NONE),
+            registration: Registration::new(),
         }))
     }
 
@@ -94,19 +88,10 @@ impl KickTarget {
     }
 
     /// Registers this thread as about to call KVM_RUN, until the guard is dropped.
-    ///
-    /// No kick is lost: a kicker sets the flag and looks for a registered thread under one lock. If
-    /// it finds none, this thread registers later, and its KVM_RUN sees the flag. If it finds this
-    /// thread, the signal either interrupts KVM_RUN or comes before it, and then KVM_RUN sees the
-    /// flag. `is_signalled` implies that the flag was set since the registration, so a later kick
-    /// needs no second signal: only the end of this run clears the flag.
     pub(crate) fn enter(&self) -> Running<'_> {
         // SAFETY: `pthread_self` has no demands; it is unsafe only as a foreign function.
         let this = unsafe { libc::pthread_self() };
-        *self.lock() = Run {
-            thread: Some(this),
-            is_signalled: false,
-        };
+        self.registration.enter(this);
         Running(self)
     }
 
@@ -116,35 +101,21 @@ impl KickTarget {
     }
 
     fn kick(&self) -> Result<(), KickError> {
-        let mut run = self.lock();
-        self.immediate_exit.flag().store(1, SeqCst);
-        let Some(thread) = run.thread.filter(|_| !run.is_signalled) else {
-            return Ok(());
-        };
-        // SAFETY: `pthread_kill` demands a thread that has neither been joined nor, if detached,
-        // ended. `thread` is inside `Vcpu::run`: it has registered itself, and to leave it must
-        // take the lock that this function holds. So it cannot end during this call. The signal has
-        // a handler, so it does not end the process.
-        let errno = unsafe { libc::pthread_kill(thread, kick_signal()) };
-        run.is_signalled = errno == 0;
-        match errno {
-            0 => Ok(()),
-            errno => Err(KickError::Signal {
-                source: io::Error::from_raw_os_error(errno),
-            }),
-        }
+        let set_flag = || self.immediate_exit.flag().store(1, SeqCst);
+        self.registration.kick(set_flag, |thread| {
+            // SAFETY: `pthread_kill` demands a thread that has neither been joined nor, if
+            // detached, ended. `thread` is inside `Vcpu::run`: it has registered itself, and to
+            // leave it must take the lock that `Registration::kick` holds during this call. So it
+            // cannot end meanwhile. The signal has a handler, so it does not end the process.
+            let errno = unsafe { libc::pthread_kill(thread, kick_signal()) };
+            match errno {
+                0 => Ok(()),
+                errno => Err(KickError::Signal {
+                    source: io::Error::from_raw_os_error(errno),
+                }),
+            }
+        })
     }
-
-    fn lock(&self) -> MutexGuard<'_, Run> {
-        self.run.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Run {
-    const NONE: Self = Self {
-        thread: None,
-        is_signalled: false,
-    };
 }
 
 /// A registration by [`KickTarget::enter`]; dropping it ends the registration.
@@ -152,7 +123,7 @@ pub(crate) struct Running<'a>(&'a KickTarget);
 
 impl Drop for Running<'_> {
     fn drop(&mut self) {
-        *self.0.lock() = Run::NONE;
+        self.0.registration.leave();
     }
 }
 
