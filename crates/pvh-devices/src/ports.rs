@@ -289,9 +289,31 @@ mod tests {
         assert_eq!(board.ports.write(0x3F9, &[1]), None);
         assert_eq!(board.ports.enqueue_input(b"ok"), 2);
         assert_eq!(board.line.read().unwrap(), 1);
+        assert_eq!(board.ports.enqueue_input(&[b'x'; 63]), 62);
         assert_eq!(read::<1>(&mut board.ports, 0x3F8), [b'o']);
+        let rest = [(); 62].map(|()| read::<1>(&mut board.ports, 0x3F8)[0]);
+        assert_eq!((rest[0], rest[61]), (b'k', b'x'));
         assert!(board.wanted.read().is_err(), "one byte is still there");
-        assert_eq!(read::<1>(&mut board.ports, 0x3F8), [b'k']);
+        assert_eq!(read::<1>(&mut board.ports, 0x3F8), [b'x']);
+        assert_eq!(board.wanted.read().unwrap(), 1);
+    }
+
+    #[test]
+    fn a_guest_wakes_the_event_loop_once_for_each_refusal_of_input() {
+        let mut board = board();
+        for _ in 0..100 {
+            // Reads of the empty FIFO, and loopback mode on and off.
+            read::<1>(&mut board.ports, 0x3F8);
+            board.ports.write(0x3FC, &[0x10]);
+            board.ports.write(0x3FC, &[0]);
+        }
+        assert!(board.wanted.read().is_err(), "no input was refused");
+        board.ports.write(0x3FC, &[0x10]);
+        assert_eq!(board.ports.enqueue_input(b"x"), 0);
+        for _ in 0..100 {
+            board.ports.write(0x3FC, &[0]);
+            board.ports.write(0x3FC, &[0x10]);
+        }
         assert_eq!(board.wanted.read().unwrap(), 1);
     }
 
