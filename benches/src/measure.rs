@@ -119,6 +119,10 @@ pub fn run_within(command: &mut Command, patience: Duration) -> io::Result<Sampl
 
 /// Reads to the end, so that the program never waits for us. Sends the time of the mark, or that
 /// there was none.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a benchmark has no signals to block"
+)]
 pub(crate) fn read_in_thread(
     mut stdout: ChildStdout,
     start: Instant,

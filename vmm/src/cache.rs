@@ -1,11 +1,6 @@
 //! The cache of unpacked kernels: opens kernels with it, lists it and clears it.
 
-use std::{
-    fmt::Write as _,
-    path::Path,
-    thread::{self, JoinHandle},
-    time::SystemTime,
-};
+use std::{fmt::Write as _, path::Path, thread::JoinHandle, time::SystemTime};
 
 use pvh_loader::{
     Image, ImageError,
@@ -18,6 +13,7 @@ use crate::{
     config::CacheConfig,
     exit::{HOST, SUCCESS, complain, print, sentence},
     size::Rounded,
+    threads::{self, OnPanic, Role},
 };
 
 /// An open kernel, and the thread that may still be writing it to the cache.
@@ -48,9 +44,9 @@ impl Keeping {
         let Some(pending) = pending else {
             return Self::default();
         };
-        let thread = thread::Builder::new().name("cache".to_owned());
         // Without a thread, or when the disk refuses, the next start unpacks the kernel again.
-        let thread = thread.spawn(move || drop(pending.finish()));
+        let finish = move || drop(pending.finish());
+        let thread = threads::start(Role::Cache, OnPanic::Report, finish);
         Self(thread.ok())
     }
 }

@@ -2,6 +2,7 @@
 
 mod escape;
 mod input;
+mod query;
 mod screen;
 mod writer;
 

@@ -58,9 +58,17 @@ impl User {
         })
     }
 
-    /// Restores the terminal: its keys make signals again.
+    /// Tells whether the terminal is raw: its keys make no signals.
+    pub(crate) fn has_raw_terminal(&self) -> bool {
+        self.terminal.is_some()
+    }
+
+    /// Restores the terminal: its keys make signals again. What was typed for the guest and not
+    /// read is discarded.
     pub(crate) fn leave_terminal(&mut self) {
-        self.terminal = None;
+        if let Some(terminal) = self.terminal.take() {
+            terminal.leave();
+        }
     }
 
     /// Leaves the signals blocked, for the rest of the process.

@@ -16,6 +16,7 @@ mod run;
 mod signals;
 mod size;
 mod terminal;
+mod threads;
 mod timings;
 
 use std::{

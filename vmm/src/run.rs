@@ -153,10 +153,14 @@ impl Machines<'_> {
                 _ => u32::MAX,
             };
             session.finish(patience);
+            let has_lost_output = session.has_lost_output();
             if matches!(end, End::Signal(_)) {
                 session.leave_signals_blocked();
             }
-            return Outcome::of(end);
+            return Outcome::of(end).map(|outcome| match outcome {
+                Outcome::PoweredOff if has_lost_output => Outcome::OutputLost,
+                other => other,
+            });
         }
     }
 }

@@ -41,11 +41,25 @@ impl RawTerminal {
     }
 }
 
+impl RawTerminal {
+    /// Restores the original settings and discards what was typed and not read: those are keys for
+    /// the guest, and the terminal's answers to what the guest has asked it. A shell would take
+    /// them for commands.
+    pub(crate) fn leave(self) {
+        restore(SetArg::TCSAFLUSH);
+    }
+}
+
 impl Drop for RawTerminal {
     fn drop(&mut self) {
-        if let Some(found) = FOUND.lock().unwrap_or_else(PoisonError::into_inner).take() {
-            put_back(&found);
-        }
+        restore(SetArg::TCSANOW);
+    }
+}
+
+/// Restores the original settings, if that has not been done.
+fn restore(how: SetArg) {
+    if let Some(found) = FOUND.lock().unwrap_or_else(PoisonError::into_inner).take() {
+        put_back(&found, how);
     }
 }
 
@@ -71,18 +85,18 @@ fn restore_on_panic() {
         panic::set_hook(Box::new(move |info| {
             // A thread that panics while it holds the lock has not changed the terminal.
             if let Some(found) = FOUND.try_lock().ok().and_then(|mut found| found.take()) {
-                put_back(&found);
+                put_back(&found, SetArg::TCSANOW);
             }
             print(info);
         }));
     });
 }
 
-fn put_back(found: &Termios) {
+fn put_back(found: &Termios, how: SetArg) {
     // Another job that uses the terminal now has set it up for itself.
     if is_ours() {
         // A terminal that is gone needs no restoring.
-        let _ = tcsetattr(io::stdin(), SetArg::TCSANOW, found);
+        let _ = tcsetattr(io::stdin(), how, found);
     }
 }
 

@@ -69,6 +69,23 @@ mod tests {
 
     #[test]
     #[ignore = "needs /dev/kvm"]
+    fn output_that_a_full_disk_does_not_take_is_told_and_is_no_success() {
+        let full = File::options().write(true).open("/dev/full").unwrap();
+        let output = Command::cargo_bin("pvh-vmm")
+            .unwrap()
+            .args(["run", "--platform", "none"])
+            .stdin(Stdio::null())
+            .stdout(full)
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(4), "{output:?}");
+        let told = text(&output.stderr);
+        assert_eq!(told.lines().count(), 1, "{told}");
+        assert!(told.contains("No space left on device"), "{told}");
+    }
+
+    #[test]
+    #[ignore = "needs /dev/kvm"]
     fn an_initrd_comes_through_a_pipe_and_fits_into_memory() {
         let options = ["run", "--platform", "none", "--initrd", "/dev/stdin"];
         let output = with_input(&options, b"12345");

@@ -1,4 +1,5 @@
 //! Runs guests with the binary, and checks the output and the exit code.
+#![expect(clippy::disallowed_methods, reason = "a test may start threads")]
 
 #[cfg(test)]
 mod guest;

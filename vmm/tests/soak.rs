@@ -2,6 +2,7 @@
 //! start of a vCPU, or leave a thread behind.
 //!
 //! `SOAK_BOOTS` is the number of boots, and `SOAK_SEED` the first random seed, in hexadecimal.
+#![expect(clippy::disallowed_methods, reason = "a test may start threads")]
 
 #[cfg(test)]
 mod tests {

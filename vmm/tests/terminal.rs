@@ -15,10 +15,11 @@ mod tests {
     };
 
     use nix::{
+        fcntl::{FcntlArg, OFlag, fcntl},
         pty::openpty,
         sys::{
             signal::{Signal, kill},
-            termios::{LocalFlags, Termios, tcgetattr},
+            termios::{LocalFlags, SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr},
         },
         unistd::Pid,
     };
@@ -139,6 +140,48 @@ mod tests {
         assert!(session.is_raw());
         session.type_keys(b"P");
         assert_eq!(session.end().code(), Some(0));
+    }
+
+    /// The guest asks where the cursor is and powers off; the terminal answers a moment later.
+    #[test]
+    #[ignore = "needs /dev/kvm"]
+    fn an_answer_of_the_terminal_that_comes_at_the_end_is_not_left_for_the_shell() {
+        let (_dir, kernel) = obedient();
+        let pty = openpty(None, None).unwrap();
+        let mut child = Command::new("env")
+            .args(["--default-signal", "setsid", "--ctty"])
+            .arg(assert_cmd::cargo::cargo_bin("pvh-vmm"))
+            .arg("run")
+            .arg(kernel)
+            .args(["--memory", "4M", "--platform", "none", "--no-reboot"])
+            .stdin(pty.slave.try_clone().unwrap())
+            .stdout(pty.slave.try_clone().unwrap())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut screen = File::from(pty.master);
+        let mut shown = Vec::new();
+        let mut show_until = |screen: &mut File, text: &[u8]| {
+            while !shown.ends_with(text) {
+                let mut byte = [0];
+                screen.read_exact(&mut byte).unwrap();
+                shown.push(byte[0]);
+            }
+        };
+        show_until(&mut screen, b"B");
+        screen.write_all(b"\x1b[6nP").unwrap();
+        show_until(&mut screen, b"\x1b[6n");
+        sleep(Duration::from_millis(20));
+        screen.write_all(b"\x1b[1;1R").unwrap();
+        assert_eq!(child.wait().unwrap().code(), Some(0));
+        // What a shell would find: all that is there, without waiting for the end of a line.
+        let mut raw = tcgetattr(&pty.slave).unwrap();
+        cfmakeraw(&mut raw);
+        tcsetattr(&pty.slave, SetArg::TCSANOW, &raw).unwrap();
+        fcntl(&pty.slave, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).unwrap();
+        let mut left = [0; 16];
+        let read = File::from(pty.slave).read(&mut left);
+        assert!(read.is_err(), "{read:?}: {left:?}");
     }
 
     #[test]

@@ -1,4 +1,5 @@
 //! Interrupts, halts and time of vCPUs on /dev/kvm, with local APICs as the only controllers.
+#![expect(clippy::disallowed_methods, reason = "a test may start threads")]
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 mod support;

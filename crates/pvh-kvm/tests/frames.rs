@@ -1,4 +1,5 @@
 //! Frames that are added and removed while a guest runs, on /dev/kvm.
+#![expect(clippy::disallowed_methods, reason = "a test may start threads")]
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 mod support;

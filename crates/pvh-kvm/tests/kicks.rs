@@ -1,4 +1,5 @@
 //! Kicks of a vCPU from other threads, on /dev/kvm.
+#![expect(clippy::disallowed_methods, reason = "a test may start threads")]
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test may panic")]
 
 mod support;

@@ -1,4 +1,5 @@
 //! Machines on /dev/kvm: memory above 4 GiB, interrupts, several vCPUs, limits.
+#![expect(clippy::disallowed_methods, reason = "a test may start threads")]
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 mod support;

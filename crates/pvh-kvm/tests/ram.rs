@@ -1,4 +1,5 @@
 //! Guest RAM: the contract of the memory trait, mapped files, and the host memory it uses.
+#![expect(clippy::disallowed_methods, reason = "a test may start threads")]
 #![expect(
     clippy::unwrap_used,
     clippy::indexing_slicing,

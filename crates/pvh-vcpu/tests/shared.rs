@@ -1,4 +1,5 @@
 //! The set behind a lock: its answers are the set's, and who waits is woken.
+#![expect(clippy::disallowed_methods, reason = "a test may start threads")]
 #![cfg(all(feature = "std", not(loom)))]
 #![expect(
     clippy::unwrap_used,

@@ -2,6 +2,7 @@
 //! it switches off.
 //!
 //! Needs /dev/kvm. The README of pvh-xen shows this file.
+#![expect(clippy::disallowed_methods, reason = "an example may start threads")]
 
 use std::{
     error::Error,

@@ -286,6 +286,7 @@ const CHUNK_BYTES: usize = 4096;
 const GATHER_TIME: Duration = Duration::from_micros(500);
 
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "a test may start threads")]
 mod tests {
     use super::*;
 

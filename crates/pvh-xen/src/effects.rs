@@ -146,6 +146,7 @@ impl XenPlatform {
 }
 
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "a test may start threads")]
 mod tests {
     use std::{
         sync::{

@@ -332,6 +332,7 @@ const MAX_EDGE_RETRY: Duration = Duration::from_millis(16);
 const VCPU_REPLY_TIMEOUT: Duration = Duration::from_millis(200);
 
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "a test may start threads")]
 mod tests {
     use pvh_kvm::{GuestRam, Kvm, Vm, VmConfig};
     use std::{sync::Arc, thread};

@@ -131,6 +131,7 @@ impl Timer {
 const SILENT_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "a test may start threads")]
 mod tests {
     use std::thread;
 

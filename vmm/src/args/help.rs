@@ -17,8 +17,8 @@ Exit codes:
 /// For `run`.
 pub(super) const RUN: &str = "\
 Exit codes: 0 powered off, 2 wrong arguments, 3 a file was refused, 4 the host lacks something (or could
-not write the record or trace), 5 the guest crashed (or halted for good, with --exit-on-halt), 6 the
-guest asked to reboot (with --no-reboot), 128+N ended by signal N.
+not write the output, record or trace), 5 the guest crashed (or halted for good, with --exit-on-halt),
+6 the guest asked to reboot (with --no-reboot), 128+N ended by signal N.
 
 Keys: Ctrl-A X ends the guest, Ctrl-A A or Ctrl-A Ctrl-A sends one Ctrl-A, Ctrl-A H lists the keys.
 

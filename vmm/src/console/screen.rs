@@ -96,6 +96,7 @@ const OPEN_LINE_TIMEOUT: Duration = Duration::from_millis(100);
 const OPEN_LINE_POLL: Duration = Duration::from_millis(5);
 
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "a test may start threads")]
 mod tests {
     use super::*;
 

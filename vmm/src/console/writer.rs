@@ -3,6 +3,10 @@
 use std::{
     io::{self, Write},
     os::fd::AsFd,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
@@ -14,14 +18,30 @@ use nix::{
 use pvh_xen::ConsoleQueue;
 use vmm_sys_util::signal::{Killable, SIGRTMIN, register_signal_handler, unblock_signal};
 
-use super::screen::{SCREEN, Stream};
-use crate::timings::{self, Moment};
+use super::{
+    query::Questions,
+    screen::{SCREEN, Stream},
+};
+use crate::{
+    threads::{self, OnPanic, Role},
+    timings::{self, Moment},
+};
 
 /// The thread that empties the queue; dropping this ends the thread, even in a blocked write.
 #[derive(Debug)]
 pub(crate) struct Writer {
     output: ConsoleQueue,
+    report: Arc<Report>,
     thread: Option<JoinHandle<()>>,
+}
+
+/// What the thread tells about its work.
+#[derive(Debug, Default)]
+struct Report {
+    /// Output was lost, and not because a reader has closed its pipe.
+    has_lost: AtomicBool,
+    /// When the output asked the terminal something last.
+    asked_at: Mutex<Option<Instant>>,
 }
 
 impl Writer {
@@ -37,18 +57,36 @@ impl Writer {
     ) -> io::Result<Self> {
         // The handler does nothing: the signal only interrupts a blocked write.
         register_signal_handler(nudge_signal(), ignore)?;
-        let thread = thread::Builder::new().name("console".into()).spawn({
-            let output = output.clone();
+        let report = Arc::new(Report::default());
+        let thread = threads::start(Role::Writer, OnPanic::Report, {
+            let (output, report) = (output.clone(), Arc::clone(&report));
             move || {
                 // The parent process may have blocked it. If unblocking fails, blocked writes stay
                 // blocked.
                 let _ = unblock_signal(nudge_signal());
-                write_all(&output, sink, stream);
-                output.set_writer_ended();
+                let _ended = WriterEnd(&output);
+                write_all(&output, &report, sink, stream);
             }
         })?;
         let thread = Some(thread);
-        Ok(Self { output, thread })
+        Ok(Self {
+            output,
+            report,
+            thread,
+        })
+    }
+
+    /// Tells whether output was lost: the disk is full, for example. A reader that has closed its
+    /// pipe wanted no more.
+    pub(crate) fn has_lost_output(&self) -> bool {
+        self.report.has_lost.load(Ordering::SeqCst)
+    }
+
+    /// Returns how long the terminal may still take to answer a question that was written lately.
+    pub(crate) fn reply_time(&self) -> Duration {
+        let asked_at = self.report.asked_at.lock();
+        let asked_at = *asked_at.unwrap_or_else(PoisonError::into_inner);
+        asked_at.map_or(Duration::ZERO, |at| REPLY_TIME.saturating_sub(at.elapsed()))
     }
 
     /// Waits until all output is written, or until `give_up`, which is called again and again, is
@@ -78,9 +116,27 @@ impl Drop for Writer {
     }
 }
 
+/// Says that the writer has ended, however it ends. After a panic, nobody waits for room.
+struct WriterEnd<'a>(&'a ConsoleQueue);
+
+impl Drop for WriterEnd<'_> {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.0.abandon();
+        }
+        self.0.set_writer_ended();
+    }
+}
+
 /// The writer thread: writes until the queue is closed or the sink fails.
-fn write_all<S: Write + AsFd>(output: &ConsoleQueue, mut sink: S, stream: Option<Stream>) {
+fn write_all<S: Write + AsFd>(
+    output: &ConsoleQueue,
+    report: &Report,
+    mut sink: S,
+    stream: Option<Stream>,
+) {
     let mut last = None;
+    let mut questions = Questions::default();
     loop {
         let chunk = output.next_chunk(last, stream == Some(Stream::Lines));
         if chunk.is_empty() {
@@ -96,6 +152,8 @@ fn write_all<S: Write + AsFd>(output: &ConsoleQueue, mut sink: S, stream: Option
             }),
         };
         if let Err(error) = written {
+            let is_lost = error.kind() != io::ErrorKind::BrokenPipe;
+            report.has_lost.store(is_lost, Ordering::SeqCst);
             // The guest runs on, as with an unplugged serial line.
             let _ = writeln!(
                 io::stderr(),
@@ -105,6 +163,13 @@ fn write_all<S: Write + AsFd>(output: &ConsoleQueue, mut sink: S, stream: Option
             return;
         }
         timings::mark(Moment::Output);
+        if questions.find(&chunk) {
+            let mut asked_at = report
+                .asked_at
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
+            *asked_at = Some(Instant::now());
+        }
         last = Some(Instant::now());
     }
 }
@@ -133,6 +198,9 @@ fn wait_writable<S: AsFd>(sink: &S) {
     let _ = poll(&mut fds, PollTimeout::from(50_u8));
 }
 
+/// How long a terminal may take to answer, the way to a remote one included.
+const REPLY_TIME: Duration = Duration::from_millis(100);
+
 /// The signal that interrupts a blocked write; pvh-kvm uses another one to stop vCPUs.
 fn nudge_signal() -> libc::c_int {
     SIGRTMIN().saturating_add(3)
@@ -148,6 +216,7 @@ const NUDGE_INTERVAL: Duration = Duration::from_millis(5);
 const WRITER_END_TIMEOUT: Duration = Duration::from_secs(2);
 
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "a test may start threads")]
 mod tests {
     use std::{fs::File, io::Read};
 

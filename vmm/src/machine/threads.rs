@@ -8,13 +8,14 @@ use std::{
         Arc,
         mpsc::{self, Sender},
     },
-    thread::{self, JoinHandle},
+    thread::JoinHandle,
 };
 
 use pvh_kvm::{CopyAhead, Kicker, Vcpu};
 use pvh_xen::{XenPlatform, XenVcpu};
 
-use super::{Board, End, vcpu};
+use super::{Board, vcpu};
+use crate::threads::{self, OnPanic, Role};
 
 /// Stops all vCPUs of a machine and its platform, from any thread.
 #[derive(Debug)]
@@ -87,9 +88,10 @@ impl BootVcpu {
             xen,
             ahead,
         } = self;
+        let on_panic = OnPanic::End(Arc::clone(&board));
         // The panic's message was printed and the panic has ended the machine.
         let _ = catch_unwind(AssertUnwindSafe(|| {
-            run_vcpu(vcpu, &board, xen, ahead.as_deref());
+            threads::guarded(&on_panic, || run_vcpu(vcpu, &board, xen, ahead.as_deref()));
         }));
     }
 }
@@ -119,19 +121,14 @@ impl Threads {
             threads: Vec::new(),
         };
         if let Some(platform) = threads.stopper.platform.clone() {
-            let board = Arc::clone(&threads.stopper.board);
-            threads.spawn("time".to_owned(), move || {
-                let mut guard = EndOnPanic::new(&board);
-                platform.keep_time();
-                guard.is_armed = false;
-            })?;
+            threads.spawn(Role::Time, move || platform.keep_time())?;
         }
         for vcpu in vcpus {
             let board = Arc::clone(&threads.stopper.board);
             let platform = threads.stopper.platform.clone();
             let xen = platform.map(|platform| XenVcpu::new(platform, vcpu.index()));
-            let name = format!("vcpu{}", vcpu.index());
-            threads.spawn(name, move || run_vcpu(vcpu, &board, xen, None))?;
+            let role = Role::Vcpu(vcpu.index());
+            threads.spawn(role, move || run_vcpu(vcpu, &board, xen, None))?;
         }
         Ok(threads)
     }
@@ -146,16 +143,15 @@ impl Threads {
             return Ok(());
         };
         let (sender, ended) = mpsc::channel();
-        self.spawn("ahead".to_owned(), move || {
-            ahead.request_until(&vcpu, &ended)
-        })?;
+        self.spawn(Role::Ahead, move || ahead.request_until(&vcpu, &ended))?;
         self.ahead = Some(sender);
         Ok(())
     }
 
-    fn spawn(&mut self, name: String, life: impl FnOnce() + Send + 'static) -> io::Result<()> {
-        let thread = thread::Builder::new().name(name).spawn(life)?;
-        self.threads.push(thread);
+    /// Starts a thread whose panic ends the machine.
+    fn spawn(&mut self, role: Role, life: impl FnOnce() + Send + 'static) -> io::Result<()> {
+        let on_panic = OnPanic::End(Arc::clone(&self.stopper.board));
+        self.threads.push(threads::start(role, on_panic, life)?);
         Ok(())
     }
 }
@@ -173,32 +169,7 @@ impl Drop for Threads {
 
 /// The thread of a vCPU.
 fn run_vcpu(mut vcpu: Vcpu, board: &Board, xen: Option<XenVcpu>, ahead: Option<&CopyAhead>) {
-    let mut guard = EndOnPanic::new(board);
     if let Some(end) = vcpu::run(&mut vcpu, board, xen, ahead) {
         board.end(end);
-    }
-    guard.is_armed = false;
-}
-
-/// Ends the machine if its thread panics.
-struct EndOnPanic<'a> {
-    board: &'a Board,
-    is_armed: bool,
-}
-
-impl<'a> EndOnPanic<'a> {
-    const fn new(board: &'a Board) -> Self {
-        Self {
-            board,
-            is_armed: true,
-        }
-    }
-}
-
-impl Drop for EndOnPanic<'_> {
-    fn drop(&mut self) {
-        if self.is_armed {
-            self.board.end(End::Panic);
-        }
     }
 }

@@ -171,6 +171,7 @@ fn port_in(board: &Board, port: u16, size_bytes: u8, count: u32, answer: &mut Ve
 const STRING_LIMIT_BYTES: usize = 4096;
 
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "a test may start threads")]
 mod tests {
     use std::{
         sync::Arc,

@@ -54,6 +54,7 @@ fn read_pipe(path: &Path, limit_bytes: u64) -> io::Result<Option<File>> {
 }
 
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "a test may start threads")]
 mod tests {
     use std::{io::Write, thread};
 

@@ -27,6 +27,8 @@ pub(crate) enum Outcome {
     Halted,
     /// The user ended the guest at the terminal.
     Quit,
+    /// The guest powered off, but some of its output could not be written.
+    OutputLost,
     /// The guest powered off, but its record is incomplete.
     RecordLost,
     /// A signal with this number ended the guest.
@@ -41,7 +43,7 @@ impl Outcome {
             Self::RebootRequested | Self::Reset(_) => REBOOT,
             Self::Crashed(_) | Self::Shutdown(_) | Self::Halted => CRASHED,
             Self::Quit => QUIT,
-            Self::RecordLost => HOST,
+            Self::OutputLost | Self::RecordLost => HOST,
             Self::Signal(number) => signalled(*number),
         }
     }
@@ -103,6 +105,7 @@ mod tests {
         assert_eq!(Outcome::RebootRequested.exit_code(), 6);
         assert_eq!(Outcome::Halted.exit_code(), 5);
         assert_eq!(Outcome::Quit.exit_code(), 130);
+        assert_eq!(Outcome::OutputLost.exit_code(), 4);
         assert_eq!(Outcome::RecordLost.exit_code(), 4);
         assert_eq!(Outcome::Signal(15).exit_code(), 143);
     }

@@ -2,14 +2,13 @@
 
 use std::{
     fs::File,
-    io,
+    io::{self, IsTerminal},
     os::fd::AsFd,
     sync::Arc,
     thread::{self, Scope, ScopedJoinHandle},
     time::Duration,
 };
 
-use nix::sys::signal::{SigSet, SigmaskHow};
 use pvh_abi::sched::ShutdownReason;
 use pvh_devices::Request;
 use pvh_kvm::{CopyAhead, Kvm};
@@ -25,6 +24,7 @@ use crate::{
     machine::{BootVcpu, End, Stopper, Threads},
     outlets::Outlets,
     platform::GuestLog,
+    threads::{self, Role},
     timings,
 };
 
@@ -64,10 +64,7 @@ impl<'scope> Writing<'scope> {
         console: &'scope ConsoleQueue,
         log: &'scope GuestLog,
     ) -> Self {
-        // Threads inherit the mask: block all signals until `User::take` decides who handles them.
-        let before = SigSet::all().thread_swap_mask(SigmaskHow::SIG_SETMASK);
-        let thread = thread::Builder::new().name("beside".to_owned());
-        let thread = thread.spawn_scoped(scope, || {
+        let thread = threads::start_scoped(scope, Role::Beside, || {
             // A new thread starts on the processor of its creator and may delay it; after a sleep
             // it wakes on an idle one.
             thread::sleep(Duration::from_nanos(1));
@@ -75,10 +72,6 @@ impl<'scope> Writing<'scope> {
             let _ = timings::step("list CPUID", || kvm.supported_cpuid());
             timings::step("console", || start_writers(console, log))
         });
-        if let Ok(before) = before {
-            // This mask was in force before, so the kernel accepts it.
-            let _ = before.thread_set_mask();
-        }
         thread.map_or(Self::Wanted, Self::Starting)
     }
 
@@ -135,9 +128,18 @@ impl Session {
         self.user.leave_signals_blocked();
     }
 
+    /// Tells whether console output was lost.
+    pub(super) fn has_lost_output(&self) -> bool {
+        let [console, _] = &self.writers;
+        console.has_lost_output()
+    }
+
     /// Restores the terminal and waits until all output is written, at most `patience` times 50 ms,
     /// or until a signal.
     pub(super) fn finish(&mut self, mut patience: u32) {
+        if self.user.has_raw_terminal() {
+            patience = self.await_replies(patience);
+        }
         self.user.leave_terminal();
         for writer in &self.writers {
             writer.drain(|| {
@@ -147,6 +149,32 @@ impl Session {
         }
     }
 }
+
+impl Session {
+    /// Waits, while the terminal is still raw, for its answers to what the guest printed last: at
+    /// most 0.4 s for the output and 0.1 s more. Returns the patience that is left: none after a
+    /// signal.
+    fn await_replies(&self, patience: u32) -> u32 {
+        let [console, _] = &self.writers;
+        let (mut looks, mut is_signalled) = (0_u32, false);
+        console.drain(|| {
+            looks = looks.saturating_add(1);
+            is_signalled = self.user.ending_signal().is_some();
+            is_signalled || looks >= patience.min(RAW_LOOKS)
+        });
+        if is_signalled {
+            return 0;
+        }
+        if io::stdout().is_terminal() {
+            thread::sleep(console.reply_time());
+        }
+        patience.saturating_sub(looks)
+    }
+}
+
+/// How often, every 50 ms, the end looks whether the output is written before it restores the
+/// terminal. After that, keys make signals again, which can end the writing.
+const RAW_LOOKS: u32 = 8;
 
 /// Ends a domain, which prints its last words. The guest's HVM parameter decides what a triple
 /// fault means.
@@ -207,8 +235,7 @@ pub(super) fn run_machine(
             session.user = user;
             Ok((end, session))
         };
-        let thread = thread::Builder::new().name("events".to_owned());
-        let thread = thread.spawn_scoped(scope, other_threads);
+        let thread = threads::start_scoped(scope, Role::Events, other_threads);
         let thread = thread.map_err(host("cannot start the thread of the devices"))?;
         if let Some(boot) = boot {
             boot.run();

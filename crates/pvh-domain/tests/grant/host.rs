@@ -1,4 +1,5 @@
 //! What a guest grants to domain 0, as the host's back ends use it.
+#![expect(clippy::disallowed_methods, reason = "a test may start threads")]
 
 use std::{sync::Arc, thread};
 

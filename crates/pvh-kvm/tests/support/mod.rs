@@ -1,4 +1,5 @@
 //! Machines for guests of a few bytes.
+#![expect(clippy::disallowed_methods, reason = "a test may start threads")]
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
 use std::{sync::Arc, thread, time::Duration};

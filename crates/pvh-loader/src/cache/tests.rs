@@ -1,4 +1,5 @@
 //! The cache as its users see it.
+#![expect(clippy::disallowed_methods, reason = "a test may start threads")]
 
 use std::{
     fs::FileTimes,

@@ -1,4 +1,5 @@
 //! Each format and codec that a kernel may have.
+#![expect(clippy::disallowed_methods, reason = "a test may start threads")]
 
 use std::{
     fs::File,

@@ -1,4 +1,5 @@
 //! The tests that every adapter passes: RAM is 0..0x1000 and 0x1000..0x2000, a hole follows.
+#![expect(clippy::disallowed_methods, reason = "a test may start threads")]
 
 use pvh_abi::Gpa;
 use pvh_memory::{GuestMemory, MemoryError, WordOp};
