@@ -9,7 +9,7 @@ BENCH_ARGS ?=
 export CARGO_TERM_COLOR ?= auto
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-kvm ci full build fmt lint deps picture deny doc no-std features lab lab-test lab-full loom conform soak corpus fuzz fuzz-smoke fuzz-mutants mutants fuzz-cov setup release bench bench-smoke bench-peers bench-programs bench-build bench-report boot-timeline clean
+.PHONY: help run test test-kvm ci full build fmt lint deps picture deny doc no-std features lab lab-test lab-full loom conform soak ends corpus fuzz fuzz-smoke fuzz-mutants mutants fuzz-cov setup release bench bench-smoke bench-peers bench-programs bench-build bench-report boot-timeline clean
 
 help: ## list every target
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -25,7 +25,7 @@ test-kvm: ## run only the tests that need /dev/kvm; fails if it cannot be opened
 
 ci: test lint deps deny doc no-std fuzz-smoke bench-smoke lab-test lab ## run all that continuous integration runs (.ci/run calls this)
 
-full: ci features loom soak lab-full ## run ci and the runs that are too long for it; docs/full-run.md records them
+full: ci features loom soak ends lab-full ## run ci and the runs that are too long for it; docs/full-run.md records them
 
 release: ## build target/release/pvh-vmm without shared libraries: it starts faster and uses less memory
 	$(call release,pvh-vmm,pvh-vmm)
@@ -72,14 +72,17 @@ lab: ## boot each stock Debian kernel once in nested KVM hosts
 lab-full: ## boot every kernel with every CPU count in nested KVM hosts
 	lab/run --full
 
-loom: ## test every interleaving of a few threads on the set of vCPUs
-	RUSTFLAGS="--cfg loom" $(CARGO) test -p pvh-vcpu --test loom --release
+loom: ## test every interleaving of a few threads on the set of vCPUs, and on the kick of one
+	RUSTFLAGS="--cfg loom" $(CARGO) test -p pvh-vcpu -p pvh-kvm --test loom --release
 
 conform: release ## run the conformance guest on /dev/kvm and report differences from real Xen
 	$(RELEASED)/pvh-vmm conform
 
 soak: ## boot a guest 1000 times that takes its vCPUs up and down (BOOTS=, SEED=)
 	SOAK_BOOTS=$${BOOTS:-1000} SOAK_SEED=$(SEED) $(CARGO) test --release -p pvh-vmm --test soak -- --ignored --nocapture
+
+ends: ## end a guest that attacks its hypervisor, by signal and by key, at 200 random moments (TRIES=)
+	ENDS_TRIES=$${TRIES:-200} $(CARGO) test --release -p pvh-vmm --test attacks -- --ignored --nocapture
 
 corpus: ## write the seeds of the fuzz targets (KERNELS= names stock kernels whose notes are added to the corpus)
 	$(CARGO) run --quiet -p pvh-oracles --bin corpus -- $(KERNELS)

@@ -10,11 +10,12 @@ use std::{
 };
 
 /// The images: file name, sources, and extra flags.
-const IMAGES: [(&str, &[&str], &[&str]); 5] = [
+const IMAGES: [(&str, &[&str], &[&str]); 6] = [
     ("demo.elf", &DEMO, &[]),
     ("demo-draft.elf", &DEMO, &["-DSTART_INFO_DRAFT"]),
     ("soak.elf", &SOAK, &[]),
     ("devices.elf", &DEVICES, &[]),
+    ("attack.elf", &ATTACK, &[]),
     ("conformance.elf", &CONFORMANCE, &[]),
 ];
 
@@ -45,6 +46,15 @@ const DEVICES: [&str; 7] = [
     "check.c",
     "acpi.c",
     "devices.c",
+];
+
+const ATTACK: [&str; 6] = [
+    "entry.S",
+    "string.S",
+    "console.c",
+    "check.c",
+    "xen.c",
+    "attack.c",
 ];
 
 const CONFORMANCE: [&str; 30] = [

@@ -44,6 +44,17 @@ pub fn devices_image() -> &'static [u8] {
     include_bytes!(concat!(env!("OUT_DIR"), "/devices.elf"))
 }
 
+/// Returns the attacking guest, for the Xen platform with up to 128 vCPUs. Every vCPU but the last
+/// repeats a multicall without end.
+///
+/// Its command line begins with the name of the attack: `downs`, `flush`, `balloon` (needs 512
+/// MiB), `slots` or `resets`. It prints the number of vCPUs to COM1 (`attack: 4 vCPUs`) before it
+/// starts them.
+#[must_use]
+pub fn attack_image() -> &'static [u8] {
+    include_bytes!(concat!(env!("OUT_DIR"), "/attack.elf"))
+}
+
 /// Returns the conformance guest, for the Xen platform with 4 vCPUs and 64 MiB. It makes every call
 /// that a PVH domain offers, from 32-bit and from 64-bit code, and starts secondary vCPUs in each
 /// mode. It prints one check per line ([`tap::Tap`]) to the PV console, or to COM1 or port 0xE9 if
