@@ -114,7 +114,8 @@ impl Receive {
         let mut taken = Vec::with_capacity(usize::try_from(slots).unwrap_or(0));
         for _ in 0..slots {
             let mut bytes = [0; RX_SLOT];
-            let slot = self.ring.take(memory, &mut bytes);
+            // They have been counted, and the guest may have moved its index back since.
+            let slot = self.ring.take_counted(memory, &mut bytes);
             slot.map_err(DeliverError::Ring)?;
             taken.push(rx_request(&bytes));
         }

@@ -119,13 +119,34 @@ impl BackRing {
         if self.waiting(memory)? == 0 {
             return Ok(None);
         }
+        self.take_counted(memory, request).map(Some)
+    }
+
+    /// Takes a request that [`has_waiting`](Self::has_waiting) has counted, without another look at the
+    /// front end's index: a front end that moves its index back meanwhile takes nothing back.
+    ///
+    /// # Errors
+    ///
+    /// [`RingError::Memory`], and [`RingError::Overflow`] if the ring holds no more requests.
+    pub fn take_counted(
+        &mut self,
+        memory: &(impl GuestMemory + ?Sized),
+        request: &mut [u8],
+    ) -> Result<Slot, RingError> {
+        if self.unanswered() >= self.slots {
+            return Err(RingError::Overflow {
+                req_prod: self.req_cons.wrapping_add(1),
+                rsp_prod: self.rsp_prod,
+                slots: self.slots,
+            });
+        }
         let len = self.clip(request.len());
         let request = request.get_mut(..len).unwrap_or_default();
         self.pages
             .read(memory, self.offset(self.req_cons), request)?;
         let slot = Slot(self.position(self.req_cons));
         self.req_cons = self.req_cons.wrapping_add(1);
-        Ok(Some(slot))
+        Ok(slot)
     }
 
     /// Puts a response into the next slot, for any request that was taken. The front end sees it

@@ -7,4 +7,5 @@ pub mod elf;
 pub mod grants;
 pub mod netif;
 pub mod paging;
+pub mod racing;
 pub mod ring;
