@@ -72,8 +72,8 @@ lab: ## boot each stock Debian kernel once in nested KVM hosts
 lab-full: ## boot every kernel with every CPU count in nested KVM hosts
 	lab/run --full
 
-loom: ## test every interleaving of a few threads on the set of vCPUs, and on the kick of one
-	RUSTFLAGS="--cfg loom" $(CARGO) test -p pvh-vcpu -p pvh-kvm --test loom --release
+loom: ## test every interleaving of a few threads on the set of vCPUs, on the kick of one, and on a ring
+	RUSTFLAGS="--cfg loom" $(CARGO) test -p pvh-vcpu -p pvh-kvm -p pvh-ring --test loom --release
 
 conform: release ## run the conformance guest on /dev/kvm and report differences from real Xen
 	$(RELEASED)/pvh-vmm conform
