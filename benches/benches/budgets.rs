@@ -13,6 +13,7 @@ use pvh_bench::stats::Summary;
 use pvh_kvm::Kvm;
 use support::{
     Guest,
+    back_ends::Reads,
     trips::{Caller, bare},
 };
 
@@ -44,6 +45,13 @@ fn main() -> ExitCode {
         100.0,
         &mut || dispatch_ns(trips),
     );
+    let mut reads = Reads::of_4_kib();
+    check(
+        "dispatch of a block request that reads 4 KiB, without the I/O",
+        " ns",
+        300.0,
+        &mut || read_ns(&mut reads, trips),
+    );
     if Kvm::open().is_ok() {
         let what = "round trip of a hypercall by port / bare port write";
         check(what, " x", 1.1, &mut || round_trip(trips));
@@ -68,6 +76,12 @@ fn dispatch_ns(batches: u32) -> f64 {
         start.elapsed().as_secs_f64() * 1e9 / f64::from(BATCH)
     });
     Summary::of(batches).map_or(f64::NAN, |summary| summary.median)
+}
+
+/// Returns the time of one block request from the ring to its answer, in ns.
+fn read_ns(reads: &mut Reads, batches: u32) -> f64 {
+    let times = (0..batches).map(|_| reads.serve().as_secs_f64() * 1e9 / f64::from(Reads::BATCH));
+    Summary::of(times).map_or(f64::NAN, |summary| summary.median)
 }
 
 /// Returns the ratio of the medians of trips that took turns, and prints both.

@@ -1,6 +1,7 @@
-//! A domain without a machine, for what needs no KVM; and [`trips`] for what does.
+//! A domain without a machine and [`back_ends`], for what needs no KVM; and [`trips`] for what does.
 #![allow(dead_code, reason = "each bench uses a part of it")]
 
+pub(crate) mod back_ends;
 pub(crate) mod trips;
 
 use std::num::NonZeroU64;

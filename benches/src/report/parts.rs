@@ -16,8 +16,9 @@ use crate::criterion::{Estimate, estimates, time};
 /// If it cannot be run, or ends with an error.
 pub fn run_criterion() -> io::Result<Vec<Estimate>> {
     let since = SystemTime::now();
-    let benches = ["--bench", "load", "--bench", "machine", "--bench", "parts"];
-    let mut command = cargo_bench(&benches);
+    let benches = ["load", "machine", "parts", "back_ends"];
+    let benches = benches.map(|bench| ["--bench", bench]);
+    let mut command = cargo_bench(benches.as_flattened());
     command.args([
         "--",
         "--noplot",
