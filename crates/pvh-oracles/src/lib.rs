@@ -8,6 +8,7 @@
     reason = "an oracle stops the run where something does not hold, in itself too"
 )]
 
+mod back_end;
 mod bytes;
 mod console_ring;
 mod descriptor;
@@ -27,6 +28,7 @@ mod trace;
 mod vcpu;
 mod xenstore;
 
+pub use back_end::{blkif::blkif, netif::netif, xenbus::xenbus};
 pub use console_ring::console_ring;
 pub use descriptor::descriptor;
 pub use differential::differential;
@@ -54,7 +56,7 @@ pub struct Oracle {
 }
 
 /// All oracles.
-pub const ORACLES: [Oracle; 18] = [
+pub const ORACLES: [Oracle; 21] = [
     oracle("notes", notes),
     oracle("elf_plan", elf_plan),
     oracle("elf_commit", elf_commit),
@@ -73,6 +75,9 @@ pub const ORACLES: [Oracle; 18] = [
     oracle("interface", interface),
     oracle("dispatch", dispatch),
     oracle("trace", trace),
+    oracle("xenbus", xenbus),
+    oracle("blkif", blkif),
+    oracle("netif", netif),
 ];
 
 const fn oracle(name: &'static str, check: fn(&[u8])) -> Oracle {

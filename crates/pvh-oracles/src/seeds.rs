@@ -8,6 +8,7 @@
     reason = "a builder that fails is a mistake of ours, and found at once"
 )]
 
+mod back_end;
 mod image;
 mod interface;
 mod kernels;
@@ -44,6 +45,9 @@ pub fn seeds(target: &str) -> Vec<Seed> {
         "xenstore" => state::stores(),
         "console_ring" => state::consoles(),
         "hypercall" => state::domains(),
+        "xenbus" => back_end::handshakes(),
+        "blkif" => back_end::disks(),
+        "netif" => back_end::networks(),
         _ => Vec::new(),
     }
 }
