@@ -72,7 +72,7 @@ impl Queue {
         if self.ring.take(memory, raw.as_mut())?.is_none() {
             return Ok(Next::Empty);
         }
-        let (id, operation) = (raw.id(), raw.operation());
+        let (id, operation) = (raw.id(), raw.answered_operation());
         match self.check((memory, grants), disk, &raw) {
             Ok(action) => Ok(Next::Request(Request {
                 id,

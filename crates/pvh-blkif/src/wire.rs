@@ -92,6 +92,15 @@ impl RawRequest {
         Operation(self.byte(0))
     }
 
+    /// The operation of the response. That of an indirect request is the read or write that it holds:
+    /// Linux's front end disables a disk that answers otherwise.
+    pub(crate) fn answered_operation(&self) -> Operation {
+        match self.operation() {
+            Operation::INDIRECT => self.indirect_operation(),
+            operation => operation,
+        }
+    }
+
     pub(crate) fn id(&self) -> u64 {
         self.u64_at(self.protocol.base())
     }

@@ -203,7 +203,9 @@ impl World {
         };
         let wanted = self.judge.judge(&raw, &self.grants, &mut record);
         assert_eq!(taken, wanted.taken, "the pages that were taken");
-        let (id, operation) = (self.judge.id(&raw), raw[0]);
+        // An indirect request (6) is answered by the read or write that it holds.
+        let operation = if raw[0] == 6 { raw[1] } else { raw[0] };
+        let id = self.judge.id(&raw);
         match (next, wanted.result) {
             (Ok(Next::Refused(_)), Err(status)) => {
                 let in_use = self.respond(&mut record, id, operation, status);
