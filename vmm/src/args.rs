@@ -1,5 +1,6 @@
 //! The command line, as clap parses it.
 
+mod disk;
 mod error;
 mod help;
 
@@ -16,6 +17,7 @@ use clap::{
 
 use crate::{size::Size, timings};
 
+pub(crate) use disk::{CacheMode, DiskArgument};
 pub(crate) use error::line as error_line;
 
 /// Boots PVH guests on KVM: kernels, unikernels and firmware with a Xen PVH entry point.
@@ -53,6 +55,10 @@ pub(crate) struct RunArguments {
     /// may be repeated
     #[arg(long = "module", value_name = "FILE[=CMDLINE]", value_parser = OsStringValueParser::new().try_map(ModuleArgument::parse))]
     pub(crate) modules: Vec<ModuleArgument>,
+    /// Raw image or block device, as the guest's disk xvda, xvdb and so on (the Xen platform only);
+    /// options: ro, dev=NAME, format=raw, cache=none|writeback|unsafe; may be repeated
+    #[arg(long = "disk", value_name = "FILE[,OPTION...]", value_parser = OsStringValueParser::new().try_map(DiskArgument::parse))]
+    pub(crate) disks: Vec<DiskArgument>,
     /// Kernel command line
     #[arg(
         long,

@@ -11,8 +11,8 @@ use pvh_start_info::Generation;
 
 use crate::{
     args::{
-        BackingArgument, LoadArgument, LogArgument, OnCrash, PlatformArgument, RunArguments,
-        StartInfoArgument,
+        BackingArgument, DiskArgument, LoadArgument, LogArgument, OnCrash, PlatformArgument,
+        RunArguments, StartInfoArgument,
     },
     timings,
 };
@@ -24,6 +24,8 @@ pub(crate) struct RunConfig {
     pub(crate) kernel: Option<PathBuf>,
     /// The modules, in order; an initial RAM disk is the first.
     pub(crate) modules: Vec<ModuleConfig>,
+    /// The disks, in order.
+    pub(crate) disks: Vec<DiskArgument>,
     /// The kernel's command line.
     pub(crate) cmdline: Vec<u8>,
     /// Size of guest RAM in bytes.
@@ -132,6 +134,7 @@ impl From<RunArguments> for RunConfig {
         Self {
             kernel: arguments.kernel.map(input_file),
             modules: initrd.chain(modules).collect(),
+            disks: arguments.disks,
             cmdline: arguments.cmdline.into_vec(),
             memory_bytes: arguments.memory.bytes(),
             cpus: arguments.cpus,

@@ -6,6 +6,7 @@ mod cache;
 mod config;
 mod conform;
 mod console;
+mod disk;
 mod events;
 mod exit;
 mod inspect;

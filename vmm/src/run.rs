@@ -144,6 +144,12 @@ impl Machines<'_> {
             let began = Instant::now();
             let (end, mut session) = run_machine(machine, start, outlets)?;
             let (end, is_reboot) = self.judge(end, &mut resets, (started, began));
+            let stuck = session.take_stuck_disk();
+            if let Some(disk) = stuck.filter(|_| is_reboot) {
+                // A late write of the guest before would damage what the next one writes.
+                session.finish(u32::MAX);
+                return Err(RunError::StuckDisk(disk));
+            }
             if is_reboot {
                 start = Start::Again(Box::new(session));
                 continue;
@@ -212,6 +218,7 @@ fn check_plain(config: &RunConfig, reason: Option<Reason>) -> Result<(), RunErro
     let asked = [
         (config.patch_hypercalls, "--patch-hypercalls"),
         (config.record.is_some(), "--record"),
+        (!config.disks.is_empty(), "--disk"),
     ];
     match asked.into_iter().find(|(is_asked, _)| *is_asked) {
         Some((_, option)) => Err(RunError::NeedsXen { option, reason }),

@@ -31,6 +31,8 @@ pub(crate) enum Role {
     Beside,
     /// Writes console output or log lines.
     Writer,
+    /// Serves the requests of the guest's disk with this number, from 0.
+    Disk(u8),
     /// Finishes an entry of the cache of unpacked kernels.
     Cache,
 }
@@ -40,6 +42,7 @@ impl Role {
     fn name(self) -> String {
         match self {
             Self::Vcpu(index) => return format!("vcpu{index}"),
+            Self::Disk(index) => return format!("disk{index}"),
             Self::Time => "time",
             Self::Ahead => "ahead",
             Self::Events => "events",
@@ -209,6 +212,7 @@ mod tests {
             Role::Events,
             Role::Beside,
             Role::Writer,
+            Role::Disk(15),
             Role::Cache,
         ];
         let mut names = roles.map(Role::name).to_vec();

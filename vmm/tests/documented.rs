@@ -132,7 +132,7 @@ mod tests {
             }
             let release = Command::new("uname").arg("-r").output().unwrap().stdout;
             let release = String::from_utf8(release).unwrap();
-            let (kernel, initrd) = (kernel(), packed());
+            let (kernel, initrd, disk) = (kernel(), packed(), vec![0; 512]);
             let files = [
                 ("vmlinuz".to_owned(), &kernel),
                 (format!("boot/vmlinuz-{}", release.trim()), &kernel),
@@ -141,6 +141,8 @@ mod tests {
                 ("unikernel.elf".to_owned(), &kernel),
                 ("initrd.gz".to_owned(), &initrd),
                 ("config.json".to_owned(), &initrd),
+                ("disk.img".to_owned(), &disk),
+                ("data.img".to_owned(), &disk),
             ];
             for (name, bytes) in files {
                 fs::write(home.path(&name), bytes).unwrap();

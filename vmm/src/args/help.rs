@@ -25,6 +25,7 @@ Keys: Ctrl-A X ends the guest, Ctrl-A A or Ctrl-A Ctrl-A sends one Ctrl-A, Ctrl-
 Examples:
   pvh-vmm run
   pvh-vmm run /boot/vmlinuz-$(uname -r) --initrd initrd.gz --cpus 2 --cmdline console=ttyS0
+  pvh-vmm run vmlinuz --initrd initrd.gz --platform xen --disk disk.img --cmdline \"root=/dev/xvda1 console=hvc0\"
   pvh-vmm run unikernel.elf --memory 64M --module config.json=config";
 
 /// For `conform`: the sections of the guest.

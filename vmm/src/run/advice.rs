@@ -10,6 +10,7 @@ use pvh_xen::{MAX_VCPUS, TransportError};
 use super::error::RunError;
 use crate::{
     config::RunConfig,
+    disk::DiskError,
     exit::{ARGUMENTS, CRASHED, HOST, REFUSED, sentence},
     platform::{Obstacle, Reason},
 };
@@ -19,6 +20,7 @@ impl RunError {
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
             Self::CpuCount { .. }
+            | Self::Disk(DiskError::TooMany { .. } | DiskError::SameName { .. })
             | Self::NeedsXen { .. }
             | Self::Overwrites { .. }
             | Self::NoFile { .. }
@@ -33,6 +35,7 @@ impl RunError {
             | Self::Plan { .. }
             | Self::Commit { .. }
             | Self::Stubs { .. }
+            | Self::Disk(DiskError::Image { .. })
             | Self::NoRoom { .. } => REFUSED,
             Self::LostMemory => CRASHED,
             _ => HOST,
@@ -44,6 +47,9 @@ impl RunError {
         Some(match self {
             Self::Image { source, .. } => source.fix()?.to_owned(),
             Self::Plan { source, .. } => source.fix()?.to_string(),
+            Self::Disk(DiskError::Image { source, .. }) => source.fix()?,
+            Self::Disk(DiskError::SameName { .. }) => "give one another dev=NAME".to_owned(),
+            Self::StuckDisk(_) => "start it anew".to_owned(),
             Self::Obstacle {
                 source: Obstacle(TransportError::BareCalls { .. }),
                 ..

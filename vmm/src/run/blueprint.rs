@@ -32,6 +32,7 @@ use crate::{
     args::BackingArgument,
     cache::{self, Keeping, Opened},
     config::RunConfig,
+    disk::{DiskBackEnd, Disks},
     machine::{Board, Halts, MachineHost},
     outlets::Outlets,
     platform::Platform,
@@ -125,6 +126,7 @@ pub(super) struct Blueprint<'a> {
     platform: Platform,
     plan: Plan<'a>,
     layout: Layout,
+    disks: Disks,
 }
 
 impl<'a> Blueprint<'a> {
@@ -159,12 +161,14 @@ impl<'a> Blueprint<'a> {
             let kernel = kernel.name.clone();
             RunError::Plan { kernel, source }
         })?;
+        let disks = Disks::open(&config.disks).map_err(RunError::Disk)?;
         Ok(Self {
             config,
             kernel,
             platform,
             plan,
             layout,
+            disks,
         })
     }
 
@@ -210,16 +214,13 @@ impl<'a> Blueprint<'a> {
         };
         let vcpus: Result<Vec<_>, _> = timings::step("vCPUs", vcpus);
         let mut vcpus = vcpus.map_err(RunError::Vcpu)?;
-        let mut platform = None;
+        let (mut platform, mut disks) = (None, Vec::new());
         if let Platform::Xen(transport) = self.platform {
             let host = MachineHost::new(Arc::clone(&board), outlets.log.clone());
             let memory = memory_config(&self.layout);
-            let mut parts = Parts::new(vm, Arc::new(host), transport, memory);
-            parts.uuid = new_uuid();
-            parts.name = DOMAIN_NAME.to_owned();
-            parts.recorder = outlets.recorder.clone();
-            let domain = timings::step("domain", || XenPlatform::new(parts, &mut vcpus))?;
-            platform = Some(Arc::new(domain));
+            let parts = Parts::new(vm, Arc::new(host), transport, memory);
+            let (domain, attached) = self.build_domain(parts, &mut vcpus, outlets)?;
+            (platform, disks) = (Some(domain), attached);
         } else {
             board.watch_halts(Halts::of(&vcpus));
         }
@@ -232,8 +233,27 @@ impl<'a> Blueprint<'a> {
             board,
             vcpus,
             platform,
+            disks,
             ahead,
         })
+    }
+
+    /// Makes the domain, and gives it its disks before it runs.
+    fn build_domain(
+        &self,
+        mut parts: Parts,
+        vcpus: &mut [Vcpu],
+        outlets: &Outlets,
+    ) -> Result<(Arc<XenPlatform>, Vec<DiskBackEnd<XenPlatform>>), RunError> {
+        parts.uuid = new_uuid();
+        parts.name = DOMAIN_NAME.to_owned();
+        parts.recorder = outlets.recorder.clone();
+        let domain = Arc::new(timings::step("domain", || XenPlatform::new(parts, vcpus))?);
+        let disks = self.disks.0.iter();
+        let disks = disks.map(|disk| DiskBackEnd::attach(Arc::clone(&domain), disk, &outlets.log));
+        let disks = disks.collect::<Result<_, _>>();
+        let disks = disks.map_err(RunError::AttachDisk)?;
+        Ok((domain, disks))
     }
 
     fn vm_config(&self) -> VmConfig {
@@ -280,6 +300,8 @@ pub(super) struct Machine {
     pub(super) board: Arc<Board>,
     pub(super) vcpus: Vec<Vcpu>,
     pub(super) platform: Option<Arc<XenPlatform>>,
+    /// The back ends of its disks.
+    pub(super) disks: Vec<DiskBackEnd<XenPlatform>>,
     /// Copies pages ahead of the guest, if its image is mapped and large.
     pub(super) ahead: Option<WriteAhead>,
 }

@@ -14,6 +14,7 @@ use pvh_xen::PlatformError;
 
 use super::{blueprint::MAX_CPUS, outputs::NO_FILE};
 use crate::{
+    disk::{AttachError, DiskError, StuckDisk},
     exit::Chain,
     platform::{Obstacle, Reason},
     size::{Rounded, Size},
@@ -72,6 +73,15 @@ pub(crate) enum RunError {
         /// How many were asked for.
         cpus: u32,
     },
+    /// A disk cannot be used.
+    #[error(transparent)]
+    Disk(DiskError),
+    /// A disk cannot be given to the guest.
+    #[error(transparent)]
+    AttachDisk(AttachError),
+    /// The guest reboots while the host still works on a request of one of its disks.
+    #[error("{0}, so the guest is not started again")]
+    StuckDisk(StuckDisk),
     /// The Xen platform was requested and is not available.
     #[error("{}: the Xen platform is not available", kernel.display())]
     Obstacle {

@@ -24,6 +24,7 @@ pub(crate) fn check_outputs(config: &RunConfig) -> Result<(), RunError> {
         .as_deref()
         .into_iter()
         .chain(modules)
+        .chain(config.disks.iter().map(|disk| disk.path.as_path()))
         .collect();
     let outputs = [("--record", &config.record), ("--trace", &config.trace)];
     for (option, path) in outputs {

@@ -20,6 +20,7 @@ use super::{
 };
 use crate::{
     console::{ConsoleQueue, Stream, Writer, is_shared},
+    disk::{DiskThreads, StuckDisk},
     events::{self, User},
     machine::{BootVcpu, End, Stopper, Threads},
     outlets::Outlets,
@@ -89,6 +90,7 @@ impl<'scope> Writing<'scope> {
 pub(super) struct Session {
     user: User,
     writers: Writers,
+    stuck: Option<StuckDisk>,
 }
 
 /// How a machine starts: as the first one, or after a reboot.
@@ -123,6 +125,11 @@ impl<'scope> Start<'scope> {
 }
 
 impl Session {
+    /// Takes the disk that the last machine had to leave behind, if there was one.
+    pub(super) fn take_stuck_disk(&mut self) -> Option<StuckDisk> {
+        self.stuck.take()
+    }
+
     /// Keeps further signals from ending the process before its last messages.
     pub(super) fn leave_signals_blocked(self) {
         self.user.leave_signals_blocked();
@@ -207,7 +214,7 @@ pub(super) fn run_machine(
     let (user, writing) = start.begin().map_err(host(refused))?;
     let stopper = Stopper::new(&machine.board, &machine.vcpus, machine.platform.as_ref());
     let mut vcpus = machine.vcpus.into_iter();
-    let (board, platform) = (machine.board, machine.platform);
+    let (board, platform, disks) = (machine.board, machine.platform, machine.disks);
     let boot = vcpus.next();
     let boot = boot.map(|vcpu| BootVcpu::new(vcpu, &board, platform.as_ref()));
     let ahead = machine.ahead.map(|pages| Arc::new(CopyAhead::new(pages)));
@@ -216,10 +223,19 @@ pub(super) fn run_machine(
         let other_threads = || {
             let threads = timings::step("vCPU threads", || Threads::start(stopper, vcpus));
             let writers = writing.finish(outlets).map_err(host(refused))?;
-            let mut session = Session { user, writers };
+            let mut session = Session {
+                user,
+                writers,
+                stuck: None,
+            };
             let mut threads = threads.map_err(|source| {
                 session.finish(u32::MAX);
                 host("cannot start a vCPU thread")(source)
+            })?;
+            let disks = DiskThreads::start(disks, &board);
+            let mut disks = disks.map_err(|source| {
+                session.finish(u32::MAX);
+                host("cannot start the thread of a disk")(source)
             })?;
             if let Some(ahead) = ahead {
                 // Without this thread the guest's page faults copy, more slowly.
@@ -227,6 +243,10 @@ pub(super) fn run_machine(
             }
             let ended = events::run(session.user, &board, platform.as_ref(), outlets);
             drop(threads);
+            session.stuck = disks.stop();
+            if let Some(disk) = &session.stuck {
+                outlets.log.say(&format!("{disk}; it is left behind"));
+            }
             let (end, user) = ended.map_err(RunError::Events)?;
             let end = match &platform {
                 Some(platform) => end_domain(platform, end),

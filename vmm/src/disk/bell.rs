@@ -1,0 +1,75 @@
+//! What wakes the thread of a disk.
+
+use std::{
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::SeqCst},
+    },
+};
+
+use pvh_xen::Doorbell;
+use vmm_sys_util::eventfd::{EFD_CLOEXEC, EventFd};
+
+/// Wakes the thread of a disk, and says what for. Ringing it is one write to an eventfd, which
+/// never waits; however often the guest rings it before the thread looks, the thread wakes once.
+#[derive(Debug)]
+pub(super) struct Bell {
+    event: EventFd,
+    has_store_event: AtomicBool,
+    is_stopped: AtomicBool,
+}
+
+/// The same bell for events of the store.
+#[derive(Debug)]
+pub(super) struct StoreBell(pub(super) Arc<Bell>);
+
+impl Bell {
+    pub(super) fn new() -> io::Result<Self> {
+        Ok(Self {
+            event: EventFd::new(EFD_CLOEXEC)?,
+            has_store_event: AtomicBool::new(false),
+            is_stopped: AtomicBool::new(false),
+        })
+    }
+
+    /// Waits until the bell has been rung since the last wait.
+    pub(super) fn wait(&self) {
+        // After an error, such as a signal, the thread looks once more and waits again.
+        let _ = self.event.read();
+    }
+
+    /// Makes the thread end after the request that it works on.
+    pub(super) fn stop(&self) {
+        self.is_stopped.store(true, SeqCst);
+        self.ring();
+    }
+
+    pub(super) fn is_stopped(&self) -> bool {
+        self.is_stopped.load(SeqCst)
+    }
+
+    #[cfg(test)]
+    pub(super) fn has_store_event(&self) -> bool {
+        self.has_store_event.load(SeqCst)
+    }
+
+    /// Tells whether the store has changed since the last call.
+    pub(super) fn take_store_event(&self) -> bool {
+        self.has_store_event.swap(false, SeqCst)
+    }
+}
+
+impl Doorbell for Bell {
+    fn ring(&self) {
+        // It fails only if the counter is full: then the thread has been woken already.
+        let _ = self.event.write(1);
+    }
+}
+
+impl Doorbell for StoreBell {
+    fn ring(&self) {
+        self.0.has_store_event.store(true, SeqCst);
+        self.0.ring();
+    }
+}
