@@ -64,20 +64,30 @@ cached() {
 	rm -rf "$new"
 }
 
-# Keeps of a kernel package: vmlinuz, and the modules of kvm_amd in the order they load, as modules/NN-name.ko.
+# Keeps of a kernel package: vmlinuz, the modules of kvm_amd for a host, and those of a disk for a guest.
 keep_kernel() {
-	local version number=10 kind file name order
+	local version
 	version=$(basename "$1"/lib/modules/*)
-	cp "$1"/boot/vmlinuz-* vmlinuz && mkdir modules || return
-	depmod -b "$1" "$version" && order=$(modprobe -d "$1" -S "$version" --show-depends kvm_amd) || return
-	while read -r kind file _; do
-		[ "$kind" = insmod ] || continue
-		name=modules/$number-$(basename "$file")
+	cp "$1"/boot/vmlinuz-* vmlinuz && depmod -b "$1" "$version" || return
+	keep_modules "$1" "$version" modules kvm_amd && [ -n "$(ls modules)" ] || return
+	keep_modules "$1" "$version" guest-modules xen-blkfront ext4
+}
+
+# Keeps modules and those that they need in the order they load, as DIR/NN-name.ko: unpacked package, version, DIR, modules.
+# What is built into the kernel needs no file.
+keep_modules() {
+	local root=$1 version=$2 dir=$3 number=10 file name order='' module
+	shift 3
+	mkdir "$dir" || return
+	for module; do
+		order+=$(modprobe -d "$root" -S "$version" --show-depends "$module")$'\n' || return
+	done
+	while read -r file; do
+		name=$dir/$number-$(basename "$file")
 		cp "$file" "$name" || return
 		case $name in *.xz) xz -d "$name" || return ;; esac
 		number=$((number + 1))
-	done <<<"$order"
-	[ "$number" -gt 10 ]
+	done < <(awk '$1 == "insmod" && !seen[$2]++ { print $2 }' <<<"$order")
 }
 
 # Keeps the file $keep_file of a package, as what is booted.
