@@ -416,8 +416,8 @@ mod tests {
         );
     }
 
-    /// Maps shared info at 0x6000 and waits for 2^33 TSC ticks, a few seconds. If its time has then
-    /// got two new stamps, the last one less than 2^32 ticks ago, it shuts down with reason 0
+    /// Maps shared info at 0x6000 and waits for 2^35 TSC ticks, 10 s at 3.4 GHz. If its time has then
+    /// got six new stamps, the last one less than 2^32 ticks ago, it shuts down with reason 0
     /// (power-off), else with reason 3 (crash).
     #[rustfmt::skip]
     const WAIT_FOR_STAMPS: &[u8] = &[
@@ -436,11 +436,11 @@ mod tests {
         0x0F, 0x31,                             // wait: rdtsc
         0x29, 0xF0,                             // sub eax, esi
         0x19, 0xFA,                             // sbb edx, edi
-        0x83, 0xFA, 0x02,                       // cmp edx, 2
+        0x83, 0xFA, 0x08,                       // cmp edx, 8
         0x72, 0xF5,                             // jb wait
         0x8B, 0x1D, 0x20, 0x60, 0, 0,           // mov ebx, [0x6020]
         0x29, 0xEB,                             // sub ebx, ebp
-        0x83, 0xFB, 0x04,                       // cmp ebx, 4
+        0x83, 0xFB, 0x0C,                       // cmp ebx, 12
         0x72, 0x29,                             // jb crash
         0x8B, 0x0D, 0x20, 0x60, 0, 0,           // read: mov ecx, [0x6020]
         0xF6, 0xC1, 0x01,                       // test cl, 1
