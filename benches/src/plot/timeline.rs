@@ -107,7 +107,7 @@ fn draw_axis(svg: &mut String, total_us: f64, bottom: usize) {
         svg,
         "<path d='M{LEFT} {bottom}h{LONGEST}' stroke='#888888'/>\
          <text x='{}' y='{}' text-anchor='end'>time since main</text>",
-        LEFT - 6,
+        LEFT - 24,
         bottom.saturating_add(14)
     );
 }
