@@ -96,12 +96,16 @@ impl KickTarget {
     }
 
     /// Clears the kick that interrupted the vCPU, so that the next run continues.
+    ///
+    /// A swap and not a store, as in `kick`: what a kicker wrote before its kick is seen after this.
     pub(crate) fn acknowledge(&self) {
-        self.immediate_exit.flag().store(0, SeqCst);
+        self.immediate_exit.flag().swap(0, SeqCst);
     }
 
     fn kick(&self) -> Result<(), KickError> {
-        let set_flag = || self.immediate_exit.flag().store(1, SeqCst);
+        let set_flag = || {
+            self.immediate_exit.flag().swap(1, SeqCst);
+        };
         self.registration.kick(set_flag, |thread| {
             // SAFETY: `pthread_kill` demands a thread that has neither been joined nor, if
             // detached, ended. `thread` is inside `Vcpu::run`: it has registered itself, and to
