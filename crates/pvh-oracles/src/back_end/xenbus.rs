@@ -195,7 +195,7 @@ impl World {
         let (which, is_fine) = (usize::from(tape.byte()), tape.flag());
         let last = self.attempts.len().saturating_sub(1);
         // Mostly the last one.
-        let which = if which < 192 {
+        let which = if which < 128 {
             last
         } else {
             which % (last + 1)

@@ -105,8 +105,12 @@ pub(super) fn handshakes() -> Vec<Seed> {
     let network = Pen::new().bytes([1, 8, 1, 3, 5, 8, 3, 6, 9, 3, 7, 1, 3, 0, 3, 0, 3, 14]);
     let network = network.bytes([9, 0, 1, 0, 12, 0, 0, 5, 14, 0, 6, 14]);
     let refused = Pen::new().bytes([0, 8, 0, 3, 5, 129, 0, 3, 14, 0, 6, 14, 7, 14, 12, 1]);
+    // a front end that closes before it is connected, and is connected at its second attempt
+    let again = Pen::new().bytes([0, 8, 1, 3, 5, 8, 3, 0, 3, 0, 3, 14, 0, 6, 14, 0, 1, 14]);
+    let again = again.bytes([0, 3, 14, 9, 0, 1, 0]);
     vec![
         named("disk", disk),
+        named("again", again),
         named("network", network),
         named("refused", refused),
     ]
