@@ -362,5 +362,9 @@ fn offered() -> Features {
 const SEGMENTS_MAX: u16 = 256;
 
 #[cfg(test)]
-#[expect(clippy::arithmetic_side_effects, reason = "a test may panic")]
+#[expect(
+    clippy::arithmetic_side_effects,
+    clippy::cast_possible_truncation,
+    reason = "a test may panic"
+)]
 mod tests;
