@@ -196,7 +196,7 @@ mod tests {
     }
 
     /// What is asked for, and a word of its first refusal.
-    const MISTAKES: [(&[&str], &str); 17] = [
+    const MISTAKES: [(&[&str], &str); 18] = [
         (&["large", "--memory", "32M"], "MiB of RAM or more"),
         (
             &["large", "--memory", "32M", "--initrd", "initrd"],
@@ -225,6 +225,10 @@ mod tests {
         (
             &["kernel", "--platform", "none", "--record", "record"],
             "leave --record out",
+        ),
+        (
+            &["kernel", "--platform", "none", "--disk", "initrd"],
+            "leave --disk out",
         ),
         (
             &["kernel", "--patch-hypercalls"],
