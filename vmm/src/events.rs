@@ -99,7 +99,7 @@ pub(crate) fn run(
         board: Arc::clone(board),
         platform: platform.cloned(),
         log: outlets.log.clone(),
-        hint: outlets.hint,
+        hint: outlets.hint.clone(),
         silence: None,
         halt: HaltWatch::new(outlets.on_halt),
         watch: Watch::None,
@@ -139,7 +139,7 @@ struct Loop {
     platform: Option<Arc<XenPlatform>>,
     log: GuestLog,
     /// The line for a user at a terminal whose guest prints nothing.
-    hint: Option<&'static str>,
+    hint: Option<Arc<str>>,
     /// The timer for this line; dropping it ends the watch.
     silence: Option<TimerFd>,
     halt: HaltWatch,
@@ -295,7 +295,7 @@ impl Loop {
             && !self.board.output().has_received()
             && !self.log.output().has_received();
         if let Some(hint) = self.hint.take().filter(|_| is_silent) {
-            self.log.say(hint);
+            self.log.say(&hint);
         }
     }
 

@@ -1,5 +1,7 @@
 //! Where everything goes that comes out of a machine; it stays the same when the guest reboots.
 
+use std::sync::Arc;
+
 use pvh_domain::Recorder;
 
 use crate::{config::OnHalt, console::ConsoleQueue, platform::GuestLog};
@@ -13,7 +15,7 @@ pub(crate) struct Outlets {
     /// Every call of the guest's domain, with `--record`.
     pub(crate) recorder: Option<Recorder>,
     /// What a user at a terminal is told if the guest prints nothing; nothing with `--quiet`.
-    pub(crate) hint: Option<&'static str>,
+    pub(crate) hint: Option<Arc<str>>,
     /// What happens when every vCPU of a plain machine has halted for good.
     pub(crate) on_halt: OnHalt,
 }

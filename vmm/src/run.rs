@@ -3,6 +3,7 @@
 mod advice;
 mod blueprint;
 mod error;
+mod hint;
 mod layout;
 mod modules;
 mod outcome;
@@ -19,7 +20,6 @@ use std::{
 
 use pvh_devices::Request;
 use pvh_kvm::Kvm;
-use pvh_loader::linux_cmdline::{Console, last_console};
 
 use crate::{
     args::PlatformArgument,
@@ -32,6 +32,7 @@ use crate::{
     timings,
 };
 use blueprint::{Blueprint, Kernel, check_cpus};
+use hint::silence_hint;
 use record::Record;
 use reset::{Reset, Resets, TripleFault};
 use session::{Start, Writing, run_machine};
@@ -85,7 +86,7 @@ fn run_on(
     if choice.platform == Platform::Plain {
         check_plain(config, choice.reason)?;
     }
-    outlets.hint = (!config.is_quiet).then(|| silence_hint(choice.platform, &config.cmdline));
+    outlets.hint = (!config.is_quiet).then(|| silence_hint(config, &choice).into());
     let (kernel, boot) = (&kernel, &mut None);
     let blueprint = timings::step("plan", move || {
         Blueprint::draw(config, kernel, choice.platform, kvm, boot)
@@ -215,28 +216,20 @@ impl Machines<'_> {
 
 /// Refuses options that need the Xen platform.
 fn check_plain(config: &RunConfig, reason: Option<Reason>) -> Result<(), RunError> {
-    let asked = [
-        (config.patch_hypercalls, "--patch-hypercalls"),
-        (config.record.is_some(), "--record"),
-        (!config.disks.is_empty(), "--disk"),
-    ];
-    match asked.into_iter().find(|(is_asked, _)| *is_asked) {
+    match xen_options(config).find(|(is_given, _)| *is_given) {
         Some((_, option)) => Err(RunError::NeedsXen { option, reason }),
         None => Ok(()),
     }
 }
 
-/// The line that says what to try with a silent guest.
-fn silence_hint(platform: Platform, cmdline: &[u8]) -> &'static str {
-    match (platform, last_console(cmdline)) {
-        (Platform::Xen(_), _) => "no output yet; Ctrl-A X ends, try --platform none",
-        (Platform::Plain, Some(Console::Serial)) => {
-            "no output yet; Ctrl-A X ends, try --platform xen"
-        }
-        (Platform::Plain, _) => {
-            "no output yet; Ctrl-A X ends, try --cmdline console=ttyS0 or --platform xen"
-        }
-    }
+/// The options that need the Xen platform, and whether they were given.
+fn xen_options(config: &RunConfig) -> impl Iterator<Item = (bool, &'static str)> {
+    let options = [
+        (config.patch_hypercalls, "--patch-hypercalls"),
+        (config.record.is_some(), "--record"),
+        (!config.disks.is_empty(), "--disk"),
+    ];
+    options.into_iter()
 }
 
 /// Decides on the platform.

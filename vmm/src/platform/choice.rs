@@ -36,6 +36,8 @@ pub(crate) struct Choice {
     pub(crate) platform: Platform,
     /// The reason for the user; `None` if the user chose the platform.
     pub(crate) reason: Option<Reason>,
+    /// Why the Xen platform cannot be had; `None` if it can.
+    pub(crate) obstacle: Option<Obstacle>,
 }
 
 /// Why `auto` decided so.
@@ -108,18 +110,20 @@ pub(crate) fn choose(
     guest: &Guest<'_>,
     host: &Capabilities,
 ) -> Result<Choice, Obstacle> {
-    let choice = |platform, reason| Choice { platform, reason };
-    let served = match asked {
-        PlatformArgument::None => return Ok(choice(Platform::Plain, None)),
-        PlatformArgument::Auto | PlatformArgument::Xen => {
-            choose_transport(guest.kind, guest.cpus, host)
-        }
+    let served = choose_transport(guest.kind, guest.cpus, host).map_err(Obstacle);
+    let choice = |platform, reason| Choice {
+        platform,
+        reason,
+        obstacle: served.err(),
     };
+    if asked == PlatformArgument::None {
+        return Ok(choice(Platform::Plain, None));
+    }
     let is_auto = asked == PlatformArgument::Auto;
     if is_auto && last_console(guest.cmdline) == Some(Console::Serial) {
         return Ok(choice(Platform::Plain, Some(Reason::SerialConsole)));
     }
-    match served.map_err(Obstacle) {
+    match served {
         Ok(transport) => {
             let reason = match guest.kind {
                 GuestKind::Patched => Reason::Patched,
@@ -165,17 +169,22 @@ mod tests {
     }
 
     #[test]
-    fn none_is_none_on_every_host() {
-        let choice = choose(
-            PlatformArgument::None,
-            &guest(GuestKind::CallsBare, b""),
-            &host(0, false),
-        );
-        let plain = Choice {
-            platform: Platform::Plain,
-            reason: None,
+    fn none_is_none_on_every_host_and_knows_whether_xen_could_be_had() {
+        let choose = |host| {
+            let guest = guest(GuestKind::CallsBare, b"");
+            choose(PlatformArgument::None, &guest, &host).unwrap()
         };
-        assert_eq!(choice, Ok(plain));
+        for host in [host(0, false), host(0x1FF, true)] {
+            let choice = choose(host);
+            assert_eq!((choice.platform, choice.reason), (Platform::Plain, None));
+        }
+        let obstacle = |host| choose(host).obstacle;
+        assert_eq!(obstacle(host(0x1FF, true)), None);
+        let bare = obstacle(host(0, true));
+        assert!(matches!(
+            bare,
+            Some(Obstacle(TransportError::BareCalls { .. }))
+        ));
     }
 
     #[test]
