@@ -1,6 +1,7 @@
 //! The event loop: standard input, signals, timers, and the end of the machine.
 
 mod halt;
+mod silence;
 
 use std::{
     fs::File,
@@ -27,6 +28,7 @@ use crate::{
     terminal::{self, RawTerminal},
 };
 use halt::{Halt, HaltWatch};
+use silence::Silence;
 
 /// The user's input, terminal and signals; they outlive a reboot.
 #[derive(Debug)]
@@ -37,6 +39,7 @@ pub(crate) struct User {
     terminal: Option<RawTerminal>,
     signals: Signals,
     is_terminal: bool,
+    silence: Silence,
 }
 
 impl User {
@@ -55,6 +58,7 @@ impl User {
             terminal: RawTerminal::enter()?,
             signals,
             is_terminal,
+            silence: Silence::begin(),
         })
     }
 
@@ -100,7 +104,6 @@ pub(crate) fn run(
         platform: platform.cloned(),
         log: outlets.log.clone(),
         hint: outlets.hint.clone(),
-        silence: None,
         halt: HaltWatch::new(outlets.on_halt),
         watch: Watch::None,
         power_off: None,
@@ -140,8 +143,6 @@ struct Loop {
     log: GuestLog,
     /// The line for a user at a terminal whose guest prints nothing.
     hint: Option<Arc<str>>,
-    /// The timer for this line; dropping it ends the watch.
-    silence: Option<TimerFd>,
     halt: HaltWatch,
     watch: Watch,
     /// Set once the guest was asked to power off.
@@ -275,25 +276,22 @@ impl Loop {
         self.deliver();
     }
 
-    /// Starts the timer for the hint about a silent guest, if the user is at a terminal.
+    /// Watches for the hint about a silent guest, if the user is at a terminal.
     fn watch_silence(&mut self, ops: &mut EventOps) {
         if self.hint.is_none() || !self.user.is_terminal || !io::stderr().is_terminal() {
             return;
         }
-        // If the host has no timer, there is no hint.
-        let timer = start_timer(SILENCE_TIME).ok();
-        self.silence = timer.filter(|timer| {
-            ops.add(Events::with_data(timer, SILENCE, EventSet::IN))
-                .is_ok()
-        });
+        if self.user.silence.watch(ops, SILENCE) {
+            self.end_silence();
+        }
     }
 
     fn end_silence(&mut self) {
-        self.silence = None;
+        self.user.silence.end();
         // A guest that has halted got a line that says more.
         let is_silent = !self.halt.is_halted()
             && !self.board.output().has_received()
-            && !self.log.output().has_received();
+            && !self.log.has_guest_lines();
         if let Some(hint) = self.hint.take().filter(|_| is_silent) {
             self.log.say(&hint);
         }
@@ -407,7 +405,5 @@ const GRACE: u32 = 4;
 const LOST: u32 = 5;
 const SILENCE: u32 = 6;
 const HALTS: u32 = 7;
-/// Time without output until the user gets a hint.
-const SILENCE_TIME: Duration = Duration::from_secs(10);
 /// Time for a guest to power off after it was asked.
 const GRACE_TIME: Duration = Duration::from_secs(30);

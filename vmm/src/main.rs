@@ -122,6 +122,9 @@ fn end(config: &RunConfig, run: Result<Outcome, RunError>) -> u8 {
                 Outcome::Shutdown(reason) => complain(&shutdown_line(*reason)),
                 // Who had the choice of a key has read the line.
                 Outcome::Halted if config.on_halt == OnHalt::Exit => complain(HALTED),
+                Outcome::RebootRequested if !config.is_quiet => {
+                    complain("the guest asked to reboot; --no-reboot ends it");
+                }
                 Outcome::Quit if !config.is_quiet => complain("Ctrl-A X ended the guest"),
                 _ => {}
             }

@@ -178,8 +178,12 @@ impl Machines<'_> {
         let (started, began) = times;
         let is_file_changed = self.report_changed_file(&end, started);
         let End::TripleFault(crash) = end else {
-            let is_reboot = matches!(end, End::Request(Request::Reboot));
-            return (end, is_reboot && self.config.on_reboot == OnReboot::Rebuild);
+            let is_reboot = matches!(end, End::Request(Request::Reboot))
+                && self.config.on_reboot == OnReboot::Rebuild;
+            if is_reboot {
+                self.report_reboot("the guest reboots");
+            }
+            return (end, is_reboot);
         };
         let fault = TripleFault {
             has_printed: self.outlets.console.has_printed(),
@@ -190,12 +194,17 @@ impl Machines<'_> {
             Reset::Crash => (End::Crash(crash), false),
             Reset::End => (End::TripleFault(crash), false),
             Reset::Reboot => {
-                if !self.config.is_quiet {
-                    let line = format!("vCPU {} had a triple fault: the guest reboots", crash.vcpu);
-                    self.outlets.log.say(&line);
-                }
+                let line = format!("vCPU {} had a triple fault: the guest reboots", crash.vcpu);
+                self.report_reboot(&line);
                 (End::TripleFault(crash), true)
             }
+        }
+    }
+
+    /// Reports a reboot. A guest may reboot without end.
+    fn report_reboot(&self, line: &str) {
+        if !self.config.is_quiet {
+            self.outlets.log.say_if_room(line);
         }
     }
 

@@ -122,6 +122,7 @@ mod tests {
     fn a_guest_that_reboots_through_the_bios_reboots() {
         let (_dir, kernel) = image(BIOS);
         let ended = finish(start(&kernel, &["--no-reboot"]));
-        assert_eq!(ended, (Some(6), String::new()));
+        let line = "pvh-vmm: the guest asked to reboot; --no-reboot ends it\n";
+        assert_eq!(ended, (Some(6), line.to_owned()));
     }
 }

@@ -138,7 +138,9 @@ mod tests {
             assert_eq!(&booted, b"B");
             stdin.write_all(answer).unwrap();
         }
-        assert_eq!(finish(child).code, Some(0));
+        let run = finish(child);
+        assert_eq!(run.code, Some(0));
+        assert_eq!(run.errors, "pvh-vmm: the guest reboots\n".repeat(2));
     }
 
     #[test]
@@ -172,13 +174,15 @@ mod tests {
     #[test]
     #[ignore = "needs /dev/kvm"]
     fn a_reboot_that_is_not_wanted_is_exit_code_6() {
-        let run = run(&["--no-reboot"], b"R");
-        assert_eq!(
-            (run.code, &run.output[..]),
-            (Some(6), &b"B"[..]),
-            "{}",
-            run.errors
-        );
+        let line = "pvh-vmm: the guest asked to reboot; --no-reboot ends it\n";
+        for (options, told) in [
+            (&["--no-reboot"][..], line),
+            (&["--no-reboot", "--quiet"], ""),
+        ] {
+            let run = run(options, b"R");
+            assert_eq!((run.code, &run.output[..]), (Some(6), &b"B"[..]));
+            assert_eq!(run.errors, told);
+        }
     }
 
     /// Checks that the report of a triple fault names the likely cause, or says that KVM on AMD

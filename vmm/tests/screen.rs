@@ -186,4 +186,22 @@ mod tests {
         assert_eq!(screen.end().0, Some(130));
         assert_eq!(quiet.end(), (Some(130), String::new()));
     }
+
+    #[test]
+    #[ignore = "needs /dev/kvm"]
+    fn a_guest_that_only_reboots_gets_the_line_too() {
+        // mov al, 0xFE; out 0x64, al; hlt
+        let (_dir, kernel) = image(b"\xB0\xFE\xE6\x64\xF4");
+        let started = Instant::now();
+        let options = ["--platform", "none", "--cmdline", "quiet"];
+        let mut screen = Screen::start(&kernel, &options);
+        screen.wait_for("add console=ttyS0 to --cmdline or try --platform xen\r\n");
+        assert!(started.elapsed() >= Duration::from_secs(10));
+        screen.wait_for("xen\r\npvh-vmm: the guest reboots\r\n");
+        screen.type_keys(b"\x01x");
+        let (code, text) = screen.end();
+        assert_eq!(code, Some(130));
+        assert_eq!(text.matches("no output yet").count(), 1);
+        assert!(text.starts_with("pvh-vmm: the guest reboots\r\npvh-vmm: the guest reboots\r\n"));
+    }
 }

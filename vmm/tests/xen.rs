@@ -199,7 +199,7 @@ mod tests {
     fn each_reason_to_shut_down_has_its_exit_code_and_its_word() {
         let reasons = [
             (0, 0, ""),
-            (1, 6, ""),
+            (1, 6, "asked to reboot"),
             (2, 5, "suspended"),
             (3, 5, "crashed"),
             (4, 5, "watchdog"),

@@ -41,6 +41,18 @@ impl GuestLog {
         let _ = writeln!(self.output.clone(), "pvh-vmm: {line}");
     }
 
+    /// Queues a line of pvh-vmm that the guest can cause again and again; without room for it, it is
+    /// dropped.
+    pub(crate) fn say_if_room(&self, line: &str) {
+        let _ = self.output.offer(format!("pvh-vmm: {line}\n").as_bytes());
+    }
+
+    /// Tells whether the guest has logged a line that was to be printed.
+    pub(crate) fn has_guest_lines(&self) -> bool {
+        let budget = self.budget.lock().unwrap_or_else(PoisonError::into_inner);
+        budget.has_given
+    }
+
     /// Takes a line of the guest, without its end. It never waits: a line without room is dropped.
     pub(crate) fn line(&self, line: &[u8]) {
         if !self.has_lines {
@@ -68,6 +80,8 @@ struct Budget {
     lines: u32,
     refilled: Instant,
     dropped: u64,
+    /// A line was allowed.
+    has_given: bool,
 }
 
 impl Budget {
@@ -76,6 +90,7 @@ impl Budget {
             lines: BURST_LINES,
             refilled: now,
             dropped: 0,
+            has_given: false,
         }
     }
 
@@ -90,6 +105,7 @@ impl Budget {
         }
         if let Some(left) = self.lines.checked_sub(1) {
             self.lines = left;
+            self.has_given = true;
             return Some(std::mem::take(&mut self.dropped));
         }
         self.dropped = self.dropped.saturating_add(1);
@@ -122,6 +138,21 @@ mod tests {
         assert!(text.starts_with("pvh-vmm: "), "{text}");
         assert!(text.contains("lines of the guest's log"), "{text}");
         assert!(text.ends_with("pvh-vmm: guest: later\n"), "{text}");
+    }
+
+    #[test]
+    fn lines_that_a_guest_causes_are_bounded_and_not_its_own() {
+        let output = ConsoleQueue::default();
+        let log = GuestLog::new(output.clone(), true);
+        for _ in 0..10_000 {
+            log.say_if_room("the guest reboots");
+        }
+        assert!(!log.has_guest_lines());
+        let bytes = output.take(usize::MAX);
+        assert!(bytes.starts_with(b"pvh-vmm: the guest reboots\npvh-vmm: "));
+        assert!((64 << 10..65 << 10).contains(&bytes.len()));
+        log.line(b"hello");
+        assert!(log.has_guest_lines());
     }
 
     #[test]
