@@ -161,7 +161,7 @@ pub(crate) struct ConformArguments {
 
 #[derive(Args, Debug)]
 pub(crate) struct CacheArguments {
-    /// Folder of the cache, as for 'run'; default: the user's cache folder
+    /// Folder of the cache, as for 'run' (but not 'none'); default: the user's cache folder
     #[arg(long, value_name = "DIR")]
     pub(crate) cache: Option<PathBuf>,
     /// Remove all unpacked kernels; guests that run from them are not affected

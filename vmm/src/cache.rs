@@ -1,6 +1,6 @@
 //! The cache of unpacked kernels: opens kernels with it, lists it and clears it.
 
-use std::{fmt::Write as _, path::Path, thread::JoinHandle, time::SystemTime};
+use std::{fmt::Write as _, fs, path::Path, thread::JoinHandle, time::SystemTime};
 
 use pvh_loader::{
     Image, ImageError,
@@ -11,7 +11,7 @@ use pvh_loader::{
 use crate::{
     args::CacheArguments,
     config::CacheConfig,
-    exit::{HOST, SUCCESS, complain, print, sentence},
+    exit::{ARGUMENTS, HOST, REFUSED, SUCCESS, complain, print, sentence},
     size::Rounded,
     threads::{self, OnPanic, Role},
 };
@@ -87,14 +87,23 @@ pub(crate) fn open_as(config: &CacheConfig, path: &Path) -> Result<Opened, Image
 
 /// Lists or clears the cache and returns the exit code.
 pub(crate) fn run(arguments: CacheArguments) -> u8 {
-    let cache = match arguments.cache {
-        Some(dir) => Cache::at(dir).map_err(|why| sentence(&why, None::<&str>)),
-        None => Cache::of_user(FOLDER).ok_or_else(|| NO_USER_CACHE.to_owned()),
+    let is_named = arguments.cache.is_some();
+    let dir = match arguments.cache {
+        Some(dir) if dir.as_os_str() == "none" => {
+            complain(OFF);
+            return ARGUMENTS;
+        }
+        dir => dir.or_else(|| Cache::user_dir(FOLDER)),
     };
-    let cache = match cache {
-        Ok(cache) => cache,
-        Err(line) => {
-            complain(&line);
+    let Some(dir) = dir else {
+        complain(NO_USER_CACHE);
+        return HOST;
+    };
+    let cache = match Cache::find_at(dir.clone()) {
+        Ok(Some(cache)) => cache,
+        Ok(None) => return report_none(&dir, is_named),
+        Err(why) => {
+            complain(&sentence(&why, None::<&str>));
             return HOST;
         }
     };
@@ -112,15 +121,34 @@ pub(crate) fn run(arguments: CacheArguments) -> u8 {
     }
 }
 
+/// Says that there is no cache in `dir`, and returns the exit code. A folder that was named may be
+/// mistyped; the user's own is made by the first run that keeps a kernel.
+fn report_none(dir: &Path, is_named: bool) -> u8 {
+    let shown = dir.display();
+    let is_missing = fs::symlink_metadata(dir).is_err();
+    match (is_missing, is_named) {
+        (true, true) => {
+            complain(&format!("{shown}: no cache: this folder does not exist"));
+            REFUSED
+        }
+        (true, false) => print(
+            &format!("{shown}: no cache yet: this folder does not exist"),
+            SUCCESS,
+        ),
+        (false, _) => print(&format!("{shown}: no kernel was ever kept here"), SUCCESS),
+    }
+}
+
 /// Lists entries: size, time since the last use, file.
 fn page(cache: &Cache, entries: &[CacheEntry], is_cleared: bool) -> String {
     let total = entries.iter().map(|entry| entry.len_bytes).sum();
     let (dir, count) = (cache.entries_dir().display(), entries.len());
+    let kernels = if count == 1 { "kernel" } else { "kernels" };
     if is_cleared {
-        return format!("{dir}: removed {count} kernels, {}", Rounded(total));
+        return format!("{dir}: removed {count} {kernels}, {}", Rounded(total));
     }
     let limit = Rounded(Cache::LIMIT_BYTES);
-    let mut page = format!("{dir}: {count} kernels, {} of {limit}", Rounded(total));
+    let mut page = format!("{dir}: {count} {kernels}, {} of {limit}", Rounded(total));
     for entry in entries {
         let age = entry
             .last_used
@@ -146,4 +174,6 @@ fn report(why: &CacheError) {
 
 /// The cache's folder in the user's cache folder.
 const FOLDER: &str = "pvh-vmm";
-const NO_USER_CACHE: &str = "the user's cache folder cannot be used; name a folder with --cache";
+const NO_USER_CACHE: &str = "neither XDG_CACHE_HOME nor HOME names a folder; name one with --cache";
+const OFF: &str =
+    "--cache none turns the cache off, so there is nothing to list or clear; name a folder";

@@ -87,28 +87,46 @@ impl Cache {
     /// # Errors
     ///
     /// [`CacheError::Host`] if the folder cannot be made or examined; [`CacheError::NotAFolder`],
-    /// [`CacheError::NotOurs`], [`CacheError::UnsafeParent`] and [`CacheError::NotMadeHere`] if it
-    /// is not as described above.
+    /// [`CacheError::NotOurs`], [`CacheError::Writable`], [`CacheError::UnsafeParent`] and
+    /// [`CacheError::NotMadeHere`] if it is not as described above.
     pub fn at(dir: PathBuf) -> Result<Self, CacheError> {
         let entries = folder::open(&dir)?;
-        Ok(Self {
+        Ok(Self::new(dir, entries))
+    }
+
+    /// Finds the cache in the folder `dir`, to list or clear it, and makes nothing; `None` if there
+    /// is no such folder or no kernel was ever kept there.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`at`](Self::at).
+    pub fn find_at(dir: PathBuf) -> Result<Option<Self>, CacheError> {
+        let entries = folder::find(&dir)?;
+        Ok(entries.map(|entries| Self::new(dir, entries)))
+    }
+
+    fn new(dir: PathBuf, entries: PathBuf) -> Self {
+        Self {
             dir,
             entries,
             limit_bytes: Self::LIMIT_BYTES,
-        })
+        }
     }
 
-    /// Uses the folder `name` in the user's cache folder (`$XDG_CACHE_HOME`, else `$HOME/.cache`),
-    /// if it can be used.
+    /// Uses the folder `name` in the user's cache folder, if it can be used.
     #[must_use]
     pub fn of_user(name: &str) -> Option<Self> {
+        Self::at(Self::user_dir(name)?).ok()
+    }
+
+    /// The path of the folder `name` in the user's cache folder (`$XDG_CACHE_HOME`, else
+    /// `$HOME/.cache`); `None` if the environment names none.
+    #[must_use]
+    pub fn user_dir(name: &str) -> Option<PathBuf> {
         let base = env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
         let base = base.filter(|base| base.is_absolute());
         let base = base.or_else(|| Some(PathBuf::from(env::var_os("HOME")?).join(".cache")))?;
-        if !base.is_absolute() {
-            return None;
-        }
-        Self::at(base.join(name)).ok()
+        base.is_absolute().then(|| base.join(name))
     }
 
     /// Opens the kernel at `path`: unpacked already if the cache has it, else unpacked now and

@@ -23,11 +23,23 @@ pub enum CacheError {
         /// The link or file.
         path: PathBuf,
     },
-    /// Another user could put kernels into the folder.
-    #[error("the cache folder {} is not this user's alone", dir.display())]
+    /// The folder, or the sub-folder of the entries, belongs to another user.
+    #[error("the cache folder {} belongs to another user", dir.display())]
     NotOurs {
         /// The folder.
         dir: PathBuf,
+    },
+    /// Another user could put kernels into the folder, or into the sub-folder of the entries.
+    #[error(
+        "the cache folder {} is not this user's alone: chmod go-w {}",
+        dir.display(),
+        path.display()
+    )]
+    Writable {
+        /// The folder.
+        dir: PathBuf,
+        /// The folder that others may write to.
+        path: PathBuf,
     },
     /// Another user could replace the folder.
     #[error(

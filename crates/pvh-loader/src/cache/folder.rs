@@ -30,10 +30,45 @@ pub(super) fn open(dir: &Path) -> Result<PathBuf, CacheError> {
         Err(why) if why.kind() != ErrorKind::AlreadyExists => return Err(host(why)),
         _ => check_folder(dir, &entries)?,
     }
-    match has_marker(&entries) {
-        Ok(true) => Ok(entries),
-        Ok(false) => Err(CacheError::NotMadeHere { dir: entries }),
-        Err(source) => Err(host(source)),
+    let is_marked = match marker(&entries).map_err(host)? {
+        Marker::Missing => write_marker(&entries).map(|()| true).map_err(host)?,
+        found => found == Marker::Good,
+    };
+    match is_marked {
+        true => Ok(entries),
+        false => Err(CacheError::NotMadeHere { dir: entries }),
+    }
+}
+
+/// Looks for what [`open`] makes, and makes nothing: checks the folder `dir` and its parents, and
+/// returns the sub-folder of the entries; nothing if either folder is not there.
+pub(super) fn find(dir: &Path) -> Result<Option<PathBuf>, CacheError> {
+    let host = |source| CacheError::Host {
+        dir: dir.to_owned(),
+        source,
+    };
+    if !is_there(dir).map_err(host)? {
+        return Ok(None);
+    }
+    check_folder(dir, dir)?;
+    let real = fs::canonicalize(dir).map_err(host)?;
+    check_parents(dir, &real)?;
+    let entries = real.join(ENTRIES);
+    if !is_there(&entries).map_err(host)? {
+        return Ok(None);
+    }
+    check_folder(dir, &entries)?;
+    match marker(&entries).map_err(host)? {
+        Marker::Foreign => Err(CacheError::NotMadeHere { dir: entries }),
+        Marker::Good | Marker::Missing => Ok(Some(entries)),
+    }
+}
+
+fn is_there(path: &Path) -> io::Result<bool> {
+    match fs::symlink_metadata(path) {
+        Ok(_) => Ok(true),
+        Err(why) if why.kind() == ErrorKind::NotFound => Ok(false),
+        Err(why) => Err(why),
     }
 }
 
@@ -51,6 +86,10 @@ fn check_folder(dir: &Path, path: &Path) -> Result<(), CacheError> {
             path: path.to_owned(),
         }),
         Ok(found) if is_ours(&found) => Ok(()),
+        Ok(found) if found.uid() == geteuid().as_raw() => Err(CacheError::Writable {
+            dir,
+            path: path.to_owned(),
+        }),
         Ok(_) => Err(CacheError::NotOurs { dir }),
         Err(source) => Err(CacheError::Host { dir, source }),
     }
@@ -77,31 +116,50 @@ fn check_parents(dir: &Path, real: &Path) -> Result<(), CacheError> {
     Ok(())
 }
 
-/// Tells whether the marker is in `entries`. It is written if the folder is new: if all files in it
-/// have names of this cache.
-fn has_marker(entries: &Path) -> io::Result<bool> {
+/// What the marker of a folder says.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Marker {
+    /// This cache made the folder.
+    Good,
+    /// The folder is new: all files in it have names of this cache.
+    Missing,
+    /// Something else made the folder.
+    Foreign,
+}
+
+/// Looks for the marker in `entries`.
+fn marker(entries: &Path) -> io::Result<Marker> {
     match file::open(&entries.join(MARKER)) {
         Ok((mut marker, found)) => {
             let mut text = String::new();
             let read = marker.by_ref().take(1 << 12).read_to_string(&mut text);
-            Ok(is_ours(&found) && read.is_ok() && text == MARKER_TEXT)
+            let is_good = is_ours(&found) && read.is_ok() && text == MARKER_TEXT;
+            Ok(if is_good {
+                Marker::Good
+            } else {
+                Marker::Foreign
+            })
         }
         Err(why) if why.kind() == ErrorKind::NotFound => {
             for found in fs::read_dir(entries)? {
                 let found = found?.file_name();
                 // Another process may have written the marker meanwhile.
                 if !(found.to_str().is_some_and(name::is_ours) || found == MARKER) {
-                    return Ok(false);
+                    return Ok(Marker::Foreign);
                 }
             }
-            let (unnamed, _) = file::write(entries, |file| {
-                io::Write::write_all(file, MARKER_TEXT.as_bytes())
-            })?;
-            unnamed.rename(&entries.join(MARKER))?;
-            Ok(true)
+            Ok(Marker::Missing)
         }
-        Err(_) => Ok(false),
+        Err(_) => Ok(Marker::Foreign),
     }
+}
+
+/// Writes the marker of a new folder.
+fn write_marker(entries: &Path) -> io::Result<()> {
+    let (unnamed, _) = file::write(entries, |file| {
+        io::Write::write_all(file, MARKER_TEXT.as_bytes())
+    })?;
+    unnamed.rename(&entries.join(MARKER))
 }
 
 /// The sub-folder of the entries.

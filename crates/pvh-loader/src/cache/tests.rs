@@ -322,15 +322,41 @@ fn a_folder_that_others_may_write_to_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     fs::set_permissions(dir.path(), PermissionsExt::from_mode(0o777)).unwrap();
     let refused = Cache::at(dir.path().to_owned()).unwrap_err();
-    assert!(
-        refused.to_string().ends_with("is not this user's alone"),
-        "{refused}"
+    let fix = format!(
+        "is not this user's alone: chmod go-w {}",
+        dir.path().display()
     );
+    assert!(refused.to_string().ends_with(&fix), "{refused}");
     let inside = Cache::at(dir.path().join("inside")).unwrap_err();
     assert!(matches!(inside, CacheError::UnsafeParent { .. }));
     // Nobody else can rename what is this user's in a sticky folder.
     fs::set_permissions(dir.path(), PermissionsExt::from_mode(0o1777)).unwrap();
     Cache::at(dir.path().join("inside")).unwrap();
+}
+
+#[test]
+fn a_cache_is_found_and_nothing_is_made_on_the_way() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path().join("cache");
+    let find = || Cache::find_at(folder.clone());
+    assert_eq!(find().unwrap(), None);
+    assert!(!folder.exists());
+    let made = Cache::at(folder.clone()).unwrap();
+    assert_eq!(find().unwrap(), Some(made.clone()));
+    fs::write(made.entries.join("foreign"), b"").unwrap();
+    assert_eq!(find().unwrap(), Some(made.clone()), "it has its marker");
+    fs::remove_file(made.entries.join("CACHEDIR.TAG")).unwrap();
+    assert!(matches!(find(), Err(CacheError::NotMadeHere { .. })));
+    fs::remove_file(made.entries.join("foreign")).unwrap();
+    assert_eq!(find().unwrap(), Some(made.clone()));
+    assert_eq!(fs::read_dir(&made.entries).unwrap().count(), 0);
+    fs::remove_dir(&made.entries).unwrap();
+    assert_eq!(find().unwrap(), None);
+    fs::set_permissions(&folder, PermissionsExt::from_mode(0o777)).unwrap();
+    assert!(matches!(find(), Err(CacheError::Writable { .. })));
+    symlink(&folder, dir.path().join("link")).unwrap();
+    let link = Cache::find_at(dir.path().join("link"));
+    assert!(matches!(link, Err(CacheError::NotAFolder { .. })));
 }
 
 #[test]
