@@ -116,15 +116,16 @@ pub(crate) struct RunArguments {
     /// KVM device
     #[arg(long, value_name = "PATH", default_value = "/dev/kvm")]
     pub(crate) kvm_device: PathBuf,
-    /// End with code 6 when the guest asks to reboot, instead of starting it again
+    /// End with code 6 when the guest asks to reboot or has a triple fault that is no crash (see
+    /// --on-crash), instead of starting it again
     #[arg(long)]
     pub(crate) no_reboot: bool,
     /// End with code 5 when every vCPU has halted with interrupts off, which otherwise is only
     /// reported (platform none; on xen it powers off)
     #[arg(long)]
     pub(crate) exit_on_halt: bool,
-    /// What a triple fault means within 10 seconds of the start and before any output; later ones
-    /// are reboots
+    /// What a triple fault means within 10 seconds of the start and before any output; other ones
+    /// are reboots (code 6 with --no-reboot)
     #[arg(long, value_name = "ACTION", value_enum, default_value_t = OnCrash::Report)]
     pub(crate) on_crash: OnCrash,
 }
@@ -224,7 +225,7 @@ pub(crate) enum LogArgument {
 pub(crate) enum OnCrash {
     /// A crash: report it and end with code 5
     Report,
-    /// A reboot, as for any other guest; the third in a row is a crash
+    /// A reboot, as any other triple fault; the third in a row is a crash
     Reboot,
 }
 

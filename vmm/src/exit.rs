@@ -20,7 +20,7 @@ pub(crate) const REFUSED: u8 = 3;
 pub(crate) const HOST: u8 = 4;
 /// The guest crashed.
 pub(crate) const CRASHED: u8 = 5;
-/// The guest asked to reboot, with `--no-reboot`.
+/// The guest asked to reboot or had a triple fault that is no crash, with `--no-reboot`.
 pub(crate) const REBOOT: u8 = 6;
 /// The user ended the guest at the terminal: the code of SIGINT.
 pub(crate) const QUIT: u8 = 130;
