@@ -1,5 +1,6 @@
 //! The command line, as clap parses it.
 
+mod cpus;
 mod disk;
 mod error;
 mod help;
@@ -70,8 +71,8 @@ pub(crate) struct RunArguments {
     /// Guest RAM: a number with K, M, G or T (powers of 1024; MB and MiB are the same), or in bytes
     #[arg(long, value_name = "SIZE", default_value = "512M", value_parser = Size::of_memory)]
     pub(crate) memory: Size,
-    /// Number of virtual CPUs
-    #[arg(long, value_name = "N", default_value_t = 1)]
+    /// Number of virtual CPUs, 1 to 255
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = cpus::parse)]
     pub(crate) cpus: u32,
     /// Version of the start-of-day structure
     #[arg(long, value_name = "GENERATION", value_enum, default_value_t = StartInfoArgument::V1)]

@@ -31,7 +31,7 @@ use crate::{
     platform::{self, Choice, Guest, GuestLog, Platform, Reason},
     timings,
 };
-use blueprint::{Blueprint, Kernel, check_cpus};
+use blueprint::{Blueprint, Kernel};
 use hint::silence_hint;
 use record::Record;
 use reset::{Reset, Resets, TripleFault};
@@ -47,7 +47,6 @@ pub(crate) use outputs::{check_outputs, open_trace};
 ///
 /// [`RunError`]; what the guest does is an [`Outcome`].
 pub(crate) fn run(config: &RunConfig) -> Result<Outcome, RunError> {
-    check_cpus(config.cpus)?;
     if config.platform == PlatformArgument::None {
         check_plain(config, None)?;
     }

@@ -16,10 +16,13 @@ impl Size {
     ///
     /// # Errors
     ///
-    /// [`SizeError`]: no size, or a number without a unit that is too small for any guest, which
+    /// [`SizeError`]: no size, none at all, or a number without a unit that is too small for any guest, which
     /// the user probably meant in MiB.
     pub(crate) fn of_memory(text: &str) -> Result<Self, SizeError> {
         let size: Self = text.parse()?;
+        if size.0 == 0 {
+            return Err(SizeError::Zero);
+        }
         let has_unit = !text.bytes().all(|byte| byte.is_ascii_digit());
         if has_unit || size.0 >= SMALLEST_GUEST_BYTES {
             return Ok(size);
@@ -38,7 +41,9 @@ pub(crate) enum SizeError {
     NotASize,
     #[error("larger than 2^64 bytes")]
     TooLarge,
-    #[error("{number} bytes; did you mean {number}M?")]
+    #[error("a guest needs memory, as in 512M")]
+    Zero,
+    #[error("{}; did you mean {number}M?", Bytes(*number))]
     NoUnit { number: u64 },
 }
 
@@ -83,7 +88,19 @@ impl fmt::Display for Size {
             .find(|(shift, _)| self.0 != 0 && self.0.trailing_zeros() >= *shift);
         match whole {
             Some((shift, unit)) => write!(f, "{}{unit}", self.0 >> shift),
-            None => write!(f, "{} bytes", self.0),
+            None => write!(f, "{}", Bytes(self.0)),
+        }
+    }
+}
+
+/// A number of bytes, all of them.
+struct Bytes(u64);
+
+impl fmt::Display for Bytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            1 => f.write_str("1 byte"),
+            number => write!(f, "{number} bytes"),
         }
     }
 }
@@ -100,7 +117,7 @@ impl fmt::Display for Rounded {
         let units = [(40, "TiB"), (30, "GiB"), (20, "MiB"), (10, "KiB")];
         let unit = units.into_iter().find(|(shift, _)| self.0 >> shift != 0);
         let Some((shift, unit)) = unit else {
-            return write!(f, "{} bytes", self.0);
+            return write!(f, "{}", Bytes(self.0));
         };
         let whole = self.0 >> shift;
         let rest = self.0.wrapping_sub(whole << shift);
@@ -152,6 +169,7 @@ mod tests {
     fn for_people_a_size_has_its_largest_unit_and_a_digit() {
         let shown = [
             (0, "0 bytes"),
+            (1, "1 byte"),
             (1023, "1023 bytes"),
             (1536, "1.5 KiB"),
             (512 << 20, "512 MiB"),
@@ -169,6 +187,7 @@ mod tests {
         for text in ["512M", "4G", "1T", "3K"] {
             assert_eq!(text.parse::<Size>().unwrap().to_string(), text);
         }
+        assert_eq!(Size::of(1).to_string(), "1 byte");
         assert_eq!(Size::of(4097).to_string(), "4097 bytes");
     }
 }

@@ -131,7 +131,7 @@ mod tests {
             let size = bytes(value(now, "--memory"));
             ways.push(memory(size.next_multiple_of(4096).to_string()));
         }
-        if let Some(cpus) = between(line, "; use ", " --cpus or fewer") {
+        if let Some(cpus) = between(line, "use --cpus ", " or fewer") {
             ways.push(set(now, "--cpus", cpus));
         }
         if let Some(cpus) = between(line, "a machine has ", " to 255 CPUs") {
@@ -220,7 +220,7 @@ mod tests {
         (&["kernel", "--cpus", "0"], "1 to 255"),
         (
             &["kernel", "--cpus", "129", "--platform", "xen"],
-            "128 --cpus",
+            "use --cpus 128 or fewer, or --platform none",
         ),
         (
             &["kernel", "--platform", "none", "--record", "record"],

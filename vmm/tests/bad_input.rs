@@ -280,14 +280,35 @@ mod tests {
 
     #[test]
     fn no_cpu_and_too_many() {
+        for cpus in ["0", "100000", "two", "", "99999999999"] {
+            let value = format!("'{cpus}'");
+            says(
+                &refusal(2, &["run", "--cpus", cpus]),
+                &[&value, "--cpus", "a machine has 1 to 255 CPUs"],
+            );
+        }
+    }
+
+    #[test]
+    fn no_memory_at_all() {
+        for size in ["0", "0M"] {
+            let line = refusal(2, &["run", "--memory", size]);
+            says(&line, &["--memory", "a guest needs memory, as in 512M"]);
+            assert!(!line.contains("did you mean"), "{line}");
+        }
         says(
-            &refusal(2, &["run", "--cpus", "0"]),
-            &["--cpus 0", "1 to 255"],
+            &refusal(2, &["run", "--memory", "1"]),
+            &["1 byte; did you mean 1M?"],
         );
-        says(
-            &refusal(2, &["run", "--cpus", "100000"]),
-            &["--cpus 100000", "1 to 255"],
-        );
+    }
+
+    #[test]
+    fn a_kernel_where_a_command_belongs() {
+        let (_dir, path) = file(b"");
+        let way = format!("did you mean `pvh-vmm run {path}`?");
+        says(&refusal(2, &[&path, "--cpus", "2"]), &[&way]);
+        let line = refusal(2, &["/nonexistent/vmlinuz"]);
+        assert!(!line.contains("did you mean"), "{line}");
     }
 
     #[test]

@@ -1,12 +1,17 @@
 //! Turns clap's errors into one line that says what is wrong and what to do.
 
-use clap::error::ErrorKind;
+use std::fs;
+
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 /// Turns an error of clap into one line, without the leading "pvh-vmm:".
 pub(crate) fn line(error: &clap::Error) -> String {
     if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
         return "a command is missing: run, inspect, conform or cache; see pvh-vmm --help"
             .to_owned();
+    }
+    if let Some(kernel) = kernel_as_command(error) {
+        return format!("'{kernel}' is not a command; did you mean `pvh-vmm run {kernel}`?");
     }
     let text = error.render().to_string();
     let mut paragraphs = text.split("\n\n");
@@ -25,6 +30,15 @@ pub(crate) fn line(error: &clap::Error) -> String {
     };
     let line = format!("{what}{fix}");
     line.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// A file that was given where the command belongs.
+fn kernel_as_command(error: &clap::Error) -> Option<&str> {
+    let Some(ContextValue::String(word)) = error.get(ContextKind::InvalidSubcommand) else {
+        return None;
+    };
+    let is_file = fs::metadata(word).is_ok_and(|found| !found.is_dir());
+    is_file.then_some(word)
 }
 
 #[cfg(test)]

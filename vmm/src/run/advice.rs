@@ -19,8 +19,7 @@ impl RunError {
     /// The exit code.
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
-            Self::CpuCount { .. }
-            | Self::Disk(DiskError::TooMany { .. } | DiskError::SameName { .. })
+            Self::Disk(DiskError::TooMany { .. } | DiskError::SameName { .. })
             | Self::NeedsXen { .. }
             | Self::Overwrites { .. }
             | Self::NoFile { .. }
@@ -59,7 +58,7 @@ impl RunError {
                     format!("leave {option} out, or add --patch-hypercalls")
                 }
                 Some(Reason::Obstacle(Obstacle(TransportError::Cpus { .. }))) => {
-                    format!("leave {option} out, or use {MAX_VCPUS} --cpus or fewer")
+                    format!("leave {option} out, or use --cpus {MAX_VCPUS} or fewer")
                 }
                 Some(Reason::Obstacle(Obstacle(TransportError::Host { .. }))) => {
                     format!("leave {option} out")
@@ -75,7 +74,7 @@ impl RunError {
             Self::Obstacle {
                 source: Obstacle(TransportError::Cpus { .. }),
                 ..
-            } => format!("use {MAX_VCPUS} --cpus or fewer, or --platform none"),
+            } => format!("use --cpus {MAX_VCPUS} or fewer, or --platform none"),
             Self::Obstacle { .. } => "use --platform none".to_owned(),
             Self::Vm(VmError::VcpuCount { .. }) => "choose another --cpus".to_owned(),
             Self::Ram(RamSizeError::TooLarge { .. }) | Self::MapRam(_) | Self::HostMemory(_) => {
@@ -131,8 +130,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn zero_cpus_and_zero_memory_are_wrong_arguments() {
-        assert_eq!(RunError::CpuCount { cpus: 0 }.exit_code(), 2);
+    fn the_exit_code_of_memory_that_cannot_be_says_whose_fault_it_is() {
         assert_eq!(RunError::Ram(RamSizeError::Empty).exit_code(), 2);
         let too_large = RamSizeError::TooLarge {
             size_bytes: 1 << 60,

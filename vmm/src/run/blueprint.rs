@@ -41,20 +41,6 @@ use crate::{
 
 /// The name of the domain, as the guest reads it in xenstore.
 const DOMAIN_NAME: &str = "pvh-vmm";
-/// The most vCPUs of any machine.
-pub(super) const MAX_CPUS: u32 = pvh_layout::Platform::Plain.max_vcpus();
-
-/// Refuses a number of vCPUs that no machine has.
-///
-/// # Errors
-///
-/// [`RunError::CpuCount`].
-pub(super) fn check_cpus(cpus: u32) -> Result<(), RunError> {
-    match cpus {
-        1..=MAX_CPUS => Ok(()),
-        _ => Err(RunError::CpuCount { cpus }),
-    }
-}
 
 /// The kernel image and its name.
 pub(super) struct Kernel {

@@ -12,7 +12,7 @@ use pvh_loader::{
 use pvh_memory::MemoryError;
 use pvh_xen::PlatformError;
 
-use super::{blueprint::MAX_CPUS, outputs::NO_FILE};
+use super::outputs::NO_FILE;
 use crate::{
     disk::{AttachError, DiskError, StuckDisk},
     exit::Chain,
@@ -66,12 +66,6 @@ pub(crate) enum RunError {
         /// Why.
         #[source]
         source: CommitError,
-    },
-    /// The number of vCPUs is out of range.
-    #[error("--cpus {cpus} is out of range: a machine has 1 to {MAX_CPUS} CPUs")]
-    CpuCount {
-        /// How many were asked for.
-        cpus: u32,
     },
     /// A disk cannot be used.
     #[error(transparent)]
