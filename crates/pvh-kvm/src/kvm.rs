@@ -85,13 +85,24 @@ impl Capabilities {
     }
 }
 
+/// What can be done about a device that does not exist. Only the usual one comes with a module.
+fn missing_fix(path: &Path) -> &'static str {
+    match path == Path::new(KVM_DEVICE) {
+        true => ": load kvm_intel or kvm_amd, or enable virtualisation",
+        false => "",
+    }
+}
+
+/// The usual KVM device.
+const KVM_DEVICE: &str = "/dev/kvm";
+
 /// Why KVM cannot be used on this host.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum KvmError {
     /// There is no such device: the kernel has no KVM, its module is not loaded, or the CPU has no
     /// virtualisation.
-    #[error("{} does not exist: load kvm_intel or kvm_amd, or enable virtualisation", path.display())]
+    #[error("{} does not exist{}", path.display(), missing_fix(path))]
     Missing {
         /// The device.
         path: PathBuf,
@@ -153,7 +164,7 @@ impl Kvm {
     ///
     /// [`KvmError`]; each variant names one cause.
     pub fn open() -> Result<Self, KvmError> {
-        Self::open_at(Path::new("/dev/kvm"))
+        Self::open_at(Path::new(KVM_DEVICE))
     }
 
     /// Opens KVM at another path.
@@ -290,6 +301,11 @@ mod tests {
             named(libc::EACCES).to_string(),
             "no permission to open /dev/kvm: join the group that owns it (often kvm)"
         );
+        let other = not_opened(
+            Path::new("/nope"),
+            io::Error::from_raw_os_error(libc::ENOENT),
+        );
+        assert_eq!(other.to_string(), "/nope does not exist");
     }
 
     /// A host without any capability that a hypercall transport needs.
