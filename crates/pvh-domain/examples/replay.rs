@@ -6,18 +6,33 @@ use std::{env, error::Error, fs::File, io::BufReader, process::ExitCode};
 use pvh_domain::{Replayed, replay};
 
 fn main() -> ExitCode {
+    let paths: Vec<_> = env::args().skip(1).collect();
+    if paths.is_empty() {
+        eprintln!("usage: replay TRACE...");
+        return ExitCode::from(2);
+    }
     let mut code = ExitCode::SUCCESS;
-    for path in env::args().skip(1) {
+    for path in paths {
         match play(&path) {
             Ok(replayed) => println!("{path}: {replayed:?}"),
             Err(error) => {
-                let cause = error.source().map(|cause| format!(": {cause}"));
-                eprintln!("{path}: {error}{}", cause.unwrap_or_default());
+                eprintln!("{path}: {}", with_causes(&*error));
                 code = ExitCode::FAILURE;
             }
         }
     }
     code
+}
+
+/// An error and all its causes, in one line.
+fn with_causes(error: &dyn Error) -> String {
+    let mut line = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        line.push_str(&format!(": {error}"));
+        cause = error.source();
+    }
+    line
 }
 
 fn play(path: &str) -> Result<Replayed, Box<dyn Error>> {

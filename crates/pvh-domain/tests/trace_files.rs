@@ -57,6 +57,15 @@ fn a_device_that_fails_is_not_taken_for_the_end_of_the_trace() {
 }
 
 #[test]
+fn a_file_that_cannot_be_read_is_told_once_and_with_its_cause() {
+    let folder = std::fs::File::open(std::env::temp_dir()).unwrap();
+    let failed = replay(folder).unwrap_err();
+    assert_eq!(failed.to_string(), "the trace cannot be read");
+    let cause = std::error::Error::source(&failed).unwrap().to_string();
+    assert!(cause.contains("Is a directory"), "{cause}");
+}
+
+#[test]
 fn a_record_may_say_4_mib_and_not_a_byte_more() {
     for (len, is_too_long) in [(4 << 20, false), ((4 << 20) + 1, true)] {
         let mut trace = trace();

@@ -29,8 +29,8 @@ pub struct Replayed {
 #[non_exhaustive]
 pub enum ReplayError {
     /// It cannot be read, or is none.
-    #[error("the trace cannot be read")]
-    Trace(#[source] TraceError),
+    #[error(transparent)]
+    Trace(TraceError),
     /// A call of a domain comes before there is one.
     #[error("record {record} is a call, but no record before it makes a domain")]
     NoDomain {
