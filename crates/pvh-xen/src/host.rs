@@ -81,8 +81,8 @@ pub enum EndReason {
     Reboot,
     /// The guest crashed: it said so, or its watchdog expired.
     Crash(ShutdownReason),
-    /// The guest asked for something else that ends a domain: suspend, soft reset, or a reason that
-    /// Xen does not define.
+    /// The guest asked for something else that ends a domain: suspend, or a reason that Xen does
+    /// not define.
     Other(ShutdownReason),
 }
 
