@@ -85,7 +85,7 @@ pub(crate) struct RunArguments {
     #[arg(long)]
     pub(crate) patch_hypercalls: bool,
     /// Record every hypercall and its answer, and all other events of the Xen platform, to replay
-    /// without KVM; FILE must be a regular file, not a pipe
+    /// without KVM; FILE must be a regular file or /dev/null, not a pipe
     #[arg(long, value_name = "FILE")]
     pub(crate) record: Option<PathBuf>,
     /// How kernel and modules get into guest memory
@@ -115,7 +115,7 @@ pub(crate) struct RunArguments {
     #[arg(long, short)]
     pub(crate) quiet: bool,
     /// KVM device
-    #[arg(long, value_name = "PATH", default_value = "/dev/kvm")]
+    #[arg(long, value_name = "PATH", default_value = KVM_DEVICE)]
     pub(crate) kvm_device: PathBuf,
     /// End with code 6 when the guest asks to reboot or has a triple fault that is no crash (see
     /// --on-crash), instead of starting it again
@@ -157,7 +157,7 @@ pub(crate) struct ConformArguments {
     )]
     pub(crate) cmdline: OsString,
     /// KVM device
-    #[arg(long, value_name = "PATH", default_value = "/dev/kvm")]
+    #[arg(long, value_name = "PATH", default_value = KVM_DEVICE)]
     pub(crate) kvm_device: PathBuf,
 }
 
@@ -252,6 +252,9 @@ impl ModuleArgument {
         })
     }
 }
+
+/// The usual KVM device.
+pub(crate) const KVM_DEVICE: &str = "/dev/kvm";
 
 #[cfg(test)]
 mod tests {

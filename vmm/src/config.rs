@@ -67,6 +67,8 @@ pub(crate) struct RunConfig {
 /// A module and its command line.
 #[derive(Clone, Debug)]
 pub(crate) struct ModuleConfig {
+    /// The option that named it.
+    pub(crate) option: &'static str,
     /// The file.
     pub(crate) path: PathBuf,
     /// The module's command line.
@@ -119,15 +121,25 @@ pub(crate) fn input_file(path: PathBuf) -> PathBuf {
     }
 }
 
+/// The name of an input file in messages.
+pub(crate) fn input_name(path: &Path) -> &Path {
+    match path == Path::new(STANDARD_INPUT) {
+        true => Path::new("standard input"),
+        false => path,
+    }
+}
+
 const STANDARD_INPUT: &str = "/dev/stdin";
 
 impl From<RunArguments> for RunConfig {
     fn from(arguments: RunArguments) -> Self {
         let initrd = arguments.initrd.into_iter().map(|path| ModuleConfig {
+            option: "--initrd",
             path,
             cmdline: None,
         });
         let modules = arguments.modules.into_iter().map(|module| ModuleConfig {
+            option: "--module",
             path: module.path,
             cmdline: module.cmdline.map(OsString::into_vec),
         });

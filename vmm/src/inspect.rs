@@ -6,14 +6,18 @@ use pvh_loader::{image::ImageError, inspect::inspect};
 
 use crate::{
     args::InspectArguments,
-    config::input_file,
+    config::{input_file, input_name},
     exit::{Printable, REFUSED, SUCCESS, complain, print, sentence},
 };
 
 /// Prints the report of a file and returns the exit code.
 pub(crate) fn run(arguments: &InspectArguments) -> u8 {
     let file = input_file(arguments.file.clone());
-    let name = Printable(&file.display().to_string()).to_string();
+    let shown = match arguments.json {
+        true => &file,
+        false => input_name(&file),
+    };
+    let name = Printable(&shown.display().to_string()).to_string();
     let report = match inspect(&file) {
         Ok(report) => report,
         Err(error) => return unreadable(&name, &error, arguments.json),

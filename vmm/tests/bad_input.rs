@@ -124,7 +124,11 @@ mod tests {
     #[test]
     fn a_kvm_device_that_is_not_there() {
         let line = refusal(4, &["run", "--kvm-device", "/nonexistent/kvm"]);
-        says(&line, &["/nonexistent/kvm does not exist", "kvm_amd"]);
+        says(
+            &line,
+            &["/nonexistent/kvm does not exist", "check its path"],
+        );
+        assert!(!line.contains("kvm_amd"), "{line}");
     }
 
     #[test]
@@ -152,6 +156,14 @@ mod tests {
     fn an_empty_file() {
         let (_dir, path) = file(b"");
         says(&refusal(3, &["run", &path]), &[&path, "empty"]);
+    }
+
+    #[test]
+    fn an_empty_standard_input_is_called_so() {
+        for command in ["run", "inspect"] {
+            let line = refusal(3, &[command, "-"]);
+            assert!(line.starts_with("pvh-vmm: standard input: "), "{line}");
+        }
     }
 
     #[test]
@@ -205,7 +217,7 @@ mod tests {
         let line = refusal(3, &["run", kernel, "--initrd", initrd, "--memory", "32M"]);
         says(&line, &["initrd.gz", "64 MiB contiguous", "MiB of RAM"]);
         // The line names the initrd only, not the kernel or the number of the module.
-        let told = format!("pvh-vmm: {initrd}: needs 64 MiB ");
+        let told = format!("pvh-vmm: --initrd {initrd}: needs 64 MiB ");
         assert!(line.starts_with(&told), "{line}");
     }
 
@@ -214,11 +226,25 @@ mod tests {
     fn kvm_modules_that_cannot_be_used() {
         says(
             &refusal(3, &["run", "--initrd", "/nonexistent"]),
-            &["/nonexistent", "No such file"],
+            &[
+                "pvh-vmm: --initrd /nonexistent: ",
+                "No such file",
+                "; check the path after --initrd",
+            ],
+        );
+        says(
+            &refusal(3, &["run", "--module", "-"]),
+            &[
+                "No such file",
+                "; give standard input as --module /dev/stdin",
+            ],
         );
         says(
             &refusal(3, &["run", "--module", "/=x"]),
-            &["/: ", "not a regular file"],
+            &[
+                "pvh-vmm: --module /: ",
+                "not a regular file; give a file or a pipe",
+            ],
         );
     }
 

@@ -1,14 +1,15 @@
 //! The exit code of a failed run, and the line that says what is wrong and what to do.
 
-use std::error::Error;
+use std::{error::Error, io::ErrorKind, path::Path};
 
-use pvh_kvm::VmError;
+use pvh_kvm::{KvmError, VmError};
 use pvh_layout::RamSizeError;
-use pvh_loader::{commit::CommitError, plan::PlanError};
+use pvh_loader::{commit::CommitError, module::ModuleError, plan::PlanError};
 use pvh_xen::{MAX_VCPUS, TransportError};
 
 use super::error::RunError;
 use crate::{
+    args::KVM_DEVICE,
     config::RunConfig,
     disk::DiskError,
     exit::{ARGUMENTS, CRASHED, HOST, REFUSED, sentence},
@@ -45,6 +46,14 @@ impl RunError {
     fn fix(&self) -> Option<String> {
         Some(match self {
             Self::Image { source, .. } => source.fix()?.to_owned(),
+            Self::Module {
+                option,
+                path,
+                source,
+            } => module_fix(option, path, source)?,
+            Self::Kvm(KvmError::Missing { path, .. }) if path != Path::new(KVM_DEVICE) => {
+                format!("check its path, or leave --kvm-device out for {KVM_DEVICE}")
+            }
             Self::Plan { source, .. } => source.fix()?.to_string(),
             Self::Disk(DiskError::Image { source, .. }) => source.fix()?,
             Self::Disk(DiskError::SameName { .. }) => "give one another dev=NAME".to_owned(),
@@ -121,7 +130,21 @@ impl RunError {
         let what = sentence(cause, self.fix());
         let what = what.strip_prefix(&number).unwrap_or(&what);
         let what = what.trim_start_matches([':', ' ']);
-        format!("{}: {what}", file.path.display())
+        format!("{} {}: {what}", file.option, file.path.display())
+    }
+}
+
+/// What the user can do about a module that cannot be opened.
+fn module_fix(option: &str, path: &Path, why: &ModuleError) -> Option<String> {
+    match why {
+        ModuleError::Open(source) if source.kind() == ErrorKind::NotFound => {
+            Some(match path == Path::new("-") {
+                true => format!("give standard input as {option} /dev/stdin"),
+                false => format!("check the path after {option}"),
+            })
+        }
+        ModuleError::NotRegular => Some("give a file or a pipe".to_owned()),
+        _ => None,
     }
 }
 

@@ -31,7 +31,7 @@ use super::{
 use crate::{
     args::BackingArgument,
     cache::{self, Keeping, Opened},
-    config::RunConfig,
+    config::{RunConfig, input_name},
     disk::{DiskBackEnd, Disks},
     machine::{Board, Halts, MachineHost},
     outlets::Outlets,
@@ -59,7 +59,7 @@ impl Kernel {
     /// [`RunError::Image`], and [`RunError::Stubs`] if its hypercalls cannot be patched as asked.
     pub(super) fn open(config: &RunConfig) -> Result<Self, RunError> {
         let (opened, name) = match &config.kernel {
-            Some(path) => (cache::open_as(&config.cache, path), path.as_path()),
+            Some(path) => (cache::open_as(&config.cache, path), input_name(path)),
             None => {
                 let demo = match config.generation {
                     Generation::Draft => pvh_conformance::draft_demo_image(),

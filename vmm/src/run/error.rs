@@ -33,8 +33,10 @@ pub(crate) enum RunError {
         source: ImageError,
     },
     /// A module cannot be used.
-    #[error("{}", path.display())]
+    #[error("{option} {}", path.display())]
     Module {
+        /// The option that named it.
+        option: &'static str,
         /// The file.
         path: PathBuf,
         /// What is wrong with it.
@@ -42,8 +44,14 @@ pub(crate) enum RunError {
         source: ModuleError,
     },
     /// A module from a pipe has more bytes than guest RAM.
-    #[error("{}: more than {} came through the pipe, all of the guest's memory", path.display(), Rounded(*limit_bytes))]
+    #[error(
+        "{option} {}: more than {} came through the pipe, all of the guest's memory",
+        path.display(),
+        Rounded(*limit_bytes)
+    )]
     LongModule {
+        /// The option that named it.
+        option: &'static str,
         /// The pipe.
         path: PathBuf,
         /// Size of guest RAM.

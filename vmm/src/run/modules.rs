@@ -11,7 +11,7 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 use pvh_loader::module::{ModuleError, ModuleSource};
 
 use super::error::RunError;
-use crate::config::RunConfig;
+use crate::config::{ModuleConfig, RunConfig};
 
 /// Opens all modules, in order.
 ///
@@ -20,7 +20,7 @@ use crate::config::RunConfig;
 /// [`RunError::Module`], [`RunError::LongModule`].
 pub(super) fn open(config: &RunConfig) -> Result<Vec<ModuleSource>, RunError> {
     let modules = config.modules.iter().map(|module| {
-        let mut source = open_one(&module.path, config.memory_bytes)?;
+        let mut source = open_one(module, config.memory_bytes)?;
         source.cmdline.clone_from(&module.cmdline);
         Ok(source)
     });
@@ -28,10 +28,15 @@ pub(super) fn open(config: &RunConfig) -> Result<Vec<ModuleSource>, RunError> {
 }
 
 /// Opens a module; from a pipe it reads at most `limit_bytes`, the size of guest RAM.
-fn open_one(path: &Path, limit_bytes: u64) -> Result<ModuleSource, RunError> {
+fn open_one(module: &ModuleConfig, limit_bytes: u64) -> Result<ModuleSource, RunError> {
+    let (option, path) = (module.option, module.path.as_path());
     let refused = |source| {
         let path = path.to_owned();
-        RunError::Module { path, source }
+        RunError::Module {
+            option,
+            path,
+            source,
+        }
     };
     let is_pipe = |kind: fs::FileType| kind.is_fifo() || kind.is_socket();
     if !fs::metadata(path).is_ok_and(|metadata| is_pipe(metadata.file_type())) {
@@ -39,6 +44,7 @@ fn open_one(path: &Path, limit_bytes: u64) -> Result<ModuleSource, RunError> {
     }
     let file = read_pipe(path, limit_bytes).map_err(|error| refused(ModuleError::Open(error)))?;
     let file = file.ok_or_else(|| RunError::LongModule {
+        option,
         path: path.to_owned(),
         limit_bytes,
     })?;
@@ -71,7 +77,12 @@ mod tests {
             // A reader that refuses the rest ends the writing.
             move || drop(File::create(path).unwrap().write_all(bytes))
         });
-        let opened = open_one(&path, limit_bytes);
+        let module = ModuleConfig {
+            option: "--initrd",
+            path,
+            cmdline: None,
+        };
+        let opened = open_one(&module, limit_bytes);
         writer.join().unwrap();
         opened
     }
