@@ -7,14 +7,12 @@ enum {
     ENTRIES = 32,
     EXTENTS = 256,
     STACK_BYTES = 1024,
-    CONTEXT_BYTES = 128,
     MEMORY_OP = 12,
     MULTICALL = 13,
     EVENT_CHANNEL_OP = 32,
     HVM_OP = 34,
     DECREASE = 1,
     POPULATE = 6,
-    INITIALISE = 0,
     UP = 1,
     DOWN = 2,
     IS_UP = 3,
@@ -24,8 +22,6 @@ enum {
     HOLE = 0xf0000,     /* frames without RAM in a guest of less than 3840 MiB */
     FIRST_MIB = 0x8000, /* frames from 128 MiB on */
 };
-
-void *memset(void *at, int byte, size_t size);
 
 struct entry {
     uint32_t op, result, args[6];
@@ -101,29 +97,9 @@ static void run(uint32_t me)
         xen_call(MULTICALL, (uint32_t)lists[me], ENTRIES, 0);
 }
 
-static void put32(uint8_t *context, uint32_t offset, uint32_t value)
-{
-    *(uint32_t *)(context + offset) = value;
-}
-
-/* Flat 32-bit code without paging; the stack holds the number of the vCPU. */
 static void start(uint32_t vcpu)
 {
-    static uint8_t context[CONTEXT_BYTES] __attribute__((aligned(8)));
-    uint32_t *top = (uint32_t *)(stacks[vcpu] + STACK_BYTES);
-    *--top = vcpu;
-    *--top = 0;
-    memset(context, 0, sizeof context);
-    put32(context, 24, (uint32_t)top);
-    put32(context, 40, (uint32_t)run);
-    put32(context, 48, 1); /* CR0.PE */
-    for (uint32_t limit = 92; limit <= 104; limit += 4)
-        put32(context, limit, 0xffffffff);
-    put32(context, 108, 0x67);
-    put32(context, 112, 0x0c930c9b);
-    put32(context, 116, 0x0c930c93);
-    put32(context, 120, 0x8b);
-    xen_call(VCPU_OP, INITIALISE, vcpu, (uint32_t)context);
+    xen_initialise(vcpu, run, stacks[vcpu] + STACK_BYTES);
     xen_call(VCPU_OP, UP, vcpu, 0);
 }
 

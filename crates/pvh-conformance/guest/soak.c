@@ -6,8 +6,6 @@ enum {
     VCPUS = 4,
     ROUNDS = 24,
     STACK_BYTES = 2048,
-    CONTEXT_BYTES = 128,
-    INITIALISE = 0,
     UP = 1,
     DOWN = 2,
     IS_UP = 3,
@@ -18,8 +16,6 @@ enum {
 
 /* At least 10 seconds, in TSC ticks. */
 #define PATIENCE (1ull << 35)
-
-void *memset(void *at, int byte, size_t size);
 
 /* The order to a secondary, and its result. */
 struct order {
@@ -86,29 +82,9 @@ static void secondary(uint32_t me)
     }
 }
 
-static void put32(uint8_t *context, uint32_t offset, uint32_t value)
-{
-    *(uint32_t *)(context + offset) = value;
-}
-
-/* Flat 32-bit code without paging; the stack holds the number of the vCPU. */
 static int32_t initialise(uint32_t vcpu)
 {
-    static uint8_t context[CONTEXT_BYTES] __attribute__((aligned(8)));
-    uint32_t *top = (uint32_t *)(stacks[vcpu] + STACK_BYTES);
-    *--top = vcpu;
-    *--top = 0;
-    memset(context, 0, sizeof context);
-    put32(context, 24, (uint32_t)top);
-    put32(context, 40, (uint32_t)secondary);
-    put32(context, 48, 1); /* CR0.PE */
-    for (uint32_t limit = 92; limit <= 104; limit += 4)
-        put32(context, limit, 0xffffffff);
-    put32(context, 108, 0x67);
-    put32(context, 112, 0x0c930c9b);
-    put32(context, 116, 0x0c930c93);
-    put32(context, 120, 0x8b);
-    return vcpu_op(INITIALISE, vcpu, context);
+    return xen_initialise(vcpu, secondary, stacks[vcpu] + STACK_BYTES);
 }
 
 static bool beats_on(uint32_t vcpu)
