@@ -30,14 +30,6 @@ const START_NS: u64 = 5_000_000_000;
 const CONSOLE_PAGE: u64 = 0xFEFF_F000;
 const TEXT: &[u8] = b"an unlikely line";
 
-const UNPAGED: PagingState = PagingState {
-    cr0: 0x11,
-    cr3: 0,
-    cr4: 0,
-    efer: 0,
-    rflags: 2,
-    pkru: 0,
-};
 const POLICY: PagingPolicy = PagingPolicy {
     address_bits: 39,
     is_amd: false,
@@ -148,7 +140,7 @@ impl Guest {
         all[..args.len()].copy_from_slice(args);
         let mut call = Call::new(Width::Native, number, all);
         loop {
-            let io = LinearMemory::new(&self.memory, &UNPAGED, &POLICY);
+            let io = LinearMemory::new(&self.memory, &PagingState::UNPAGED, &POLICY);
             let origin = Origin {
                 vcpu,
                 io: &io,

@@ -267,14 +267,6 @@ mod tests {
 
     #[test]
     fn memory_without_paging_is_guest_io_and_a_hole_is_efault() {
-        let unpaged = PagingState {
-            cr0: 0x11,
-            cr3: 0,
-            cr4: 0,
-            efer: 0,
-            rflags: 2,
-            pkru: 0,
-        };
         let policy = PagingPolicy {
             address_bits: 39,
             is_amd: false,
@@ -283,7 +275,7 @@ mod tests {
         };
         let mut bytes = [0; 0x2000];
         let memory = SliceMemory::new(Gpa(0), &mut bytes);
-        let io = LinearMemory::new(&memory, &unpaged, &policy);
+        let io = LinearMemory::new(&memory, &PagingState::UNPAGED, &policy);
         let budget = Budget::new(100);
         let guest = Guest::new(&io, Width::Compat, &budget);
         assert_eq!(guest.write(0x0ffe, &[1_u8, 2, 3, 4]), Ok(()));

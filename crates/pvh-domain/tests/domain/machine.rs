@@ -39,14 +39,6 @@ pub(crate) const SCHED_OP: u64 = 29;
 pub(crate) const EVENT_CHANNEL_OP: u64 = 32;
 pub(crate) const HVM_OP: u64 = 34;
 
-const UNPAGED: PagingState = PagingState {
-    cr0: 0x11,
-    cr3: 0,
-    cr4: 0,
-    efer: 0,
-    rflags: 2,
-    pkru: 0,
-};
 pub(crate) const POLICY: PagingPolicy = PagingPolicy {
     address_bits: 39,
     is_amd: false,
@@ -147,7 +139,7 @@ impl Machine {
             sleep: None,
             is_64_bit: true,
             takes_interrupts: false,
-            paging: UNPAGED,
+            paging: PagingState::UNPAGED,
         };
         machine.enter(0);
         machine

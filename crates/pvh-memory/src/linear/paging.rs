@@ -37,6 +37,18 @@ pub struct PagingState {
     pub pkru: u32,
 }
 
+impl PagingState {
+    /// Protected mode without paging, as at a PVH entry: a linear address is a physical one.
+    pub const UNPAGED: Self = Self {
+        cr0: 0x11,
+        cr3: 0,
+        cr4: 0,
+        efer: 0,
+        rflags: 2,
+        pkru: 0,
+    };
+}
+
 /// The features of the virtual CPU that change how its page tables are read.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct PagingPolicy {

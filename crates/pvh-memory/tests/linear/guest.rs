@@ -38,12 +38,8 @@ impl Guest {
     /// Linear addresses are physical ones.
     pub(crate) fn unpaged() -> Self {
         let state = PagingState {
-            cr0: 0x11,
             cr3: 0x4000,
-            cr4: 0,
-            efer: 0,
-            rflags: 2,
-            pkru: 0,
+            ..PagingState::UNPAGED
         };
         Self::new(state, LinearAddress(0x5567), vec![])
     }

@@ -45,7 +45,7 @@ impl World {
         }
         let mut call = self.decode(vcpu, number, args);
         let mut has_waited = false;
-        let io = LinearMemory::new(&self.memory, &UNPAGED, &POLICY);
+        let io = LinearMemory::new(&self.memory, &PagingState::UNPAGED, &POLICY);
         let origin = Origin {
             vcpu,
             io: &io,
@@ -153,15 +153,6 @@ impl World {
         self.call(vcpu, 12, [op, ARG, 0, 0, 0]);
     }
 }
-
-const UNPAGED: PagingState = PagingState {
-    cr0: 0x11,
-    cr3: 0,
-    cr4: 0,
-    efer: 0,
-    rflags: 2,
-    pkru: 0,
-};
 
 const POLICY: PagingPolicy = PagingPolicy {
     address_bits: 39,

@@ -11,14 +11,6 @@ const RAM_BYTES: u64 = 0x4000;
 /// No RAM, and far from any.
 const NOWHERE: u64 = 0x100_0000;
 
-const UNPAGED: PagingState = PagingState {
-    cr0: 0x11,
-    cr3: 0,
-    cr4: 0,
-    efer: 0,
-    rflags: 2,
-    pkru: 0,
-};
 const POLICY: PagingPolicy = PagingPolicy {
     address_bits: 39,
     is_amd: false,
@@ -66,7 +58,10 @@ fn access(memory: &impl Frames, io: &dyn GuestIo) -> Vec<String> {
 #[test]
 fn a_script_answers_every_access_as_memory_did() {
     let memory = ram();
-    let direct = access(&memory, &LinearMemory::new(&memory, &UNPAGED, &POLICY));
+    let direct = access(
+        &memory,
+        &LinearMemory::new(&memory, &PagingState::UNPAGED, &POLICY),
+    );
     assert!(direct.iter().any(|answer| answer.contains("Misaligned")));
     assert!(direct.iter().any(|answer| answer.contains("Exhausted")));
     let memory = ram();
@@ -76,7 +71,7 @@ fn a_script_answers_every_access_as_memory_did() {
         accesses: &accesses,
     };
     let io = IoTap {
-        io: &LinearMemory::new(&memory, &UNPAGED, &POLICY),
+        io: &LinearMemory::new(&memory, &PagingState::UNPAGED, &POLICY),
         accesses: &accesses,
     };
     assert_eq!(access(&tap, &io), direct);
