@@ -157,15 +157,14 @@ mod tests {
         time::Duration,
     };
 
-    use pvh_abi::{Gpa, GuestRange, event_channel::Port};
-    use pvh_domain::{MemoryConfig, Origin};
+    use pvh_abi::{Gpa, event_channel::Port};
+    use pvh_domain::Origin;
     use pvh_hypercall::{Call, Width};
-    use pvh_kvm::{GuestRam, HypercallTransport, Kvm, Vm};
     use pvh_memory::{GuestMemory, LinearMemory, PagingState};
     use pvh_xenbus::Change;
 
     use super::*;
-    use crate::{Doorbell, EndReason, Host, Notice, Parts, vm_config};
+    use crate::{Doorbell, EndReason, Host, Notice, fixture::platform};
 
     /// A console of 64 KiB that nobody reads: counts the bytes it accepts, and refuses more than 2
     /// MiB.
@@ -207,44 +206,16 @@ mod tests {
         }
     }
 
-    /// A domain with one vCPU, which does not run.
-    fn platform(host: Arc<FullConsole>) -> XenPlatform {
-        let transport = HypercallTransport::Port { port: 0xE4 };
-        let ram = GuestRange::new(Gpa(0), 16 << 20);
-        let special = GuestRange::new(Gpa(0xFEFF_8000), 0x8000);
-        let ram = GuestRam::with_ranges(&[ram], &[special], 48).unwrap();
-        let memory = MemoryConfig {
-            pages: 0x1008,
-            max_pages: 0x1100,
-            max_gfn: 0xF_EFFF,
-            host_pages: 0xF_F000,
-            memory_map: Vec::new(),
-        };
-        let config = vm_config(1, transport);
-        let vm = Vm::new(&Kvm::open().unwrap(), &config, Arc::new(ram)).unwrap();
-        let mut vcpus = [vm.create_vcpu(0).unwrap()];
-        let parts = Parts::new(vm, host, transport, memory);
-        XenPlatform::new(parts, &mut vcpus).unwrap()
-    }
-
     impl XenPlatform {
         /// Makes a hypercall from unpaged 32-bit code whose argument is two words at 0x2000.
         fn call(&self, number: u64, op: u64, words: [u32; 2]) {
-            let state = PagingState {
-                cr0: 0x11,
-                cr3: 0,
-                cr4: 0,
-                efer: 0,
-                rflags: 2,
-                pkru: 0,
-            };
             self.ram
                 .write(Gpa(0x2000), &words[0].to_le_bytes())
                 .unwrap();
             self.ram
                 .write(Gpa(0x2004), &words[1].to_le_bytes())
                 .unwrap();
-            let io = LinearMemory::new(&*self.ram, &state, &self.paging);
+            let io = LinearMemory::new(&*self.ram, &PagingState::UNPAGED, &self.paging);
             let call = Call::new(Width::Compat, number, [op, 0x2000, 0, 0, 0]);
             self.with_domain(Backpressure::Ignore, |domain, memory, now, effects| {
                 let origin = Origin {
@@ -272,7 +243,7 @@ mod tests {
     #[ignore = "needs /dev/kvm"]
     fn timers_fire_while_the_console_is_full() {
         let host = Arc::new(FullConsole::default());
-        let platform = platform(Arc::clone(&host));
+        let (platform, _vcpu) = platform(Arc::clone(&host) as Arc<dyn Host>);
         let is_done = AtomicBool::new(false);
         host.held.store(64 << 10, Ordering::SeqCst);
         let mut was_over = false;
@@ -303,7 +274,7 @@ mod tests {
     #[ignore = "needs /dev/kvm"]
     fn a_locked_domain_holds_up_neither_keys_nor_a_power_off_request() {
         let host = Arc::new(FullConsole::default());
-        let platform = platform(Arc::clone(&host));
+        let (platform, _vcpu) = platform(Arc::clone(&host) as Arc<dyn Host>);
         let locked = platform.domain();
         thread::scope(|scope| {
             scope.spawn(|| platform.keep_time());
@@ -340,7 +311,7 @@ mod tests {
     #[test]
     #[ignore = "needs /dev/kvm"]
     fn bells_ring_for_watched_nodes_and_for_bound_ports() {
-        let platform = platform(Arc::default());
+        let (platform, _vcpu) = platform(Arc::new(FullConsole::default()));
         let [store, port] = [(); 2].map(|()| Arc::new(Bell::default()));
         let rings = |bell: &Bell| bell.0.load(Ordering::SeqCst);
         let path = "/local/domain/1/data";

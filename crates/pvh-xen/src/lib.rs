@@ -6,6 +6,8 @@ mod clock;
 mod console_queue;
 mod cpu;
 mod effects;
+#[cfg(test)]
+mod fixture;
 mod host;
 mod lifecycle;
 mod parts;

@@ -12,14 +12,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use pvh_abi::{Gpa, GuestRange};
-use pvh_domain::{MemoryConfig, Origin};
+use pvh_abi::Gpa;
+use pvh_domain::Origin;
 use pvh_hypercall::{Call, Outcome, Width};
-use pvh_kvm::{GuestRam, HypercallTransport, Kvm, Vcpu, Vm};
 use pvh_memory::{GuestMemory, LinearMemory, PagingState};
 
 use super::XenPlatform;
-use crate::{EndReason, Host, Notice, Parts, vm_config};
+use crate::{EndReason, Host, Notice, fixture::platform};
 
 /// A host that takes everything.
 #[derive(Debug)]
@@ -40,28 +39,6 @@ impl Host for Quiet {
     fn is_stopping(&self) -> bool {
         false
     }
-}
-
-/// A domain with 64 MiB and one vCPU, which does not run.
-fn platform() -> (XenPlatform, Vcpu) {
-    let transport = HypercallTransport::Port { port: 0xE4 };
-    let ram = GuestRange::new(Gpa(0), 64 << 20);
-    let special = GuestRange::new(Gpa(0xFEFF_8000), 0x8000);
-    let ram = GuestRam::with_ranges(&[ram], &[special], 48).unwrap();
-    let memory = MemoryConfig {
-        pages: 0x4008,
-        max_pages: 0x4_0000,
-        max_gfn: 0xF_EFFF,
-        host_pages: 0xF_F000,
-        memory_map: Vec::new(),
-    };
-    let config = vm_config(1, transport);
-    let vm = Vm::new(&Kvm::open().unwrap(), &config, Arc::new(ram)).unwrap();
-    let mut vcpus = [vm.create_vcpu(0).unwrap()];
-    let parts = Parts::new(vm, Arc::new(Quiet), transport, memory);
-    let platform = XenPlatform::new(parts, &mut vcpus).unwrap();
-    let [vcpu] = vcpus;
-    (platform, vcpu)
 }
 
 /// Where the arguments of the calls are.
@@ -95,15 +72,7 @@ impl XenPlatform {
 
     /// Makes the multicall, to its end or for a second; returns the longest go and their number.
     fn longest_go(&self) -> (Duration, u32) {
-        let state = PagingState {
-            cr0: 0x11,
-            cr3: 0,
-            cr4: 0,
-            efer: 0,
-            rflags: 2,
-            pkru: 0,
-        };
-        let io = LinearMemory::new(&*self.ram, &state, &self.paging);
+        let io = LinearMemory::new(&*self.ram, &PagingState::UNPAGED, &self.paging);
         let mut call = Call::new(Width::Compat, 13, [LIST, 32, 0, 0, 0]);
         let (mut longest, mut goes) = (Duration::ZERO, 0);
         let mut effects = Vec::new();
@@ -144,7 +113,7 @@ impl XenPlatform {
 #[test]
 #[ignore = "needs /dev/kvm"]
 fn no_go_of_the_longest_calls_holds_the_domain_for_long() {
-    let (platform, _vcpu) = platform();
+    let (platform, _vcpu) = platform(Arc::new(Quiet));
     let structure = u32::try_from(STRUCTURE).unwrap();
     // memory_op: 256 extents of 256 pages in a hole, all at one place, put there and taken away.
     platform.put_extents(8, (0..256).map(|_| 0xF_0000));
@@ -182,7 +151,7 @@ fn no_go_of_the_longest_calls_holds_the_domain_for_long() {
 #[test]
 #[ignore = "needs /dev/kvm"]
 fn a_thread_that_waits_for_the_domain_gets_it_in_its_turn() {
-    let (platform, _vcpu) = platform();
+    let (platform, _vcpu) = platform(Arc::new(Quiet));
     let is_done = AtomicBool::new(false);
     let mut longest = Duration::ZERO;
     thread::scope(|scope| {
