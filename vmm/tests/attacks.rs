@@ -3,14 +3,17 @@
 //! `ENDS_TRIES` says how often in all; then each end has to come within 0.5 s, and the times are printed.
 
 #[cfg(test)]
+mod guest;
+
+#[cfg(test)]
 mod tests {
     use std::{
         env,
         fs::{self, File},
         io::{BufRead, BufReader, Read, Write},
         os::fd::OwnedFd,
-        path::PathBuf,
-        process::{Child, Command, Stdio},
+        path::{Path, PathBuf},
+        process::{Child, Stdio},
         thread::sleep,
         time::{Duration, Instant, SystemTime, UNIX_EPOCH},
     };
@@ -24,6 +27,8 @@ mod tests {
         unistd::Pid,
     };
     use tempfile::TempDir;
+
+    use super::guest::run_on;
 
     /// What the guest does, its vCPUs and its memory.
     const ATTACKS: [(&str, &str, &str); 9] = [
@@ -58,18 +63,12 @@ mod tests {
     }
 
     impl Attack {
-        fn start(kernel: &PathBuf, (name, cpus, memory): (&str, &str, &str)) -> Self {
+        fn start(kernel: &Path, (name, cpus, memory): (&str, &str, &str)) -> Self {
             let pty = openpty(None, None).unwrap();
             let before = tcgetattr(&pty.slave).unwrap();
-            // Whoever runs the tests may ignore signals (nohup does), and pvh-vmm would go on ignoring them.
-            let mut child = Command::new("env")
-                .args(["--default-signal", "setsid", "--ctty"])
-                .arg(assert_cmd::cargo::cargo_bin("pvh-vmm"))
-                .arg("run")
-                .arg(kernel)
+            let mut child = run_on(&pty.slave, kernel)
                 .args(["--platform", "xen", "--quiet"])
                 .args(["--cpus", cpus, "--memory", memory, "--cmdline", name])
-                .stdin(pty.slave.try_clone().unwrap())
                 .stdout(Stdio::piped())
                 .stderr(Stdio::piped())
                 .spawn()

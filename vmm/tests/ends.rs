@@ -1,6 +1,9 @@
 //! Ends that no device reports: a halt for good, and a jump to the BIOS.
 
 #[cfg(test)]
+mod guest;
+
+#[cfg(test)]
 mod tests {
     use std::{
         io::{BufRead, BufReader},
@@ -10,24 +13,12 @@ mod tests {
         time::{Duration, Instant},
     };
 
+    use super::guest::image;
     use assert_cmd::cargo::CommandCargoExt;
     use nix::{
         sys::signal::{Signal, kill},
         unistd::Pid,
     };
-    use pvh_testkit::elf::{Class, Elf, Note, Segment};
-    use tempfile::TempDir;
-
-    /// An image of `code` at 1 MiB.
-    fn image(code: &[u8]) -> (TempDir, PathBuf) {
-        let elf = Elf::new(Class::Elf32)
-            .segment(Segment::load(0x10_0000, code))
-            .segment(Segment::notes(&[Note::entry(0x10_0000)]));
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("guest.elf");
-        std::fs::write(&path, elf.build()).unwrap();
-        (dir, path)
-    }
 
     /// Starts a guest on the plain platform.
     fn start(kernel: &PathBuf, options: &[&str]) -> Child {

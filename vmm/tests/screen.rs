@@ -6,19 +6,17 @@ mod guest;
 #[cfg(test)]
 mod tests {
     use std::{
-        fs::{self, File},
+        fs::File,
         io::{Read, Write},
         os::fd::OwnedFd,
-        path::{Path, PathBuf},
-        process::{Child, Command, Stdio},
+        path::Path,
+        process::{Child, Stdio},
         time::{Duration, Instant},
     };
 
     use nix::pty::openpty;
-    use pvh_testkit::elf::{Class, Elf, Note, Segment};
-    use tempfile::TempDir;
 
-    use super::guest::obedient;
+    use super::guest::{image, obedient, run_on};
 
     /// A guest on a terminal, and what is on its screen.
     struct Screen {
@@ -32,14 +30,9 @@ mod tests {
             let pty = openpty(None, None).unwrap();
             let end = || pty.slave.try_clone().unwrap();
             let stdio = |fd: OwnedFd| Stdio::from(fd);
-            let child = Command::new("setsid")
-                .arg("--ctty")
-                .arg(assert_cmd::cargo::cargo_bin("pvh-vmm"))
-                .arg("run")
-                .arg(kernel)
+            let child = run_on(&pty.slave, kernel)
                 .args(["--memory", "4M"])
                 .args(options)
-                .stdin(stdio(end()))
                 .stdout(stdio(end()))
                 .stderr(stdio(end()))
                 .spawn()
@@ -76,17 +69,6 @@ mod tests {
                 .push_str(&String::from_utf8_lossy(&bytes[..count]));
             count > 0
         }
-    }
-
-    /// A guest of `code` at 1 MiB.
-    fn image(code: &[u8]) -> (TempDir, PathBuf) {
-        let elf = Elf::new(Class::Elf32)
-            .segment(Segment::load(0x10_0000, code))
-            .segment(Segment::notes(&[Note::entry(0x10_0000)]));
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("guest.elf");
-        fs::write(&path, elf.build()).unwrap();
-        (dir, path)
     }
 
     /// Prints a byte at `port`: mov dx, port; mov al, byte; out dx, al.

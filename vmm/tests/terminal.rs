@@ -9,7 +9,7 @@ mod tests {
         fs::File,
         io::{Read, Write},
         os::fd::OwnedFd,
-        process::{Child, Command, ExitStatus, Stdio},
+        process::{Child, ExitStatus, Stdio},
         thread::sleep,
         time::{Duration, Instant},
     };
@@ -25,7 +25,7 @@ mod tests {
     };
     use tempfile::TempDir;
 
-    use super::guest::obedient;
+    use super::guest::{obedient, run_on};
 
     /// A guest on a terminal of its own, as the foreground job of a session.
     struct Session {
@@ -42,14 +42,8 @@ mod tests {
             let (dir, kernel) = obedient();
             let pty = openpty(None, None).unwrap();
             let before = tcgetattr(&pty.slave).unwrap();
-            // If the test runner ignores signals (nohup does), pvh-vmm would inherit that.
-            let mut child = Command::new("env")
-                .args(["--default-signal", "setsid", "--ctty"])
-                .arg(assert_cmd::cargo::cargo_bin("pvh-vmm"))
-                .arg("run")
-                .arg(kernel)
+            let mut child = run_on(&pty.slave, &kernel)
                 .args(["--memory", "4M", "--platform", "none", "--no-reboot"])
-                .stdin(pty.slave.try_clone().unwrap())
                 .stdout(Stdio::piped())
                 .spawn()
                 .unwrap();
@@ -148,13 +142,8 @@ mod tests {
     fn an_answer_of_the_terminal_that_comes_at_the_end_is_not_left_for_the_shell() {
         let (_dir, kernel) = obedient();
         let pty = openpty(None, None).unwrap();
-        let mut child = Command::new("env")
-            .args(["--default-signal", "setsid", "--ctty"])
-            .arg(assert_cmd::cargo::cargo_bin("pvh-vmm"))
-            .arg("run")
-            .arg(kernel)
+        let mut child = run_on(&pty.slave, &kernel)
             .args(["--memory", "4M", "--platform", "none", "--no-reboot"])
-            .stdin(pty.slave.try_clone().unwrap())
             .stdout(pty.slave.try_clone().unwrap())
             .stderr(Stdio::null())
             .spawn()

@@ -1,6 +1,12 @@
-//! A guest that obeys commands from its serial port.
+//! Guests of a few instructions, one of which obeys commands from its serial port, and a guest on a
+//! terminal.
+#![allow(dead_code, reason = "each test uses a part of it")]
 
-use std::path::PathBuf;
+use std::{
+    os::fd::OwnedFd,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use pvh_testkit::elf::{Class, Elf, Note, Segment};
 use tempfile::TempDir;
@@ -32,13 +38,31 @@ const CODE: &[u8] = &[
     0xEB, 0xFE, // hang: jmp hang
 ];
 
-/// The guest as a file. The directory is removed when the first value is dropped.
+/// The guest as a file, as of [`image`].
 pub(crate) fn obedient() -> (TempDir, PathBuf) {
+    image(CODE)
+}
+
+/// Returns `pvh-vmm run kernel` as the foreground job of a session on `terminal`, its standard
+/// input. If the test runner ignores signals (nohup does), pvh-vmm does not inherit that.
+pub(crate) fn run_on(terminal: &OwnedFd, kernel: &Path) -> Command {
+    let mut command = Command::new("env");
+    command
+        .args(["--default-signal", "setsid", "--ctty"])
+        .arg(assert_cmd::cargo::cargo_bin("pvh-vmm"))
+        .arg("run")
+        .arg(kernel)
+        .stdin(terminal.try_clone().expect("a descriptor"));
+    command
+}
+
+/// Writes an image of `code` at 1 MiB. The directory is removed when the first value is dropped.
+pub(crate) fn image(code: &[u8]) -> (TempDir, PathBuf) {
     let elf = Elf::new(Class::Elf32)
-        .segment(Segment::load(0x10_0000, CODE))
+        .segment(Segment::load(0x10_0000, code))
         .segment(Segment::notes(&[Note::entry(0x10_0000)]));
     let dir = tempfile::tempdir().expect("a temporary directory");
-    let path = dir.path().join("obedient.elf");
+    let path = dir.path().join("guest.elf");
     std::fs::write(&path, elf.build()).expect("the image is written");
     (dir, path)
 }

@@ -1,5 +1,8 @@
 //! Tests of the back end against a front end in a domain without a machine.
 
+mod any_front_end;
+mod threads;
+
 use std::{
     collections::HashMap,
     fs::{self, OpenOptions},
@@ -106,7 +109,7 @@ impl Guest {
             self.put(ARG + 4 * index, &word.to_le_bytes());
         }
         self.with(|inner, effects| {
-            let io = LinearMemory::new(&*self.ram, &UNPAGED, &POLICY);
+            let io = LinearMemory::new(&*self.ram, &PagingState::UNPAGED, &POLICY);
             let origin = Origin {
                 vcpu: 0,
                 io: &io,
@@ -484,153 +487,10 @@ fn a_grant_table_and_ring_pages_that_are_taken_away_harm_only_the_guest() {
     assert!(machine.said().contains("cannot be reached"));
 }
 
-/// A thread for the disk of a connected guest.
-fn started(machine: Machine) -> (Arc<Guest>, DiskThreads, Arc<Board>, TempDir) {
-    let Machine {
-        guest,
-        back_end,
-        _dir: dir,
-        ..
-    } = machine;
-    let board = Arc::new(Board::new(ConsoleQueue::default(), None).unwrap());
-    let threads = DiskThreads::start(vec![back_end], &board).unwrap();
-    (guest, threads, board, dir)
-}
-
-/// Puts a read of sector 5 into the ring, raises the event, and waits for the answer.
-fn read_by_thread(guest: &Guest, port: u32) {
-    let slot = RING + 64;
-    guest.put(slot, &[0, 1, 0, 0]);
-    guest.put(slot + 16, &5_u64.to_le_bytes());
-    guest.put(slot + 24, &9_u32.to_le_bytes());
-    guest.put(RING, &1_u32.to_le_bytes());
-    assert_eq!(guest.call(32, 4, &[port]), 0);
-    for _ in 0..1000 {
-        if guest.word(RING + 8) == 1 {
-            return;
-        }
-        std::thread::sleep(Duration::from_millis(5));
-    }
-    panic!("no answer");
-}
-
-#[test]
-fn threads_serve_events_and_end() {
-    let mut machine = Machine::new();
-    let port = machine.publish();
-    machine.grant(9, 1, 0x30);
-    let (guest, mut threads, board, _dir) = started(machine);
-    read_by_thread(&guest, port);
-    assert_eq!(guest.bytes(0x3_0000, 2), [5, 5]);
-    assert!(threads.stop().is_none());
-    assert_eq!(guest.word(TABLE + 64) & 0x18, 0, "the ring is given back");
-    assert!(board.take_end().is_none());
-}
-
-#[test]
-fn a_thread_that_does_not_end_is_left_behind_and_named() {
-    let mut machine = Machine::new();
-    let port = machine.publish();
-    machine.grant(9, 1, 0x30);
-    let (guest, mut threads, _board, _dir) = started(machine);
-    let closed = guest.gate.lock().unwrap();
-    read_by_thread(&guest, port);
-    let stuck = threads.stop_within(Duration::from_millis(50)).unwrap();
-    assert!(stuck.to_string().starts_with("disk xvda ("), "{stuck}");
-    drop(closed);
-    assert!(threads.stop().is_none(), "told once");
-}
-
-impl Machine {
-    /// Does one thing that a front end can do, whether it is sensible or not.
-    fn do_anything(&mut self, below: &mut impl FnMut(u64) -> u64) {
-        let word = |limit: u64, below: &mut dyn FnMut(u64) -> u64| below(limit) as u32;
-        match below(12) {
-            0 => self.guest.write_key("state", below(10)),
-            1 => {
-                // So that some connections are made.
-                self.guest.write_key("state", 1);
-                self.run();
-                let port = self.publish();
-                assert_eq!(self.guest.call(32, 3, &[port]), 0);
-            }
-            2 => {
-                let keys = ["ring-ref", "event-channel", "protocol", "ring-page-order"];
-                let key = keys[below(4) as usize];
-                self.guest.write_key(key, below(20));
-            }
-            3 => self.grant(below(16), word(64, below), 0x30),
-            4 => self.grant(9, 1, word(0x40, below)),
-            5 => {
-                let index = self.guest.word(RING + 8).wrapping_add(word(40, below));
-                self.guest.put(RING, &index.to_le_bytes());
-            }
-            6 => self.guest.put(RING + 64 + below(4000), &[below(256) as u8]),
-            7 => {
-                let path = self.back_end.state.device().front_path();
-                self.guest.change_store(&[Change::Remove { path }]).unwrap();
-            }
-            _ => {
-                let slot = RING + 64 + 112 * below(32);
-                let operation = [0, 3, 5, 6][below(4) as usize];
-                self.guest.put(slot, &[operation, 1]);
-            }
-        }
-        self.run();
-    }
-}
-
-/// A front end that does anything in any order: states, keys, indices, requests, grants, pages that
-/// go away. Nothing panics or spins, and when it has closed, nothing is in use.
-#[test]
-fn any_front_end_is_survived_and_leaves_nothing_in_use() {
-    let mut machine = Machine::new();
-    let mut seed = 0x9E37_79B9_7F4A_7C15_u64;
-    let mut below = move |limit: u64| {
-        seed ^= seed << 13;
-        seed ^= seed >> 7;
-        seed ^= seed << 17;
-        (seed >> 11) % limit
-    };
-    let mut connected = 0;
-    for _ in 0..20_000 {
-        machine.do_anything(&mut below);
-        connected += u32::from(machine.back_end.link.is_some());
-    }
-    assert!(connected > 1000, "{connected}");
-    machine.guest.write_key("state", 6);
-    machine.run();
-    assert!(machine.back_end.link.is_none());
-    // The marks are gone, but for those that the front end has set itself.
-    machine.guest.put(TABLE, &[0; 4096]);
-    machine.guest.write_key("ring-page-order", 0);
-    machine.guest.write_key("state", 1);
-    machine.run();
-    let port = machine.publish();
-    machine.grant(9, 1, 0x30);
-    assert_eq!(machine.request(0, 5, 1), 0);
-    assert!(machine.is_used(8) && !machine.is_used(9));
-    assert_eq!(machine.guest.call(32, 3, &[port]), 0);
-    machine.guest.write_key("state", 6);
-    machine.run();
-    assert!(!machine.is_used(8));
-    assert_eq!(machine.guest.inner.lock().unwrap().bells.len(), 0);
-    let lines = machine.said().lines().count();
-    assert!(lines <= 3, "each topic is told once: {lines}");
-}
-
 /// Where calls have their arguments, the guest its grant table, and the ring.
 const ARG: u64 = 0x8000;
 const TABLE: u64 = 0x2_0000;
 const RING: u64 = 0x2_1000;
-const UNPAGED: PagingState = PagingState {
-    cr0: 0x11,
-    cr3: 0,
-    cr4: 0,
-    efer: 0,
-    rflags: 2,
-    pkru: 0,
-};
 const POLICY: PagingPolicy = PagingPolicy {
     address_bits: 48,
     is_amd: false,
