@@ -1,4 +1,5 @@
-//! Checks the budgets of the parts, each measured in turn with its baseline; fails if one is exceeded.
+//! Checks the budgets of the parts. Each part takes turns with its baseline; a part over its budget
+//! fails the run.
 //!
 //! `cargo bench --bench budgets` measures; without `--bench` among the arguments, as in `cargo
 //! test`, each runs once.

@@ -174,7 +174,7 @@ pub fn peers() -> Vec<Peer> {
         peers.extend(OURS.map(|(name, options)| Peer::ours(name, &built.vmm, options)));
     }
     if let Some(before) = env::var_os("PVH_BENCH_BEFORE") {
-        // One that cannot be copied cannot be run either: its rows say so.
+        // A program that cannot be copied is named as it is: its rows then say that it does not run.
         let before = PathBuf::from(before);
         let before = copied(&before, "pvh-vmm-before").unwrap_or(before);
         let named = |(name, options)| Peer::ours(&format!("{name}, before"), &before, options);

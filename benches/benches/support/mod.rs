@@ -1,4 +1,4 @@
-//! A domain without a machine and [`back_ends`], for what needs no KVM; and [`trips`] for what does.
+//! Guests for benches: a domain and [`back_ends`] without KVM, and [`trips`] on KVM.
 #![allow(dead_code, reason = "each bench uses a part of it")]
 
 pub(crate) mod back_ends;
@@ -63,15 +63,6 @@ pub(crate) const LONG_MODE: Caller = Caller {
     cpl: 0,
 };
 
-pub(crate) const UNPAGED: PagingState = PagingState {
-    cr0: 0x11,
-    cr3: 0,
-    cr4: 0,
-    efer: 0,
-    rflags: 2,
-    pkru: 0,
-};
-
 pub(crate) const ARGUMENT: u64 = 0x8000;
 
 /// A 64-bit guest with a domain around it.
@@ -111,7 +102,7 @@ impl Guest {
             ..Registers::default()
         };
         let call = Call::decode(&registers, &LONG_MODE).expect("a call");
-        let io = LinearMemory::new(&self.memory, &UNPAGED, &POLICY);
+        let io = LinearMemory::new(&self.memory, &PagingState::UNPAGED, &POLICY);
         let origin = Origin {
             vcpu: 0,
             io: &io,

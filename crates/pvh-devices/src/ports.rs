@@ -38,7 +38,7 @@ pub struct Ports<W: Write> {
     rtc: Option<Rtc>,
 }
 
-/// What is at the ports of COM1.
+/// The device at the ports of COM1.
 #[derive(Debug)]
 enum Com1<W: Write> {
     /// A UART with its interrupt.

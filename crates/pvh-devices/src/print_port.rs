@@ -16,7 +16,7 @@ pub(crate) struct PrintPort<W> {
     output: W,
     /// The data register is a divisor's low byte.
     is_divisor: bool,
-    /// What is written comes back to the guest, and not out.
+    /// The guest has turned on loopback: its bytes come back to it and are not printed.
     is_loop: bool,
 }
 

@@ -24,7 +24,7 @@ impl Trigger for IrqLine {
 #[derive(Debug)]
 pub struct InputWanted(pub EventFd);
 
-/// What the 16550 reports.
+/// Takes the reports of the 16550.
 #[derive(Debug)]
 struct InputEvents {
     wanted: InputWanted,

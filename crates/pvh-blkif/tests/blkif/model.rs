@@ -30,7 +30,7 @@ fn made() -> impl Strategy<Value = Made> {
     })
 }
 
-/// What the text says of a request: the sectors that move and the bytes, or the status of a
+/// Judges a request by blkif.h: the number of sectors and bytes that move, or the status of a
 /// refusal.
 fn judge(made: &Made) -> Result<(u64, u64), i16> {
     let ok = |sector: u64, count: u64| match sector.checked_add(count) {

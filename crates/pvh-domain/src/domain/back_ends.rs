@@ -1,4 +1,4 @@
-//! What the back ends of the host do with a domain: its grants, its store, its ports.
+//! The calls that back ends of the host make: for grants, the store and event channels.
 
 use pvh_abi::{Errno, event_channel::Port};
 use pvh_memory::Frames;

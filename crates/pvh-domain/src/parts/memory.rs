@@ -137,7 +137,7 @@ pub struct MemoryCalls<'a> {
 #[derive(Debug)]
 #[expect(clippy::exhaustive_structs, reason = "a joint argument")]
 pub struct Go<'a> {
-    /// What is left of the cost of this go.
+    /// The cost that this go may still have.
     pub budget: &'a Budget,
     /// An extent that the vCPU's call has begun.
     pub begun: &'a mut Option<BegunExtent>,

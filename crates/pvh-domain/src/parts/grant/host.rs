@@ -12,14 +12,14 @@ use super::{
 };
 use crate::parts::spot::usable_frame;
 
-/// What a guest has granted to domain 0, for the back ends of the host.
+/// The pages that a guest has granted to domain 0, for the back ends of the host.
 ///
 /// It works without the domain's lock, on any thread. [`take`](Grants::take) marks the entry as in
 /// use, as grant_table.h says, and the page that it returns takes the marks back when it is dropped:
 /// on every way out. Several pages of one entry are counted, and the last one takes the marks back.
 ///
-/// `memory` points to the guest's memory, the same that the domain's calls bring along. A page keeps
-/// a copy of the pointer.
+/// `memory` points to the memory that the embedder passes to the domain's calls. Each page keeps a
+/// copy of the pointer.
 ///
 /// A take or a drop costs one short lock, and up to six accesses to one word of guest memory. What
 /// the table keeps grows with the pages that back ends hold, up to one entry for each reference that
