@@ -2,6 +2,10 @@
 
 use std::{fmt::Write as _, fs, path::Path, thread::JoinHandle, time::SystemTime};
 
+use pvh_config::{
+    CacheArguments, CacheConfig, Rounded,
+    exit::{ARGUMENTS, HOST, REFUSED, SUCCESS},
+};
 use pvh_loader::{
     Image, ImageError,
     cache::{Cache, CacheEntry, CacheError, PendingEntry},
@@ -9,10 +13,7 @@ use pvh_loader::{
 };
 
 use crate::{
-    args::CacheArguments,
-    config::CacheConfig,
-    exit::{ARGUMENTS, HOST, REFUSED, SUCCESS, complain, print, sentence},
-    size::Rounded,
+    exit::{complain, print, sentence},
     threads::{self, OnPanic, Role},
 };
 

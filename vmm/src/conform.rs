@@ -4,6 +4,10 @@
 
 mod guest;
 
+use pvh_config::{
+    ConformArguments,
+    exit::{ARGUMENTS, CRASHED, DIFFERS, HOST, SUCCESS, signalled},
+};
 use pvh_conformance::{
     known::Judged,
     report_of_xen,
@@ -13,10 +17,7 @@ use pvh_conformance::{
 };
 use serde_json::{Value, json};
 
-use crate::{
-    args::ConformArguments,
-    exit::{ARGUMENTS, CRASHED, DIFFERS, HOST, SUCCESS, complain, print, signalled},
-};
+use crate::exit::{complain, print};
 use guest::{Boot, boot};
 
 /// Runs the guest, prints the differences and returns the exit code.

@@ -1,4 +1,4 @@
-//! Exit codes, and the one line that goes with a failure.
+//! What is said at the end: one line for a failure, or a page.
 
 use std::{
     error::Error,
@@ -6,29 +6,9 @@ use std::{
     io::{self, Write},
 };
 
+use pvh_config::exit::HOST;
+
 use crate::console::SCREEN;
-
-/// The guest powered off, or the file can be booted.
-pub(crate) const SUCCESS: u8 = 0;
-/// The conformance guest found a difference from Xen that nothing explains.
-pub(crate) const DIFFERS: u8 = 1;
-/// The arguments are wrong.
-pub(crate) const ARGUMENTS: u8 = 2;
-/// A file was refused.
-pub(crate) const REFUSED: u8 = 3;
-/// The host lacks something, or could not write the output, record or trace.
-pub(crate) const HOST: u8 = 4;
-/// The guest crashed.
-pub(crate) const CRASHED: u8 = 5;
-/// The guest asked to reboot or had a triple fault that is no crash, with `--no-reboot`.
-pub(crate) const REBOOT: u8 = 6;
-/// The user ended the guest at the terminal: the code of SIGINT.
-pub(crate) const QUIT: u8 = 130;
-
-/// The exit code for an end by signal `number`.
-pub(crate) fn signalled(number: i32) -> u8 {
-    u8::try_from(number).unwrap_or(u8::MAX).saturating_add(128)
-}
 
 /// An error, its causes and what to do, in one line.
 pub(crate) fn sentence(error: &dyn Error, fix: Option<impl fmt::Display>) -> String {
@@ -117,10 +97,5 @@ mod tests {
             let code = u32::from(mark);
             assert_eq!(shown, format!("kernel\\u{{{code:x}}}fle."));
         }
-    }
-
-    #[test]
-    fn an_end_by_a_signal_is_128_and_its_number() {
-        assert_eq!((signalled(2), signalled(15)), (QUIT, 143));
     }
 }

@@ -2,13 +2,14 @@
 
 mod json;
 
+use pvh_config::{
+    InspectArguments,
+    exit::{REFUSED, SUCCESS},
+    input_file, input_name,
+};
 use pvh_loader::{image::ImageError, inspect::inspect};
 
-use crate::{
-    args::InspectArguments,
-    config::{input_file, input_name},
-    exit::{Printable, REFUSED, SUCCESS, complain, print, sentence},
-};
+use crate::exit::{Printable, complain, print, sentence};
 
 /// Prints the report of a file and returns the exit code.
 pub(crate) fn run(arguments: &InspectArguments) -> u8 {

@@ -1,9 +1,7 @@
 //! `pvh-vmm`: boots PVH guests on KVM.
 #![forbid(unsafe_code)]
 
-mod args;
 mod cache;
-mod config;
 mod conform;
 mod console;
 mod disk;
@@ -15,48 +13,51 @@ mod outlets;
 mod platform;
 mod run;
 mod signals;
-mod size;
 mod terminal;
 mod threads;
 mod timings;
 
 use std::{
-    fs::File,
+    env,
+    fs::{self, File},
     io::{self, Write},
     os::fd::AsFd,
+    path::Path,
     process::ExitCode,
     time::Instant,
 };
 
-use clap::Parser;
 use nix::{
     libc,
     poll::{PollFd, PollFlags, PollTimeout, poll},
 };
+use pvh_config::{
+    Command, CommandLine, OnHalt, RunConfig,
+    exit::{ARGUMENTS, HOST, SUCCESS},
+};
 
-use args::{Arguments, Command, error_line};
-use config::{OnHalt, RunConfig};
 use console::SCREEN;
-use exit::{ARGUMENTS, HOST, SUCCESS, complain, complain_at_length};
+use exit::{complain, complain_at_length};
 use run::{HALTED, Outcome, RunError, check_outputs, open_trace, run, shutdown_line};
 
 fn main() -> ExitCode {
     let began = Instant::now();
     signals::survive_file_size_limits();
-    ExitCode::from(match Arguments::try_parse() {
-        Ok(arguments) => match arguments.command {
+    let is_file = |path: &Path| fs::metadata(path).is_ok_and(|found| !found.is_dir());
+    ExitCode::from(match CommandLine::read(env::args_os(), is_file) {
+        CommandLine::Command(command) => match *command {
             Command::Run(arguments) => boot(&RunConfig::from(arguments), began),
             Command::Inspect(arguments) => inspect::run(&arguments),
             Command::Conform(arguments) => conform::run(&arguments),
             Command::Cache(arguments) => cache::run(arguments),
         },
-        Err(help) if !help.use_stderr() => {
+        CommandLine::Page(page) => {
             // If standard output is closed, there is nobody to tell.
-            let _ = help.print();
+            let _ = io::stdout().write_all(page.as_bytes());
             SUCCESS
         }
-        Err(error) => {
-            complain(&error_line(&error));
+        CommandLine::Wrong(line) => {
+            complain(&line);
             ARGUMENTS
         }
     })

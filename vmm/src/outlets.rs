@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
+use pvh_config::OnHalt;
 use pvh_domain::Recorder;
 
-use crate::{config::OnHalt, console::ConsoleQueue, platform::GuestLog};
+use crate::{console::ConsoleQueue, platform::GuestLog};
 
 /// The ways out of a machine.
 pub(crate) struct Outlets {

@@ -18,12 +18,11 @@ use std::{
     time::{Instant, SystemTime},
 };
 
+use pvh_config::{OnReboot, PlatformArgument, RunConfig};
 use pvh_devices::Request;
 use pvh_kvm::Kvm;
 
 use crate::{
-    args::PlatformArgument,
-    config::{OnReboot, RunConfig},
     console::ConsoleQueue,
     exit::{Printable, complain},
     machine::End,

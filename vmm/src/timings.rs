@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-pub(crate) use report::{Style, report, trace};
+pub(crate) use report::{report, trace};
 
 /// A finished step.
 #[derive(Clone, Debug, Eq, PartialEq)]

@@ -13,9 +13,10 @@ use nix::{
     poll::{PollFd, PollFlags, PollTimeout, poll},
     sys::memfd::{MFdFlags, memfd_create},
 };
+use pvh_config::{ConformArguments, exit::CRASHED};
 use pvh_conformance::conformance_image;
 
-use crate::{args::ConformArguments, exit::CRASHED, signals::Signals};
+use crate::signals::Signals;
 
 /// The result of the guest's run.
 #[derive(Debug)]

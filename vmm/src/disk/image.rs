@@ -17,9 +17,8 @@ use nix::{
     libc,
 };
 use pvh_abi::GuestRange;
+use pvh_config::{CacheMode, DiskArgument};
 use pvh_kvm::{GuestRam, TransferError};
-
-use crate::args::{CacheMode, DiskArgument};
 
 /// The file or block device behind a disk, open and locked for as long as this lives.
 ///

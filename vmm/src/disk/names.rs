@@ -3,9 +3,9 @@
 use std::{collections::BTreeSet, path::PathBuf, sync::Arc};
 
 use pvh_blkif::virtual_device;
+use pvh_config::DiskArgument;
 
 use super::image::{Image, ImageError};
-use crate::args::DiskArgument;
 
 /// The disks of a run. They stay open, and locked, when the guest reboots.
 #[derive(Debug, Default)]
@@ -97,8 +97,9 @@ const DISKS_MAX: usize = 16;
 mod tests {
     use std::fs;
 
+    use pvh_config::CacheMode;
+
     use super::*;
-    use crate::args::CacheMode;
 
     fn names(wanted: &[Option<&str>]) -> Result<Vec<(String, u32)>, DiskError> {
         let dir = tempfile::tempdir().unwrap();

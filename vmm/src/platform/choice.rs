@@ -2,12 +2,11 @@
 
 use std::{error::Error, fmt};
 
+use pvh_config::PlatformArgument;
 use pvh_hypercall::HYPERCALL_PORT;
 use pvh_kvm::{Capabilities, HypercallTransport};
 use pvh_loader::linux_cmdline::{Console, last_console};
 use pvh_xen::{GuestKind, MAX_VCPUS, TransportError, choose_transport};
-
-use crate::args::PlatformArgument;
 
 /// The properties of a guest that decide its platform.
 #[derive(Clone, Copy, Debug)]

@@ -2,6 +2,10 @@
 
 use std::{error::Error, io::ErrorKind, path::Path};
 
+use pvh_config::{
+    KVM_DEVICE, RunConfig,
+    exit::{ARGUMENTS, CRASHED, HOST, REFUSED},
+};
 use pvh_kvm::{KvmError, VmError};
 use pvh_layout::RamSizeError;
 use pvh_loader::{commit::CommitError, module::ModuleError, plan::PlanError};
@@ -9,10 +13,8 @@ use pvh_xen::{MAX_VCPUS, TransportError};
 
 use super::error::RunError;
 use crate::{
-    args::KVM_DEVICE,
-    config::RunConfig,
     disk::DiskError,
-    exit::{ARGUMENTS, CRASHED, HOST, REFUSED, sentence},
+    exit::sentence,
     platform::{Obstacle, Reason},
 };
 

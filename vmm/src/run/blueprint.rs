@@ -6,6 +6,7 @@ use std::{
     time::SystemTime,
 };
 
+use pvh_config::{BackingArgument, RunConfig, input_name};
 use pvh_entry::EntryState;
 use pvh_hypercall::HYPERCALL_PORT;
 use pvh_kvm::{GuestRam, Kvm, LostPages, Vcpu, Vm, VmConfig, WriteAhead, check_host_memory};
@@ -29,9 +30,7 @@ use super::{
     uuid::new_uuid,
 };
 use crate::{
-    args::BackingArgument,
     cache::{self, Keeping, Opened},
-    config::{RunConfig, input_name},
     disk::{DiskBackEnd, Disks},
     machine::{Board, Halts, MachineHost},
     outlets::Outlets,

@@ -2,8 +2,8 @@
 
 use std::{fmt, io, path::PathBuf};
 
+use pvh_config::{Rounded, Size};
 use pvh_domain::RecordError;
-
 use pvh_kvm::{KvmError, RamError, TablesTooLarge, VcpuError, VmError};
 use pvh_layout::{LayoutError, RamSizeError};
 use pvh_loader::{
@@ -17,7 +17,6 @@ use crate::{
     disk::{AttachError, DiskError, StuckDisk},
     exit::Chain,
     platform::{Obstacle, Reason},
-    size::{Rounded, Size},
 };
 
 /// Why a machine cannot be built or run.

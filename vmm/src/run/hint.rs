@@ -1,13 +1,11 @@
 //! The line for a guest that prints nothing: only ways out that this run's options leave open.
 
+use pvh_config::RunConfig;
 use pvh_loader::linux_cmdline::{Console, last_console};
 use pvh_xen::TransportError;
 
 use super::xen_options;
-use crate::{
-    config::RunConfig,
-    platform::{Choice, Obstacle, Platform, Reason},
-};
+use crate::platform::{Choice, Obstacle, Platform, Reason};
 
 /// The line that says what to try with a silent guest.
 pub(super) fn silence_hint(config: &RunConfig, choice: &Choice) -> String {
@@ -55,11 +53,10 @@ fn to_xen(choice: &Choice) -> Option<&'static str> {
 
 #[cfg(test)]
 mod tests {
-    use clap::Parser;
+    use pvh_config::{Command, CommandLine};
     use pvh_kvm::HypercallTransport;
 
     use super::*;
-    use crate::args::{Arguments, Command};
 
     const BARE: Obstacle = Obstacle(TransportError::BareCalls {
         capability: "KVM_CAP_XEN_HVM",
@@ -70,9 +67,12 @@ mod tests {
 
     fn config(options: &[&str]) -> RunConfig {
         let words = ["pvh-vmm", "run"].iter().chain(options);
-        match Arguments::parse_from(words).command {
-            Command::Run(arguments) => RunConfig::from(arguments),
-            _ => unreachable!("the words say run"),
+        match CommandLine::read(words, |_| false) {
+            CommandLine::Command(command) => match *command {
+                Command::Run(arguments) => RunConfig::from(arguments),
+                _ => unreachable!("the words say run"),
+            },
+            other => panic!("{other:?}"),
         }
     }
 

@@ -8,10 +8,10 @@ use std::{
 };
 
 use nix::sys::memfd::{MFdFlags, memfd_create};
+use pvh_config::{ModuleConfig, RunConfig};
 use pvh_loader::module::{ModuleError, ModuleSource};
 
 use super::error::RunError;
-use crate::config::{ModuleConfig, RunConfig};
 
 /// Opens all modules, in order.
 ///

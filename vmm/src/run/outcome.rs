@@ -1,14 +1,12 @@
 //! How a run ends, and its exit code.
 
 use pvh_abi::sched::ShutdownReason;
+use pvh_config::exit::{CRASHED, HOST, QUIT, REBOOT, SUCCESS, signalled};
 use pvh_devices::Request;
 use pvh_kvm::Crash;
 
 use super::error::RunError;
-use crate::{
-    exit::{CRASHED, HOST, QUIT, REBOOT, SUCCESS, signalled},
-    machine::End,
-};
+use crate::machine::End;
 
 /// How a run ended whose guest could start.
 #[derive(Debug)]

@@ -8,9 +8,9 @@ use std::{
 };
 
 use nix::libc;
+use pvh_config::RunConfig;
 
 use super::error::RunError;
-use crate::config::RunConfig;
 
 /// Refuses an output file that is the kernel, a module or another output, or no regular file.
 ///

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::{args::OnCrash, config::OnReboot};
+use pvh_config::{OnCrash, OnReboot};
 
 /// A triple fault, and what is known about the machine that had it.
 #[derive(Clone, Copy, Debug)]

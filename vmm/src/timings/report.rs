@@ -2,25 +2,16 @@
 
 use std::{cmp::Reverse, fmt::Write, time::Duration};
 
-use clap::ValueEnum;
+use pvh_config::TimingsArgument;
 use serde_json::{Value, json};
 
 use super::{Recorded, Step};
 
-/// The format of the report.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
-pub(crate) enum Style {
-    /// A line for each step
-    Text,
-    /// One JSON object, times in microseconds
-    Json,
-}
-
 /// Lists all steps and moments in order of time, with a newline at the end.
-pub(crate) fn report(recorded: &Recorded, style: Style) -> String {
+pub(crate) fn report(recorded: &Recorded, style: TimingsArgument) -> String {
     match style {
-        Style::Text => text(recorded),
-        Style::Json => format!("{}\n", as_json(recorded)),
+        TimingsArgument::Text => text(recorded),
+        TimingsArgument::Json => format!("{}\n", as_json(recorded)),
     }
 }
 
@@ -134,7 +125,7 @@ mod tests {
 
     #[test]
     fn lines_are_in_order_of_time() {
-        let text = report(&recorded(), Style::Text);
+        let text = report(&recorded(), TimingsArgument::Text);
         let lines: Vec<_> = text.lines().collect();
         assert_eq!(
             lines,
@@ -158,7 +149,7 @@ mod tests {
         };
         recorded.steps.push(beside("read", 100, 20, "main"));
         recorded.steps.push(beside("list", 105, 20, "beside"));
-        let text = report(&recorded, Style::Text);
+        let text = report(&recorded, TimingsArgument::Text);
         assert!(
             text.contains("0.050  open\n     0.100      0.020    read\n"),
             "{text}"
@@ -171,7 +162,8 @@ mod tests {
 
     #[test]
     fn json_has_every_step_and_moment() {
-        let found: Value = serde_json::from_str(&report(&recorded(), Style::Json)).unwrap();
+        let found: Value =
+            serde_json::from_str(&report(&recorded(), TimingsArgument::Json)).unwrap();
         assert_eq!(found["steps"][0]["name"], "open");
         assert_eq!(found["steps"][0]["length_us"], 50.0);
         assert_eq!(

@@ -12,6 +12,7 @@ use std::{
 };
 
 use pvh_abi::{DomId, Gpa};
+use pvh_config::{CacheMode, DiskArgument};
 use pvh_domain::{Config, Domain, Effect, MemoryConfig, Now, Origin};
 use pvh_hypercall::{Call, Outcome, Width};
 use pvh_memory::{GuestMemory, LinearMemory, PagingPolicy, PagingState};
@@ -22,7 +23,6 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::{
-    args::{CacheMode, DiskArgument},
     console::ConsoleQueue,
     disk::{DiskThreads, Disks},
     machine::Board,

@@ -1,6 +1,6 @@
 //! The command line, as clap parses it.
 
-mod cpus;
+pub(crate) mod cpus;
 mod disk;
 mod error;
 mod help;
@@ -8,7 +8,7 @@ mod help;
 use std::{
     ffi::{OsStr, OsString},
     os::unix::ffi::OsStrExt,
-    path::PathBuf,
+    path::{Path, PathBuf},
 };
 
 use clap::{
@@ -16,24 +16,50 @@ use clap::{
     builder::{OsStringValueParser, TypedValueParser},
 };
 
-use crate::{size::Size, timings};
+use crate::size::Size;
 
-pub(crate) use disk::{CacheMode, DiskArgument};
-pub(crate) use error::line as error_line;
+pub use disk::{CacheMode, DiskArgument, DiskArgumentError};
+
+/// What the words of a command line mean.
+#[derive(Debug)]
+pub enum CommandLine {
+    /// A command with its arguments.
+    Command(Box<Command>),
+    /// A page that was asked for: the help or the version. It goes to standard output.
+    Page(String),
+    /// The words are wrong: one line says what and, often, what to write.
+    Wrong(String),
+}
+
+impl CommandLine {
+    /// Reads the words of a command line, of which the first is the program. `is_file` says whether
+    /// a path names a file: a kernel in place of the command is told with the right command.
+    pub fn read<W: Into<OsString> + Clone>(
+        words: impl IntoIterator<Item = W>,
+        is_file: impl FnOnce(&Path) -> bool,
+    ) -> Self {
+        match Arguments::try_parse_from(words) {
+            Ok(arguments) => Self::Command(Box::new(arguments.command)),
+            Err(page) if !page.use_stderr() => Self::Page(page.render().to_string()),
+            Err(error) => Self::Wrong(error::line(&error, is_file)),
+        }
+    }
+}
 
 /// Boots PVH guests on KVM: kernels, unikernels and firmware with a Xen PVH entry point.
 #[derive(Debug, Parser)]
 #[command(name = "pvh-vmm", version, after_help = help::EXIT_CODES)]
-pub(crate) struct Arguments {
+struct Arguments {
     #[command(subcommand)]
-    pub(crate) command: Command,
+    command: Command,
 }
 
+/// A command of pvh-vmm.
 #[derive(Debug, Subcommand)]
 // clap builds a command's arguments only when that command is used: building all of them takes
 // longer than some commands run.
 #[command(defer = true)]
-pub(crate) enum Command {
+pub enum Command {
     /// Boot a kernel on this terminal; without KERNEL, the built-in demo guest
     #[command(after_help = help::RUN)]
     Run(RunArguments),
@@ -45,21 +71,22 @@ pub(crate) enum Command {
     Cache(CacheArguments),
 }
 
+/// The arguments of `run`.
 #[derive(Args, Debug)]
-pub(crate) struct RunArguments {
+pub struct RunArguments {
     /// Kernel file: ELF, gzipped ELF or bzImage, with a PVH entry point; '-' is standard input
-    pub(crate) kernel: Option<PathBuf>,
+    pub kernel: Option<PathBuf>,
     /// Initial RAM disk, a file or pipe; the guest gets it as its first module
     #[arg(long, value_name = "FILE")]
-    pub(crate) initrd: Option<PathBuf>,
+    pub initrd: Option<PathBuf>,
     /// Module file and its command line, after the first '=' (so the file name cannot contain '=');
     /// may be repeated
     #[arg(long = "module", value_name = "FILE[=CMDLINE]", value_parser = OsStringValueParser::new().try_map(ModuleArgument::parse))]
-    pub(crate) modules: Vec<ModuleArgument>,
+    pub modules: Vec<ModuleArgument>,
     /// Raw image or block device, as the guest's disk xvda, xvdb and so on (the Xen platform only);
     /// options: ro, dev=NAME, format=raw, cache=none|writeback|unsafe; may be repeated
     #[arg(long = "disk", value_name = "FILE[,OPTION...]", value_parser = OsStringValueParser::new().try_map(DiskArgument::parse))]
-    pub(crate) disks: Vec<DiskArgument>,
+    pub disks: Vec<DiskArgument>,
     /// Kernel command line
     #[arg(
         long,
@@ -67,86 +94,88 @@ pub(crate) struct RunArguments {
         default_value = "",
         allow_hyphen_values = true
     )]
-    pub(crate) cmdline: OsString,
+    pub cmdline: OsString,
     /// Guest RAM: a number with K, M, G or T (powers of 1024; MB and MiB are the same), or in bytes
     #[arg(long, value_name = "SIZE", default_value = "512M", value_parser = Size::of_memory)]
-    pub(crate) memory: Size,
+    pub memory: Size,
     /// Number of virtual CPUs, 1 to 255
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = cpus::parse)]
-    pub(crate) cpus: u32,
+    pub cpus: u32,
     /// Version of the start-of-day structure
     #[arg(long, value_name = "GENERATION", value_enum, default_value_t = StartInfoArgument::V1)]
-    pub(crate) start_info: StartInfoArgument,
+    pub start_info: StartInfoArgument,
     /// What the guest runs on: a Xen domain or a plain PC
     #[arg(long, value_name = "PLATFORM", value_enum, default_value_t = PlatformArgument::Auto)]
-    pub(crate) platform: PlatformArgument,
+    pub platform: PlatformArgument,
     /// Patch the kernel's VMCALL/VMMCALL in guest memory to use an I/O port: the Xen platform for
     /// Linux where KVM cannot intercept them
     #[arg(long)]
-    pub(crate) patch_hypercalls: bool,
+    pub patch_hypercalls: bool,
     /// Record every hypercall and its answer, and all other events of the Xen platform, to replay
     /// without KVM; FILE must be a regular file or /dev/null, not a pipe
     #[arg(long, value_name = "FILE")]
-    pub(crate) record: Option<PathBuf>,
+    pub record: Option<PathBuf>,
     /// How kernel and modules get into guest memory
     #[arg(long, value_name = "METHOD", value_enum, default_value_t = LoadArgument::Map)]
-    pub(crate) load: LoadArgument,
+    pub load: LoadArgument,
     /// Folder for unpacked kernels, so that the next start skips unpacking; 'none' turns the cache
     /// off
     #[arg(long, value_name = "DIR")]
-    pub(crate) cache: Option<PathBuf>,
+    pub cache: Option<PathBuf>,
     /// Size of the host pages that guest RAM is made of
     #[arg(long, value_name = "PAGES", value_enum, default_value_t = BackingArgument::Small)]
-    pub(crate) memory_backing: BackingArgument,
+    pub memory_backing: BackingArgument,
     /// Print to standard error, at the end, how long each step to the first instruction and first
     /// output took
     #[arg(long, value_name = "STYLE", value_enum, num_args = 0..=1, require_equals = true, default_missing_value = "text")]
-    pub(crate) timings: Option<timings::Style>,
+    pub timings: Option<TimingsArgument>,
     /// Write the duration of these steps to FILE, for Perfetto (ui.perfetto.dev) or
     /// chrome://tracing
     #[arg(long, value_name = "FILE")]
-    pub(crate) trace: Option<PathBuf>,
+    pub trace: Option<PathBuf>,
     /// What the guest writes to its hypervisor (port 0xE9 of the Xen platform) goes to standard
     /// error, or nowhere
     #[arg(long, value_name = "WHERE", value_enum, default_value_t = LogArgument::On)]
-    pub(crate) log: LogArgument,
+    pub log: LogArgument,
     /// Print only what the guest prints on its console, and errors: no log of the guest, no
     /// platform line, no hints
     #[arg(long, short)]
-    pub(crate) quiet: bool,
+    pub quiet: bool,
     /// KVM device
     #[arg(long, value_name = "PATH", default_value = KVM_DEVICE)]
-    pub(crate) kvm_device: PathBuf,
+    pub kvm_device: PathBuf,
     /// End with code 6 when the guest asks to reboot or has a triple fault that is no crash (see
     /// --on-crash), instead of starting it again
     #[arg(long)]
-    pub(crate) no_reboot: bool,
+    pub no_reboot: bool,
     /// End with code 5 when every vCPU has halted with interrupts off, which otherwise is only
     /// reported (platform none; on xen it powers off)
     #[arg(long)]
-    pub(crate) exit_on_halt: bool,
+    pub exit_on_halt: bool,
     /// What a triple fault means within 10 seconds of the start and before any output; other ones
     /// are reboots (code 6 with --no-reboot)
     #[arg(long, value_name = "ACTION", value_enum, default_value_t = OnCrash::Report)]
-    pub(crate) on_crash: OnCrash,
+    pub on_crash: OnCrash,
 }
 
+/// The arguments of `inspect`.
 #[derive(Args, Debug)]
-pub(crate) struct InspectArguments {
+pub struct InspectArguments {
     /// Kernel file; '-' is standard input
-    pub(crate) file: PathBuf,
+    pub file: PathBuf,
     /// Print one JSON object
     #[arg(long)]
-    pub(crate) json: bool,
+    pub json: bool,
 }
 
+/// The arguments of `conform`.
 #[derive(Args, Debug)]
 // Not at the variant: there every command would build this text.
 #[command(after_help = help::conform())]
-pub(crate) struct ConformArguments {
+pub struct ConformArguments {
     /// Print one JSON object
     #[arg(long)]
-    pub(crate) json: bool,
+    pub json: bool,
     /// Which checks run: 'only=' or 'no=' and section names, separated by commas
     #[arg(
         long,
@@ -155,24 +184,26 @@ pub(crate) struct ConformArguments {
         hide_default_value = true,
         allow_hyphen_values = true
     )]
-    pub(crate) cmdline: OsString,
+    pub cmdline: OsString,
     /// KVM device
     #[arg(long, value_name = "PATH", default_value = KVM_DEVICE)]
-    pub(crate) kvm_device: PathBuf,
+    pub kvm_device: PathBuf,
 }
 
+/// The arguments of `cache`.
 #[derive(Args, Debug)]
-pub(crate) struct CacheArguments {
+pub struct CacheArguments {
     /// Folder of the cache, as for 'run' (but not 'none'); default: the user's cache folder
     #[arg(long, value_name = "DIR")]
-    pub(crate) cache: Option<PathBuf>,
+    pub cache: Option<PathBuf>,
     /// Remove all unpacked kernels; guests that run from them are not affected
     #[arg(long)]
-    pub(crate) clear: bool,
+    pub clear: bool,
 }
 
+/// The version of the start-of-day structure.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
-pub(crate) enum StartInfoArgument {
+pub enum StartInfoArgument {
     /// The 20-byte structure of 2015; it has no ACPI pointer, so the guest cannot power off through
     /// ACPI
     Draft,
@@ -184,8 +215,9 @@ pub(crate) enum StartInfoArgument {
     V1,
 }
 
+/// What the guest runs on.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
-pub(crate) enum PlatformArgument {
+pub enum PlatformArgument {
     /// xen where this host can run the image that way, else none; prints which and why
     Auto,
     /// A Xen PVH domain: hypercalls, event channels, xenstore, console hvc0; a serial port that
@@ -195,8 +227,9 @@ pub(crate) enum PlatformArgument {
     None,
 }
 
+/// The size of the host pages that guest RAM is made of.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
-pub(crate) enum BackingArgument {
+pub enum BackingArgument {
     /// 4 KiB pages: the host spends memory only on what the guest touches
     Small,
     /// 2 MiB pages where the host has them: faster for a guest that uses most of its memory, more
@@ -204,8 +237,9 @@ pub(crate) enum BackingArgument {
     Huge,
 }
 
+/// How kernel and modules get into guest memory.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
-pub(crate) enum LoadArgument {
+pub enum LoadArgument {
     /// Map the files privately: pages are read when the guest touches them; do not change a file in
     /// place while the guest runs
     Map,
@@ -213,17 +247,27 @@ pub(crate) enum LoadArgument {
     Copy,
 }
 
+/// What happens to the lines that the guest logs.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
-pub(crate) enum LogArgument {
+pub enum LogArgument {
     /// Each line as "pvh-vmm: guest: LINE"
     On,
     /// Not at all
     Off,
 }
 
+/// The format of the report on the steps of the start.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub enum TimingsArgument {
+    /// A line for each step
+    Text,
+    /// One JSON object, times in microseconds
+    Json,
+}
+
 /// What an early triple fault means.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
-pub(crate) enum OnCrash {
+pub enum OnCrash {
     /// A crash: report it and end with code 5
     Report,
     /// A reboot, as any other triple fault; the third in a row is a crash
@@ -232,9 +276,11 @@ pub(crate) enum OnCrash {
 
 /// `FILE` or `FILE=CMDLINE`.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(crate) struct ModuleArgument {
-    pub(crate) path: PathBuf,
-    pub(crate) cmdline: Option<OsString>,
+pub struct ModuleArgument {
+    /// The file.
+    pub path: PathBuf,
+    /// The module's command line.
+    pub cmdline: Option<OsString>,
 }
 
 impl ModuleArgument {
@@ -254,7 +300,7 @@ impl ModuleArgument {
 }
 
 /// The usual KVM device.
-pub(crate) const KVM_DEVICE: &str = "/dev/kvm";
+pub const KVM_DEVICE: &str = "/dev/kvm";
 
 #[cfg(test)]
 mod tests {

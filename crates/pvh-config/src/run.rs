@@ -9,75 +9,72 @@ use std::{
 use pvh_loader::commit::Method;
 use pvh_start_info::Generation;
 
-use crate::{
-    args::{
-        BackingArgument, DiskArgument, LoadArgument, LogArgument, OnCrash, PlatformArgument,
-        RunArguments, StartInfoArgument,
-    },
-    timings,
+use crate::args::{
+    BackingArgument, DiskArgument, LoadArgument, LogArgument, OnCrash, PlatformArgument,
+    RunArguments, StartInfoArgument, TimingsArgument,
 };
 
 /// One machine, and how pvh-vmm runs it.
 #[derive(Clone, Debug)]
-pub(crate) struct RunConfig {
+pub struct RunConfig {
     /// The kernel image; without it, the built-in demo guest.
-    pub(crate) kernel: Option<PathBuf>,
+    pub kernel: Option<PathBuf>,
     /// The modules, in order; an initial RAM disk is the first.
-    pub(crate) modules: Vec<ModuleConfig>,
+    pub modules: Vec<ModuleConfig>,
     /// The disks, in order.
-    pub(crate) disks: Vec<DiskArgument>,
+    pub disks: Vec<DiskArgument>,
     /// The kernel's command line.
-    pub(crate) cmdline: Vec<u8>,
+    pub cmdline: Vec<u8>,
     /// Size of guest RAM in bytes.
-    pub(crate) memory_bytes: u64,
+    pub memory_bytes: u64,
     /// Number of vCPUs.
-    pub(crate) cpus: u32,
+    pub cpus: u32,
     /// The version of the start-of-day structure.
-    pub(crate) generation: Generation,
+    pub generation: Generation,
     /// The size of the host pages that guest RAM is made of.
-    pub(crate) memory_backing: BackingArgument,
+    pub memory_backing: BackingArgument,
     /// How kernel and modules get into guest memory.
-    pub(crate) load: Method,
+    pub load: Method,
     /// The format of the report on the steps of the start, if one is wanted.
-    pub(crate) timings: Option<timings::Style>,
+    pub timings: Option<TimingsArgument>,
     /// The file for a trace of these steps.
-    pub(crate) trace: Option<PathBuf>,
+    pub trace: Option<PathBuf>,
     /// The cache of unpacked kernels.
-    pub(crate) cache: CacheConfig,
+    pub cache: CacheConfig,
     /// The platform that was asked for.
-    pub(crate) platform: PlatformArgument,
+    pub platform: PlatformArgument,
     /// Whether to patch the kernel's hypercall stubs.
-    pub(crate) patch_hypercalls: bool,
+    pub patch_hypercalls: bool,
     /// The file for a record of the Xen platform's calls.
-    pub(crate) record: Option<PathBuf>,
+    pub record: Option<PathBuf>,
     /// Whether lines that the guest logs are printed.
-    pub(crate) has_guest_log: bool,
+    pub has_guest_log: bool,
     /// Whether nothing but console output and errors is printed.
-    pub(crate) is_quiet: bool,
+    pub is_quiet: bool,
     /// What happens when the guest asks to reboot.
-    pub(crate) on_reboot: OnReboot,
+    pub on_reboot: OnReboot,
     /// What an early triple fault means.
-    pub(crate) on_crash: OnCrash,
+    pub on_crash: OnCrash,
     /// What happens when every vCPU of a plain machine has halted for good.
-    pub(crate) on_halt: OnHalt,
+    pub on_halt: OnHalt,
     /// The KVM device, usually /dev/kvm.
-    pub(crate) kvm_device: PathBuf,
+    pub kvm_device: PathBuf,
 }
 
 /// A module and its command line.
 #[derive(Clone, Debug)]
-pub(crate) struct ModuleConfig {
+pub struct ModuleConfig {
     /// The option that named it.
-    pub(crate) option: &'static str,
+    pub option: &'static str,
     /// The file.
-    pub(crate) path: PathBuf,
+    pub path: PathBuf,
     /// The module's command line.
-    pub(crate) cmdline: Option<Vec<u8>>,
+    pub cmdline: Option<Vec<u8>>,
 }
 
 /// The cache of unpacked kernels.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(crate) enum CacheConfig {
+pub enum CacheConfig {
     /// In the user's cache folder, if the user has one.
     OfUser,
     /// In this folder.
@@ -88,7 +85,7 @@ pub(crate) enum CacheConfig {
 
 /// What happens when the guest asks to reboot.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum OnReboot {
+pub enum OnReboot {
     /// A new machine is built.
     Rebuild,
     /// The run ends.
@@ -97,7 +94,7 @@ pub(crate) enum OnReboot {
 
 /// What happens when every vCPU of a plain machine has halted for good.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum OnHalt {
+pub enum OnHalt {
     /// One line says so; a key on a terminal ends the run.
     Wait,
     /// The run ends.
@@ -106,7 +103,8 @@ pub(crate) enum OnHalt {
 
 impl RunConfig {
     /// Tells whether a kernel or module is read from standard input.
-    pub(crate) fn reads_standard_input(&self) -> bool {
+    #[must_use]
+    pub fn reads_standard_input(&self) -> bool {
         let modules = self.modules.iter().map(|module| &module.path);
         let mut paths = self.kernel.iter().chain(modules);
         paths.any(|path| path == Path::new(STANDARD_INPUT))
@@ -114,7 +112,8 @@ impl RunConfig {
 }
 
 /// The file that a path of the command line names: `-` is standard input.
-pub(crate) fn input_file(path: PathBuf) -> PathBuf {
+#[must_use]
+pub fn input_file(path: PathBuf) -> PathBuf {
     match path.as_os_str() == "-" {
         true => STANDARD_INPUT.into(),
         false => path,
@@ -122,7 +121,8 @@ pub(crate) fn input_file(path: PathBuf) -> PathBuf {
 }
 
 /// The name of an input file in messages.
-pub(crate) fn input_name(path: &Path) -> &Path {
+#[must_use]
+pub fn input_name(path: &Path) -> &Path {
     match path == Path::new(STANDARD_INPUT) {
         true => Path::new("standard input"),
         false => path,

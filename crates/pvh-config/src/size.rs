@@ -4,11 +4,12 @@ use std::{fmt, str::FromStr};
 
 /// A number of bytes.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) struct Size(u64);
+pub struct Size(u64);
 
 impl Size {
     /// A size of `bytes` bytes.
-    pub(crate) const fn of(bytes: u64) -> Self {
+    #[must_use]
+    pub const fn of(bytes: u64) -> Self {
         Self(bytes)
     }
 
@@ -18,7 +19,7 @@ impl Size {
     ///
     /// [`SizeError`]: no size, none at all, or a number without a unit that is too small for any guest, which
     /// the user probably meant in MiB.
-    pub(crate) fn of_memory(text: &str) -> Result<Self, SizeError> {
+    pub fn of_memory(text: &str) -> Result<Self, SizeError> {
         let size: Self = text.parse()?;
         if size.0 == 0 {
             return Err(SizeError::Zero);
@@ -30,21 +31,32 @@ impl Size {
         Err(SizeError::NoUnit { number: size.0 })
     }
 
-    pub(crate) const fn bytes(self) -> u64 {
+    /// The number of bytes.
+    #[must_use]
+    pub const fn bytes(self) -> u64 {
         self.0
     }
 }
 
+/// Why a text is not a size of guest RAM.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
-pub(crate) enum SizeError {
+#[non_exhaustive]
+pub enum SizeError {
+    /// It is not a number with a unit.
     #[error("not a size; write a whole number with K, M, G or T, as in 512M")]
     NotASize,
+    /// The number is too large.
     #[error("larger than 2^64 bytes")]
     TooLarge,
+    /// It is 0.
     #[error("a guest needs memory, as in 512M")]
     Zero,
+    /// A number without a unit is too small for any guest.
     #[error("{}; did you mean {number}M?", Bytes(*number))]
-    NoUnit { number: u64 },
+    NoUnit {
+        /// The number.
+        number: u64,
+    },
 }
 
 impl FromStr for Size {
@@ -110,7 +122,10 @@ const SMALLEST_GUEST_BYTES: u64 = 1 << 20;
 
 /// A number of bytes for people: in its largest unit, with at most one digit after the point.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) struct Rounded(pub(crate) u64);
+pub struct Rounded(
+    /// The number of bytes.
+    pub u64,
+);
 
 impl fmt::Display for Rounded {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

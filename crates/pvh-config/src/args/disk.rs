@@ -10,19 +10,22 @@ use pvh_blkif::{VdevError, virtual_device};
 
 /// `FILE[,ro][,dev=NAME][,format=raw][,cache=MODE]`.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(crate) struct DiskArgument {
-    pub(crate) path: PathBuf,
-    pub(crate) is_read_only: bool,
+pub struct DiskArgument {
+    /// The file or block device.
+    pub path: PathBuf,
+    /// The guest may not write.
+    pub is_read_only: bool,
     /// The user says that the bytes of the file are those of the disk, whatever they look like.
-    pub(crate) is_raw: bool,
-    pub(crate) cache: CacheMode,
+    pub is_raw: bool,
+    /// What the host's page cache does for it.
+    pub cache: CacheMode,
     /// The name and the number of the guest's device.
-    pub(crate) device: Option<(String, u32)>,
+    pub device: Option<(String, u32)>,
 }
 
 /// What the host's page cache does for a disk.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum CacheMode {
+pub enum CacheMode {
     /// The cache is used; a flush of the guest writes it out.
     Writeback,
     /// The cache is not used.
@@ -33,23 +36,41 @@ pub(crate) enum CacheMode {
 
 /// Why a value of `--disk` is wrong.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
-pub(crate) enum DiskArgumentError {
+#[non_exhaustive]
+pub enum DiskArgumentError {
+    /// It names no file.
     #[error("a disk needs a file: FILE[,ro][,dev=xvdb][,format=raw][,cache=none|writeback|unsafe]")]
     NoFile,
+    /// The format is not supported.
     #[error(
         "format={format} is not supported; convert it: qemu-img convert -O raw {path} {path}.raw"
     )]
-    Format { format: String, path: String },
+    Format {
+        /// The format that was asked for.
+        format: String,
+        /// The file, for the command that converts it.
+        path: String,
+    },
+    /// There is no such option.
     #[error(
         "'{text}' is not ro, dev=NAME, format=raw or cache=none|writeback|unsafe (a comma in a file name is written ,,)"
     )]
-    Unknown { text: String },
+    Unknown {
+        /// The option.
+        text: String,
+    },
+    /// No device has this name.
     #[error(transparent)]
     Device(VdevError),
 }
 
 impl DiskArgument {
-    pub(super) fn parse(text: OsString) -> Result<Self, DiskArgumentError> {
+    /// Reads a value of `--disk`.
+    ///
+    /// # Errors
+    ///
+    /// [`DiskArgumentError`].
+    pub fn parse(text: OsString) -> Result<Self, DiskArgumentError> {
         let mut parts = split(text.as_bytes()).into_iter();
         let path = parts.next().filter(|path| !path.is_empty());
         let path = OsString::from_vec(path.ok_or(DiskArgumentError::NoFile)?);

@@ -1,7 +1,7 @@
 //! The value of `--cpus`.
 
 /// The most vCPUs of any machine.
-pub(crate) const MAX_CPUS: u32 = pvh_layout::Platform::Plain.max_vcpus();
+pub const MAX_CPUS: u32 = pvh_layout::Platform::Plain.max_vcpus();
 
 /// A number of vCPUs that no machine has.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
@@ -13,7 +13,7 @@ pub(crate) struct CpusError;
 /// # Errors
 ///
 /// [`CpusError`]: it is no number, or no machine has that many.
-pub(super) fn parse(text: &str) -> Result<u32, CpusError> {
+pub(crate) fn parse(text: &str) -> Result<u32, CpusError> {
     let cpus = text.parse().ok();
     cpus.filter(|cpus| (1..=MAX_CPUS).contains(cpus))
         .ok_or(CpusError)

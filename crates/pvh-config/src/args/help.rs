@@ -3,7 +3,7 @@
 use pvh_conformance::selection::sections;
 
 /// For the program.
-pub(super) const EXIT_CODES: &str = "\
+pub(crate) const EXIT_CODES: &str = "\
 Exit codes:
   0      the guest powered off; inspect: the file can be booted; conform: as on Xen, or explained
   1      conform: a difference from Xen that nothing explains
@@ -16,7 +16,7 @@ Exit codes:
   128+N  ended by signal N";
 
 /// For `run`.
-pub(super) const RUN: &str = "\
+pub(crate) const RUN: &str = "\
 Exit codes: 0 powered off, 2 wrong arguments, 3 a file was refused, 4 the host lacks something (or could
 not write the output, record or trace), 5 the guest crashed (an early and silent triple fault is a crash,
 see --on-crash) or halted for good (with --exit-on-halt), 6 the guest asked to reboot or had another triple
@@ -31,7 +31,7 @@ Examples:
   pvh-vmm run unikernel.elf --memory 64M --module config.json=config";
 
 /// For `conform`: the sections of the guest.
-pub(super) fn conform() -> String {
+pub(crate) fn conform() -> String {
     let names = sections().join(", ");
     format!(
         "Sections: {names}.\n\n\
@@ -48,7 +48,7 @@ mod tests {
 
     #[test]
     fn every_section_is_documented() {
-        let page = include_str!("../../../docs/conformance.md");
+        let page = include_str!("../../../../docs/conformance.md");
         for name in sections() {
             assert!(page.contains(&format!("`{name}`")), "{name}");
             assert!(conform().contains(name), "{name}");

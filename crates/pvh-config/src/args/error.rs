@@ -1,16 +1,16 @@
 //! Turns clap's errors into one line that says what is wrong and what to do.
 
-use std::fs;
+use std::path::Path;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 /// Turns an error of clap into one line, without the leading "pvh-vmm:".
-pub(crate) fn line(error: &clap::Error) -> String {
+pub(crate) fn line(error: &clap::Error, is_file: impl FnOnce(&Path) -> bool) -> String {
     if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
         return "a command is missing: run, inspect, conform or cache; see pvh-vmm --help"
             .to_owned();
     }
-    if let Some(kernel) = kernel_as_command(error) {
+    if let Some(kernel) = kernel_as_command(error, is_file) {
         return format!("'{kernel}' is not a command; did you mean `pvh-vmm run {kernel}`?");
     }
     let text = error.render().to_string();
@@ -33,12 +33,11 @@ pub(crate) fn line(error: &clap::Error) -> String {
 }
 
 /// A file that was given where the command belongs.
-fn kernel_as_command(error: &clap::Error) -> Option<&str> {
+fn kernel_as_command(error: &clap::Error, is_file: impl FnOnce(&Path) -> bool) -> Option<&str> {
     let Some(ContextValue::String(word)) = error.get(ContextKind::InvalidSubcommand) else {
         return None;
     };
-    let is_file = fs::metadata(word).is_ok_and(|found| !found.is_dir());
-    is_file.then_some(word)
+    is_file(Path::new(word)).then_some(word)
 }
 
 #[cfg(test)]
@@ -50,7 +49,9 @@ mod tests {
 
     fn told(arguments: &[&str]) -> String {
         let words = ["pvh-vmm"].iter().chain(arguments);
-        line(&Arguments::try_parse_from(words).unwrap_err())
+        line(&Arguments::try_parse_from(words).unwrap_err(), |path| {
+            path == Path::new("/boot/vmlinuz")
+        })
     }
 
     #[test]
@@ -63,6 +64,10 @@ mod tests {
             (&["run", "--platform", "vmware"], "auto, xen, none"),
             (&["run", "a", "b"], "unexpected argument 'b'"),
             (&["walk"], "unrecognized subcommand 'walk'"),
+            (
+                &["/boot/vmlinuz"],
+                "'/boot/vmlinuz' is not a command; did you mean `pvh-vmm run /boot/vmlinuz`?",
+            ),
             (&["inspect"], "<FILE>"),
             (&[], "run, inspect, conform or cache"),
         ];

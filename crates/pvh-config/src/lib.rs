@@ -1,0 +1,20 @@
+#![doc = include_str!("../README.md")]
+#![forbid(unsafe_code)]
+#![expect(
+    clippy::exhaustive_enums,
+    reason = "a program has to handle each value that its user can write"
+)]
+
+mod args;
+pub mod exit;
+mod run;
+mod size;
+
+pub use args::{
+    BackingArgument, CacheArguments, CacheMode, Command, CommandLine, ConformArguments,
+    DiskArgument, DiskArgumentError, InspectArguments, KVM_DEVICE, LoadArgument, LogArgument,
+    ModuleArgument, OnCrash, PlatformArgument, RunArguments, StartInfoArgument, TimingsArgument,
+    cpus::MAX_CPUS,
+};
+pub use run::{CacheConfig, ModuleConfig, OnHalt, OnReboot, RunConfig, input_file, input_name};
+pub use size::{Rounded, Size, SizeError};
