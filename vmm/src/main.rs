@@ -4,7 +4,6 @@
 mod cache;
 mod conform;
 mod console;
-mod disk;
 mod events;
 mod exit;
 mod inspect;

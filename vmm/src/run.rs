@@ -2,6 +2,7 @@
 
 mod advice;
 mod blueprint;
+mod disks;
 mod error;
 mod hint;
 mod layout;

@@ -6,6 +6,7 @@
 )]
 
 mod args;
+mod disks;
 pub mod exit;
 mod run;
 mod size;
@@ -16,5 +17,6 @@ pub use args::{
     ModuleArgument, OnCrash, PlatformArgument, RunArguments, StartInfoArgument, TimingsArgument,
     cpus::MAX_CPUS,
 };
+pub use disks::{DiskNamesError, disk_names};
 pub use run::{CacheConfig, ModuleConfig, OnHalt, OnReboot, RunConfig, input_file, input_name};
 pub use size::{Rounded, Size, SizeError};

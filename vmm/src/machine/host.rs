@@ -1,14 +1,19 @@
-//! The machine as the host of a Xen platform: console, log and end.
+//! The machine as the host of a Xen platform and its back ends: console, log, threads and end.
 
-use std::sync::Arc;
+use std::{io, sync::Arc, thread::JoinHandle};
 
+use pvh_backends::DeviceKind;
 use pvh_devices::Request;
 use pvh_xen::{EndReason, Host, Notice};
 
 use super::{Board, End};
-use crate::platform::GuestLog;
+use crate::{
+    exit::Printable,
+    platform::GuestLog,
+    threads::{self, OnPanic, Role},
+};
 
-/// Receives the Xen platform's console output, log and end.
+/// Receives the Xen platform's console output, log and end; starts the threads of its devices.
 #[derive(Debug)]
 pub(crate) struct MachineHost {
     board: Arc<Board>,
@@ -57,5 +62,23 @@ impl Host for MachineHost {
 
     fn is_stopping(&self) -> bool {
         self.board.is_stopping()
+    }
+}
+
+impl pvh_backends::Host for MachineHost {
+    fn start_thread(
+        &self,
+        kind: DeviceKind,
+        number: u8,
+        life: Box<dyn FnOnce() + Send>,
+    ) -> io::Result<JoinHandle<()>> {
+        let role = match kind {
+            DeviceKind::Disk => Role::Disk(number),
+        };
+        threads::start(role, OnPanic::End(Arc::clone(&self.board)), life)
+    }
+
+    fn report(&self, line: &str) {
+        self.log.say(&Printable(line).to_string());
     }
 }

@@ -3,7 +3,7 @@
 use std::{error::Error, io::ErrorKind, path::Path};
 
 use pvh_config::{
-    KVM_DEVICE, RunConfig,
+    DiskNamesError, KVM_DEVICE, RunConfig,
     exit::{ARGUMENTS, CRASHED, HOST, REFUSED},
 };
 use pvh_kvm::{KvmError, VmError};
@@ -11,9 +11,8 @@ use pvh_layout::RamSizeError;
 use pvh_loader::{commit::CommitError, module::ModuleError, plan::PlanError};
 use pvh_xen::{MAX_VCPUS, TransportError};
 
-use super::error::RunError;
+use super::{disks, error::RunError};
 use crate::{
-    disk::DiskError,
     exit::sentence,
     platform::{Obstacle, Reason},
 };
@@ -22,7 +21,7 @@ impl RunError {
     /// The exit code.
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
-            Self::Disk(DiskError::TooMany { .. } | DiskError::SameName { .. })
+            Self::DiskNames(_)
             | Self::NeedsXen { .. }
             | Self::Overwrites { .. }
             | Self::NoFile { .. }
@@ -37,7 +36,7 @@ impl RunError {
             | Self::Plan { .. }
             | Self::Commit { .. }
             | Self::Stubs { .. }
-            | Self::Disk(DiskError::Image { .. })
+            | Self::Disk { .. }
             | Self::NoRoom { .. } => REFUSED,
             Self::LostMemory => CRASHED,
             _ => HOST,
@@ -57,8 +56,10 @@ impl RunError {
                 format!("check its path, or leave --kvm-device out for {KVM_DEVICE}")
             }
             Self::Plan { source, .. } => source.fix()?.to_string(),
-            Self::Disk(DiskError::Image { source, .. }) => source.fix()?,
-            Self::Disk(DiskError::SameName { .. }) => "give one another dev=NAME".to_owned(),
+            Self::Disk { path, source } => disks::fix(path, source)?,
+            Self::DiskNames(DiskNamesError::SameName { .. }) => {
+                "give one another dev=NAME".to_owned()
+            }
             Self::StuckDisk(_) => "start it anew".to_owned(),
             Self::Obstacle {
                 source: Obstacle(TransportError::BareCalls { .. }),

@@ -6,6 +6,7 @@ use std::{
     time::SystemTime,
 };
 
+use pvh_backends::{Device, Disk, attach_disk};
 use pvh_config::{BackingArgument, RunConfig, input_name};
 use pvh_entry::EntryState;
 use pvh_hypercall::HYPERCALL_PORT;
@@ -24,6 +25,7 @@ use pvh_xen::{GuestKind, Parts, XenPlatform, memory_config, vm_config};
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
 use super::{
+    disks,
     error::{RunError, host},
     layout::lay_out,
     modules,
@@ -31,7 +33,6 @@ use super::{
 };
 use crate::{
     cache::{self, Keeping, Opened},
-    disk::{DiskBackEnd, Disks},
     machine::{Board, Halts, MachineHost},
     outlets::Outlets,
     platform::Platform,
@@ -111,7 +112,7 @@ pub(super) struct Blueprint<'a> {
     platform: Platform,
     plan: Plan<'a>,
     layout: Layout,
-    disks: Disks,
+    disks: Vec<Disk>,
 }
 
 impl<'a> Blueprint<'a> {
@@ -146,7 +147,7 @@ impl<'a> Blueprint<'a> {
             let kernel = kernel.name.clone();
             RunError::Plan { kernel, source }
         })?;
-        let disks = Disks::open(&config.disks).map_err(RunError::Disk)?;
+        let disks = disks::open(&config.disks)?;
         Ok(Self {
             config,
             kernel,
@@ -201,10 +202,11 @@ impl<'a> Blueprint<'a> {
         let mut vcpus = vcpus.map_err(RunError::Vcpu)?;
         let (mut platform, mut disks) = (None, Vec::new());
         if let Platform::Xen(transport) = self.platform {
-            let host = MachineHost::new(Arc::clone(&board), outlets.log.clone());
+            let host = Arc::new(MachineHost::new(Arc::clone(&board), outlets.log.clone()));
             let memory = memory_config(&self.layout);
-            let parts = Parts::new(vm, Arc::new(host), transport, memory);
-            let (domain, attached) = self.build_domain(parts, &mut vcpus, outlets)?;
+            let mut parts = Parts::new(vm, host.clone(), transport, memory);
+            parts.recorder = outlets.recorder.clone();
+            let (domain, attached) = self.build_domain(parts, &mut vcpus, &host)?;
             (platform, disks) = (Some(domain), attached);
         } else {
             board.watch_halts(Halts::of(&vcpus));
@@ -228,14 +230,13 @@ impl<'a> Blueprint<'a> {
         &self,
         mut parts: Parts,
         vcpus: &mut [Vcpu],
-        outlets: &Outlets,
-    ) -> Result<(Arc<XenPlatform>, Vec<DiskBackEnd<XenPlatform>>), RunError> {
+        host: &Arc<MachineHost>,
+    ) -> Result<(Arc<XenPlatform>, Vec<Device>), RunError> {
         parts.uuid = new_uuid();
         parts.name = DOMAIN_NAME.to_owned();
-        parts.recorder = outlets.recorder.clone();
         let domain = Arc::new(timings::step("domain", || XenPlatform::new(parts, vcpus))?);
-        let disks = self.disks.0.iter();
-        let disks = disks.map(|disk| DiskBackEnd::attach(Arc::clone(&domain), disk, &outlets.log));
+        let disks = self.disks.iter();
+        let disks = disks.map(|disk| attach_disk(Arc::clone(&domain), disk, host.clone()));
         let disks = disks.collect::<Result<_, _>>();
         let disks = disks.map_err(RunError::AttachDisk)?;
         Ok((domain, disks))
@@ -286,7 +287,7 @@ pub(super) struct Machine {
     pub(super) vcpus: Vec<Vcpu>,
     pub(super) platform: Option<Arc<XenPlatform>>,
     /// The back ends of its disks.
-    pub(super) disks: Vec<DiskBackEnd<XenPlatform>>,
+    pub(super) disks: Vec<Device>,
     /// Copies pages ahead of the guest, if its image is mapped and large.
     pub(super) ahead: Option<WriteAhead>,
 }

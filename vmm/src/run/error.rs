@@ -2,7 +2,8 @@
 
 use std::{fmt, io, path::PathBuf};
 
-use pvh_config::{Rounded, Size};
+use pvh_backends::{AttachError, ImageError as DiskImageError, StuckDevice};
+use pvh_config::{DiskNamesError, Rounded, Size};
 use pvh_domain::RecordError;
 use pvh_kvm::{KvmError, RamError, TablesTooLarge, VcpuError, VmError};
 use pvh_layout::{LayoutError, RamSizeError};
@@ -14,7 +15,6 @@ use pvh_xen::PlatformError;
 
 use super::outputs::NO_FILE;
 use crate::{
-    disk::{AttachError, DiskError, StuckDisk},
     exit::Chain,
     platform::{Obstacle, Reason},
 };
@@ -74,15 +74,24 @@ pub(crate) enum RunError {
         #[source]
         source: CommitError,
     },
-    /// A disk cannot be used.
+    /// The disks cannot have names.
     #[error(transparent)]
-    Disk(DiskError),
+    DiskNames(DiskNamesError),
+    /// A disk cannot be used.
+    #[error("{}", path.display())]
+    Disk {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: DiskImageError,
+    },
     /// A disk cannot be given to the guest.
     #[error(transparent)]
     AttachDisk(AttachError),
     /// The guest reboots while the host still works on a request of one of its disks.
     #[error("{0}, so the guest is not started again")]
-    StuckDisk(StuckDisk),
+    StuckDisk(StuckDevice),
     /// The Xen platform was requested and is not available.
     #[error("{}: the Xen platform is not available", kernel.display())]
     Obstacle {

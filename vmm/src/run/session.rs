@@ -10,6 +10,7 @@ use std::{
 };
 
 use pvh_abi::sched::ShutdownReason;
+use pvh_backends::{DeviceThreads, StuckDevice};
 use pvh_devices::Request;
 use pvh_kvm::{CopyAhead, Kvm};
 use pvh_xen::XenPlatform;
@@ -20,9 +21,8 @@ use super::{
 };
 use crate::{
     console::{ConsoleQueue, Stream, Writer, is_shared},
-    disk::{DiskThreads, StuckDisk},
     events::{self, User},
-    machine::{BootVcpu, End, Stopper, Threads},
+    machine::{BootVcpu, End, MachineHost, Stopper, Threads},
     outlets::Outlets,
     platform::GuestLog,
     threads::{self, Role},
@@ -90,7 +90,7 @@ impl<'scope> Writing<'scope> {
 pub(super) struct Session {
     user: User,
     writers: Writers,
-    stuck: Option<StuckDisk>,
+    stuck: Option<StuckDevice>,
 }
 
 /// How a machine starts: as the first one, or after a reboot.
@@ -126,7 +126,7 @@ impl<'scope> Start<'scope> {
 
 impl Session {
     /// Takes the disk that the last machine had to leave behind, if there was one.
-    pub(super) fn take_stuck_disk(&mut self) -> Option<StuckDisk> {
+    pub(super) fn take_stuck_disk(&mut self) -> Option<StuckDevice> {
         self.stuck.take()
     }
 
@@ -232,7 +232,8 @@ pub(super) fn run_machine(
                 session.finish(u32::MAX);
                 host("cannot start a vCPU thread")(source)
             })?;
-            let disks = DiskThreads::start(disks, &board);
+            let devices = MachineHost::new(Arc::clone(&board), outlets.log.clone());
+            let disks = DeviceThreads::start(disks, &devices);
             let mut disks = disks.map_err(|source| {
                 session.finish(u32::MAX);
                 host("cannot start the thread of a disk")(source)

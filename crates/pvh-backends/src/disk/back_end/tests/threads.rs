@@ -1,22 +1,22 @@
-//! Tests of the threads of disks.
+//! Tests of the threads of devices.
 
 use super::*;
 
 /// A thread for the disk of a connected guest.
-fn started(machine: Machine) -> (Arc<Guest>, DiskThreads, Arc<Board>, TempDir) {
+fn started(machine: Machine) -> (Arc<ModelGuest>, DeviceThreads, Arc<ModelHost>, TempDir) {
     let Machine {
         guest,
         back_end,
+        host,
         _dir: dir,
         ..
     } = machine;
-    let board = Arc::new(Board::new(ConsoleQueue::default(), None).unwrap());
-    let threads = DiskThreads::start(vec![back_end], &board).unwrap();
-    (guest, threads, board, dir)
+    let threads = DeviceThreads::start(vec![back_end.into_device()], &*host).unwrap();
+    (guest, threads, host, dir)
 }
 
 /// Puts a read of sector 5 into the ring, raises the event, and waits for the answer.
-fn read_by_thread(guest: &Guest, port: u32) {
+fn read_by_thread(guest: &ModelGuest, port: u32) {
     let slot = RING + 64;
     guest.put(slot, &[0, 1, 0, 0]);
     guest.put(slot + 16, &5_u64.to_le_bytes());
@@ -37,12 +37,12 @@ fn threads_serve_events_and_end() {
     let mut machine = Machine::new();
     let port = machine.publish();
     machine.grant(9, 1, 0x30);
-    let (guest, mut threads, board, _dir) = started(machine);
+    let (guest, mut threads, host, _dir) = started(machine);
     read_by_thread(&guest, port);
     assert_eq!(guest.bytes(0x3_0000, 2), [5, 5]);
     assert!(threads.stop().is_none());
     assert_eq!(guest.word(TABLE + 64) & 0x18, 0, "the ring is given back");
-    assert!(board.take_end().is_none());
+    assert!(!host.has_panicked());
 }
 
 #[test]
@@ -50,7 +50,7 @@ fn a_thread_that_does_not_end_is_left_behind_and_named() {
     let mut machine = Machine::new();
     let port = machine.publish();
     machine.grant(9, 1, 0x30);
-    let (guest, mut threads, _board, _dir) = started(machine);
+    let (guest, mut threads, _host, _dir) = started(machine);
     let closed = guest.gate.lock().unwrap();
     read_by_thread(&guest, port);
     let stuck = threads.stop_within(Duration::from_millis(50)).unwrap();

@@ -4,217 +4,24 @@ mod any_front_end;
 mod threads;
 
 use std::{
-    collections::HashMap,
     fs::{self, OpenOptions},
-    num::NonZeroU64,
-    sync::{Mutex, MutexGuard},
     time::Duration,
 };
 
-use pvh_abi::{DomId, Gpa};
-use pvh_config::{CacheMode, DiskArgument};
-use pvh_domain::{Config, Domain, Effect, MemoryConfig, Now, Origin};
-use pvh_hypercall::{Call, Outcome, Width};
-use pvh_memory::{GuestMemory, LinearMemory, PagingPolicy, PagingState};
-use pvh_vcpu::CpuPolicy;
-use pvh_xen::Doorbell;
-use pvh_xenstore::HostId;
 use tempfile::TempDir;
 
 use super::*;
 use crate::{
-    console::ConsoleQueue,
-    disk::{DiskThreads, Disks},
-    machine::Board,
+    disk::ImageOptions,
+    model::{ARG, ModelGuest, ModelHost, TABLE},
+    threads::DeviceThreads,
 };
-
-/// A domain without vCPUs that run, as the back end sees it.
-struct Guest {
-    ram: Arc<GuestRam>,
-    inner: Mutex<Inner>,
-    /// A notification of the guest waits for this.
-    gate: Mutex<()>,
-}
-
-struct Inner {
-    domain: Domain,
-    connection: HostId,
-    store_bells: Vec<Arc<dyn Doorbell>>,
-    bells: HashMap<HostPort, Arc<dyn Doorbell>>,
-}
-
-impl Guest {
-    fn new() -> Self {
-        let ram = GuestRange::new(Gpa(0), 16 << 20);
-        let special = GuestRange::new(Gpa(0xFEFF_8000), 0x8000);
-        let ram = Arc::new(GuestRam::with_ranges(&[ram], &[special], 48).unwrap());
-        let config = Config {
-            domid: DomId(1),
-            uuid: [0; 16],
-            name: "guest".into(),
-            vcpus: 1,
-            cpu: CpuPolicy {
-                cr4_bits: 0x6f8,
-                efer_bits: 0xd01,
-                physical_address_bits: 48,
-            },
-            tsc_hz: NonZeroU64::new(1_000_000_000).unwrap(),
-            is_tsc_stable: true,
-            memory_kib: 16 << 10,
-            memory: MemoryConfig {
-                pages: 0x1008,
-                max_pages: 0x1100,
-                max_gfn: 0xF_EFFF,
-                host_pages: 0xF_F000,
-                memory_map: Vec::new(),
-            },
-            may_log: false,
-        };
-        let mut domain = Domain::new(config, &*ram, Now::default()).unwrap();
-        let connection = domain.connect_to_store();
-        let inner = Mutex::new(Inner {
-            domain,
-            connection,
-            store_bells: Vec::new(),
-            bells: HashMap::new(),
-        });
-        Self {
-            ram,
-            inner,
-            gate: Mutex::new(()),
-        }
-    }
-
-    fn with<T>(&self, act: impl FnOnce(&mut Inner, &mut Vec<Effect>) -> T) -> T {
-        let mut inner: MutexGuard<'_, Inner> = self.inner.lock().unwrap();
-        let mut effects = Vec::new();
-        let answer = act(&mut inner, &mut effects);
-        let connection = inner.connection;
-        while inner.domain.take_store_event(connection).is_some() {
-            inner.store_bells.iter().for_each(|bell| bell.ring());
-        }
-        for effect in effects {
-            if let Effect::Notified(end) = effect
-                && let Some(bell) = inner.bells.get(&end)
-            {
-                bell.ring();
-            }
-        }
-        answer
-    }
-
-    /// Makes a hypercall whose argument is these words.
-    fn call(&self, number: u64, op: u64, words: &[u32]) -> i64 {
-        for (index, word) in (0_u64..).zip(words) {
-            self.put(ARG + 4 * index, &word.to_le_bytes());
-        }
-        self.with(|inner, effects| {
-            let io = LinearMemory::new(&*self.ram, &PagingState::UNPAGED, &POLICY);
-            let origin = Origin {
-                vcpu: 0,
-                io: &io,
-                takes_interrupts: false,
-                now: Now::default(),
-            };
-            let call = Call::new(Width::Compat, number, [op, ARG, 0, 0, 0]);
-            let answer = inner.domain.hypercall(&*self.ram, &origin, call, effects);
-            match answer.outcome {
-                Outcome::Return(value) => value,
-                Outcome::Again(_) => panic!("a short call"),
-            }
-        })
-    }
-
-    fn put(&self, at: u64, bytes: &[u8]) {
-        self.ram.write(Gpa(at), bytes).unwrap();
-    }
-
-    fn word(&self, at: u64) -> u32 {
-        let mut word = [0; 4];
-        self.ram.read(Gpa(at), &mut word).unwrap();
-        u32::from_le_bytes(word)
-    }
-
-    fn bytes(&self, at: u64, len: usize) -> Vec<u8> {
-        let mut bytes = vec![0; len];
-        self.ram.read(Gpa(at), &mut bytes).unwrap();
-        bytes
-    }
-
-    fn write_key(&self, key: &str, value: impl ToString) {
-        let path = format!("/local/domain/1/device/vbd/51712/{key}");
-        let value = value.to_string();
-        self.change_store(&[Change::Write { path, value }]).unwrap();
-    }
-
-    fn back_key(&self, key: &str) -> Option<String> {
-        self.key(&format!("/local/domain/0/backend/vbd/1/51712/{key}"))
-    }
-}
-
-impl GuestSide for Guest {
-    fn domid(&self) -> DomId {
-        DomId(1)
-    }
-
-    fn ram(&self) -> &Arc<GuestRam> {
-        &self.ram
-    }
-
-    fn host_grants(&self) -> HostGrants<Arc<GuestRam>> {
-        self.with(|inner, _| inner.domain.host_grants(Arc::clone(&self.ram)))
-    }
-
-    fn key(&self, path: &str) -> Option<String> {
-        self.with(|inner, _| {
-            let value = inner.domain.store().read(path)?;
-            String::from_utf8(value.to_vec()).ok()
-        })
-    }
-
-    fn change_store(&self, changes: &[Change]) -> Result<(), StoreError> {
-        self.with(|inner, effects| {
-            let domain = &mut inner.domain;
-            domain.change_store(&*self.ram, Now::default(), changes, effects)
-        })
-    }
-
-    fn watch_store(&self, path: &str, bell: Arc<dyn Doorbell>) -> Result<(), StoreError> {
-        self.with(|inner, _| {
-            inner.store_bells.push(bell);
-            inner.domain.watch_store(inner.connection, path, b"0")
-        })
-    }
-
-    fn bind_port(&self, port: Port, bell: Arc<dyn Doorbell>) -> Result<HostPort, Errno> {
-        self.with(|inner, _| {
-            let end = inner.domain.bind_port(port)?;
-            inner.bells.insert(end, bell);
-            Ok(end)
-        })
-    }
-
-    fn notify_port(&self, end: HostPort) {
-        let _open = self.gate.lock().unwrap();
-        self.with(|inner, effects| {
-            let domain = &mut inner.domain;
-            domain.notify_port(&*self.ram, Now::default(), end, effects);
-        });
-    }
-
-    fn unbind_port(&self, end: HostPort) {
-        self.with(|inner, _| {
-            inner.bells.remove(&end);
-            inner.domain.unbind_port(end);
-        });
-    }
-}
 
 /// A guest with a disk of 16 sectors, each filled with its number.
 struct Machine {
-    guest: Arc<Guest>,
-    back_end: DiskBackEnd<Guest>,
-    said: ConsoleQueue,
+    guest: Arc<ModelGuest>,
+    back_end: DiskBackEnd<ModelGuest>,
+    host: Arc<ModelHost>,
     path: std::path::PathBuf,
     requests: u32,
     _dir: TempDir,
@@ -225,30 +32,25 @@ impl Machine {
         Self::with(|_| {})
     }
 
-    fn with(change: impl FnOnce(&mut DiskArgument)) -> Self {
+    fn with(change: impl FnOnce(&mut ImageOptions)) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("disk");
         let bytes: Vec<u8> = (0..16).flat_map(|sector| [sector; 512]).collect();
         fs::write(&path, bytes).unwrap();
-        let mut argument = DiskArgument {
-            path: path.clone(),
-            is_read_only: false,
-            is_raw: false,
-            cache: CacheMode::Writeback,
-            device: None,
+        let mut options = ImageOptions::default();
+        change(&mut options);
+        let disk = Disk {
+            image: Arc::new(Image::open(&path, &options).unwrap()),
+            name: "xvda".into(),
+            number: 51712,
         };
-        change(&mut argument);
-        let disks = Disks::open(&[argument]).unwrap();
-        let guest = Arc::new(Guest::new());
-        let said = ConsoleQueue::default();
-        let log = GuestLog::new(said.clone(), true);
-        let back_end = DiskBackEnd::attach(Arc::clone(&guest), &disks.0[0], &log).unwrap();
-        // XENMEM_add_to_physmap: frame 0 of the grant table.
-        assert_eq!(guest.call(12, 7, &[0x7ff0, 1, 0, 0x20]), 0);
+        let guest = Arc::new(ModelGuest::new("vbd", 51712));
+        let host = Arc::new(ModelHost::default());
+        let back_end = DiskBackEnd::attach(Arc::clone(&guest), &disk, host.clone()).unwrap();
         Self {
             guest,
             back_end,
-            said,
+            host,
             path,
             requests: 0,
             _dir: dir,
@@ -266,9 +68,7 @@ impl Machine {
     }
 
     fn grant(&self, reference: u64, word: u32, gfn: u32) {
-        let at = TABLE + 8 * reference;
-        self.guest.put(at + 4, &gfn.to_le_bytes());
-        self.guest.put(at, &word.to_le_bytes());
+        self.guest.grant(reference, word, gfn);
     }
 
     /// Publishes a ring, as a front end does; answers its port.
@@ -317,12 +117,11 @@ impl Machine {
     }
 
     fn said(&self) -> String {
-        String::from_utf8(self.said.take(usize::MAX)).unwrap()
+        self.host.said()
     }
 
-    /// Whether an entry of the grant table is marked as in use.
     fn is_used(&self, reference: u64) -> bool {
-        self.guest.word(TABLE + 8 * reference) & 0x18 != 0
+        self.guest.is_used(reference)
     }
 }
 
@@ -372,7 +171,7 @@ fn a_bad_request_is_refused_and_the_next_one_served() {
 
 #[test]
 fn a_read_only_disk_refuses_writes_and_says_so_in_the_store() {
-    let mut machine = Machine::with(|argument| argument.is_read_only = true);
+    let mut machine = Machine::with(|options| options.is_read_only = true);
     machine.publish();
     assert_eq!(machine.guest.back_key("mode").as_deref(), Some("r"));
     assert_eq!(machine.guest.back_key("info").as_deref(), Some("4"));
@@ -487,13 +286,5 @@ fn a_grant_table_and_ring_pages_that_are_taken_away_harm_only_the_guest() {
     assert!(machine.said().contains("cannot be reached"));
 }
 
-/// Where calls have their arguments, the guest its grant table, and the ring.
-const ARG: u64 = 0x8000;
-const TABLE: u64 = 0x2_0000;
+/// Where the guest has its ring.
 const RING: u64 = 0x2_1000;
-const POLICY: PagingPolicy = PagingPolicy {
-    address_bits: 48,
-    is_amd: false,
-    has_gib_pages: false,
-    has_pse36: false,
-};

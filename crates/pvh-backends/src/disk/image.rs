@@ -17,7 +17,6 @@ use nix::{
     libc,
 };
 use pvh_abi::GuestRange;
-use pvh_config::{CacheMode, DiskArgument};
 use pvh_kvm::{GuestRam, TransferError};
 
 /// The file or block device behind a disk, open and locked for as long as this lives.
@@ -25,7 +24,7 @@ use pvh_kvm::{GuestRam, TransferError};
 /// Its size is the one that it had when it was opened. A file that grows is not used further than
 /// that; one that is cut short gives errors for what is gone.
 #[derive(Debug)]
-pub(crate) struct Image {
+pub struct Image {
     path: PathBuf,
     file: File,
     len_bytes: u64,
@@ -35,6 +34,31 @@ pub(crate) struct Image {
     has_lost_writes: AtomicBool,
     /// The user has been told of a failed request; of a refused one; of a failed connection.
     told: [AtomicBool; 3],
+}
+
+/// How an image is used.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct ImageOptions {
+    /// The guest may not write. The file is opened and locked for reading only.
+    pub is_read_only: bool,
+    /// The file's bytes are the disk's, whatever they look like. Otherwise images of other formats
+    /// are refused.
+    pub is_raw: bool,
+    /// What the host's page cache does.
+    pub cache: CacheMode,
+}
+
+/// What the host's page cache does for a disk.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum CacheMode {
+    /// The cache is used; a flush of the guest writes it out.
+    #[default]
+    Writeback,
+    /// The cache is not used (`O_DIRECT`).
+    None,
+    /// The cache is used, and a flush of the guest does nothing: for disks that are thrown away.
+    Unsafe,
 }
 
 /// What the user is told of, once in a run for each disk.
@@ -47,7 +71,8 @@ pub(super) enum Topic {
 
 /// Why a file cannot be a disk.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum ImageError {
+#[non_exhaustive]
+pub enum ImageError {
     /// It cannot be opened.
     #[error("cannot open the disk for {}", if *.is_read_only { "reading" } else { "writing" })]
     Open {
@@ -60,8 +85,8 @@ pub(crate) enum ImageError {
     /// It is a directory, a pipe or another device.
     #[error("neither a regular file nor a block device")]
     Kind,
-    /// Another program uses it, or another `--disk`.
-    #[error("the disk is in use: by another program or --disk, or it is mounted")]
+    /// Another program uses it, or another disk.
+    #[error("the disk is in use: by another program or another disk, or it is mounted")]
     InUse,
     /// It cannot be locked.
     #[error("the disk cannot be locked against other programs")]
@@ -71,19 +96,15 @@ pub(crate) enum ImageError {
     Format {
         /// The name of the format.
         format: &'static str,
-        /// The file, for the command that converts it.
-        path: PathBuf,
     },
     /// Its size is no disk's.
     #[error("{len_bytes} bytes are not a whole number of 512-byte sectors above 0")]
     Size {
         /// The size.
         len_bytes: u64,
-        /// The file, for the command that changes it.
-        path: PathBuf,
     },
     /// It cannot be used without the page cache.
-    #[error("cache=none is not possible here: {}", if *.has_large_blocks { "the blocks are larger than 512 bytes" } else { "the file system does not support it" })]
+    #[error("direct I/O is not possible here: {}", if *.has_large_blocks { "the blocks are larger than 512 bytes" } else { "the file system does not support it" })]
     Direct {
         /// Whether the size of the blocks is the reason.
         has_large_blocks: bool,
@@ -91,35 +112,6 @@ pub(crate) enum ImageError {
     /// It cannot be read.
     #[error("cannot read the disk")]
     Read(#[source] io::Error),
-}
-
-impl ImageError {
-    /// What the user can do.
-    pub(crate) fn fix(&self) -> Option<String> {
-        Some(match self {
-            Self::Open {
-                is_read_only: false,
-                source,
-            } if is_refusal(source) => "use --disk FILE,ro, or change its permissions".to_owned(),
-            Self::Format { path, .. } => {
-                let path = path.display();
-                format!(
-                    "convert it: qemu-img convert -O raw {path} {path}.raw; or use format=raw, if the guest is to see \
-                     these bytes"
-                )
-            }
-            Self::Size { path, .. } => format!("truncate -s %512 {} makes it one", path.display()),
-            Self::InUse => "end that program, or use a copy".to_owned(),
-            Self::Lock(_) => "use a file system with locks".to_owned(),
-            Self::Direct { .. } => "use cache=writeback".to_owned(),
-            _ => return None,
-        })
-    }
-}
-
-fn is_refusal(source: &io::Error) -> bool {
-    use io::ErrorKind::{PermissionDenied, ReadOnlyFilesystem};
-    matches!(source.kind(), PermissionDenied | ReadOnlyFilesystem)
 }
 
 /// Why a request of the guest failed.
@@ -141,9 +133,22 @@ impl Image {
     /// # Errors
     ///
     /// [`ImageError`]; nothing has been written.
-    pub(crate) fn open(argument: &DiskArgument) -> Result<Self, ImageError> {
-        let (path, is_read_only) = (argument.path.as_path(), argument.is_read_only);
-        let mut file = open(path, is_read_only)?;
+    pub fn open(path: &Path, options: &ImageOptions) -> Result<Self, ImageError> {
+        Self::from_file(open(path, options.is_read_only)?, path, options)
+    }
+
+    /// Takes an open file as an image, locks it, and checks that it can be a disk. `path` is its
+    /// name in messages. A file that is not read only has to be open for writing, too.
+    ///
+    /// # Errors
+    ///
+    /// [`ImageError`]; nothing has been written.
+    pub fn from_file(
+        mut file: File,
+        path: &Path,
+        options: &ImageOptions,
+    ) -> Result<Self, ImageError> {
+        let is_read_only = options.is_read_only;
         let kind = file.metadata().map_err(ImageError::Read)?.file_type();
         if !kind.is_file() && !kind.is_block_device() {
             return Err(ImageError::Kind);
@@ -151,17 +156,15 @@ impl Image {
         lock(&file, is_read_only)?;
         // A block device's metadata have no size.
         let len_bytes = file.seek(SeekFrom::End(0)).map_err(ImageError::Read)?;
-        if !argument.is_raw
+        if !options.is_raw
             && let Some(format) = format(&file).map_err(ImageError::Read)?
         {
-            let path = path.to_owned();
-            return Err(ImageError::Format { format, path });
+            return Err(ImageError::Format { format });
         }
         if len_bytes == 0 || !len_bytes.is_multiple_of(512) {
-            let path = path.to_owned();
-            return Err(ImageError::Size { len_bytes, path });
+            return Err(ImageError::Size { len_bytes });
         }
-        if argument.cache == CacheMode::None {
+        if options.cache == CacheMode::None {
             leave_cache(&file, len_bytes)?;
         }
         Ok(Self {
@@ -169,7 +172,7 @@ impl Image {
             file,
             len_bytes,
             is_read_only,
-            cache: argument.cache,
+            cache: options.cache,
             has_lost_writes: AtomicBool::new(false),
             told: [const { AtomicBool::new(false) }; 3],
         })

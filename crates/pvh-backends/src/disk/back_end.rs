@@ -1,42 +1,56 @@
 //! The back end of one disk: the handshake with the guest, its ring, its requests.
 
-use std::{collections::VecDeque, io, sync::Arc};
+use std::{collections::VecDeque, error::Error, fmt::Write, sync::Arc};
 
 use pvh_abi::{Errno, GuestRange, event_channel::Port};
 use pvh_blkif::{
-    Action as Transfer, ConnectError, Disk, DiskError, Features, Front, Io, Next, Queue, Status,
+    Action as Transfer, ConnectError, Disk as Geometry, Features, Front, Io, Next, Queue, Status,
 };
 use pvh_domain::{GrantError, HostGrants, HostPage, HostPort};
 use pvh_kvm::GuestRam;
 use pvh_ring::{Access, AttachError as RingAttachError, GrantedPage, Grants, RingError};
-use pvh_xenbus::{Action, BackEnd, Change, Device, State};
+use pvh_xenbus::{Action, BackEnd, Change, Device as Nodes, State};
 use pvh_xenstore::StoreError;
 
 use super::{
-    bell::{Bell, StoreBell},
-    guest::GuestSide,
+    Disk,
     image::{Image, IoError, Topic},
-    names::NamedDisk,
 };
 use crate::{
-    exit::{Chain, Printable},
-    platform::GuestLog,
+    bell::{Bell, StoreBell},
+    guest::Guest,
+    host::{DeviceKind, Host},
+    threads::{AttachError, Device},
 };
+
+/// Makes a disk in the guest's store, before the guest runs. Its back end waits for the guest's
+/// driver once its thread runs.
+///
+/// # Errors
+///
+/// [`AttachError`].
+pub fn attach_disk<G: Guest>(
+    guest: Arc<G>,
+    disk: &Disk,
+    host: Arc<dyn Host>,
+) -> Result<Device, AttachError> {
+    DiskBackEnd::attach(guest, disk, host).map(DiskBackEnd::into_device)
+}
 
 /// The back end of one disk, which one thread runs.
 ///
 /// It works on one request at a time, without the domain's lock: the thread waits for the host's
 /// file, the guest's vCPUs do not. It holds the pages of that request (257 at most) and of the ring
 /// (16), and no queue that grows.
-pub(crate) struct DiskBackEnd<G> {
+struct DiskBackEnd<G> {
     guest: Arc<G>,
     grants: HostGrants<Arc<GuestRam>>,
-    named: NamedDisk,
     disk: Disk,
+    geometry: Geometry,
     state: BackEnd<Front>,
     link: Option<Link>,
     bell: Arc<Bell>,
-    log: GuestLog,
+    host: Arc<dyn Host>,
 }
 
 /// A connection to the ring of a front end.
@@ -45,20 +59,6 @@ struct Link {
     port: HostPort,
     /// The pages of the ring, in use.
     _pages: Vec<HostPage<Arc<GuestRam>>>,
-}
-
-/// Why a guest does not get its disk.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum AttachError {
-    /// The host has no more descriptors.
-    #[error("cannot create an eventfd for a disk")]
-    Event(#[source] io::Error),
-    /// The image has a size that no disk has.
-    #[error("the disk cannot be shown to the guest")]
-    Disk(#[source] DiskError),
-    /// The store refuses the device.
-    #[error("the store refuses the nodes of a disk")]
-    Store(#[source] StoreError),
 }
 
 /// Why a front end cannot be connected.
@@ -72,39 +72,35 @@ enum LinkError {
     Port(Errno),
 }
 
-impl<G: GuestSide> DiskBackEnd<G> {
+impl<G: Guest> DiskBackEnd<G> {
     /// Makes the device in the guest's store, before the guest runs, and waits for its front end.
     ///
     /// # Errors
     ///
     /// [`AttachError`].
-    pub(crate) fn attach(
-        guest: Arc<G>,
-        named: &NamedDisk,
-        log: &GuestLog,
-    ) -> Result<Self, AttachError> {
-        let image = &named.image;
-        let disk = Disk::new(image.len_bytes()).map_err(AttachError::Disk)?;
-        let disk = if image.is_read_only() {
-            disk.read_only()
+    fn attach(guest: Arc<G>, disk: &Disk, host: Arc<dyn Host>) -> Result<Self, AttachError> {
+        let image = &disk.image;
+        let geometry = Geometry::new(image.len_bytes()).map_err(AttachError::Disk)?;
+        let geometry = if image.is_read_only() {
+            geometry.read_only()
         } else {
-            disk
+            geometry
         };
-        let device = Device {
+        let device = Nodes {
             guest: guest.domid(),
             class: "vbd",
-            id: named.number,
+            id: disk.number,
         };
         let bell = Arc::new(Bell::new().map_err(AttachError::Event)?);
         let mut back_end = Self {
             grants: guest.host_grants(),
             guest,
-            named: named.clone(),
-            disk,
+            disk: disk.clone(),
+            geometry,
             state: BackEnd::new(device),
             link: None,
             bell,
-            log: log.clone(),
+            host,
         };
         back_end.make_device(&device).map_err(AttachError::Store)?;
         let features = offered().keys();
@@ -116,13 +112,17 @@ impl<G: GuestSide> DiskBackEnd<G> {
 
     /// Writes the nodes that libxl writes, but for the path of the file: it is not the guest's to
     /// read.
-    fn make_device(&self, device: &Device) -> Result<(), StoreError> {
-        let number = self.named.number.to_string();
-        let mode = if self.disk.is_read_only() { "r" } else { "w" };
+    fn make_device(&self, device: &Nodes) -> Result<(), StoreError> {
+        let number = self.disk.number.to_string();
+        let mode = if self.geometry.is_read_only() {
+            "r"
+        } else {
+            "w"
+        };
         let front = [("virtual-device", number.as_str()), ("device-type", "disk")];
         let back = [
             ("bootable", "1"),
-            ("dev", self.named.name.as_str()),
+            ("dev", self.disk.name.as_str()),
             ("type", "qdisk"),
             ("mode", mode),
             ("device-type", "disk"),
@@ -132,18 +132,24 @@ impl<G: GuestSide> DiskBackEnd<G> {
         self.guest.watch_store(&device.front_path(), bell)
     }
 
-    /// The name of the disk, for messages.
-    pub(super) fn named(&self) -> &NamedDisk {
-        &self.named
+    /// The disk as a device whose thread can be started.
+    fn into_device(self) -> Device {
+        Device {
+            kind: DeviceKind::Disk,
+            title: self.title(),
+            bell: Arc::clone(&self.bell),
+            life: Box::new(move || self.run()),
+        }
     }
 
-    /// What stops the thread.
-    pub(super) fn stopper(&self) -> Arc<Bell> {
-        Arc::clone(&self.bell)
+    /// What messages call the disk.
+    fn title(&self) -> String {
+        let (name, path) = (&self.disk.name, self.disk.image.path().display());
+        format!("disk {name} ({path})")
     }
 
     /// Serves the guest until the bell says stop. The body of the disk's thread.
-    pub(super) fn run(mut self) {
+    fn run(mut self) {
         while !self.bell.is_stopped() {
             if !self.step() {
                 self.bell.wait();
@@ -153,7 +159,7 @@ impl<G: GuestSide> DiskBackEnd<G> {
     }
 
     /// Follows the front end, then serves at most one request. Returns whether to go on at once.
-    pub(super) fn step(&mut self) -> bool {
+    fn step(&mut self) -> bool {
         if self.bell.take_store_event() {
             self.follow_front();
         }
@@ -162,7 +168,7 @@ impl<G: GuestSide> DiskBackEnd<G> {
                 link,
                 &self.guest,
                 &self.grants,
-                (&self.disk, &self.named.image),
+                (&self.geometry, &self.disk.image),
             ),
             None => return false,
         };
@@ -212,13 +218,13 @@ impl<G: GuestSide> DiskBackEnd<G> {
                 } => actions.extend(match self.connect(&parameters) {
                     Ok(link) => {
                         self.link = Some(link);
-                        let keys = self.disk.keys();
+                        let keys = self.geometry.keys();
                         let keys = keys.map(|(key, value)| (key.to_owned(), value));
                         self.state.connected(attempt, &keys.collect::<Vec<_>>())
                     }
                     Err(error) => {
                         self.tell(Topic::Connection, &error);
-                        self.state.failed(&Chain(&error))
+                        self.state.failed(&chain(&error))
                     }
                 }),
                 Action::Disconnect => self.disconnect(),
@@ -272,21 +278,17 @@ impl<G: GuestSide> DiskBackEnd<G> {
     }
 
     /// Tells the user what happened first of its kind.
-    fn tell(&self, topic: Topic, what: &dyn std::error::Error) {
-        if !self.named.image.is_news(topic) {
+    fn tell(&self, topic: Topic, what: &dyn Error) {
+        if !self.disk.image.is_news(topic) {
             return;
         }
-        let path = self.named.image.path().display().to_string();
-        let (name, path) = (&self.named.name, Printable(&path));
-        let what = Chain(what).to_string();
-        let what = Printable(&what);
+        let (title, what) = (self.title(), chain(what));
         let follows = match topic {
             Topic::Failure => "the guest gets an I/O error; later errors are not reported",
             Topic::Refusal => "the guest's request was refused; later ones are not reported",
             Topic::Connection => "the guest's driver is not connected",
         };
-        self.log
-            .say(&format!("disk {name} ({path}): {what}: {follows}"));
+        self.host.report(&format!("{title}: {what}: {follows}"));
     }
 }
 
@@ -299,15 +301,15 @@ enum Served {
     /// A request failed, and was answered with an error.
     Failed(IoError),
     /// A request was refused, and was answered with an error.
-    Refused(Box<dyn std::error::Error>),
+    Refused(Box<dyn Error>),
 }
 
 /// Serves at most one request, and tells the guest if it wants to be told.
-fn serve<G: GuestSide>(
+fn serve<G: Guest>(
     link: &mut Link,
     guest: &Arc<G>,
     grants: &HostGrants<Arc<GuestRam>>,
-    (disk, image): (&Disk, &Image),
+    (disk, image): (&Geometry, &Image),
 ) -> Result<Served, RingError> {
     let ram = &**guest.ram();
     let served = match link.queue.next(ram, grants, disk)? {
@@ -351,6 +353,18 @@ fn ranges<P>(io: &Io<P>) -> Vec<GuestRange> {
     let pieces = io.pieces.iter();
     let ranges = pieces.map(|piece| GuestRange::new(piece.at, piece.len_bytes.into()));
     ranges.collect()
+}
+
+/// An error and its causes, in one line.
+fn chain(error: &dyn Error) -> String {
+    let mut line = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        // Writing to a string cannot fail.
+        let _ = write!(line, ": {cause}");
+        source = cause.source();
+    }
+    line
 }
 
 /// One queue, with rings of up to 16 pages.

@@ -1,4 +1,4 @@
-//! What wakes the thread of a disk.
+//! What wakes the thread of a device.
 
 use std::{
     io,
@@ -11,10 +11,10 @@ use std::{
 use pvh_xen::Doorbell;
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EventFd};
 
-/// Wakes the thread of a disk, and says what for. Ringing it is one write to an eventfd, which
+/// Wakes the thread of a device, and says what for. Ringing it is one write to an eventfd, which
 /// never waits; however often the guest rings it before the thread looks, the thread wakes once.
 #[derive(Debug)]
-pub(super) struct Bell {
+pub(crate) struct Bell {
     event: EventFd,
     has_store_event: AtomicBool,
     is_stopped: AtomicBool,
@@ -22,10 +22,10 @@ pub(super) struct Bell {
 
 /// The same bell for events of the store.
 #[derive(Debug)]
-pub(super) struct StoreBell(pub(super) Arc<Bell>);
+pub(crate) struct StoreBell(pub(crate) Arc<Bell>);
 
 impl Bell {
-    pub(super) fn new() -> io::Result<Self> {
+    pub(crate) fn new() -> io::Result<Self> {
         Ok(Self {
             event: EventFd::new(EFD_CLOEXEC)?,
             has_store_event: AtomicBool::new(false),
@@ -34,28 +34,28 @@ impl Bell {
     }
 
     /// Waits until the bell has been rung since the last wait.
-    pub(super) fn wait(&self) {
+    pub(crate) fn wait(&self) {
         // After an error, such as a signal, the thread looks once more and waits again.
         let _ = self.event.read();
     }
 
     /// Makes the thread end after the request that it works on.
-    pub(super) fn stop(&self) {
+    pub(crate) fn stop(&self) {
         self.is_stopped.store(true, SeqCst);
         self.ring();
     }
 
-    pub(super) fn is_stopped(&self) -> bool {
+    pub(crate) fn is_stopped(&self) -> bool {
         self.is_stopped.load(SeqCst)
     }
 
     #[cfg(test)]
-    pub(super) fn has_store_event(&self) -> bool {
+    pub(crate) fn has_store_event(&self) -> bool {
         self.has_store_event.load(SeqCst)
     }
 
     /// Tells whether the store has changed since the last call.
-    pub(super) fn take_store_event(&self) -> bool {
+    pub(crate) fn take_store_event(&self) -> bool {
         self.has_store_event.swap(false, SeqCst)
     }
 }

@@ -1,0 +1,16 @@
+#![doc = include_str!("../README.md")]
+#![forbid(unsafe_code)]
+
+mod bell;
+mod disk;
+mod guest;
+mod host;
+#[cfg(test)]
+#[expect(clippy::arithmetic_side_effects, reason = "a test may panic")]
+mod model;
+mod threads;
+
+pub use disk::{CacheMode, Disk, Image, ImageError, ImageOptions, attach_disk};
+pub use guest::Guest;
+pub use host::{DeviceKind, Host};
+pub use threads::{AttachError, Device, DeviceThreads, StuckDevice};
