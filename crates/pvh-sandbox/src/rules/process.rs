@@ -1,0 +1,93 @@
+//! What makes threads, descriptors and narrower filters.
+
+use libc::{
+    CLONE_NEWCGROUP, CLONE_NEWIPC, CLONE_NEWNET, CLONE_NEWNS, CLONE_NEWPID, CLONE_NEWUSER,
+    CLONE_NEWUTS, CLONE_SIGHAND, CLONE_THREAD, CLONE_VM, ENOSYS, F_DUPFD_CLOEXEC, F_SETFD, F_SETFL,
+    PR_SET_NAME, PR_SET_NO_NEW_PRIVS,
+};
+
+use crate::rule::{ArgTest, Rule};
+
+/// What starts a thread of this process and gives it a filter.
+pub(crate) const THREADS: &[Rule] = &[
+    Rule::when(
+        libc::SYS_clone,
+        "clone",
+        "a thread",
+        ArgTest::Masked {
+            arg: 0,
+            mask: THREAD | NAMESPACES,
+            value: THREAD,
+        },
+        "starts the threads of a machine",
+    ),
+    // A filter cannot look at clone3's flags, which are in memory.
+    Rule::any(
+        libc::SYS_clone3,
+        "clone3",
+        "the C library tries it, and then makes clone",
+    )
+    .refused(ENOSYS, true),
+    Rule::when(
+        libc::SYS_prctl,
+        "prctl",
+        "PR_SET_NAME",
+        option(PR_SET_NAME),
+        "a thread has a name",
+    ),
+    Rule::when(
+        libc::SYS_prctl,
+        "prctl",
+        "PR_SET_NO_NEW_PRIVS",
+        option(PR_SET_NO_NEW_PRIVS),
+        "a filter needs it",
+    ),
+    Rule::when(
+        libc::SYS_seccomp,
+        "seccomp",
+        "SECCOMP_SET_MODE_FILTER",
+        ArgTest::Equals { arg: 0, value: 1 },
+        "a thread takes a narrower filter",
+    ),
+    Rule::any(
+        libc::SYS_set_tid_address,
+        "set_tid_address",
+        "other C libraries at the start of a thread",
+    ),
+];
+
+/// What makes descriptors of an event, a timer or a copy of one.
+pub(crate) const DESCRIPTORS: &[Rule] = &[
+    Rule::any(libc::SYS_eventfd2, "eventfd2", "events between threads"),
+    fcntl(
+        F_DUPFD_CLOEXEC,
+        "F_DUPFD_CLOEXEC",
+        "a second owner of an event",
+    ),
+    fcntl(F_SETFD, "F_SETFD", "close-on-exec"),
+    fcntl(F_SETFL, "F_SETFL", "non-blocking"),
+];
+
+const fn fcntl(command: i32, name: &'static str, reason: &'static str) -> Rule {
+    let value = command.cast_unsigned();
+    let test = ArgTest::Equals { arg: 1, value };
+    Rule::when(libc::SYS_fcntl, "fcntl", name, test, reason)
+}
+
+const fn option(option: i32) -> ArgTest {
+    let value = option.cast_unsigned();
+    ArgTest::Equals { arg: 0, value }
+}
+
+/// The flags of a thread that shares all with this process.
+const THREAD: u32 = (CLONE_VM | CLONE_SIGHAND | CLONE_THREAD).cast_unsigned();
+
+/// The flags of new namespaces.
+const NAMESPACES: u32 = (CLONE_NEWCGROUP
+    | CLONE_NEWIPC
+    | CLONE_NEWNET
+    | CLONE_NEWNS
+    | CLONE_NEWPID
+    | CLONE_NEWUSER
+    | CLONE_NEWUTS)
+    .cast_unsigned();
