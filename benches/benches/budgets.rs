@@ -15,6 +15,7 @@ use pvh_kvm::Kvm;
 use support::{
     Guest,
     back_ends::Reads,
+    fill::Fill,
     trips::{Caller, bare},
 };
 
@@ -53,6 +54,15 @@ fn main() -> ExitCode {
         300.0,
         &mut || read_ns(&mut reads, trips),
     );
+    let file = Fill::of(if is_bench { 40 << 20 } else { 1 << 20 });
+    let runs = if is_bench { 9 } else { 1 };
+    for (memory, ours) in [
+        ("guest RAM", Fill::guest_ram_ms as fn(&Fill) -> f64),
+        ("vm-memory's", Fill::vm_memory_ms),
+    ] {
+        let what = format!("40 MiB of a file into {memory} / pread into fresh memory");
+        check(&what, " x", 1.15, &mut || fill(&file, ours, runs));
+    }
     if Kvm::open().is_ok() {
         let what = "round trip of a hypercall by port / bare port write";
         check(what, " x", 1.1, &mut || round_trip(trips));
@@ -83,6 +93,23 @@ fn dispatch_ns(batches: u32) -> f64 {
 fn read_ns(reads: &mut Reads, batches: u32) -> f64 {
     let times = (0..batches).map(|_| reads.serve().as_secs_f64() * 1e9 / f64::from(Reads::BATCH));
     Summary::of(times).map_or(f64::NAN, |summary| summary.median)
+}
+
+/// Returns the ratio of the medians of fills that took turns with `pread`, and prints both.
+fn fill(file: &Fill, ours: fn(&Fill) -> f64, runs: u32) -> f64 {
+    let mut times = (Vec::new(), Vec::new());
+    for _ in 0..runs {
+        times.0.push(file.pread_ms());
+        times.1.push(ours(file));
+    }
+    let (Some(limit), Some(ours)) = (Summary::of(times.0), Summary::of(times.1)) else {
+        return f64::NAN;
+    };
+    println!(
+        "a fill in ms, median (lowest tenth): pread {:.1} ({:.1}), ours {:.1} ({:.1})",
+        limit.median, limit.lowest_tenth, ours.median, ours.lowest_tenth
+    );
+    ours.median / limit.median
 }
 
 /// Returns the ratio of the medians of trips that took turns, and prints both.

@@ -9,14 +9,14 @@
 use std::{
     fs::{self, File},
     hint::black_box,
-    os::{fd::AsFd, unix::fs::FileExt},
+    os::fd::AsFd,
     path::Path,
 };
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use linux_loader::loader::{Elf, KernelLoader};
 use pvh_abi::{Gpa, start_info::MemmapKind};
-use pvh_bench::kernel::vmlinux;
+use pvh_bench::{floor::Mapping, kernel::vmlinux};
 use pvh_kvm::GuestRam;
 use pvh_loader::{Image, commit::Method, image::Limits, inspect::inspect_bytes, plan::Boot};
 use pvh_memory::{FileRange, GuestMemory};
@@ -139,14 +139,27 @@ fn baselines(
             BatchSize::PerIteration,
         );
     });
+    group.bench_function("fill", |b| {
+        b.iter_batched(
+            fresh,
+            |memory| {
+                let range = FileRange {
+                    file: file.as_fd(),
+                    offset: 0,
+                    len_bytes: len,
+                };
+                memory.fill(Gpa(1 << 20), range).expect("the kernel fits");
+                memory
+            },
+            BatchSize::PerIteration,
+        );
+    });
     group.bench_function("baseline: pread", |b| {
         b.iter_batched(
-            || Vec::with_capacity(bytes.len()),
-            |mut buffer: Vec<u8>| {
-                buffer.resize(bytes.len(), 0);
-                file.read_exact_at(&mut buffer, 0)
-                    .expect("the kernel is read");
-                buffer
+            || Mapping::new(bytes.len()),
+            |memory| {
+                memory.read(&file);
+                memory
             },
             BatchSize::PerIteration,
         );

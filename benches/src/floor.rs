@@ -185,17 +185,32 @@ fn filter_msrs(vm: &VmFd) {
     filter.expect("a filter of MSRs");
 }
 
-/// Memory of this process, unmapped on drop.
+/// Memory of this process that nothing has touched, unmapped on drop.
 #[derive(Debug)]
-struct Mapping {
+pub struct Mapping {
     at: *mut u8,
     len: usize,
 }
 
 impl Mapping {
-    fn new(len: usize) -> Self {
+    /// Maps `len` bytes.
+    #[must_use]
+    pub fn new(len: usize) -> Self {
         let at = map(ptr::null_mut(), len, None);
         Self { at, len }
+    }
+
+    /// Reads the first bytes of a file into all of the memory, as `pread` does.
+    pub fn read(&self, file: &File) {
+        let mut done = 0;
+        while let Some(left) = self.len.checked_sub(done).filter(|&left| left > 0) {
+            let to = self.at.wrapping_add(done).cast();
+            let offset = libc::off_t::try_from(done).expect("a small offset");
+            let got = unsafe { libc::pread(file.as_raw_fd(), to, left, offset) };
+            let got = usize::try_from(got).expect("the file is read");
+            assert_ne!(got, 0, "the file is as long as the memory");
+            done = done.saturating_add(got);
+        }
     }
 
     /// Maps a file over a part of the memory.

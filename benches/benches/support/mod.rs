@@ -1,7 +1,9 @@
-//! Guests for benches: a domain and [`back_ends`] without KVM, and [`trips`] on KVM.
+//! Guests for benches: a domain and [`back_ends`] without KVM, [`trips`] on KVM, and [`fill`] of memory
+//! from a file.
 #![allow(dead_code, reason = "each bench uses a part of it")]
 
 pub(crate) mod back_ends;
+pub(crate) mod fill;
 pub(crate) mod trips;
 
 use std::num::NonZeroU64;

@@ -1,15 +1,20 @@
 //! Bytes between files and guest memory.
-#![expect(clippy::unwrap_used, reason = "these are tests")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::arithmetic_side_effects,
+    clippy::cast_possible_truncation,
+    reason = "the numbers are small, and a test may stop"
+)]
 
 use std::{
     fs::{self, File},
-    io::{Read, Seek, SeekFrom, Write},
-    os::fd::AsFd,
+    io::{ErrorKind, Read, Seek, SeekFrom, Write},
+    os::{fd::AsFd, unix::fs::FileExt},
 };
 
 use pvh_abi::{Gpa, GuestRange};
 use pvh_kvm::{GuestRam, TransferError};
-use pvh_memory::{Frames, GuestMemory};
+use pvh_memory::{FileRange, FillError, Frames, GuestMemory, MemoryError};
 
 const RAM_BYTES: u64 = 2 << 20;
 
@@ -152,5 +157,84 @@ fn frames_that_the_guest_has_changed() {
             matches!(error, Err(TransferError::Memory(_))),
             "{bad:x?}: {error:?}"
         );
+    }
+}
+
+/// A file of data, a hole, data and a hole to its end, read over RAM that is not zero.
+#[test]
+fn a_file_with_holes_fills_ram_with_its_bytes_and_its_zeros() {
+    let ram = GuestRam::new(16 << 20).unwrap();
+    ram.write(Gpa(0), &vec![0xEE; 16 << 20]).unwrap();
+    let file = tempfile::tempfile().unwrap();
+    file.write_all_at(&[1; 5000], 0).unwrap();
+    file.write_all_at(&[2; 9000], 4 << 20).unwrap();
+    file.set_len(8 << 20).unwrap();
+    let len_bytes = (8 << 20) - 7;
+    let range = FileRange {
+        file: file.as_fd(),
+        offset: 7,
+        len_bytes,
+    };
+    ram.fill(Gpa(0x1003), range).unwrap();
+    let mut wanted = vec![0; 8 << 20];
+    file.read_exact_at(&mut wanted, 0).unwrap();
+    assert!(bytes(&ram, 0x1003, len_bytes as usize) == wanted[7..]);
+    assert_eq!(bytes(&ram, 0, 0x1003), [0xEE; 0x1003]);
+    let after = 0x1003 + len_bytes;
+    assert!(bytes(&ram, after, 4096).iter().all(|&byte| byte == 0xEE));
+}
+
+/// Other tests of this process use a few MiB meanwhile.
+#[test]
+fn a_hole_takes_no_memory() {
+    let ram = GuestRam::new(64 << 20).unwrap();
+    let file = tempfile::tempfile().unwrap();
+    file.write_all_at(&[1; 4096], 0).unwrap();
+    file.set_len(48 << 20).unwrap();
+    let range = FileRange {
+        file: file.as_fd(),
+        offset: 0,
+        len_bytes: 48 << 20,
+    };
+    let before = resident_kib();
+    ram.fill(Gpa(0), range).unwrap();
+    let grown = resident_kib().saturating_sub(before);
+    assert!(grown < 24 << 10, "{grown} KiB");
+    assert_eq!(bytes(&ram, 4095, 2), [1, 0]);
+}
+
+/// Returns the memory that this process has, by `/proc/self/statm`.
+fn resident_kib() -> u64 {
+    let text = fs::read_to_string("/proc/self/statm").unwrap();
+    let pages = text.split_whitespace().nth(1).unwrap();
+    pages.parse::<u64>().unwrap() * 4
+}
+
+#[test]
+fn a_fill_past_the_end_of_a_file_says_where_it_ends() {
+    let ram = GuestRam::new(RAM_BYTES).unwrap();
+    let sparse = tempfile::tempfile().unwrap();
+    sparse.set_len(8192).unwrap();
+    for file in [file(&[7; 8192]), sparse] {
+        let range = |offset, len_bytes| FileRange {
+            file: file.as_fd(),
+            offset,
+            len_bytes,
+        };
+        let error = ram.fill(Gpa(0), range(4096, 4097)).unwrap_err();
+        let FillError::Read {
+            offset: 8192,
+            source,
+        } = error
+        else {
+            panic!("{error:?}");
+        };
+        assert_eq!(source.kind(), ErrorKind::UnexpectedEof);
+        let error = ram.fill(Gpa(RAM_BYTES), range(0, 1)).unwrap_err();
+        assert!(matches!(
+            error,
+            FillError::Memory(MemoryError::NotRam { .. })
+        ));
+        ram.fill(Gpa(0), range(8192, 0)).unwrap();
     }
 }

@@ -1,9 +1,6 @@
 //! Carries a plan out: writes the kernel, the modules and the start info into guest memory.
 
-use std::{
-    fs::File,
-    os::{fd::AsFd, unix::fs::FileExt},
-};
+use std::os::fd::AsFd;
 
 use pvh_abi::{Gpa, GuestRange, address::PAGE_SIZE};
 use pvh_entry::EntryState;
@@ -36,8 +33,9 @@ impl Plan<'_> {
     /// Writes or maps everything that is planned into `memory`.
     ///
     /// Before the first write, this checks that `memory` has RAM for each write, that no file has
-    /// changed its length, and that the instructions to be patched are still there. Files are
-    /// copied through a buffer of 256 KiB. No byte outside the plan's writes changes.
+    /// changed its length, and that the instructions to be patched are still there. Files are read
+    /// straight into `memory` where it can ([`GuestMemory::fill`]), else through a buffer of
+    /// 256 KiB. No byte outside the plan's writes changes.
     ///
     /// # Errors
     ///
@@ -103,8 +101,11 @@ impl Plan<'_> {
                     file: file.as_fd(),
                     offset: 0,
                 };
-                let read = |done, buf: &mut [u8]| read_module(index, file, done, buf);
-                writer.file(write, Some(origin), read)
+                writer.file(write, origin, |offset, _, source| CommitError::ReadModule {
+                    index,
+                    offset,
+                    source,
+                })
             }
             None => Ok(()), // cannot happen: each placed module is one of the boot's
         }
@@ -179,13 +180,4 @@ impl Plan<'_> {
         written.map_err(CommitError::StartInfo)?;
         Ok(bytes)
     }
-}
-
-fn read_module(index: usize, file: &File, offset: u64, buf: &mut [u8]) -> Result<(), CommitError> {
-    let read = file.read_exact_at(buf, offset);
-    read.map_err(|source| CommitError::ReadModule {
-        index,
-        offset,
-        source,
-    })
 }

@@ -3,7 +3,7 @@
 use pvh_abi::Gpa;
 
 #[cfg(feature = "std")]
-use crate::{FileRange, MapError};
+use crate::{FileRange, FillError, MapError, map::fill_by_buffer};
 use crate::{MemoryError, WordOp};
 
 /// The memory of a guest: RAM at guest-physical addresses, holes between.
@@ -68,8 +68,23 @@ pub trait GuestMemory {
         Ok(())
     }
 
+    /// Reads a range of a file into guest memory at `at`. It does not depend on the file's position.
+    ///
+    /// By default, the bytes go through a buffer of at most 256 KiB. A backend that can have the
+    /// host read into its memory overrides this, and saves one copy. The thread waits as long as
+    /// the file does.
+    ///
+    /// # Errors
+    ///
+    /// [`FillError`]. It refuses a range that is not all RAM before the first write; after another
+    /// error, some of the bytes may have been written.
+    #[cfg(feature = "std")]
+    fn fill(&self, at: Gpa, range: FileRange<'_>) -> Result<(), FillError> {
+        fill_by_buffer(self, at, range)
+    }
+
     /// Maps a range of a file at `at` in place of the RAM there, as a private copy-on-write
-    /// mapping.
+    /// mapping. The range must be made of whole pages, in the file and in guest memory.
     ///
     /// Optional: a backend that cannot map keeps this default, and the caller copies instead.
     ///
@@ -108,6 +123,11 @@ impl<M: GuestMemory + ?Sized> GuestMemory for &M {
 
     fn zero(&self, at: Gpa, len_bytes: u64) -> Result<(), MemoryError> {
         (**self).zero(at, len_bytes)
+    }
+
+    #[cfg(feature = "std")]
+    fn fill(&self, at: Gpa, range: FileRange<'_>) -> Result<(), FillError> {
+        (**self).fill(at, range)
     }
 
     #[cfg(feature = "std")]

@@ -23,7 +23,7 @@ pub use linear::{
     Access, LinearAddress, LinearFault, LinearMemory, PagingMode, PagingPolicy, PagingState,
 };
 #[cfg(feature = "std")]
-pub use map::{FileRange, MapError};
+pub use map::{FileRange, FillError, MapError};
 pub use slice::SliceMemory;
 pub use vec::{RangesError, VecMemory};
 #[cfg(feature = "vm-memory")]

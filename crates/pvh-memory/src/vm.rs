@@ -1,18 +1,24 @@
 //! vm-memory's guest memory as this crate's.
 
-use alloc::vec::Vec;
+use alloc::{format, vec::Vec};
 use core::{
     iter,
     ops::Deref,
     sync::atomic::{AtomicU32, AtomicU64},
 };
+use std::{
+    fs::File,
+    io::{self, Seek, SeekFrom},
+    os::fd::{AsRawFd, BorrowedFd},
+};
 
 use pvh_abi::Gpa;
 use vm_memory::{
-    AtomicInteger, Bytes, GuestMemoryRegion, MemoryRegionAddress, VolatileMemory, bitmap::Bitmap,
+    AtomicInteger, Bytes, GuestMemoryError, GuestMemoryRegion, MemoryRegionAddress, VolatileMemory,
+    bitmap::Bitmap,
 };
 
-use crate::{GuestMemory, MemoryError, WordOp};
+use crate::{FileRange, FillError, GuestMemory, MemoryError, WordOp, map::fill_by_buffer};
 
 /// Guest memory in the regions of rust-vmm's vm-memory.
 ///
@@ -163,6 +169,39 @@ impl<Region: Deref<Target: GuestMemoryRegion>> GuestMemory for VmMemory<Region> 
         })
     }
 
+    /// Has the host read into the regions, through their volatile slices.
+    ///
+    /// These read at a file's position. So a longer range is read from a second opening of the file
+    /// (`/proc/self/fd`), which has a position of its own; where that is refused, and for a short
+    /// range, the bytes go through a buffer.
+    fn fill(&self, at: Gpa, range: FileRange<'_>) -> Result<(), FillError> {
+        let (offset, len_bytes) = (range.offset, range.len_bytes);
+        if !self.is_ram(at, len_bytes) {
+            return Err(FillError::Memory(MemoryError::NotRam { at, len_bytes }));
+        }
+        let is_long = len_bytes >= REOPENED_BYTES_MIN;
+        let reopened = is_long.then(|| reopen(range.file, offset).ok()).flatten();
+        let Some(mut file) = reopened else {
+            return fill_by_buffer(self, at, range);
+        };
+        let mut done = 0_u64;
+        for piece in self.pieces(at, len_bytes).flatten() {
+            let from = offset.saturating_add(done);
+            let len = usize::try_from(piece.len_bytes).unwrap_or(usize::MAX);
+            let region = piece.region;
+            let read = region.read_exact_volatile_from(piece.offset, &mut file, len);
+            read.map_err(|error| match error {
+                GuestMemoryError::IOError(source) => FillError::Read {
+                    offset: from,
+                    source,
+                },
+                _ => FillError::Memory(MemoryError::Backend { at }),
+            })?;
+            done = done.saturating_add(piece.len_bytes);
+        }
+        Ok(())
+    }
+
     fn atomic_u32(&self, at: Gpa, op: WordOp<u32>) -> Result<u32, MemoryError> {
         self.word(at, op != WordOp::Load, |word: &AtomicU32| op.apply_to(word))
     }
@@ -171,3 +210,13 @@ impl<Region: Deref<Target: GuestMemoryRegion>> GuestMemory for VmMemory<Region> 
         self.word(at, op != WordOp::Load, |word: &AtomicU64| op.apply_to(word))
     }
 }
+
+/// Opens a file again, at `offset`.
+fn reopen(file: BorrowedFd<'_>, offset: u64) -> io::Result<File> {
+    let mut again = File::open(format!("/proc/self/fd/{}", file.as_raw_fd()))?;
+    again.seek(SeekFrom::Start(offset))?;
+    Ok(again)
+}
+
+/// A shorter range is copied through a buffer: opening a file again takes some microseconds.
+const REOPENED_BYTES_MIN: u64 = 256 << 10;

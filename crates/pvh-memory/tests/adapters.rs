@@ -111,10 +111,16 @@ mod frames_of_vec {
 
 #[cfg(feature = "std")]
 mod files {
-    use std::{fs::File, io, os::fd::AsFd};
+    use std::{
+        fs::File,
+        io::{self, Write as _},
+        os::fd::AsFd,
+    };
 
     use pvh_abi::Gpa;
-    use pvh_memory::{FileRange, GuestMemory, MapError, MemoryError, VecMemory, WordOp};
+    use pvh_memory::{
+        FileRange, FillError, GuestMemory, MapError, MemoryError, SliceMemory, VecMemory, WordOp,
+    };
 
     /// Memory whose host refuses each mapping.
     struct Refused;
@@ -160,6 +166,54 @@ mod files {
     fn a_file_is_not_mapped_where_that_is_not_provided_for() {
         let memory = VecMemory::from(vec![0; 0x2000]);
         assert!(matches!(map(memory), Err(MapError::Unsupported)));
+    }
+
+    /// A file of 300 KiB, longer than the buffer, at an odd place between bytes that stay.
+    #[test]
+    fn a_file_is_read_where_it_belongs_and_nowhere_else() {
+        let bytes: Vec<u8> = (0..300 << 10).map(|at: u32| (at % 251) as u8).collect();
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(&bytes).unwrap();
+        let mut slice = vec![0xEE; 512 << 10];
+        let memory = SliceMemory::new(Gpa(0x1000), &mut slice);
+        let range = |offset, len_bytes| FileRange {
+            file: file.as_fd(),
+            offset,
+            len_bytes,
+        };
+        memory.fill(Gpa(0x1003), range(5, 299 << 10)).unwrap();
+        memory.fill(Gpa(0x1003), range(0, 0)).unwrap();
+        let end = 3 + (299 << 10);
+        assert_eq!(slice[3..end], bytes[5..5 + (299 << 10)]);
+        assert!(
+            slice[..3]
+                .iter()
+                .chain(&slice[end..])
+                .all(|&byte| byte == 0xEE)
+        );
+    }
+
+    #[test]
+    fn a_fill_that_is_refused_says_why_and_where() {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(&[7; 0x1000]).unwrap();
+        let range = |offset, len_bytes| FileRange {
+            file: file.as_fd(),
+            offset,
+            len_bytes,
+        };
+        let mut slice = vec![0xEE; 0x2000];
+        let memory = SliceMemory::new(Gpa(0), &mut slice);
+        let (at, len_bytes) = (Gpa(0x1001), 0x1000);
+        let hole = memory.fill(at, range(0, len_bytes)).unwrap_err();
+        let not_ram = MemoryError::NotRam { at, len_bytes };
+        assert!(matches!(hole, FillError::Memory(error) if error == not_ram));
+        let end = memory.fill(Gpa(0), range(0x800, 0x801)).unwrap_err();
+        assert!(matches!(
+            end,
+            FillError::Read { offset: 0x800, source } if source.kind() == io::ErrorKind::UnexpectedEof
+        ));
+        assert!(slice.iter().all(|&byte| byte == 0xEE));
     }
 
     #[test]

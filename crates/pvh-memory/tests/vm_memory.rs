@@ -24,10 +24,14 @@ mod borrowed {
 }
 
 mod owned {
-    use std::sync::Arc;
+    use std::{
+        io::{self, Seek as _, SeekFrom, Write as _},
+        os::fd::AsFd as _,
+        sync::Arc,
+    };
 
     use pvh_abi::Gpa;
-    use pvh_memory::{GuestMemory, MemoryError, VmMemory, WordOp};
+    use pvh_memory::{FileRange, FillError, GuestMemory, MemoryError, VmMemory, WordOp};
     use vm_memory::{
         GuestAddress, GuestMemoryRegion as _, GuestRegionMmap,
         bitmap::{AtomicBitmap, Bitmap as _},
@@ -61,6 +65,43 @@ mod owned {
         memory.atomic_u64(Gpa(0x3000), WordOp::Or(1)).unwrap();
         memory.write(Gpa(0x4000), b"dirt").unwrap();
         assert_eq!(dirty(), [false, true, true, true]);
+    }
+
+    /// Long enough to be read from a second opening of the file, over the border of two regions.
+    #[test]
+    fn a_long_file_is_read_into_the_regions_and_keeps_its_position() {
+        let bytes: Vec<u8> = (0..600 << 10).map(|at: u32| (at % 251) as u8).collect();
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(&bytes).unwrap();
+        file.seek(SeekFrom::Start(77)).unwrap();
+        let memory = VmMemory::new([region(0, 0x8_0000), region(0x8_0000, 0x8_0000)]);
+        let range = |offset, len_bytes| FileRange {
+            file: file.as_fd(),
+            offset,
+            len_bytes,
+        };
+        memory.fill(Gpa(0x3_0001), range(3, 590 << 10)).unwrap();
+        let mut all = vec![0; 0x10_0000];
+        memory.read(Gpa(0), &mut all).unwrap();
+        let end = 0x3_0001 + (590 << 10);
+        assert_eq!(all[0x3_0001..end], bytes[3..3 + (590 << 10)]);
+        assert!(
+            all[..0x3_0001]
+                .iter()
+                .chain(&all[end..])
+                .all(|&byte| byte == 0)
+        );
+        let short = memory.fill(Gpa(0), range(0, 601 << 10)).unwrap_err();
+        assert!(matches!(
+            short,
+            FillError::Read { source, .. } if source.kind() == io::ErrorKind::UnexpectedEof
+        ));
+        let hole = memory.fill(Gpa(0x8_0000), range(0, 590 << 10));
+        assert!(matches!(
+            hole,
+            Err(FillError::Memory(MemoryError::NotRam { .. }))
+        ));
+        assert_eq!(file.stream_position().unwrap(), 77);
     }
 
     /// Regions need not begin at a page; a word cut by their border cannot be changed in one step.

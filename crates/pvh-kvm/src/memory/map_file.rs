@@ -9,6 +9,7 @@
 use std::{
     fs::File,
     io,
+    ops::Range,
     os::fd::AsRawFd,
     sync::{Mutex, PoisonError},
 };
@@ -164,16 +165,32 @@ pub(crate) fn copy_pages(mapping: &MmapRegion, offset: usize, len: usize) -> io:
     Ok(())
 }
 
-/// Asks the host for huge pages in `mapping`, where they fit and no file is mapped.
-pub(crate) fn prefer_huge_pages(mapping: &MmapRegion) -> io::Result<()> {
+/// Asks the host for huge pages in a part of `mapping`, where they fit and no file is mapped.
+pub(crate) fn prefer_huge_pages(mapping: &MmapRegion, part: Range<usize>) -> io::Result<()> {
+    let len = part.end.saturating_sub(part.start);
+    if part.end > mapping.size() || len == 0 {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    let start = mapping.as_ptr().wrapping_add(part.start);
     // SAFETY: MADV_HUGEPAGE changes neither content nor access rights. It demands that the pages
-    // are mapped, which they are as long as `mapping` is borrowed.
-    let advised =
-        unsafe { libc::madvise(mapping.as_ptr().cast(), mapping.size(), libc::MADV_HUGEPAGE) };
+    // are mapped: by the test above, they lie inside `mapping`, which is borrowed and so stays
+    // mapped.
+    let advised = unsafe { libc::madvise(start.cast(), len, libc::MADV_HUGEPAGE) };
     if advised != 0 {
         return Err(io::Error::last_os_error());
     }
     Ok(())
+}
+
+/// Returns the part of `len` bytes from `offset` on that is made of whole huge pages; `None` if
+/// there is none.
+pub(crate) fn huge_part(mapping: &MmapRegion, offset: usize, len: usize) -> Option<Range<usize>> {
+    let base = mapping.as_ptr().addr();
+    let start = base.checked_add(offset)?;
+    let end = start.checked_add(len)?;
+    let first = start.checked_next_multiple_of(HUGE_PAGE_LEN)?;
+    let last = end & !(HUGE_PAGE_LEN - 1);
+    (first < last).then(|| first.wrapping_sub(base)..last.wrapping_sub(base))
 }
 
 /// Replaces pages with zeroed ones.
@@ -227,3 +244,6 @@ fn is_mapped(mapping: &MmapRegion, offset: usize, len: usize) -> bool {
     let advised = unsafe { libc::madvise(start.cast(), len, libc::MADV_NORMAL) };
     advised == 0
 }
+
+/// The length of a huge page.
+pub(crate) const HUGE_PAGE_LEN: usize = 2 << 20;

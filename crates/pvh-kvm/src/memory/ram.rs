@@ -3,7 +3,9 @@
 use std::{fmt, io, ops::Range, sync::Arc};
 
 use pvh_abi::{Gpa, GuestRange, address::PAGE_SIZE};
-use pvh_memory::{FileRange, FrameError, GuestMemory, MapError, MemoryError, VmMemory, WordOp};
+use pvh_memory::{
+    FileRange, FillError, FrameError, GuestMemory, MapError, MemoryError, VmMemory, WordOp,
+};
 use vm_memory::{GuestRegionMmap, MmapRegion};
 
 use super::{
@@ -129,7 +131,7 @@ impl GuestRam {
     /// The error of `madvise`, if the host's kernel has no transparent huge pages.
     pub fn prefer_huge_pages(&self) -> io::Result<()> {
         let mut regions = self.regions.iter();
-        regions.try_for_each(|(_, region)| map_file::prefer_huge_pages(region))
+        regions.try_for_each(|(_, region)| map_file::prefer_huge_pages(region, 0..region.size()))
     }
 
     /// Makes whole pages read as zeros without touching them. Returns whether it could; the pages
@@ -324,6 +326,14 @@ impl GuestMemory for GuestRam {
             }
             _ => self.write_zeros(at, len_bytes),
         }
+    }
+
+    /// Has the host read straight into the RAM there, in huge pages where the range is made of
+    /// them. Holes of the file take no memory.
+    ///
+    /// It may move the file's position.
+    fn fill(&self, at: Gpa, range: FileRange<'_>) -> Result<(), FillError> {
+        self.fill_from(at, range)
     }
 
     /// Maps the range by `mmap(MAP_FIXED | MAP_PRIVATE)` over the RAM there.

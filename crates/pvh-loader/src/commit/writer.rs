@@ -1,13 +1,13 @@
 //! Writes into guest memory, or maps files into it.
 
-use std::os::fd::BorrowedFd;
+use std::{io, os::fd::BorrowedFd};
 
 use pvh_abi::{Gpa, GuestRange, address::PAGE_SIZE};
-use pvh_memory::{FileRange, GuestMemory};
+use pvh_memory::{FileRange, FillError, GuestMemory, MemoryError};
 
 use super::{error::CommitError, method::Method};
 use crate::{
-    image::Image,
+    image::{Image, ImageError},
     layout::Span,
     plan::{Patch, Write},
 };
@@ -16,13 +16,11 @@ use crate::{
 pub(super) struct Writer<'a, M: ?Sized> {
     memory: &'a M,
     method: Method,
-    /// Empty until a file is read.
-    buffer: Vec<u8>,
     pub(super) written_bytes: u64,
     pub(super) mapped_bytes: u64,
 }
 
-/// The file that a write's bytes could be mapped from, and the offset there.
+/// The file that holds a write's bytes, and the offset there.
 #[derive(Clone, Copy)]
 pub(super) struct Origin<'fd> {
     pub(super) file: BorrowedFd<'fd>,
@@ -34,7 +32,6 @@ impl<'a, M: GuestMemory + ?Sized> Writer<'a, M> {
         Self {
             memory,
             method,
-            buffer: Vec::new(),
             written_bytes: 0,
             mapped_bytes: 0,
         }
@@ -56,30 +53,78 @@ impl<'a, M: GuestMemory + ?Sized> Writer<'a, M> {
         if let Some(bytes) = unpacked {
             return self.put(write, 0, bytes);
         }
+        let read_error = |source| CommitError::ReadImage { index, source };
         let origin = image.file_range().and_then(|(file, start)| {
             let offset = start.checked_add(file_offset)?;
             Some(Origin { file, offset })
         });
-        self.file(write, origin, |done, buf| {
-            let read = image.read_at(file_offset.saturating_add(done), buf);
-            read.map_err(|source| CommitError::ReadImage { index, source })
+        let Some(origin) = origin else {
+            return self.copy(write, |done, buf| {
+                let read = image.read_at(file_offset.saturating_add(done), buf);
+                read.map_err(read_error)
+            });
+        };
+        self.file(write, origin, |offset, len_bytes, source| {
+            read_error(ImageError::Read {
+                offset,
+                len_bytes,
+                source,
+            })
         })
     }
 
-    /// Maps the whole pages of a file if the method says so and the memory can, and copies the
-    /// rest. `read` gets the offset in the write.
+    /// Maps the whole pages of a file if the method says so and the memory can, and has the memory
+    /// read the rest. `failed` gets the offset and the length of a range that cannot be read.
     pub(super) fn file(
         &mut self,
         write: &Write,
-        origin: Option<Origin<'_>>,
-        mut read: impl FnMut(u64, &mut [u8]) -> Result<(), CommitError>,
+        origin: Origin<'_>,
+        failed: impl Fn(u64, u64, io::Error) -> CommitError,
     ) -> Result<(), CommitError> {
         let end = write.range.len_bytes;
-        let origin = origin.filter(|_| self.method == Method::Map);
-        let mapped = origin.and_then(|origin| self.map(write.range, origin));
+        let mapped = match self.method {
+            Method::Map => self.map(write.range, origin),
+            Method::Copy => None,
+        };
         let mapped = mapped.unwrap_or(Span::new(end, end));
-        self.copy(write, Span::new(0, mapped.start), &mut read)?;
-        self.copy(write, Span::new(mapped.end, end), &mut read)
+        self.fill(write, Span::new(0, mapped.start), origin, &failed)?;
+        self.fill(write, Span::new(mapped.end, end), origin, &failed)
+    }
+
+    /// Has the memory read `part` of the range of `write` from the file.
+    fn fill(
+        &mut self,
+        write: &Write,
+        part: Span,
+        origin: Origin<'_>,
+        failed: &impl Fn(u64, u64, io::Error) -> CommitError,
+    ) -> Result<(), CommitError> {
+        let len_bytes = part.end.saturating_sub(part.start);
+        if len_bytes == 0 {
+            return Ok(());
+        }
+        let what = write.kind;
+        let at = Gpa(write.range.start.0.saturating_add(part.start)); // RAM does not wrap
+        let offset = origin.offset.saturating_add(part.start);
+        let range = FileRange {
+            file: origin.file,
+            offset,
+            len_bytes,
+        };
+        let filled = self.memory.fill(at, range);
+        filled.map_err(|error| match error {
+            FillError::Read { offset: at, source } => {
+                let left = offset.saturating_add(len_bytes).saturating_sub(at);
+                failed(at, left, source)
+            }
+            FillError::Memory(source) => CommitError::Memory { what, source },
+            _ => CommitError::Memory {
+                what,
+                source: MemoryError::Backend { at },
+            },
+        })?;
+        self.written_bytes = self.written_bytes.saturating_add(len_bytes);
+        Ok(())
     }
 
     /// Maps the whole pages of `range` and returns their part of it, or `None` if they are too few
@@ -99,28 +144,29 @@ impl<'a, M: GuestMemory + ?Sized> Writer<'a, M> {
         Some(pages)
     }
 
-    /// Copies `part` of the range of `write` from `read`, one buffer at a time.
+    /// Copies the range of `write` from `read`, which gets the offset in the range, one buffer at a
+    /// time.
     fn copy(
         &mut self,
         write: &Write,
-        part: Span,
-        read: &mut impl FnMut(u64, &mut [u8]) -> Result<(), CommitError>,
+        mut read: impl FnMut(u64, &mut [u8]) -> Result<(), CommitError>,
     ) -> Result<(), CommitError> {
-        let mut buffer = std::mem::take(&mut self.buffer);
-        let mut at = part.start;
-        while let Some(left) = part.end.checked_sub(at).filter(|&left| left > 0) {
-            let step = usize::try_from(left)
-                .unwrap_or(usize::MAX)
-                .min(BUFFER_BYTES);
-            if buffer.len() < step {
-                buffer.resize(step, 0);
-            }
+        let len = usize::try_from(write.range.len_bytes).unwrap_or(usize::MAX);
+        let mut buffer = vec![0; len.min(BUFFER_BYTES)];
+        let mut at = 0_u64;
+        while let Some(left) = write
+            .range
+            .len_bytes
+            .checked_sub(at)
+            .filter(|&left| left > 0)
+        {
+            let step = usize::try_from(left).unwrap_or(usize::MAX);
+            let step = step.min(buffer.len());
             let (piece, _) = buffer.split_at_mut(step);
             read(at, piece)?;
             self.put(write, at, piece)?;
             at = at.saturating_add(piece.len() as u64);
         }
-        self.buffer = buffer;
         Ok(())
     }
 
@@ -170,7 +216,7 @@ fn whole_pages(range: GuestRange, offset: u64) -> Option<Span> {
     (len_bytes >= MAPPED_BYTES_MIN).then_some(Span::new(start, end))
 }
 
-/// Length of the copy buffer.
+/// Length of the buffer for bytes that are neither in memory nor in a file as they are.
 const BUFFER_BYTES: usize = 256 << 10;
 
 /// A shorter part is copied: a mapping takes some microseconds, and the guest's first writes to it

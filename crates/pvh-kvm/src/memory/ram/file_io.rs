@@ -1,22 +1,31 @@
 //! Moves bytes between files and guest memory, without a copy in between.
-// UNSAFETY: `preadv` and `pwritev` take addresses of guest memory, to which Rust has no reference.
+// UNSAFETY: `preadv` and `pwritev` take addresses of guest memory, to which Rust has no reference,
+// and `lseek` finds the holes of a file.
 #![expect(
     unsafe_code,
-    reason = "preadv and pwritev on addresses of guest memory"
+    reason = "preadv and pwritev on addresses of guest memory, lseek on a file"
 )]
 
 use std::{
+    fs::{File, Metadata},
     io,
-    os::fd::{AsRawFd, BorrowedFd},
+    ops::Range,
+    os::{
+        fd::{AsRawFd, BorrowedFd},
+        unix::fs::MetadataExt,
+    },
     ptr,
 };
 
 use libc::{c_int, iovec, off_t};
 use pvh_abi::{Gpa, GuestRange, address::PAGE_SIZE};
-use pvh_memory::{GuestMemory, MemoryError};
+use pvh_memory::{FileRange, FillError, GuestMemory, MemoryError};
 
-use super::GuestRam;
-use crate::memory::frames::{FrameState, State};
+use super::{GuestRam, map_file};
+use crate::memory::{
+    budget::Purpose,
+    frames::{FrameState, State},
+};
 
 /// Why bytes were not moved between a file and guest memory. Some may have been moved.
 #[derive(Debug, thiserror::Error)]
@@ -78,6 +87,62 @@ impl GuestRam {
         ranges: &[GuestRange],
     ) -> Result<(), TransferError> {
         self.transfer(file, Direction::Write, offset, ranges)
+    }
+
+    /// Reads a range of a file into memory, except where the file has holes: these are zeroed, which
+    /// takes no memory.
+    pub(super) fn fill_from(&self, at: Gpa, range: FileRange<'_>) -> Result<(), FillError> {
+        let (file, len_bytes) = (range.file, range.len_bytes);
+        if !self.is_ram(at, len_bytes) {
+            return Err(FillError::Memory(MemoryError::NotRam { at, len_bytes }));
+        }
+        self.ask_for_huge_pages(at, len_bytes);
+        let end = range.offset.saturating_add(len_bytes);
+        let place = |offset: u64| Gpa(at.0.saturating_add(offset.saturating_sub(range.offset)));
+        let has_holes = has_holes(file);
+        let mut done = range.offset;
+        while done < end {
+            let data = match has_holes {
+                true => next_data(file, done..end),
+                false => done..end,
+            };
+            let zeros = data.start.saturating_sub(done);
+            self.zero(place(done), zeros).map_err(FillError::Memory)?;
+            let bytes = data.end.saturating_sub(data.start);
+            let to = GuestRange::new(place(data.start), bytes);
+            let read = self.read_from_file(file, data.start, &[to]);
+            read.map_err(|error| match error {
+                TransferError::Memory(source) => FillError::Memory(source),
+                TransferError::End { at } => FillError::Read {
+                    offset: at,
+                    source: io::ErrorKind::UnexpectedEof.into(),
+                },
+                TransferError::Host { at, source } => FillError::Read { offset: at, source },
+            })?;
+            done = data.end;
+        }
+        Ok(())
+    }
+
+    /// Asks the host for huge pages in the part of a range that is made of them: reading into them
+    /// takes one page fault instead of 512, and so does each touch of the guest.
+    ///
+    /// It takes two mappings of the budget. If the budget is spent, or the host has no huge pages,
+    /// the range gets small ones.
+    fn ask_for_huge_pages(&self, at: Gpa, len_bytes: u64) {
+        let Some((mapping, offset)) = self.locate(at, len_bytes) else {
+            return;
+        };
+        let Ok(len) = usize::try_from(len_bytes) else {
+            return;
+        };
+        let Some(part) = map_file::huge_part(mapping, offset, len) else {
+            return;
+        };
+        if self.budget.charge(Purpose::File) {
+            // Small pages do as well.
+            let _ = map_file::prefer_huge_pages(mapping, part);
+        }
     }
 
     fn transfer(
@@ -142,6 +207,14 @@ impl GuestRam {
             };
             let end = start.checked_add(len_bytes).ok_or(not_ram)?;
             let mut at = start;
+            if changes.is_none()
+                && let Some(address) = self.host_address(start, len_bytes)
+            {
+                let address = usize::try_from(address).map_err(|_| not_ram)?;
+                let len = usize::try_from(len_bytes).map_err(|_| not_ram)?;
+                push(&mut parts, Part { address, len });
+                continue;
+            }
             while at < end {
                 let page_end = (at.0 & !(PAGE_SIZE - 1)).saturating_add(PAGE_SIZE);
                 let next = Gpa(page_end.min(end.0));
@@ -149,10 +222,7 @@ impl GuestRam {
                 let address = self.address_in_page(changes.as_deref(), at, len as u64);
                 let address = address.and_then(|address| usize::try_from(address).ok());
                 let address = address.ok_or(not_ram)?;
-                match parts.last_mut() {
-                    Some(last) if last.end() == address => last.len = last.len.saturating_add(len),
-                    _ => parts.push(Part { address, len }),
-                }
+                push(&mut parts, Part { address, len });
                 at = next;
             }
         }
@@ -196,6 +266,52 @@ enum Direction {
     Write,
 }
 
+/// Adds a part, or makes the last one longer where both touch.
+fn push(parts: &mut Vec<Part>, part: Part) {
+    match parts.last_mut() {
+        Some(last) if last.end() == part.address => last.len = last.len.saturating_add(part.len),
+        _ if part.len > 0 => parts.push(part),
+        _ => {}
+    }
+}
+
+/// Tells whether a file uses less of the disk than it has bytes.
+fn has_holes(file: BorrowedFd<'_>) -> bool {
+    metadata(file).is_ok_and(|found| found.blocks().saturating_mul(BLOCK_BYTES) < found.len())
+}
+
+fn metadata(file: BorrowedFd<'_>) -> io::Result<Metadata> {
+    File::from(file.try_clone_to_owned()?).metadata()
+}
+
+/// Returns the first bytes of a range that are not a hole; the rest of the range is left for the
+/// next call. If the file system cannot tell, all are.
+///
+/// It moves the file's position, which nothing here depends on.
+fn next_data(file: BorrowedFd<'_>, range: Range<u64>) -> Range<u64> {
+    let start = match seek(file, range.start, libc::SEEK_DATA) {
+        Ok(start) => start.min(range.end),
+        // A hole up to the end of the file, which may come before that of the range.
+        Err(error) if error.raw_os_error() == Some(libc::ENXIO) => {
+            let len = metadata(file).map_or(range.start, |found| found.len());
+            len.clamp(range.start, range.end)
+        }
+        Err(_) => return range,
+    };
+    let end = match seek(file, start, libc::SEEK_HOLE) {
+        Ok(end) if end > start => end.min(range.end),
+        _ => range.end,
+    };
+    start..end
+}
+
+fn seek(file: BorrowedFd<'_>, offset: u64, whence: c_int) -> io::Result<u64> {
+    let offset = off_t::try_from(offset).map_err(|_| io::ErrorKind::InvalidInput)?;
+    // SAFETY: `lseek` has no demands but an open descriptor; `file` is borrowed and so stays open.
+    let found = unsafe { libc::lseek(file.as_raw_fd(), offset, whence) };
+    u64::try_from(found).map_err(|_| io::Error::last_os_error())
+}
+
 fn vector(part: &Part) -> iovec {
     iovec {
         iov_base: ptr::without_provenance_mut(part.address),
@@ -220,3 +336,6 @@ fn advance(parts: &mut Vec<Part>, mut moved: usize) {
 
 /// The most parts that one system call takes (`IOV_MAX`).
 const VECTORS_MAX: usize = 1024;
+
+/// The unit of `st_blocks`.
+const BLOCK_BYTES: u64 = 512;
