@@ -1,12 +1,10 @@
 //! A machine: its devices, its vCPU threads, and how it ends.
 
 mod board;
-mod halts;
 mod host;
 mod threads;
 mod vcpu;
 
 pub(crate) use board::{Board, End};
-pub(crate) use halts::Halts;
 pub(crate) use host::MachineHost;
 pub(crate) use threads::{BootVcpu, Stopper, Threads};

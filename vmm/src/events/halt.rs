@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use event_manager::{EventOps, EventSet, Events};
 use pvh_config::OnHalt;
+use pvh_kvm::Halts;
 use vmm_sys_util::timerfd::TimerFd;
 
-use crate::{machine::Halts, run::HALTED};
+use crate::run::HALTED;
 
 /// The watch for the halt of every vCPU. A Xen domain has none: its end is the domain's.
 #[derive(Debug)]

@@ -9,10 +9,9 @@ use std::{
 };
 
 use pvh_devices::{InputWanted, IrqLine, Ports, Request, Rtc, SerialPort};
-use pvh_kvm::{Crash, LostPages};
+use pvh_kvm::{Crash, Halts, LostPages};
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
-use super::Halts;
 use crate::console::ConsoleQueue;
 use pvh_abi::sched::ShutdownReason;
 

@@ -10,7 +10,7 @@ use pvh_backends::{Device, Disk, attach_disk};
 use pvh_config::{BackingArgument, RunConfig, input_name};
 use pvh_entry::EntryState;
 use pvh_hypercall::HYPERCALL_PORT;
-use pvh_kvm::{GuestRam, Kvm, LostPages, Vcpu, Vm, VmConfig, WriteAhead, check_host_memory};
+use pvh_kvm::{GuestRam, Halts, Kvm, LostPages, Vcpu, Vm, VmConfig, WriteAhead, check_host_memory};
 use pvh_layout::{Layout, ports::COM1_GSI};
 use pvh_loader::{
     Image,
@@ -33,7 +33,7 @@ use super::{
 };
 use crate::{
     cache::{self, Keeping, Opened},
-    machine::{Board, Halts, MachineHost},
+    machine::{Board, MachineHost},
     outlets::Outlets,
     platform::Platform,
     timings,

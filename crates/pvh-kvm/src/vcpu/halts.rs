@@ -2,23 +2,24 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use pvh_kvm::{Kicker, Vcpu};
+use super::{Kicker, Vcpu};
 
 /// Asks the vCPUs of a plain machine, one after the other, whether they have halted for good.
 ///
 /// KVM executes HLT without an exit, so the VMM has to ask: it kicks a vCPU, and the vCPU's thread
-/// answers. The next vCPU is asked only after a "yes", so a running machine costs one kick for each
+/// answers with [`Vcpu::is_halted_for_good`] after [`VmExit::Interrupted`](super::VmExit). The next vCPU is asked only after a "yes", so a running machine costs one kick for each
 /// call of [`tick`](Self::tick), whatever its number of vCPUs. Nobody waits: a thread that does not
 /// answer counts as running. The lock is held for a few instructions.
 #[derive(Debug)]
-pub(crate) struct Halts {
+pub struct Halts {
     kickers: Vec<Kicker>,
     round: Mutex<Round>,
 }
 
 impl Halts {
     /// Asks these vCPUs.
-    pub(crate) fn of(vcpus: &[Vcpu]) -> Self {
+    #[must_use]
+    pub fn of(vcpus: &[Vcpu]) -> Self {
         let kickers: Vec<_> = vcpus.iter().map(Vcpu::kicker).collect();
         let round = Mutex::new(Round::new(kickers.len()));
         Self { kickers, round }
@@ -26,7 +27,7 @@ impl Halts {
 
     /// Begins a round of questions; returns whether all vCPUs said "yes" in the last two rounds.
     /// The event loop calls it once in a while.
-    pub(crate) fn tick(&self) -> bool {
+    pub fn tick(&self) -> bool {
         let asked = self.round().begin();
         self.kick(asked);
         self.round().is_halted()
@@ -34,7 +35,7 @@ impl Halts {
 
     /// Answers for vCPU `index`, on its thread after an interruption, if it was asked.
     /// `is_halted_for_good` is called without the lock.
-    pub(crate) fn answer(&self, index: usize, is_halted_for_good: impl FnOnce() -> bool) {
+    pub fn answer(&self, index: usize, is_halted_for_good: impl FnOnce() -> bool) {
         if !self.round().is_asked(index) {
             return;
         }
