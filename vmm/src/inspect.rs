@@ -1,13 +1,14 @@
 //! `pvh-vmm inspect FILE`: describes a kernel file and, if it cannot boot, says why.
 
-mod json;
-
 use pvh_config::{
     InspectArguments,
     exit::{REFUSED, SUCCESS},
     input_file, input_name,
 };
-use pvh_loader::{image::ImageError, inspect::inspect};
+use pvh_loader::{
+    image::ImageError,
+    inspect::{inspect, unreadable_json},
+};
 
 use crate::exit::{Printable, complain, print, sentence};
 
@@ -24,7 +25,7 @@ pub(crate) fn run(arguments: &InspectArguments) -> u8 {
         Err(error) => return unreadable(&name, &error, arguments.json),
     };
     let page = match arguments.json {
-        true => json::report(&name, &report).to_string(),
+        true => report.json(&name),
         false => report.page(&name).to_string(),
     };
     let code = if report.verdict.is_bootable() {
@@ -37,7 +38,7 @@ pub(crate) fn run(arguments: &InspectArguments) -> u8 {
 
 fn unreadable(name: &str, error: &ImageError, as_json: bool) -> u8 {
     if as_json {
-        print(&json::unreadable(name, error).to_string(), REFUSED);
+        print(&unreadable_json(name, error), REFUSED);
     }
     complain(&format!("{name}: {}", sentence(error, error.fix())));
     REFUSED

@@ -1,5 +1,7 @@
 //! Describes a kernel file and says whether it would boot: the data of a report.
 
+#[cfg(feature = "json")]
+mod json;
 mod text;
 
 use std::{fs::File, path::Path};
@@ -17,6 +19,9 @@ use crate::{
     plan::{Demand, PlanError, Relocation, Segment, place},
     stubs::{self, StubError, StubPair},
 };
+
+#[cfg(feature = "json")]
+pub use json::unreadable_json;
 
 /// The description of a kernel file. Parts that could not be read are `None`; the verdict says why.
 #[derive(Debug)]

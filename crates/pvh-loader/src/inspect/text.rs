@@ -214,7 +214,7 @@ fn type_name(kind: u16) -> &'static str {
 }
 
 /// An error and its causes, in one line.
-struct Chain<'a>(&'a dyn Error);
+pub(super) struct Chain<'a>(pub(super) &'a dyn Error);
 
 impl fmt::Display for Chain<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -4,17 +4,29 @@
 //! as floating point, such as jq, round those above 2^53.
 
 use pvh_elfnote::{Class, Origin, ProgramHeader};
-use pvh_loader::{
-    image::ImageError,
-    inspect::{ElfReport, NoteReport, NoteValue, PayloadReport, Report},
-    stubs::{Stub, StubPair},
-};
 use serde_json::{Value, json};
 
-use crate::exit::Chain;
+use super::{ElfReport, NoteReport, NoteValue, PayloadReport, Report, text::Chain};
+use crate::{
+    image::ImageError,
+    stubs::{Stub, StubPair},
+};
 
-/// The object for a readable file.
-pub(super) fn report(name: &str, report: &Report) -> Value {
+impl Report {
+    /// Returns the report as one JSON object, about the file called `name`.
+    #[must_use]
+    pub fn json(&self, name: &str) -> String {
+        object(name, self).to_string()
+    }
+}
+
+/// Returns the JSON object for a file that could not be read.
+#[must_use]
+pub fn unreadable_json(name: &str, error: &ImageError) -> String {
+    unreadable(name, error).to_string()
+}
+
+fn object(name: &str, report: &Report) -> Value {
     let entry = report.elf.as_ref().and_then(|elf| elf.entry);
     json!({
         "schema": SCHEMA,
@@ -37,8 +49,7 @@ pub(super) fn report(name: &str, report: &Report) -> Value {
     })
 }
 
-/// The object for an unreadable file.
-pub(super) fn unreadable(name: &str, error: &ImageError) -> Value {
+fn unreadable(name: &str, error: &ImageError) -> Value {
     json!({
         "schema": SCHEMA,
         "file": name,
