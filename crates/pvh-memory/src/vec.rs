@@ -166,10 +166,10 @@ impl VecMemory {
         let not_ram = MemoryError::not_ram(at, size_bytes);
         let (range, inner) = if self.is_changed.load(SeqCst) {
             // Aligned, so it does not leave its frame.
-            let (range, inner, _) = self
-                .pieces(at, size_bytes)
-                .and_then(|mut all| all.next())
-                .ok_or(not_ram)?;
+            let reach = u64::try_from(size_bytes.saturating_sub(1)).unwrap_or(u64::MAX);
+            let piece = self.piece(at.0);
+            let piece = piece.filter(|(_, inner, last)| last.wrapping_sub(*inner) >= reach);
+            let (range, inner, _) = piece.ok_or(not_ram)?;
             (range, inner)
         } else {
             (
