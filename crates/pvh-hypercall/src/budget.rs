@@ -14,8 +14,8 @@ use core::cell::Cell;
 /// asked for, not measured, so that the same calls always stop at the same places.
 #[derive(Debug)]
 pub struct Budget {
-    /// `None`: without a limit.
-    left: Cell<Option<u32>>,
+    /// Above [`u32::MAX`]: without a limit.
+    left: Cell<u64>,
 }
 
 impl Budget {
@@ -36,7 +36,7 @@ impl Budget {
     #[must_use]
     pub const fn new(cost: u32) -> Self {
         Self {
-            left: Cell::new(Some(cost)),
+            left: Cell::new(cost as u64),
         }
     }
 
@@ -44,26 +44,26 @@ impl Budget {
     #[must_use]
     pub const fn unlimited() -> Self {
         Self {
-            left: Cell::new(None),
+            left: Cell::new(u64::MAX),
         }
     }
 
     /// Charges `cost` units. The work may exceed what is left: it is done anyway.
     pub fn charge(&self, cost: u32) {
         let left = self.left.get();
-        self.left.set(left.map(|left| left.saturating_sub(cost)));
+        self.left.set(left.saturating_sub(u64::from(cost)));
     }
 
     /// Tells whether the budget is spent, so that the rest is left to the next go.
     #[must_use]
     pub fn is_spent(&self) -> bool {
-        self.left.get() == Some(0)
+        self.left.get() == 0
     }
 
     /// Tells whether this budget has a limit.
     #[must_use]
     pub fn is_limited(&self) -> bool {
-        self.left.get().is_some()
+        self.left.get() <= u64::from(u32::MAX)
     }
 
     /// Charges a copy from or to the guest: a walk of its page tables, and the bytes.

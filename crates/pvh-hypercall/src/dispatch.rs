@@ -116,6 +116,7 @@ pub fn dispatch<H: Handler + ?Sized>(handler: &mut H, io: &dyn GuestIo, call: Ca
 
 /// Runs a hypercall, or a part of it that `budget` pays for. The handler may charge the same
 /// budget.
+#[inline]
 pub fn dispatch_within<H: Handler + ?Sized>(
     handler: &mut H,
     io: &dyn GuestIo,
@@ -173,6 +174,7 @@ fn offered<T: ?Sized>(group: Option<&mut T>) -> Result<&mut T, Errno> {
 }
 
 /// Runs some entries of a list. An entry that answers an error does not end the list, a fault does.
+#[inline(never)]
 fn multicall<H: Handler + ?Sized>(
     handler: &mut H,
     guest: Guest<'_>,

@@ -94,8 +94,23 @@ pub(crate) fn event_channel_op(
     guest: Guest<'_>,
     [op, arg, ..]: [u64; 5],
 ) -> Result<i64, Errno> {
-    let op = EventChannelOp(low_32(op));
-    guest.budget().charge(cost(op));
+    guest.budget().charge(SIGNAL);
+    match EventChannelOp(low_32(op)) {
+        // The one that guests call often.
+        EventChannelOp::SEND => events.send(port(guest, arg)?)?,
+        op => serve(events, guest, op, arg)?,
+    }
+    Ok(0)
+}
+
+/// The operations but `send`.
+#[inline(never)]
+fn serve(
+    events: &mut dyn EventChannels,
+    guest: Guest<'_>,
+    op: EventChannelOp,
+    arg: u64,
+) -> Result<(), Errno> {
     match op {
         EventChannelOp::BIND_INTERDOMAIN
         | EventChannelOp::BIND_VIRQ
@@ -103,7 +118,6 @@ pub(crate) fn event_channel_op(
         | EventChannelOp::ALLOC_UNBOUND
         | EventChannelOp::BIND_IPI => bind(events, guest, op, arg)?,
         EventChannelOp::CLOSE => events.close(port(guest, arg)?)?,
-        EventChannelOp::SEND => events.send(port(guest, arg)?)?,
         EventChannelOp::UNMASK => events.unmask(port(guest, arg)?)?,
         EventChannelOp::STATUS => status(events, guest, arg)?,
         EventChannelOp::BIND_VCPU => {
@@ -111,11 +125,13 @@ pub(crate) fn event_channel_op(
             events.bind_vcpu(Port(bind.port.get()), bind.vcpu.get())?;
         }
         EventChannelOp::RESET => {
+            guest.budget().charge(PORTS);
             let reset: ResetPorts = guest.read(arg)?;
             events.reset(DomId(reset.dom.get()))?;
         }
         EventChannelOp::INIT_CONTROL => init_control(events, guest, arg)?,
         EventChannelOp::EXPAND_ARRAY => {
+            guest.budget().charge(PORTS);
             let expand: ExpandArray = guest.read(arg)?;
             events.expand_array(expand.array_gfn.get())?;
         }
@@ -125,22 +141,7 @@ pub(crate) fn event_channel_op(
         }
         _ => return Err(Errno::ENOSYS),
     }
-    Ok(0)
-}
-
-/// The cost of an operation. Those that may look at every port, or change them all, end the go.
-const fn cost(op: EventChannelOp) -> u32 {
-    match op {
-        EventChannelOp::BIND_INTERDOMAIN
-        | EventChannelOp::BIND_VIRQ
-        | EventChannelOp::BIND_PIRQ
-        | EventChannelOp::ALLOC_UNBOUND
-        | EventChannelOp::BIND_IPI
-        | EventChannelOp::RESET
-        | EventChannelOp::INIT_CONTROL
-        | EventChannelOp::EXPAND_ARRAY => Budget::GO,
-        _ => SIGNAL,
-    }
+    Ok(())
 }
 
 /// The calls that make a port: the structure is written back whole, with the port.
@@ -150,6 +151,7 @@ fn bind(
     op: EventChannelOp,
     arg: u64,
 ) -> Result<(), Errno> {
+    guest.budget().charge(PORTS);
     match op {
         EventChannelOp::BIND_INTERDOMAIN => {
             let mut bind: BindInterdomain = guest.read(arg)?;
@@ -206,6 +208,7 @@ fn status(events: &mut dyn EventChannels, guest: Guest<'_>, arg: u64) -> Result<
 }
 
 fn init_control(events: &mut dyn EventChannels, guest: Guest<'_>, arg: u64) -> Result<(), Errno> {
+    guest.budget().charge(PORTS);
     let mut init: InitControl = guest.read(arg)?;
     init.link_bits = events.init_control(&ControlBlock {
         vcpu: init.vcpu.get(),
@@ -214,3 +217,6 @@ fn init_control(events: &mut dyn EventChannels, guest: Guest<'_>, arg: u64) -> R
     })?;
     guest.write(arg, &init)
 }
+
+/// The cost of an operation that may look at every port, or change them all: it ends the go.
+const PORTS: u32 = Budget::GO;

@@ -48,7 +48,22 @@ pub(crate) fn xen_version(
     [op, arg, ..]: [u64; 5],
 ) -> Result<i64, Errno> {
     match VersionOp(low_32(op)) {
-        VersionOp::VERSION => return Ok(i64::from(version.version())),
+        // The one that guests ask often.
+        VersionOp::VERSION => Ok(i64::from(version.version())),
+        op => describe(version, guest, op, arg),
+    }
+}
+
+/// The operations that copy a text or a structure out. They have 2 KiB of stack, which
+/// `VERSION` need not set up.
+#[inline(never)]
+fn describe(
+    version: &dyn Version,
+    guest: Guest<'_>,
+    op: VersionOp,
+    arg: u64,
+) -> Result<i64, Errno> {
+    match op {
         VersionOp::EXTRAVERSION => guest.write(arg, &version.extra_version())?,
         VersionOp::COMPILE_INFO => guest.write(arg, &version.compile_info())?,
         VersionOp::CAPABILITIES => guest.write(arg, &text(version.capabilities()))?,
