@@ -100,6 +100,8 @@ pub struct Domain {
     /// The reason of a shutdown, once there is one.
     reason: Option<ShutdownReason>,
     is_over: bool,
+    /// vCPUs that the call which is served may have left down; empty between calls.
+    parked: Vec<u32>,
     /// Whether calls wait for the embedder to observe vCPUs: not in traces of version 1.
     observes: bool,
     /// Whether the time is written every second: not in traces of versions 1 and 2.

@@ -74,7 +74,9 @@ impl Domain {
         Output::Nothing
     }
 
-    /// Runs a hypercall, or a bounded part of it.
+    /// Runs a hypercall, or a bounded part of it. It is the same function as [`Domain::hypercall`]
+    /// when nothing records; the two are kept apart by nothing but the recorder.
+    #[inline(always)]
     pub(crate) fn run_call(
         &mut self,
         memory: &dyn Frames,

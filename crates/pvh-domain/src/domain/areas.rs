@@ -52,6 +52,12 @@ impl Area {
         is_new
     }
 
+    /// Tells whether a page that the area touches is not known yet.
+    const fn is_lost(&self) -> bool {
+        let [first, second] = self.pages;
+        first.is_none() || (second.is_none() && self.room() < self.len_bytes)
+    }
+
     /// Writes bytes at an offset; writes where there is no RAM are dropped.
     pub(super) fn put(&self, memory: &dyn GuestMemory, offset: u64, bytes: &[u8]) {
         let room = self.room();
@@ -81,6 +87,7 @@ impl Area {
 impl Domain {
     /// Changes the runstate of a vCPU, and writes it into its area. A vCPU that is down is offline,
     /// whatever `state` says.
+    #[inline(never)]
     pub(super) fn change_runstate(
         &mut self,
         memory: &dyn Frames,
@@ -179,6 +186,7 @@ impl Domain {
             return;
         };
         data.runstate_area = Area::new(io, linear, RUNSTATE_BYTES);
+        data.has_lost_area = true;
         if let Some(area) = data.runstate_area {
             let put = |offset, bytes: &[u8]| area.put(env.memory, offset, bytes);
             let counted = of_other.then(|| data.runstate.at(env.now.system_ns));
@@ -195,12 +203,14 @@ impl Domain {
     ) {
         if let Some(data) = self.vcpus.get_mut(vcpu as usize) {
             data.time_area = Area::new(io, linear, TIME_BYTES);
+            data.has_lost_area = true;
             self.write_time(env.memory, vcpu);
         }
     }
 
     /// Translates the areas of the calling vCPU again if they led nowhere, and writes those that
     /// are found.
+    #[cold]
     pub(super) fn translate_areas(&mut self, memory: &dyn Frames, io: &dyn GuestIo, vcpu: u32) {
         let Some(data) = self.vcpus.get_mut(vcpu as usize) else {
             return;
@@ -208,6 +218,8 @@ impl Domain {
         let found = |area: &mut Option<Area>| area.as_mut().is_some_and(|area| area.find(io));
         let runstate = found(&mut data.runstate_area);
         let time = found(&mut data.time_area);
+        let areas = [data.runstate_area, data.time_area];
+        data.has_lost_area = areas.iter().flatten().any(Area::is_lost);
         if runstate {
             self.write_runstate(memory, vcpu);
         }

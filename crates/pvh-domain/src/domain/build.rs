@@ -123,6 +123,7 @@ impl Domain {
             log: Log::default(),
             reason: None,
             is_over: false,
+            parked: Vec::new(),
             observes: true,
             refreshes: true,
             has_budget: true,

@@ -4,7 +4,7 @@ use pvh_abi::{Errno, sched::ShutdownReason, vcpu::VcpuHvmContext};
 use pvh_memory::Frames;
 use pvh_vcpu::{State, VcpuError};
 
-use super::{Domain, Effect, Env, Now};
+use super::{Domain, Effect, Env, Now, vcpu::Stage};
 use crate::parts::{hvm, runstate::RunState};
 
 /// What happens to a vCPU.
@@ -26,7 +26,7 @@ impl Domain {
     fn forget_call(&mut self, vcpu: u32) {
         self.stop_sleep(vcpu);
         if let Some(data) = self.vcpus.get_mut(vcpu as usize) {
-            data.is_in_call = false;
+            data.stage = Stage::Between;
         }
     }
 

@@ -1,5 +1,6 @@
 //! The console's ring and the store's.
 
+use pvh_abi::event_channel::Port;
 use pvh_xenstore::{Shutdown, request_shutdown};
 
 use super::{Domain, Effect, Env};
@@ -58,6 +59,12 @@ impl Domain {
         } else {
             env.effects.push(Effect::Notified(end));
         }
+    }
+
+    /// Tells whether a port is the guest's for the store or for its console.
+    pub(super) fn is_service_port(&self, port: Port) -> bool {
+        let host = self.events.host_of(port);
+        host.is_some_and(|end| end == self.console_end || end == self.store_end)
     }
 
     pub(super) fn serve_rings(&mut self, env: &mut Env<'_>) {

@@ -2,64 +2,61 @@
 
 use pvh_abi::{Errno, vcpu::VcpuOp};
 use pvh_hypercall::{
-    Budget, Call, Guest, GuestIo, Handler, Outcome, Width, dispatch_within,
+    Budget, Call, Guest, Handler, Outcome, Width, dispatch_within,
     group::{Assist, Console, EventChannels, GrantTable, Hvm, Sched, Timer, Vcpus, Version},
 };
 use pvh_vcpu::State;
 
-use super::{Answer, Domain, Effect, Env, Observe, Origin, Sleep};
+use super::{Answer, Domain, Effect, Env, Observe, Origin, vcpu::Stage};
 use crate::parts::runstate::RunState;
 
 /// One hypercall of one vCPU: the domain behind the traits of the groups.
+///
+/// Every hypercall makes one, so it refers to what its caller has, and what few calls need stands in
+/// the domain: [`Stage`], and the vCPUs to park.
 pub(super) struct Session<'a> {
     pub(super) domain: &'a mut Domain,
     pub(super) env: Env<'a>,
-    pub(super) io: &'a dyn GuestIo,
+    pub(super) origin: &'a Origin<'a>,
     pub(super) vcpu: u32,
-    pub(super) takes_interrupts: bool,
     pub(super) width: Width,
-    /// What is left of the cost of this go.
-    pub(super) budget: &'a Budget,
     /// The vCPUs that the next call about vCPUs depends on have been observed for it.
     is_next_observed: bool,
-    /// Whom the embedder has to observe before the rest of the call.
-    observe: Option<Observe>,
-    /// vCPUs that this call may have left down.
-    pub(super) parked: Vec<u32>,
+    /// What is left of the cost of this go.
+    pub(super) budget: &'a Budget,
 }
 
 impl<'a> Session<'a> {
-    pub(super) fn new(
+    pub(super) const fn new(
         domain: &'a mut Domain,
         env: Env<'a>,
-        origin: &Origin<'a>,
+        origin: &'a Origin<'a>,
         width: Width,
         budget: &'a Budget,
     ) -> Self {
         Self {
             domain,
             env,
-            io: origin.io,
+            origin,
             vcpu: origin.vcpu,
-            takes_interrupts: origin.takes_interrupts,
             width,
-            budget,
             is_next_observed: false,
-            observe: None,
-            parked: Vec::new(),
+            budget,
         }
     }
 
     /// Runs the call, or a part of it.
+    ///
+    /// The usual call is of a vCPU that is awake and runs, changes no vCPU's lifecycle and is over
+    /// at once: this function tests for it and leaves everything else to functions that are not
+    /// inlined, so that the usual call does not save registers for them.
+    #[inline(always)]
     pub(super) fn run(mut self, call: Call) -> Answer {
         self.begin();
-        let (io, budget) = (self.io, self.budget);
-        let outcome = dispatch_within(&mut self, io, call, budget);
-        self.park();
-        Answer {
-            outcome,
-            sleep: self.end(matches!(outcome, Outcome::Again(_))),
-            observe: self.observe,
+        let (io, budget) = (self.origin.io, self.budget);
+        match dispatch_within(&mut self, io, call, budget) {
+            Outcome::Return(result) => self.end(result),
+            Outcome::Again(rest) => self.interrupt(rest),
         }
     }
 
@@ -67,25 +64,70 @@ impl<'a> Session<'a> {
         let Some(data) = self.domain.vcpus.get_mut(self.vcpu as usize) else {
             return;
         };
-        let was_observing = core::mem::take(&mut data.is_observing);
-        self.is_next_observed = was_observing && data.is_in_call;
-        // A vCPU that makes a new call is awake, even if the embedder has not called `entered`.
-        if !data.is_in_call {
+        let has_lost_area = data.has_lost_area;
+        if matches!(data.stage, Stage::Between) {
             data.begun_extent = None;
-            self.domain.stop_sleep(self.vcpu);
-            self.change_runstate(RunState::Running);
+            let is_running = data.runstate.state() == RunState::Running;
+            if data.asleep.is_some() || !is_running || self.domain.is_over {
+                self.awake();
+            } else {
+                let is_up = self.domain.set.is_up(self.vcpu);
+                debug_assert_eq!(is_up, Ok(true), "a vCPU that goes down is offline");
+            }
+        } else {
+            let stage = core::mem::replace(&mut data.stage, Stage::InCall);
+            self.is_next_observed = matches!(stage, Stage::Observing(_));
         }
-        self.domain
-            .translate_areas(self.env.memory, self.io, self.vcpu);
+        if has_lost_area {
+            self.domain
+                .translate_areas(self.env.memory, self.origin.io, self.vcpu);
+        }
     }
 
-    /// A sleep begins once the whole call is over.
-    fn end(&mut self, is_in_call: bool) -> Option<Sleep> {
-        let data = self.domain.vcpus.get_mut(self.vcpu as usize)?;
-        data.is_in_call = is_in_call;
-        let sleep = data.asleep.filter(|_| !is_in_call)?;
-        self.change_runstate(RunState::Blocked);
-        Some(sleep)
+    /// A vCPU that makes a new call is awake, even if the embedder has not called `entered`.
+    #[cold]
+    fn awake(&mut self) {
+        self.domain.stop_sleep(self.vcpu);
+        self.change_runstate(RunState::Running);
+    }
+
+    /// The whole call is over: a sleep begins now.
+    fn end(&mut self, result: i64) -> Answer {
+        if !self.domain.parked.is_empty() {
+            self.park();
+        }
+        let data = self.domain.vcpus.get_mut(self.vcpu as usize);
+        let sleep = data.and_then(|data| {
+            data.stage = Stage::Between;
+            data.asleep
+        });
+        if sleep.is_some() {
+            self.change_runstate(RunState::Blocked);
+        }
+        Answer {
+            outcome: Outcome::Return(result),
+            sleep,
+            observe: None,
+        }
+    }
+
+    /// The rest of the call comes next, perhaps after an observation.
+    #[inline(never)]
+    fn interrupt(&mut self, rest: Call) -> Answer {
+        self.park();
+        let data = self.domain.vcpus.get_mut(self.vcpu as usize);
+        let observe = data.and_then(|data| match data.stage {
+            Stage::Observing(whom) => Some(whom),
+            Stage::Between | Stage::InCall => {
+                data.stage = Stage::InCall;
+                None
+            }
+        });
+        Answer {
+            outcome: Outcome::Again(rest),
+            sleep: None,
+            observe,
+        }
     }
 
     /// Tells whether the vCPUs that `op` depends on have been observed; if not, has them observed.
@@ -105,8 +147,7 @@ impl<'a> Session<'a> {
         let Some(data) = self.domain.vcpus.get_mut(self.vcpu as usize) else {
             return true;
         };
-        data.is_observing = true;
-        self.observe = Some(whom);
+        data.stage = Stage::Observing(whom);
         false
     }
 
@@ -119,8 +160,10 @@ impl<'a> Session<'a> {
     }
 
     /// Has the vCPUs wait for INIT that this call has left down.
+    #[cold]
+    #[inline(never)]
     fn park(&mut self) {
-        for vcpu in core::mem::take(&mut self.parked) {
+        for vcpu in core::mem::take(&mut self.domain.parked) {
             if self.domain.lifecycle(vcpu) == Some(State::Down) && self.domain.observes {
                 self.env.effects.push(Effect::Park(vcpu));
             }

@@ -18,14 +18,22 @@ impl Domain {
     ) -> T {
         let mut delivery = Delivery::new(env.memory, &self.shared_info, &self.vcpu_infos);
         let answer = act(&mut self.events, &mut delivery);
-        for signal in delivery.signals {
+        let signals = delivery.signals;
+        if !signals.is_empty() {
+            self.carry_out(env, signals);
+        }
+        answer
+    }
+
+    #[inline(never)]
+    fn carry_out(&mut self, env: &mut Env<'_>, signals: Vec<event::Signal>) {
+        for signal in signals {
             match signal {
                 event::Signal::Upcall(vcpu) => self.upcall(env, vcpu),
                 event::Signal::Unblock(vcpu) => self.wake(env, vcpu),
                 event::Signal::Host(end) => self.serve(env, end),
             }
         }
-        answer
     }
 
     /// Sends the upcall of a vCPU whose upcall flag was set just now, and wakes it.
@@ -54,9 +62,13 @@ impl Domain {
         let Some(data) = self.vcpus.get_mut(vcpu as usize) else {
             return false;
         };
+        // A vCPU that polls is asleep.
+        if data.asleep.take().is_none() {
+            return false;
+        }
         data.poll_until_ns = None;
         self.events.stop_poll(vcpu);
-        data.asleep.take().is_some()
+        true
     }
 
     pub(super) fn latch(&mut self, memory: &dyn Frames, width: Width, now: Now) {

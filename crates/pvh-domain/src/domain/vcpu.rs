@@ -1,6 +1,6 @@
 //! What the domain keeps for one vCPU.
 
-use super::{Sleep, areas::Area};
+use super::{Observe, Sleep, areas::Area};
 use crate::parts::{memory::BegunExtent, runstate::RunstateClock};
 
 /// What the domain keeps for a vCPU, beside its lifecycle.
@@ -8,10 +8,8 @@ use crate::parts::{memory::BegunExtent, runstate::RunstateClock};
 pub(super) struct VcpuData {
     /// Whether the vCPU sleeps, or will once its call is over.
     pub(super) asleep: Option<Sleep>,
-    /// The vCPU's call is not over: its rest comes next.
-    pub(super) is_in_call: bool,
-    /// The vCPUs that its call waits for are being observed.
-    pub(super) is_observing: bool,
+    /// Whether its call is over, or its rest comes next.
+    pub(super) stage: Stage,
     /// The extent that its call has begun.
     pub(super) begun_extent: Option<BegunExtent>,
     /// Deadline of the one-shot timer, in ns of system time.
@@ -22,6 +20,19 @@ pub(super) struct VcpuData {
     pub(super) runstate: RunstateClock,
     pub(super) runstate_area: Option<Area>,
     pub(super) time_area: Option<Area>,
+    /// One of the areas may lead nowhere: the vCPU's next call translates it again.
+    pub(super) has_lost_area: bool,
+}
+
+/// Where a vCPU stands between two goes of its calls.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Stage {
+    /// Its last call is over.
+    Between,
+    /// Its call is not over: the rest comes next.
+    InCall,
+    /// The same, once these vCPUs have been observed.
+    Observing(Observe),
 }
 
 /// The periodic timer of a vCPU.
@@ -36,8 +47,7 @@ impl VcpuData {
     pub(super) const fn new(now_ns: u64) -> Self {
         Self {
             asleep: None,
-            is_in_call: false,
-            is_observing: false,
+            stage: Stage::Between,
             begun_extent: None,
             singleshot_ns: None,
             periodic: Periodic {
@@ -48,6 +58,7 @@ impl VcpuData {
             runstate: RunstateClock::new(now_ns),
             runstate_area: None,
             time_area: None,
+            has_lost_area: false,
         }
     }
 }

@@ -41,7 +41,7 @@ impl EventChannels for Session<'_> {
 
     fn send(&mut self, port: Port) -> Result<(), Errno> {
         // A service does what waits in its ring, up to 64 requests to the store.
-        if self.domain.service_ports().contains(&Some(port)) {
+        if self.domain.is_service_port(port) {
             self.budget.charge(Budget::GO);
         }
         self.act(|events, delivery| events.send(delivery, port))

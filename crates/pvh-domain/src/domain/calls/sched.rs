@@ -13,7 +13,7 @@ impl Session<'_> {
     /// Tells whether the vCPU would get an upcall at once.
     fn has_upcall(&self) -> bool {
         let pending = self.domain.is_upcall_pending(self.env.memory, self.vcpu);
-        self.takes_interrupts && pending && self.domain.global_vector().is_some()
+        self.origin.takes_interrupts && pending && self.domain.global_vector().is_some()
     }
 
     fn sleep(&mut self, sleep: Sleep, until_ns: Option<u64>) {

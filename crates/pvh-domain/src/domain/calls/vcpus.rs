@@ -15,8 +15,8 @@ use super::super::{Effect, session::Session};
 impl Session<'_> {
     /// Notes a vCPU that has to wait for INIT from now on, if it is not the calling one.
     fn left_down(&mut self, vcpu: u32) {
-        if vcpu != self.vcpu && !self.parked.contains(&vcpu) {
-            self.parked.push(vcpu);
+        if vcpu != self.vcpu && !self.domain.parked.contains(&vcpu) {
+            self.domain.parked.push(vcpu);
         }
     }
 }
@@ -77,13 +77,13 @@ impl Vcpus for Session<'_> {
     ) -> Result<(), Errno> {
         let how = (width, vcpu != self.vcpu);
         self.domain
-            .register_runstate(&self.env, self.io, (vcpu, linear), how);
+            .register_runstate(&self.env, self.origin.io, (vcpu, linear), how);
         Ok(())
     }
 
     fn register_time_area(&mut self, vcpu: u32, linear: u64) -> Result<(), Errno> {
         self.domain
-            .register_time(&self.env, self.io, (vcpu, linear));
+            .register_time(&self.env, self.origin.io, (vcpu, linear));
         Ok(())
     }
 

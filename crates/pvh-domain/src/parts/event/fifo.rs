@@ -86,6 +86,7 @@ impl Fifo {
     ///
     /// Without its word the event is kept for later. It is dropped, and not even pending, if the
     /// vCPU has no control block.
+    #[inline(never)]
     pub(super) fn raise(
         &mut self,
         delivery: &mut Delivery<'_>,

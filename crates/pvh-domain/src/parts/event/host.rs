@@ -78,6 +78,14 @@ impl EventChannels {
         }
     }
 
+    /// Returns the end of the embedder's that a port of the guest is joined to.
+    pub fn host_of(&self, Port(port): Port) -> Option<HostPort> {
+        match self.ports.get(port)?.state {
+            State::Host(host) => Some(host),
+            _ => None,
+        }
+    }
+
     /// Raises the event of the guest's port that an end of the embedder's is joined to; dropped if
     /// there is none.
     pub fn send_from_host(&mut self, delivery: &mut Delivery<'_>, host: HostPort) {

@@ -38,6 +38,7 @@ impl EventChannels {
     ///
     /// `EINVAL` for a port that is not valid, the hypervisor's, or neither joined, waiting nor one
     /// for signals between vCPUs.
+    #[inline]
     pub fn send(&mut self, delivery: &mut Delivery<'_>, port: Port) -> Result<(), Errno> {
         let Port(port) = port;
         let channel = *self.ports.get(port).ok_or(Errno::EINVAL)?;

@@ -74,6 +74,7 @@ impl EventChannels {
     }
 
     /// Wakes the vCPUs that poll a port, each once.
+    #[inline(never)]
     pub(super) fn wake_pollers(&mut self, delivery: &mut Delivery<'_>, port: u32) {
         for (vcpu, slot) in (0_u32..).zip(&mut self.pollers) {
             if slot

@@ -15,10 +15,16 @@ pub(super) fn raise(delivery: &mut Delivery<'_>, port: u32, vcpu: u32) -> bool {
     if !pending.set_bit(delivery.memory, port % 32) {
         return false;
     }
+    tell(delivery, port, vcpu);
+    true
+}
+
+/// Tells the vCPU of a port that has become pending, unless the port is masked.
+#[inline(never)]
+fn tell(delivery: &mut Delivery<'_>, port: u32, vcpu: u32) {
     if !is_masked(delivery, port) {
         select(delivery, port, vcpu);
     }
-    true
 }
 
 /// Clears the mask bit of a port; if it was set and the event is pending, the vCPU is told.
