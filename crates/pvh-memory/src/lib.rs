@@ -21,6 +21,7 @@ pub use frames::{FrameError, FrameStep, Frames};
 pub use guest_memory::GuestMemory;
 pub use linear::{
     Access, LinearAddress, LinearFault, LinearMemory, PagingMode, PagingPolicy, PagingState,
+    WalkStep, WalkTrace,
 };
 #[cfg(feature = "std")]
 pub use map::{FileRange, FillError, MapError};

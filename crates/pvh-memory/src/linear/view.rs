@@ -36,6 +36,14 @@ impl<'memory, M: GuestMemory + ?Sized> LinearMemory<'memory, M> {
         }
     }
 
+    pub(super) const fn tables(&self) -> Option<&Tables> {
+        self.tables.as_ref()
+    }
+
+    pub(super) const fn memory(&self) -> &'memory M {
+        self.memory
+    }
+
     /// Copies `buf.len()` bytes at `at` out of guest memory.
     ///
     /// # Errors
