@@ -23,6 +23,10 @@ have_kvm() { { : <>/dev/kvm; } 2>/dev/null; }
 
 if [ "${1:-}" != --kvm-only ]; then
 	run cargo test --workspace --all-features
+	if command -v gdb >/dev/null; then
+		run cargo test -p pvh-gdb --test gdb -- --ignored
+		met+=("needs gdb")
+	fi
 	if [ -e /usr/include/xen/xen.h ]; then
 		run cargo test -p pvh-abi -p pvh-blkif -p pvh-netif --test xen_headers -- --ignored
 		met+=("needs libxen-dev")
@@ -32,7 +36,7 @@ elif ! have_kvm; then
 	exit 4
 fi
 if have_kvm; then
-	run cargo test -p pvh-kvm -p pvh-xen -p pvh-vmm --all-features -- --ignored --skip in_32_bit_paging
+	run cargo test -p pvh-kvm -p pvh-xen -p pvh-vmm --all-features -- --ignored --skip in_32_bit_paging --skip with_debug_exits
 	met+=("needs /dev/kvm")
 else
 	echo "cannot open /dev/kvm: the tests that need it are skipped"

@@ -15,7 +15,8 @@ pub use memory::{
     RamError, TSS_AT, TablesTooLarge, TransferError, WriteAhead, check_host_memory,
 };
 pub use vcpu::{
-    Activity, Crash, ExitData, Failure, GuestClock, Halts, HypercallState, InternalError,
-    KickError, Kicker, Registers, SystemEventKind, Vcpu, VcpuError, VmEntry, VmExit, kick_signal,
+    Activity, Crash, ExitData, Failure, GuestClock, GuestDebug, Halts, HypercallState,
+    InternalError, KickError, Kicker, Registers, SystemEventKind, Vcpu, VcpuError, VmEntry, VmExit,
+    kick_signal,
 };
 pub use vm::{HypercallTransport, InterruptControllers, Vm, VmConfig, VmError};

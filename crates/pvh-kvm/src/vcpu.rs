@@ -3,6 +3,7 @@
 mod clock;
 mod cpu;
 mod crash;
+mod debug;
 mod decode;
 mod error;
 mod events;
@@ -19,6 +20,7 @@ pub(crate) mod sync_registers;
 pub use clock::GuestClock;
 pub use cpu::Vcpu;
 pub use crash::{Crash, Failure};
+pub use debug::GuestDebug;
 pub use error::VcpuError;
 pub use events::Activity;
 pub use exit::{ExitData, HypercallState, InternalError, SystemEventKind, VmEntry, VmExit};

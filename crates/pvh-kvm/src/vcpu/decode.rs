@@ -3,9 +3,9 @@
 use std::mem::offset_of;
 
 use kvm_bindings::{
-    KVM_EXIT_FAIL_ENTRY, KVM_EXIT_HLT, KVM_EXIT_INTERNAL_ERROR, KVM_EXIT_INTR, KVM_EXIT_IO,
-    KVM_EXIT_IO_OUT, KVM_EXIT_MMIO, KVM_EXIT_SHUTDOWN, KVM_EXIT_SYSTEM_EVENT, KVM_EXIT_X86_RDMSR,
-    KVM_EXIT_X86_WRMSR, KVM_EXIT_XEN, KVM_EXIT_XEN_HCALL,
+    KVM_EXIT_DEBUG, KVM_EXIT_FAIL_ENTRY, KVM_EXIT_HLT, KVM_EXIT_INTERNAL_ERROR, KVM_EXIT_INTR,
+    KVM_EXIT_IO, KVM_EXIT_IO_OUT, KVM_EXIT_MMIO, KVM_EXIT_SHUTDOWN, KVM_EXIT_SYSTEM_EVENT,
+    KVM_EXIT_X86_RDMSR, KVM_EXIT_X86_WRMSR, KVM_EXIT_XEN, KVM_EXIT_XEN_HCALL,
     KVM_INTERNAL_ERROR_EMULATION_FLAG_INSTRUCTION_BYTES as FLAG_INSTRUCTION, kvm_run,
 };
 use pvh_abi::Gpa;
@@ -55,6 +55,12 @@ pub(crate) fn decode(reason: u32, record: &Record) -> Decoded {
         KVM_EXIT_XEN if u32_at(record, 0) == KVM_EXIT_XEN_HCALL => return Decoded::Hypercall,
         KVM_EXIT_HLT => VmExit::Halt,
         KVM_EXIT_SHUTDOWN => VmExit::Shutdown,
+        // `{u32 exception, u32 pad, u64 pc, u64 dr6, u64 dr7}`
+        KVM_EXIT_DEBUG => VmExit::Debug {
+            vector: u32_at(record, 0),
+            pc: u64_at(record, 8),
+            dr6: u64_at(record, 16),
+        },
         KVM_EXIT_INTR => VmExit::Interrupted,
         KVM_EXIT_FAIL_ENTRY => VmExit::FailEntry {
             hardware_reason: u64_at(record, 0),
@@ -223,6 +229,17 @@ mod tests {
             data_len: 6,
         };
         assert_eq!(decode(2, &record(fields)), Decoded::Port(want));
+    }
+
+    #[test]
+    fn a_debug_exit_has_the_exception_its_place_and_dr6() {
+        let fields: &[(usize, &[u8])] = &[(0, &[3]), (8, &[0, 0x10]), (16, &[2, 0x40])];
+        let want = VmExit::Debug {
+            vector: 3,
+            pc: 0x1000,
+            dr6: 0x4002,
+        };
+        assert_eq!(exit(4, fields), want);
     }
 
     #[test]

@@ -87,6 +87,16 @@ pub enum VmExit {
     /// The guest shut down by a triple fault. On an AMD host its registers are lost then, see
     /// [`Registers::are_after_init`](crate::Registers::are_after_init).
     Shutdown,
+    /// The guest met what [`Vcpu::set_debug`](crate::Vcpu::set_debug) watches for.
+    Debug {
+        /// The exception: 1 for a step, a breakpoint or a watchpoint, 3 for INT3.
+        vector: u32,
+        /// The linear address of the instruction: of INT3 itself, or of the next one after a step
+        /// or a watchpoint.
+        pc: u64,
+        /// DR6: bits 3:0 name the debug registers that were hit, bit 14 a step.
+        dr6: u64,
+    },
     /// The guest requested an action on the whole machine.
     SystemEvent {
         /// The action.
