@@ -3,7 +3,7 @@
 # run again at any time.
 set -euo pipefail
 
-packages=(gcc g++ libc6-dev make binutils python3 libxen-dev qemu-system-x86 busybox-static cpio zstd xz-utils kmod e2fsprogs jq)
+packages=(gcc g++ libc6-dev make binutils python3 libxen-dev qemu-system-x86 busybox-static cpio gdb zstd xz-utils kmod e2fsprogs jq)
 missing=()
 for package in "${packages[@]}"; do
 	dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing+=("$package")
