@@ -56,7 +56,8 @@ struct Arguments {
 
 /// A command of pvh-vmm.
 #[derive(Debug, Subcommand)]
-// clap builds a command's arguments only when that command is used: building all of them takes
+// clap shows a variant's comment in the list of commands, and that of its structure in the command's
+// own help: they are the same. It builds a command's arguments only when that command is used: building all of them takes
 // longer than some commands run.
 #[command(defer = true)]
 pub enum Command {
@@ -71,7 +72,7 @@ pub enum Command {
     Cache(CacheArguments),
 }
 
-/// The arguments of `run`.
+/// Boot a kernel on this terminal; without KERNEL, the built-in demo guest
 #[derive(Args, Debug)]
 pub struct RunArguments {
     /// Kernel file: ELF, gzipped ELF or bzImage, with a PVH entry point; '-' is standard input
@@ -158,8 +159,9 @@ pub struct RunArguments {
     pub on_crash: OnCrash,
 }
 
-/// The arguments of `inspect`.
+/// Describe a kernel file: format, entry point and, if it cannot boot, why
 #[derive(Args, Debug)]
+#[command(after_help = help::INSPECT)]
 pub struct InspectArguments {
     /// Kernel file; '-' is standard input
     pub file: PathBuf,
@@ -168,7 +170,7 @@ pub struct InspectArguments {
     pub json: bool,
 }
 
-/// The arguments of `conform`.
+/// Run the conformance guest on the Xen platform and report differences from real Xen
 #[derive(Args, Debug)]
 // Not at the variant: there every command would build this text.
 #[command(after_help = help::conform())]
@@ -190,8 +192,9 @@ pub struct ConformArguments {
     pub kvm_device: PathBuf,
 }
 
-/// The arguments of `cache`.
+/// List the cache of unpacked kernels, or clear it
 #[derive(Args, Debug)]
+#[command(after_help = help::CACHE)]
 pub struct CacheArguments {
     /// Folder of the cache, as for 'run' (but not 'none'); default: the user's cache folder
     #[arg(long, value_name = "DIR")]
@@ -319,6 +322,23 @@ mod tests {
     #[test]
     fn the_definition_is_consistent() {
         Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn the_help_of_a_command_begins_with_its_line_in_the_list() {
+        let page = |words: &[&str]| match CommandLine::read(words, |_| false) {
+            CommandLine::Page(page) => page,
+            other => panic!("{other:?}"),
+        };
+        let list = page(&["pvh-vmm", "--help"]);
+        for command in ["run", "inspect", "conform", "cache"] {
+            let help = page(&["pvh-vmm", command, "--help"]);
+            let first = help.lines().next().unwrap();
+            let line = list
+                .lines()
+                .find_map(|line| line.trim_start().strip_prefix(command));
+            assert_eq!(line.map(str::trim), Some(first), "{command}");
+        }
     }
 
     #[test]

@@ -30,6 +30,16 @@ Examples:
   pvh-vmm run vmlinuz --initrd initrd.gz --platform xen --disk disk.img --cmdline \"root=/dev/xvda1 console=hvc0\"
   pvh-vmm run unikernel.elf --memory 64M --module config.json=config";
 
+/// For `inspect`.
+pub(crate) const INSPECT: &str = "\
+Exit codes: 0 the file can be booted, 2 wrong arguments, 3 it cannot be booted or read, 4 the report could
+not be written.";
+
+/// For `cache`.
+pub(crate) const CACHE: &str = "\
+Exit codes: 0 listed or cleared, 2 wrong arguments, 3 the named folder does not exist, 4 the folder cannot
+be used, or the list could not be written.";
+
 /// For `conform`: the sections of the guest.
 pub(crate) fn conform() -> String {
     let names = sections().join(", ");
@@ -38,6 +48,9 @@ pub(crate) fn conform() -> String {
          'narrow' makes the calls from 16-bit code. Four names add to other sections: 'wide' repeats them\n\
          from 64-bit code, 'user' repeats 'misc' from CPL 3, and 'paged' and 'pae' make the starts of\n\
          'secondaries' from a boot vCPU with two-level or PAE paging.\n\n\
+         Exit codes: 0 as on Xen, or explained, 1 a difference from Xen that nothing explains, 2 wrong arguments,\n\
+         4 the host lacks something (or the report could not be written), 5 the guest did not end its report,\n\
+         128+N ended by signal N.\n\n\
          Example:\n  pvh-vmm conform --cmdline only=events,wide"
     )
 }
@@ -45,6 +58,31 @@ pub(crate) fn conform() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A text of help without its line ends.
+    fn flow(text: &str) -> String {
+        text.split_whitespace().collect::<Vec<_>>().join(" ")
+    }
+
+    #[test]
+    fn each_command_lists_its_exit_codes() {
+        let conform = conform();
+        for (text, codes) in [
+            (RUN, &[0, 2, 3, 4, 5, 6][..]),
+            (INSPECT, &[0, 2, 3, 4]),
+            (CACHE, &[0, 2, 3, 4]),
+            (&conform, &[0, 1, 2, 4, 5]),
+        ] {
+            let text = flow(text);
+            let (_, list) = text.split_once("Exit codes: ").unwrap();
+            let (list, _) = list.split_once('.').unwrap();
+            let listed = list.split(", ").filter_map(|part| {
+                let (number, _) = part.split_once(' ')?;
+                number.parse::<u8>().ok()
+            });
+            assert_eq!(listed.collect::<Vec<_>>(), codes, "{list}");
+        }
+    }
 
     #[test]
     fn every_section_is_documented() {
