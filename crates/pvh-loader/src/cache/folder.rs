@@ -20,6 +20,7 @@ pub(super) fn open(dir: &Path) -> Result<PathBuf, CacheError> {
     let mut builder = DirBuilder::new();
     builder.recursive(true).mode(0o700);
     if fs::symlink_metadata(dir).is_err() {
+        check_place(dir)?;
         builder.create(dir).map_err(host)?;
     }
     check_folder(dir, dir)?;
@@ -114,6 +115,20 @@ fn check_parents(dir: &Path, real: &Path) -> Result<(), CacheError> {
         }
     }
     Ok(())
+}
+
+/// Checks the parents that a new folder would have, so that one that would be refused is not made.
+fn check_place(dir: &Path) -> Result<(), CacheError> {
+    let dir = std::path::absolute(dir).unwrap_or_else(|_| dir.to_owned());
+    let is_there = |parent: &&Path| fs::symlink_metadata(parent).is_ok();
+    let Some(parent) = dir.ancestors().skip(1).find(is_there) else {
+        return Ok(());
+    };
+    let real = fs::canonicalize(parent).map_err(|source| CacheError::Host {
+        dir: dir.clone(),
+        source,
+    })?;
+    check_parents(&dir, &real.join(ENTRIES))
 }
 
 /// What the marker of a folder says.

@@ -329,6 +329,10 @@ fn a_folder_that_others_may_write_to_is_refused() {
     assert!(refused.to_string().ends_with(&fix), "{refused}");
     let inside = Cache::at(dir.path().join("inside")).unwrap_err();
     assert!(matches!(inside, CacheError::UnsafeParent { .. }));
+    let deep = Cache::at(dir.path().join("a/b")).unwrap_err();
+    assert!(matches!(deep, CacheError::UnsafeParent { .. }));
+    let made = fs::read_dir(dir.path()).unwrap().count();
+    assert_eq!(made, 0, "a folder that is refused is not made");
     // Nobody else can rename what is this user's in a sticky folder.
     fs::set_permissions(dir.path(), PermissionsExt::from_mode(0o1777)).unwrap();
     Cache::at(dir.path().join("inside")).unwrap();
