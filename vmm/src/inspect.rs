@@ -16,7 +16,8 @@ use crate::exit::{Printable, complain, print, sentence};
 pub(crate) fn run(arguments: &InspectArguments) -> u8 {
     let file = input_file(arguments.file.clone());
     let shown = match arguments.json {
-        true => &file,
+        // As it was given: programs compare it.
+        true => &arguments.file,
         false => input_name(&file),
     };
     let name = Printable(&shown.display().to_string()).to_string();

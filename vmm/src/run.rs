@@ -19,7 +19,7 @@ use std::{
     time::{Instant, SystemTime},
 };
 
-use pvh_config::{OnReboot, PlatformArgument, RunConfig};
+use pvh_config::{OnReboot, PlatformArgument, RunConfig, Size};
 use pvh_devices::Request;
 use pvh_kvm::Kvm;
 
@@ -90,6 +90,12 @@ fn run_on(
     let blueprint = timings::step("plan", move || {
         Blueprint::draw(config, kernel, choice.platform, kvm, boot)
     })?;
+    if config.memory_bytes >= SLOW_MEMORY_BYTES && !config.is_quiet {
+        complain(&format!(
+            "--memory {}: KVM first makes its tables for this much memory, about a second per TiB",
+            Size::of(config.memory_bytes)
+        ));
+    }
     let record = config.record.as_deref().map(Record::begin).transpose()?;
     outlets.recorder = record.as_ref().map(Record::recorder);
     let machines = Machines {
@@ -253,3 +259,6 @@ fn choose(config: &RunConfig, kernel: &Kernel, kvm: &Kvm) -> Result<Choice, RunE
         source,
     })
 }
+
+/// Guest memory for which KVM takes a second or more before anything else happens.
+const SLOW_MEMORY_BYTES: u64 = 1 << 40;

@@ -56,6 +56,22 @@ mod tests {
     }
 
     #[test]
+    fn json_names_the_file_as_it_was_given() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("kernel");
+        fs::write(&path, kernel()).unwrap();
+        let mut command = Command::cargo_bin("pvh-vmm").unwrap();
+        let command = command.args(["inspect", "--json", "-"]);
+        let output = command.stdin(fs::File::open(&path).unwrap()).output();
+        let output = output.unwrap();
+        let value: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(
+            (&value["file"], &value["bootable"]),
+            (&json!("-"), &json!(true))
+        );
+    }
+
+    #[test]
     fn json_is_one_object_with_numbers() {
         let (page, code) = inspect(&["--json"], &kernel());
         assert_eq!(code, Some(0));

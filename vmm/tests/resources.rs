@@ -14,6 +14,25 @@ mod tests {
     use assert_cmd::cargo::cargo_bin;
     use tempfile::TempDir;
 
+    #[test]
+    #[ignore = "needs /dev/kvm"]
+    fn much_memory_is_told_before_kvm_makes_its_tables() {
+        let run = |options: &[&str]| {
+            let mut command = Command::new(cargo_bin("pvh-vmm"));
+            let command = command.args(["run", "--memory", "1T"]).args(options);
+            let output = command.stdin(Stdio::null()).output().unwrap();
+            assert_eq!(output.status.code(), Some(0));
+            String::from_utf8(output.stderr).unwrap()
+        };
+        let told = run(&[]);
+        let line = told.lines().next().unwrap();
+        assert!(
+            line.starts_with("pvh-vmm: --memory 1T: KVM first makes its tables"),
+            "{told}"
+        );
+        assert_eq!(run(&["--quiet"]), "");
+    }
+
     /// What a process holds.
     #[derive(Clone, Copy, Debug, Default)]
     struct Held {

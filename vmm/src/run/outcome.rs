@@ -84,9 +84,6 @@ pub(crate) fn shutdown_line(reason: ShutdownReason) -> String {
         ShutdownReason::SUSPEND => {
             "the guest asked to be suspended, which is not supported; stopping".to_owned()
         }
-        ShutdownReason::SOFT_RESET => {
-            "the guest asked for a soft reset, which is not supported; stopping".to_owned()
-        }
         ShutdownReason(number) => {
             format!("the guest asked to be shut down for the unknown reason {number}; stopping")
         }
