@@ -1,10 +1,12 @@
-//! Reads the report of the conformance guest, and compares two reports.
+//! Reads the reports of the conformance guests, and compares two reports.
 //!
-//! The report is TAP: a version, one line for each check, the plan at the end. The reader accepts
-//! raw console output, and ignores everything before the report and all lines that are not TAP.
+//! A report is TAP: a version, one line for each check, the plan at the end. The plain guest names
+//! the clause of the checks that follow in a comment, and adds a block of YAML to a check that
+//! failed. The reader accepts raw console output, and ignores everything before the report and all
+//! lines that are not TAP. Its work and its memory are a small multiple of its input.
 
 use core::fmt;
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 pub use crate::report::Outcome;
 
@@ -18,6 +20,13 @@ pub struct Tap {
     pub planned: Option<u32>,
     /// Why the guest gave up, if it did.
     pub bail_out: Option<String>,
+    /// What the guest or the writer of the file says about the machine: the comments of the form
+    /// `# name: value`, in their order.
+    pub notes: Vec<(String, String)>,
+    /// The clause of the checks that follow.
+    clause: Arc<str>,
+    /// The value that a block of YAML wanted, until the value that was seen completes the note.
+    wanted: String,
 }
 
 /// One check.
@@ -31,6 +40,9 @@ pub struct Check {
     pub name: String,
     /// The values found and expected, or why it was skipped; may be empty.
     pub note: String,
+    /// The clause that demands it: the text, and which part of it. Empty in a report that names no
+    /// clauses.
+    pub clause: Arc<str>,
 }
 
 /// The number of checks with each result.
@@ -122,6 +134,7 @@ impl Tap {
             outcome,
             name: name.to_owned(),
             note: note.to_owned(),
+            clause: Arc::clone(&self.clause),
         });
         Ok(())
     }
@@ -131,8 +144,34 @@ impl Tap {
             self.planned = Some(plan.parse().map_err(|_| "the number in the plan")?);
         } else if let Some(why) = text.strip_prefix("Bail out!") {
             self.bail_out = Some(why.trim().to_owned());
+        } else if let Some(clause) = text.strip_prefix("# clause ") {
+            self.clause = clause.into();
+        } else if let Some((name, value)) = comment(text) {
+            self.notes.push((name.to_owned(), value.to_owned()));
+        } else if let Some(wanted) = quoted(text, "  wanted: ") {
+            wanted.clone_into(&mut self.wanted);
+        } else if let Some(seen) = quoted(text, "  seen: ") {
+            self.explain(seen);
         }
         Ok(())
+    }
+
+    /// Notes what the last check saw, if it failed and has no note yet.
+    fn explain(&mut self, seen: &str) {
+        let wanted = core::mem::take(&mut self.wanted);
+        let last = self.checks.last_mut();
+        if let Some(check) = last.filter(|check| check.outcome == Outcome::Failed)
+            && check.note.is_empty()
+        {
+            check.note = format!("got {seen} want {wanted}");
+        }
+    }
+
+    /// Returns the value of the first note of this name.
+    #[must_use]
+    pub fn note(&self, name: &str) -> Option<&str> {
+        let note = self.notes.iter().find(|(known, _)| known == name);
+        note.map(|(_, value)| value.as_str())
     }
 
     /// Tells whether the guest finished and made every planned check.
@@ -189,6 +228,16 @@ impl Tap {
             ((check.name.as_str(), nth), check)
         })
     }
+}
+
+/// Splits a comment of the form `# name: value`.
+fn comment(text: &str) -> Option<(&str, &str)> {
+    text.strip_prefix("# ")?.split_once(": ")
+}
+
+/// The value of a line of YAML with this key, which is in quotes.
+fn quoted<'a>(text: &'a str, key: &str) -> Option<&'a str> {
+    text.strip_prefix(key)?.strip_prefix('"')?.strip_suffix('"')
 }
 
 impl Difference {
@@ -258,6 +307,46 @@ ok 4 - 32 gaps: suspend # SKIP needs the toolstack\r
         assert_eq!(tap.checks[1].note, "got 0 want -22");
         assert_eq!(tap.checks[3].note, "needs the toolstack");
         assert!(tap.is_complete());
+    }
+
+    const PLAIN: &str = "\
+# vmm: QEMU 7.2\r
+TAP version 14\r
+# output: COM1\r
+# clause pvh.pandoc: cr4\r
+ok 1 - entry: cr4.PAE is clear\r
+not ok 2 - entry: cr4.PSE is clear\r
+  ---\r
+  clause: \"pvh.pandoc: cr4\"\r
+  wanted: \"0x00000010 clear\"\r
+  seen: \"0x00000010\"\r
+  ...\r
+# clause pvh.pandoc: eflags\r
+ok 3 - entry: eflags.IF is clear\r
+1..3\r
+";
+
+    #[test]
+    fn checks_have_the_clause_before_them_and_failed_ones_what_was_seen() {
+        let tap = Tap::parse(PLAIN).unwrap();
+        let clauses: Vec<&str> = tap.checks.iter().map(|check| &*check.clause).collect();
+        let cr4 = "pvh.pandoc: cr4";
+        assert_eq!(clauses, [cr4, cr4, "pvh.pandoc: eflags"]);
+        assert_eq!(tap.checks[1].note, "got 0x00000010 want 0x00000010 clear");
+        assert_eq!(
+            (tap.checks[0].note.as_str(), tap.note("output")),
+            ("", Some("COM1"))
+        );
+        assert_eq!(tap.note("vmm"), None, "it stands before the report");
+        assert!(tap.is_complete());
+    }
+
+    #[test]
+    fn a_block_without_its_check_changes_nothing() {
+        let stray =
+            "TAP version 14\n  seen: \"1\"\nok 1 - a\n  wanted: \"2\"\n  seen: \"3\"\n1..1\n";
+        let tap = Tap::parse(stray).unwrap();
+        assert_eq!((tap.checks.len(), tap.checks[0].note.as_str()), (1, ""));
     }
 
     #[test]
