@@ -9,7 +9,7 @@ BENCH_ARGS ?=
 export CARGO_TERM_COLOR ?= auto
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-kvm ci full build fmt lint deps picture deny doc no-std features lab lab-test lab-full loom conform soak ends corpus fuzz fuzz-smoke fuzz-mutants mutants fuzz-cov setup release bench bench-smoke bench-peers bench-programs bench-build bench-report boot-timeline clean
+.PHONY: help run test test-kvm ci full build fmt lint deps picture deny doc no-std features lab lab-test lab-full loom guests conform soak ends corpus fuzz fuzz-smoke fuzz-mutants mutants fuzz-cov setup release bench bench-smoke bench-peers bench-programs bench-build bench-report boot-timeline clean
 
 help: ## list every target
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -74,6 +74,10 @@ lab-full: ## boot every kernel with every CPU count in nested KVM hosts
 
 loom: ## test every interleaving of a few threads on the set of vCPUs, on the kick of one, and on a ring
 	RUSTFLAGS="--cfg loom" $(CARGO) test -p pvh-vcpu -p pvh-kvm -p pvh-ring --test loom --release
+
+guests: ## write the conformance guest for any PVH VMM, as ELF32 and ELF64, into target/guests (OUT= another folder)
+	@$(CARGO) run --quiet -p pvh-conformance --bin write-guests -- $(or $(OUT),target/guests)
+	@cd $(or $(OUT),target/guests) && sha256sum *.elf | tee SHA256SUMS
 
 conform: release ## run the conformance guest on /dev/kvm and report differences from real Xen
 	$(RELEASED)/pvh-vmm conform

@@ -3,21 +3,29 @@
 //! The output depends only on the sources and the compiler: it has no paths, no dates and no build
 //! id.
 
+#[path = "build/elf64.rs"]
+mod elf64;
+
 use std::{
     env,
-    path::{Path, PathBuf},
+    path::Path,
     process::{Command, ExitCode},
 };
 
 /// The images: file name, sources, and extra flags.
-const IMAGES: [(&str, &[&str], &[&str]); 6] = [
+const IMAGES: [(&str, &[&str], &[&str]); 8] = [
     ("demo.elf", &DEMO, &[]),
     ("demo-draft.elf", &DEMO, &["-DSTART_INFO_DRAFT"]),
     ("soak.elf", &SOAK, &[]),
     ("devices.elf", &DEVICES, &[]),
     ("attack.elf", &ATTACK, &[]),
     ("conformance.elf", &CONFORMANCE, &[]),
+    ("plain.elf", &PLAIN, &[]),
+    (PLAIN64, &PLAIN, &["-DELF64"]),
 ];
+
+/// The image that is written as ELF64 after the linker, which writes 32-bit code as ELF32.
+const PLAIN64: &str = "plain64.elf";
 
 const DEMO: [&str; 7] = [
     "entry.S",
@@ -90,13 +98,42 @@ const CONFORMANCE: [&str; 30] = [
     "conformance/gaps.c",
 ];
 
+const PLAIN: [&str; 25] = [
+    "string.S",
+    "console.c",
+    "acpi.c",
+    "xen.c",
+    "plain/entry.S",
+    "plain/capture.c",
+    "plain/main.c",
+    "plain/report.c",
+    "plain/output.c",
+    "plain/machine.c",
+    "plain/image.c",
+    "plain/entry_state.c",
+    "plain/segments.c",
+    "plain/msrs.c",
+    "plain/lapic.c",
+    "plain/cpuid.c",
+    "plain/start_info.c",
+    "plain/memory.c",
+    "plain/modules.c",
+    "plain/sha256.c",
+    "plain/tables.c",
+    "plain/madt.c",
+    "plain/processors.c",
+    "plain/devices.c",
+    "plain/end.c",
+];
+
 /// The files that the sources include.
-const HEADERS: [&str; 5] = [
+const HEADERS: [&str; 6] = [
     "guest.h",
     "start_info.h",
     "xen.h",
     "conformance/conformance.h",
     "conformance/secondary.h",
+    "plain/plain.h",
 ];
 
 const LINKER_SCRIPT: &str = "image.ld";
@@ -135,19 +172,30 @@ fn main() -> ExitCode {
     println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rerun-if-changed=guest");
     println!("cargo::rerun-if-env-changed=CC");
-    for (image, sources, flags) in IMAGES {
-        if let Err(why) = build(image, sources, flags) {
-            println!("cargo::error=the guest image {image} was not built: {why}");
-            return ExitCode::FAILURE;
+    let Some(out) = env::var_os("OUT_DIR") else {
+        println!("cargo::error=OUT_DIR is not set");
+        return ExitCode::FAILURE;
+    };
+    match build_all(Path::new("guest"), Path::new(&out)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => {
+            println!("cargo::error={why}");
+            ExitCode::FAILURE
         }
     }
-    ExitCode::SUCCESS
 }
 
-/// Compiles and links one image into `OUT_DIR`. The error is printed for the user of Cargo.
-fn build(image: &str, sources: &[&str], flags: &[&str]) -> Result<(), String> {
-    let out = PathBuf::from(env::var_os("OUT_DIR").ok_or("OUT_DIR is not set")?);
-    let guest = Path::new("guest");
+/// Builds every image from the sources in `guest` into `out`.
+pub(crate) fn build_all(guest: &Path, out: &Path) -> Result<(), String> {
+    for (image, sources, flags) in IMAGES {
+        let built = build((guest, sources), &out.join(image), flags);
+        built.map_err(|why| format!("the guest image {image} was not built: {why}"))?;
+    }
+    Ok(())
+}
+
+/// Compiles and links one image. The error is printed for the user of Cargo.
+fn build((guest, sources): (&Path, &[&str]), image: &Path, flags: &[&str]) -> Result<(), String> {
     for file in sources.iter().chain(&HEADERS).chain([&LINKER_SCRIPT]) {
         if !guest.join(file).is_file() {
             return Err(format!("guest/{file} is missing"));
@@ -159,13 +207,16 @@ fn build(image: &str, sources: &[&str], flags: &[&str]) -> Result<(), String> {
     let mut command = Command::new(program);
     command.args(words).args(FLAGS).args(flags);
     command.arg("-Wl,-T").arg(guest.join(LINKER_SCRIPT));
-    command.arg("-o").arg(out.join(image));
+    command.arg("-o").arg(image);
     command.args(sources.iter().map(|source| guest.join(source)));
     let output = command
         .output()
         .map_err(|error| format!("`{program}` cannot be run ({error}); {HOW_TO_INSTALL}"))?;
     if output.status.success() {
-        return Ok(());
+        return match image.ends_with(PLAIN64) {
+            true => elf64::rewrite(image),
+            false => Ok(()),
+        };
     }
     eprintln!("{}", String::from_utf8_lossy(&output.stderr));
     Err(format!(

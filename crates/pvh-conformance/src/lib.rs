@@ -67,6 +67,23 @@ pub fn conformance_image() -> &'static [u8] {
     include_bytes!(concat!(env!("OUT_DIR"), "/conformance.elf"))
 }
 
+/// Returns the plain guest: it checks the machine of any PVH VMM, without the help of a hypervisor,
+/// before it changes anything. It prints TAP with a line for each check ([`tap::Tap`]) to COM1, or
+/// the Xen console, or port 0xE9, and ends the machine by every way that a VMM may know.
+///
+/// The command line of a module may have `sha256=` and the hash of its bytes; the guest's may have
+/// `module0.sha256=` and so on, for a VMM that gives modules no command line.
+#[must_use]
+pub fn plain_image() -> &'static [u8] {
+    include_bytes!(concat!(env!("OUT_DIR"), "/plain.elf"))
+}
+
+/// Returns the same guest as an ELF64 file, for a VMM that loads nothing else. Its note has 8 bytes.
+#[must_use]
+pub fn plain_image_64() -> &'static [u8] {
+    include_bytes!(concat!(env!("OUT_DIR"), "/plain64.elf"))
+}
+
 /// Returns the report of the conformance guest from Xen 4.17.5, with the command line `no=pae`.
 #[must_use]
 pub fn report_of_xen() -> &'static str {

@@ -1,9 +1,16 @@
 //! The images as files: what a loader will read of them.
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
+#[path = "../build.rs"]
+#[allow(dead_code, reason = "Cargo calls its main function")]
+mod build;
+
+use std::{env, fs, path::Path};
+
 use object::{
     elf::{
-        EM_386, ET_EXEC, FileHeader32, PT_INTERP, PT_LOAD, PT_NOTE, ProgramHeader32, ProgramType,
+        EM_386, EM_X86_64, ET_EXEC, FileHeader32, FileHeader64, PT_INTERP, PT_LOAD, PT_NOTE,
+        ProgramHeader32, ProgramType,
     },
     endian::LittleEndian as Le,
     read::elf::{FileHeader as _, ProgramHeader as _},
@@ -11,17 +18,18 @@ use object::{
 use pvh_conformance::{
     conformance_image, demo_image, devices_image, draft_demo_image,
     known::{KNOWN, judge},
-    report_of_pvh_vmm, report_of_xen,
+    plain_image, plain_image_64, report_of_pvh_vmm, report_of_xen,
     tap::Tap,
 };
 
 /// The images; every test is about each.
-fn images() -> [Image; 4] {
+fn images() -> [Image; 5] {
     let images = [
         demo_image(),
         draft_demo_image(),
         devices_image(),
         conformance_image(),
+        plain_image(),
     ];
     images.map(Image)
 }
@@ -104,6 +112,73 @@ fn the_image_names_no_path_of_the_build() {
         assert!(!bytes.windows(here.len()).any(|window| window == here));
         assert!(!bytes.windows(6).any(|window| window == b"demo.c"));
     }
+}
+
+#[test]
+fn the_plain_guest_as_elf64_has_the_segments_and_the_entry_of_the_elf32_file() {
+    let (narrow, wide) = (Image(plain_image()), plain_image_64());
+    let header = FileHeader64::<Le>::parse(wide).unwrap();
+    assert_eq!(
+        (header.e_type(Le), header.e_machine(Le)),
+        (ET_EXEC, EM_X86_64)
+    );
+    let segments = header.program_headers(Le, wide).unwrap();
+    let loads = segments
+        .iter()
+        .filter(|segment| segment.p_type(Le) == PT_LOAD);
+    let loads: Vec<_> = loads.collect();
+    let narrow_loads: Vec<_> = narrow.segments(PT_LOAD).collect();
+    assert_eq!(loads.len(), narrow_loads.len());
+    for (wide_load, load) in loads.iter().zip(narrow_loads) {
+        assert_eq!(wide_load.p_paddr(Le), load.p_paddr(Le).into());
+        assert_eq!(wide_load.p_memsz(Le), load.p_memsz(Le).into());
+        assert_eq!(wide_load.p_align(Le), 0, "linux-loader takes no 4096");
+    }
+    let code = loads[0].data(Le, wide).unwrap();
+    let narrow_code = narrow.segments(PT_LOAD).next().unwrap();
+    assert_eq!(code.len(), narrow_code.data(Le, narrow.0).unwrap().len());
+    let note = segments
+        .iter()
+        .find(|segment| segment.p_type(Le) == PT_NOTE);
+    let mut notes = note.unwrap().notes(Le, wide).unwrap().unwrap();
+    let note = notes.next().unwrap().unwrap();
+    assert_eq!((note.name(), note.n_type(Le).0), (&b"Xen"[..], 18));
+    let entry = u64::from_le_bytes(note.desc().try_into().unwrap());
+    assert_eq!(entry, u64::from(narrow.note_entry()));
+    assert_eq!(entry, header.e_entry(Le));
+}
+
+/// The size of the images that other projects download.
+#[test]
+fn the_plain_images_are_smaller_than_300_kib() {
+    for image in [plain_image(), plain_image_64()] {
+        assert!(image.len() < 300 * 1024, "{}", image.len());
+    }
+}
+
+fn copy_folder(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap().map(Result::unwrap) {
+        let to = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy_folder(&entry.path(), &to);
+        } else {
+            fs::copy(entry.path(), to).unwrap();
+        }
+    }
+}
+
+/// Two people who build the same commit with the same compiler may compare their files.
+#[test]
+fn a_build_in_another_folder_gives_the_same_bytes() {
+    let dir = env::temp_dir().join(format!("pvh-conformance-{}", std::process::id()));
+    copy_folder(Path::new("guest"), &dir.join("sources"));
+    build::build_all(&dir.join("sources"), &dir).unwrap();
+    let built = |name: &str| fs::read(dir.join(name)).unwrap();
+    assert!(built("plain.elf") == plain_image());
+    assert!(built("plain64.elf") == plain_image_64());
+    assert!(built("conformance.elf") == conformance_image());
+    fs::remove_dir_all(dir).unwrap();
 }
 
 #[test]
