@@ -4,6 +4,7 @@
 mod bell;
 mod disk;
 mod guest;
+mod handshake;
 mod host;
 #[cfg(test)]
 #[expect(clippy::arithmetic_side_effects, reason = "a test may panic")]

@@ -1,24 +1,22 @@
 //! The back end of one disk: the handshake with the guest, its ring, its requests.
 
-use std::{collections::VecDeque, error::Error, fmt::Write, sync::Arc};
+use std::{error::Error, sync::Arc};
 
 use pvh_abi::{Errno, GuestRange, event_channel::Port};
-use pvh_blkif::{
-    Action as Transfer, ConnectError, Disk as Geometry, Features, Front, Io, Next, Queue, Status,
-};
+use pvh_blkif::{Action as Transfer, Disk as Geometry, Features, Front, Io, Next, Queue, Status};
 use pvh_domain::{GrantError, HostGrants, HostPage, HostPort};
 use pvh_kvm::GuestRam;
 use pvh_ring::{Access, AttachError as RingAttachError, GrantedPage, Grants, RingError};
-use pvh_xenbus::{Action, BackEnd, Change, Device as Nodes, State};
-use pvh_xenstore::StoreError;
+use pvh_xenbus::Device as Nodes;
 
 use super::{
     Disk,
     image::{Image, IoError, Topic},
 };
 use crate::{
-    bell::{Bell, StoreBell},
+    bell::Bell,
     guest::Guest,
+    handshake::{Handshake, Keys, Rings, chain, keys},
     host::{DeviceKind, Host},
     threads::{AttachError, Device},
 };
@@ -43,11 +41,16 @@ pub fn attach_disk<G: Guest>(
 /// file, the guest's vCPUs do not. It holds the pages of that request (257 at most) and of the ring
 /// (16), and no queue that grows.
 struct DiskBackEnd<G> {
+    handshake: Handshake<G, Front>,
+    ring: DiskRing<G>,
+}
+
+/// The disk, and the ring of a front end that is connected.
+struct DiskRing<G> {
     guest: Arc<G>,
     grants: HostGrants<Arc<GuestRam>>,
     disk: Disk,
     geometry: Geometry,
-    state: BackEnd<Front>,
     link: Option<Link>,
     bell: Arc<Bell>,
     host: Arc<dyn Host>,
@@ -75,178 +78,126 @@ enum LinkError {
 impl<G: Guest> DiskBackEnd<G> {
     /// Makes the device in the guest's store, before the guest runs, and waits for its front end.
     ///
+    /// Its nodes are those that libxl writes, but for the path of the file: it is not the guest's to
+    /// read.
+    ///
     /// # Errors
     ///
     /// [`AttachError`].
     fn attach(guest: Arc<G>, disk: &Disk, host: Arc<dyn Host>) -> Result<Self, AttachError> {
         let image = &disk.image;
         let geometry = Geometry::new(image.len_bytes()).map_err(AttachError::Disk)?;
-        let geometry = if image.is_read_only() {
-            geometry.read_only()
-        } else {
-            geometry
+        let (geometry, mode) = match image.is_read_only() {
+            true => (geometry.read_only(), "r"),
+            false => (geometry, "w"),
         };
         let device = Nodes {
             guest: guest.domid(),
             class: "vbd",
             id: disk.number,
         };
-        let bell = Arc::new(Bell::new().map_err(AttachError::Event)?);
-        let mut back_end = Self {
-            grants: guest.host_grants(),
-            guest,
-            disk: disk.clone(),
-            geometry,
-            state: BackEnd::new(device),
-            link: None,
-            bell,
-            host,
-        };
-        back_end.make_device(&device).map_err(AttachError::Store)?;
-        let features = offered().keys();
-        let features = features.map(|(key, value)| (key.to_owned(), value));
-        let actions = back_end.state.ready(features.collect());
-        back_end.carry_out(actions);
-        Ok(back_end)
-    }
-
-    /// Writes the nodes that libxl writes, but for the path of the file: it is not the guest's to
-    /// read.
-    fn make_device(&self, device: &Nodes) -> Result<(), StoreError> {
-        let number = self.disk.number.to_string();
-        let mode = if self.geometry.is_read_only() {
-            "r"
-        } else {
-            "w"
-        };
+        let number = disk.number.to_string();
         let front = [("virtual-device", number.as_str()), ("device-type", "disk")];
         let back = [
             ("bootable", "1"),
-            ("dev", self.disk.name.as_str()),
+            ("dev", disk.name.as_str()),
             ("type", "qdisk"),
             ("mode", mode),
             ("device-type", "disk"),
         ];
-        self.guest.change_store(&device.create(&front, &back))?;
-        let bell = Arc::new(StoreBell(Arc::clone(&self.bell)));
-        self.guest.watch_store(&device.front_path(), bell)
+        let bell = Arc::new(Bell::new().map_err(AttachError::Event)?);
+        let handshake = Handshake::begin(Arc::clone(&guest), &bell, device, &front, &back);
+        let mut back_end = Self {
+            handshake: handshake.map_err(AttachError::Store)?,
+            ring: DiskRing {
+                grants: guest.host_grants(),
+                guest,
+                disk: disk.clone(),
+                geometry,
+                link: None,
+                bell,
+                host,
+            },
+        };
+        let Self { handshake, ring } = &mut back_end;
+        handshake.ready(keys(offered().keys()), ring);
+        Ok(back_end)
     }
 
     /// The disk as a device whose thread can be started.
     fn into_device(self) -> Device {
         Device {
             kind: DeviceKind::Disk,
-            title: self.title(),
-            bell: Arc::clone(&self.bell),
+            title: self.ring.title(),
+            bell: Arc::clone(&self.ring.bell),
             life: Box::new(move || self.run()),
         }
     }
 
+    /// Serves the guest until the bell says stop. The body of the disk's thread.
+    fn run(mut self) {
+        while !self.ring.bell.is_stopped() {
+            if !self.step() {
+                self.ring.bell.wait();
+            }
+        }
+        self.ring.disconnect();
+    }
+
+    /// Follows the front end, then serves at most one request. Returns whether to go on at once.
+    fn step(&mut self) -> bool {
+        let Self { handshake, ring } = self;
+        handshake.follow(ring, |key| Front::read(&offered(), key));
+        match ring.serve() {
+            Ok(Served::Done) => true,
+            Ok(Served::Idle) => false,
+            Ok(Served::Failed(error)) => {
+                ring.tell(Topic::Failure, &error);
+                true
+            }
+            Ok(Served::Refused(why)) => {
+                ring.tell(Topic::Refusal, &*why);
+                true
+            }
+            Err(error) => {
+                ring.tell(Topic::Connection, &error);
+                handshake.fail(&error, ring);
+                false
+            }
+        }
+    }
+}
+
+impl<G: Guest> Rings<Front> for DiskRing<G> {
+    fn connect(&mut self, front: &Front) -> Result<Keys, String> {
+        match self.attach(front) {
+            Ok(link) => {
+                self.link = Some(link);
+                Ok(keys(self.geometry.keys()))
+            }
+            Err(error) => {
+                self.tell(Topic::Connection, &error);
+                Err(chain(&error))
+            }
+        }
+    }
+
+    /// Lets go of the ring. No request is open: they are served one at a time.
+    fn disconnect(&mut self) {
+        if let Some(link) = self.link.take() {
+            self.guest.unbind_port(link.port);
+        }
+    }
+}
+
+impl<G: Guest> DiskRing<G> {
     /// What messages call the disk.
     fn title(&self) -> String {
         let (name, path) = (&self.disk.name, self.disk.image.path().display());
         format!("disk {name} ({path})")
     }
 
-    /// Serves the guest until the bell says stop. The body of the disk's thread.
-    fn run(mut self) {
-        while !self.bell.is_stopped() {
-            if !self.step() {
-                self.bell.wait();
-            }
-        }
-        self.disconnect();
-    }
-
-    /// Follows the front end, then serves at most one request. Returns whether to go on at once.
-    fn step(&mut self) -> bool {
-        if self.bell.take_store_event() {
-            self.follow_front();
-        }
-        let served = match &mut self.link {
-            Some(link) => serve(
-                link,
-                &self.guest,
-                &self.grants,
-                (&self.geometry, &self.disk.image),
-            ),
-            None => return false,
-        };
-        match served {
-            Ok(Served::Done) => true,
-            Ok(Served::Idle) => false,
-            Ok(Served::Failed(error)) => {
-                self.tell(Topic::Failure, &error);
-                true
-            }
-            Ok(Served::Refused(why)) => {
-                self.tell(Topic::Refusal, &*why);
-                true
-            }
-            Err(error) => {
-                self.tell(Topic::Connection, &error);
-                let actions = self.state.failed(&error);
-                self.carry_out(actions);
-                false
-            }
-        }
-    }
-
-    /// Looks at the front end's state, and does what follows from it.
-    fn follow_front(&mut self) {
-        let folder = self.state.device().front_path();
-        let state = self.guest.key(&format!("{folder}/state"));
-        let state = State::read(state.as_deref().map(str::as_bytes));
-        let guest = &self.guest;
-        let offered = offered();
-        let read = || -> Result<Front, ConnectError> {
-            Front::read(&offered, |key| guest.key(&format!("{folder}/{key}")))
-        };
-        let actions = self.state.front_changed(state, read);
-        self.carry_out(actions);
-    }
-
-    /// Does what the handshake says, in its order.
-    fn carry_out(&mut self, actions: Vec<Action<Front>>) {
-        let mut actions = VecDeque::from(actions);
-        while let Some(action) = actions.pop_front() {
-            match action {
-                Action::Change(change) => self.change(change, &mut actions),
-                Action::Connect {
-                    attempt,
-                    parameters,
-                } => actions.extend(match self.connect(&parameters) {
-                    Ok(link) => {
-                        self.link = Some(link);
-                        let keys = self.geometry.keys();
-                        let keys = keys.map(|(key, value)| (key.to_owned(), value));
-                        self.state.connected(attempt, &keys.collect::<Vec<_>>())
-                    }
-                    Err(error) => {
-                        self.tell(Topic::Connection, &error);
-                        self.state.failed(&chain(&error))
-                    }
-                }),
-                Action::Disconnect => self.disconnect(),
-                // The device stays until the end of the machine.
-                _ => {}
-            }
-        }
-    }
-
-    /// Makes a change of the store, together with the changes that follow it.
-    fn change(&self, first: Change, actions: &mut VecDeque<Action<Front>>) {
-        let mut changes = vec![first];
-        while let Some(Action::Change(_)) = actions.front() {
-            if let Some(Action::Change(change)) = actions.pop_front() {
-                changes.push(change);
-            }
-        }
-        // The paths are our own and no limit holds for the host, so the store takes every change.
-        let _ = self.guest.change_store(&changes);
-    }
-
-    fn connect(&self, front: &Front) -> Result<Link, LinkError> {
+    fn attach(&self, front: &Front) -> Result<Link, LinkError> {
         // One queue is offered, so there is one.
         let queue = front.queues.first();
         let references = queue.map_or(&[][..], |queue| queue.ring_references.as_slice());
@@ -270,11 +221,31 @@ impl<G: Guest> DiskBackEnd<G> {
         })
     }
 
-    /// Lets go of the ring. No request is open: they are served one at a time.
-    fn disconnect(&mut self) {
-        if let Some(link) = self.link.take() {
-            self.guest.unbind_port(link.port);
+    /// Serves at most one request, and tells the guest if it wants to be told.
+    fn serve(&mut self) -> Result<Served, RingError> {
+        let Some(link) = &mut self.link else {
+            return Ok(Served::Idle);
+        };
+        let ram = &**self.guest.ram();
+        let served = match link.queue.next(ram, &self.grants, &self.geometry)? {
+            Next::Request(request) => {
+                let done = perform(ram, &self.disk.image, &request.action);
+                let status = if done.is_ok() {
+                    Status::Okay
+                } else {
+                    Status::Error
+                };
+                link.queue.answer(ram, request, status)?;
+                done.map_or_else(Served::Failed, |()| Served::Done)
+            }
+            Next::Refused(why) => Served::Refused(Box::new(why)),
+            Next::Empty if link.queue.wants_service(ram)? => Served::Done,
+            Next::Empty => Served::Idle,
+        };
+        if link.queue.publish(ram)? {
+            self.guest.notify_port(link.port);
         }
+        Ok(served)
     }
 
     /// Tells the user what happened first of its kind.
@@ -304,35 +275,6 @@ enum Served {
     Refused(Box<dyn Error>),
 }
 
-/// Serves at most one request, and tells the guest if it wants to be told.
-fn serve<G: Guest>(
-    link: &mut Link,
-    guest: &Arc<G>,
-    grants: &HostGrants<Arc<GuestRam>>,
-    (disk, image): (&Geometry, &Image),
-) -> Result<Served, RingError> {
-    let ram = &**guest.ram();
-    let served = match link.queue.next(ram, grants, disk)? {
-        Next::Request(request) => {
-            let done = perform(ram, image, &request.action);
-            let status = if done.is_ok() {
-                Status::Okay
-            } else {
-                Status::Error
-            };
-            link.queue.answer(ram, request, status)?;
-            done.map_or_else(Served::Failed, |()| Served::Done)
-        }
-        Next::Refused(why) => Served::Refused(Box::new(why)),
-        Next::Empty if link.queue.wants_service(ram)? => Served::Done,
-        Next::Empty => Served::Idle,
-    };
-    if link.queue.publish(ram)? {
-        guest.notify_port(link.port);
-    }
-    Ok(served)
-}
-
 fn perform<P>(ram: &GuestRam, image: &Image, action: &Transfer<P>) -> Result<(), IoError> {
     match action {
         Transfer::Read(io) => image.read(ram, io.area.offset, &ranges(io)),
@@ -353,18 +295,6 @@ fn ranges<P>(io: &Io<P>) -> Vec<GuestRange> {
     let pieces = io.pieces.iter();
     let ranges = pieces.map(|piece| GuestRange::new(piece.at, piece.len_bytes.into()));
     ranges.collect()
-}
-
-/// An error and its causes, in one line.
-fn chain(error: &dyn Error) -> String {
-    let mut line = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        // Writing to a string cannot fail.
-        let _ = write!(line, ": {cause}");
-        source = cause.source();
-    }
-    line
 }
 
 /// One queue, with rings of up to 16 pages.

@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use pvh_xenbus::Change;
 use tempfile::TempDir;
 
 use super::*;
@@ -60,7 +61,7 @@ impl Machine {
     /// Lets the back end work until it would sleep.
     fn run(&mut self) {
         for _ in 0..1000 {
-            if !self.back_end.step() && !self.back_end.bell.has_store_event() {
+            if !self.back_end.step() && !self.back_end.ring.bell.has_store_event() {
                 return;
             }
         }
@@ -264,7 +265,7 @@ fn a_thousand_reconnections_leave_nothing_behind() {
 #[test]
 fn a_front_end_s_folder_that_is_removed_gives_the_ring_back() {
     let mut machine = Machine::connected();
-    let path = machine.back_end.state.device().front_path();
+    let path = machine.back_end.handshake.state.device().front_path();
     machine
         .guest
         .change_store(&[Change::Remove { path }])

@@ -28,7 +28,7 @@ impl Machine {
             }
             6 => self.guest.put(RING + 64 + below(4000), &[below(256) as u8]),
             7 => {
-                let path = self.back_end.state.device().front_path();
+                let path = self.back_end.handshake.state.device().front_path();
                 self.guest.change_store(&[Change::Remove { path }]).unwrap();
             }
             _ => {
@@ -56,12 +56,12 @@ fn any_front_end_is_survived_and_leaves_nothing_in_use() {
     let mut connected = 0;
     for _ in 0..20_000 {
         machine.do_anything(&mut below);
-        connected += u32::from(machine.back_end.link.is_some());
+        connected += u32::from(machine.back_end.ring.link.is_some());
     }
     assert!(connected > 1000, "{connected}");
     machine.guest.write_key("state", 6);
     machine.run();
-    assert!(machine.back_end.link.is_none());
+    assert!(machine.back_end.ring.link.is_none());
     // The marks are gone, but for those that the front end has set itself.
     machine.guest.put(TABLE, &[0; 4096]);
     machine.guest.write_key("ring-page-order", 0);
