@@ -1,5 +1,5 @@
-//! The workspace's checks of itself: its dependency edges, the picture of them, and the heads of
-//! its source files.
+//! The workspace's checks of itself: its dependency edges, the picture of them, the heads of its
+//! source files, and its packages.
 //!
 //! The binaries are what `make deps`, `make picture` and `make lint` run.
 
@@ -7,5 +7,18 @@
 
 pub mod edges;
 pub mod layout;
+pub mod packages;
 pub mod picture;
 pub mod sources;
+
+/// Returns an error and its causes as one line.
+#[must_use]
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut line = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        line = format!("{line}: {error}");
+        cause = error.source();
+    }
+    line
+}
