@@ -1,4 +1,8 @@
-//! Builds the guest images in `guest/` with the C compiler that `CC` names, or `cc`.
+//! Gives the library its guest images.
+//!
+//! In the repository they are built from `guest/` by the C compiler that `CC` names, or `cc`. A
+//! package from a registry holds the images built (`prebuilt/`) beside their sources, so that who
+//! installs it needs no C compiler; `PVH_GUESTS_FROM_SOURCE` builds them there too.
 //!
 //! The output depends only on the sources and the compiler: it has no paths, no dates and no build
 //! id.
@@ -7,7 +11,7 @@
 mod elf64;
 
 use std::{
-    env,
+    env, fs,
     path::Path,
     process::{Command, ExitCode},
 };
@@ -168,21 +172,71 @@ const FLAGS: [&str; 22] = [
 const HOW_TO_INSTALL: &str = "it needs gcc or clang for x86, with the assembler and linker: on Debian \
     `apt install gcc`, or name one in CC";
 
+/// The images that a package holds.
+const PREBUILT: &str = "prebuilt";
+
+/// The file in [`PREBUILT`] that says which compiler built them.
+const COMPILER: &str = "compiler.txt";
+
 fn main() -> ExitCode {
     println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rerun-if-changed=guest");
     println!("cargo::rerun-if-env-changed=CC");
+    println!("cargo::rerun-if-env-changed=PVH_GUESTS_FROM_SOURCE");
     let Some(out) = env::var_os("OUT_DIR") else {
         println!("cargo::error=OUT_DIR is not set");
         return ExitCode::FAILURE;
     };
-    match build_all(Path::new("guest"), Path::new(&out)) {
-        Ok(()) => ExitCode::SUCCESS,
+    // Cargo puts this file into a package, and nothing else has it.
+    let is_package = Path::new("Cargo.toml.orig").is_file();
+    let provided = if is_package && env::var_os("PVH_GUESTS_FROM_SOURCE").is_none() {
+        take_prebuilt(Path::new(PREBUILT), Path::new(&out))
+    } else {
+        build_all(Path::new("guest"), Path::new(&out)).and_then(|()| compiler())
+    };
+    match provided {
+        Ok(compiler) => {
+            println!("cargo::rustc-env=PVH_GUEST_COMPILER={compiler}");
+            ExitCode::SUCCESS
+        }
         Err(why) => {
             println!("cargo::error={why}");
             ExitCode::FAILURE
         }
     }
+}
+
+/// Copies the images of a package, and tells which compiler built them.
+fn take_prebuilt(from: &Path, out: &Path) -> Result<String, String> {
+    for (image, ..) in IMAGES {
+        fs::copy(from.join(image), out.join(image)).map_err(|error| {
+            format!("{PREBUILT}/{image}: {error}; PVH_GUESTS_FROM_SOURCE=1 builds it")
+        })?;
+    }
+    let compiler = fs::read_to_string(from.join(COMPILER));
+    let compiler = compiler.map_err(|error| format!("{PREBUILT}/{COMPILER}: {error}"))?;
+    Ok(compiler.trim().to_owned())
+}
+
+/// Splits `CC` into the compiler and the arguments that it always gets.
+fn program() -> (String, Vec<String>) {
+    let text = env::var("CC").unwrap_or_default();
+    let mut words = text.split_whitespace().map(str::to_owned);
+    let program = words.next().unwrap_or_else(|| "cc".to_owned());
+    (program, words.collect())
+}
+
+/// The compiler's name and version: the first line of its `--version`.
+pub(crate) fn compiler() -> Result<String, String> {
+    let (program, _) = program();
+    let output = Command::new(&program).arg("--version").output();
+    let output = output.map_err(|error| cannot_run(&program, &error))?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    Ok(text.lines().next().unwrap_or_default().to_owned())
+}
+
+fn cannot_run(program: &str, error: &std::io::Error) -> String {
+    format!("`{program}` cannot be run ({error}); {HOW_TO_INSTALL}")
 }
 
 /// Builds every image from the sources in `guest` into `out`.
@@ -201,17 +255,14 @@ fn build((guest, sources): (&Path, &[&str]), image: &Path, flags: &[&str]) -> Re
             return Err(format!("guest/{file} is missing"));
         }
     }
-    let compiler = env::var("CC").unwrap_or_default();
-    let mut words = compiler.split_whitespace();
-    let program = words.next().unwrap_or("cc");
-    let mut command = Command::new(program);
-    command.args(words).args(FLAGS).args(flags);
+    let (program, arguments) = program();
+    let mut command = Command::new(&program);
+    command.args(arguments).args(FLAGS).args(flags);
     command.arg("-Wl,-T").arg(guest.join(LINKER_SCRIPT));
     command.arg("-o").arg(image);
     command.args(sources.iter().map(|source| guest.join(source)));
-    let output = command
-        .output()
-        .map_err(|error| format!("`{program}` cannot be run ({error}); {HOW_TO_INSTALL}"))?;
+    let output = command.output();
+    let output = output.map_err(|error| cannot_run(&program, &error))?;
     if output.status.success() {
         return match image.ends_with(PLAIN64) {
             true => elf64::rewrite(image),

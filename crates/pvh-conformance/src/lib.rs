@@ -84,6 +84,27 @@ pub fn plain_image_64() -> &'static [u8] {
     include_bytes!(concat!(env!("OUT_DIR"), "/plain64.elf"))
 }
 
+/// Returns every image with the name of its file.
+#[must_use]
+pub fn images() -> [(&'static str, &'static [u8]); 8] {
+    [
+        ("demo.elf", demo_image()),
+        ("demo-draft.elf", draft_demo_image()),
+        ("soak.elf", soak_image()),
+        ("devices.elf", devices_image()),
+        ("attack.elf", attack_image()),
+        ("conformance.elf", conformance_image()),
+        ("plain.elf", plain_image()),
+        ("plain64.elf", plain_image_64()),
+    ]
+}
+
+/// Tells which C compiler built the images: the first line of its `--version`.
+#[must_use]
+pub const fn compiler() -> &'static str {
+    env!("PVH_GUEST_COMPILER")
+}
+
 /// Returns the report of the conformance guest from Xen 4.17.5, with the command line `no=pae`.
 #[must_use]
 pub fn report_of_xen() -> &'static str {
