@@ -10,6 +10,7 @@ export CARGO_TERM_COLOR ?= auto
 
 .DEFAULT_GOAL := help
 .PHONY: help run test test-kvm ci full build fmt lint deps picture deny doc no-std features lab lab-test lab-full loom guests conform soak ends corpus fuzz fuzz-smoke fuzz-mutants mutants fuzz-cov setup release bench bench-smoke bench-peers bench-programs bench-build bench-report boot-timeline clean
+.PHONY: public-api guest-images release-check release-verify semver
 
 help: ## list every target
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -23,9 +24,29 @@ test: ## run all tests; those that need /dev/kvm run if it can be opened
 test-kvm: ## run only the tests that need /dev/kvm; fails if it cannot be opened
 	@scripts/test.sh --kvm-only
 
-ci: test lint deps deny doc no-std fuzz-smoke bench-smoke lab-test lab ## run all that continuous integration runs (.ci/run calls this)
+ci: test lint deps deny doc no-std release-check fuzz-smoke bench-smoke lab-test lab ## run all that continuous integration runs (.ci/run calls this)
 
 full: ci features loom soak ends lab-full ## run ci and the runs that are too long for it; docs/full-run.md records them
+
+public-api: ## write the public items of each library into docs/public-api, where a diff shows what changed
+	$(CARGO) run --quiet -p pvh-checks --bin public-api
+
+guest-images: ## build the guest images into the package of pvh-conformance
+	rm -rf crates/pvh-conformance/prebuilt
+	$(CARGO) run --quiet -p pvh-conformance --example images -- crates/pvh-conformance/prebuilt
+	$(CARGO) test --quiet -p pvh-conformance --test image a_build_in_another_folder
+
+release-check: guest-images ## check what a release needs: packages, public items, a dry run in the order of publishing
+	$(CARGO) run --quiet -p pvh-checks --bin check-packages
+	$(CARGO) run --quiet -p pvh-checks --bin public-api -- --check
+	$(CARGO) publish --workspace --dry-run --no-verify --allow-dirty --quiet
+
+release-verify: guest-images ## the same dry run, and build every package from its own files
+	$(CARGO) publish --workspace --dry-run --allow-dirty
+
+semver: ## compare the public items with another commit by cargo-semver-checks (BASE=commit)
+	@scripts/need.sh cargo-semver-checks "cargo install --locked cargo-semver-checks"
+	cargo semver-checks --workspace --baseline-rev $(or $(BASE),main)
 
 release: ## build target/release/pvh-vmm without shared libraries: it starts faster and uses less memory
 	$(call release,pvh-vmm,pvh-vmm)

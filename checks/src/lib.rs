@@ -5,6 +5,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod api;
 pub mod edges;
 pub mod layout;
 pub mod packages;
