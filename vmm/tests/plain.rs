@@ -8,11 +8,13 @@ mod tests {
     use std::{
         collections::{BTreeMap, BTreeSet},
         io::{self, Write},
+        process::{Command, Stdio},
         sync::{Arc, Mutex},
         thread,
         time::Duration,
     };
 
+    use assert_cmd::cargo::CommandCargoExt;
     use pvh_abi::Gpa;
     use pvh_conformance::tap::{Outcome, Tap};
     use pvh_devices::{InputWanted, IrqLine, Ports, Request, Rtc, SerialPort};
@@ -300,6 +302,38 @@ mod tests {
         let groups: BTreeSet<&str> = failures(&tap).into_keys().collect();
         let faults: BTreeSet<&str> = FAULTS.iter().map(|(group, ..)| *group).collect();
         assert_eq!(groups, faults, "each group has its fault");
+    }
+
+    /// Boots the guest by the program, with this command line; returns its output and its log.
+    fn program(image: &[u8], cmdline: &str) -> (String, String) {
+        let dir = tempfile::tempdir().unwrap();
+        let kernel = dir.path().join("plain.elf");
+        std::fs::write(&kernel, image).unwrap();
+        let output = Command::cargo_bin("pvh-vmm")
+            .unwrap()
+            .arg("run")
+            .arg(&kernel)
+            .args(["--platform", "xen", "--memory", "64M", "--cmdline", cmdline])
+            .stdin(Stdio::null())
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(0));
+        let [text, log] =
+            [output.stdout, output.stderr].map(|text| String::from_utf8(text).unwrap());
+        (text, log.replace("pvh-vmm: guest: ", ""))
+    }
+
+    #[test]
+    #[ignore = "needs /dev/kvm"]
+    fn the_report_goes_where_the_command_line_says() {
+        let xen = program(pvh_conformance::plain_image(), "output=xen").0;
+        let port = program(pvh_conformance::plain_image_64(), "quiet output=e9").1;
+        for (text, place) in [(xen, "the Xen console"), (port, "port 0xE9")] {
+            let tap = Tap::parse(&text).unwrap();
+            assert_eq!(tap.note("output"), Some(place));
+            assert!(tap.is_complete(), "{place}");
+            assert_eq!(tap.sums().failed, 0, "{place}");
+        }
     }
 
     #[test]

@@ -1,4 +1,5 @@
-/* Where the report goes: COM1, the Xen console, or port 0xE9, the first that answers. */
+/* Where the report goes: COM1, the Xen console, or port 0xE9, the first that answers, or the one that the command line
+   names by `output=com1`, `output=xen` or `output=e9`. */
 #include "../xen.h"
 #include "plain.h"
 
@@ -69,6 +70,16 @@ static bool open_ring(void)
     return true;
 }
 
+static void put_port(char byte)
+{
+    out8(0xe9, (uint8_t)byte);
+}
+
+static bool is_asked(const char *option)
+{
+    return has_start && value_of(start.cmdline, option) != 0;
+}
+
 void open_output(void)
 {
     if (is_open)
@@ -76,8 +87,13 @@ void open_output(void)
     is_open = true;
     console_open();
     uint8_t status = in8(COM1_LINE_STATUS);
+    bool wants_ring = is_asked("output=xen"), wants_port = is_asked("output=e9");
     bool has_com1 = status != ABSENT && status != 0;
-    bool has_ring = !has_com1 && open_ring();
+    if (wants_ring || wants_port)
+        has_com1 = false;
+    bool has_ring = !has_com1 && !wants_port && open_ring();
+    if (!has_com1 && !has_ring)
+        console_divert(put_port);
     print("\n");
     report_begin();
     note("output");
