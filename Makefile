@@ -9,7 +9,7 @@ BENCH_ARGS ?=
 export CARGO_TERM_COLOR ?= auto
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-kvm ci full build fmt lint deps picture deny doc no-std features lab lab-test lab-full loom guests conform soak ends corpus fuzz fuzz-smoke fuzz-mutants mutants fuzz-cov setup release bench bench-smoke bench-peers bench-programs bench-build bench-report boot-timeline clean
+.PHONY: help run test test-kvm ci full build fmt lint deps picture deny doc no-std features lab lab-test lab-full loom guests conform conform-peers conform-table soak ends corpus fuzz fuzz-smoke fuzz-mutants mutants fuzz-cov setup release bench bench-smoke bench-peers bench-programs bench-build bench-report boot-timeline clean
 .PHONY: public-api guest-images release-check release-verify semver
 
 help: ## list every target
@@ -102,6 +102,13 @@ guests: ## write the conformance guest for any PVH VMM, as ELF32 and ELF64, into
 
 conform: release ## run the conformance guest on /dev/kvm and report differences from real Xen
 	$(RELEASED)/pvh-vmm conform
+
+conform-peers: release ## run the plain conformance guest on each VMM on PATH, keep the reports and write their table (P= names some)
+	PATH="$$(realpath $(RELEASED)):$$PATH" $(CARGO) run --quiet -p pvh-conformance --bin conform-peers -- run $(P)
+	$(MAKE) conform-table
+
+conform-table: ## write the table of docs/conformance.md from the kept reports, and check docs/abi-coverage.md against them
+	$(CARGO) run --quiet -p pvh-conformance --bin conform-peers -- table
 
 soak: ## boot a guest 1000 times that takes its vCPUs up and down (BOOTS=, SEED=)
 	SOAK_BOOTS=$${BOOTS:-1000} SOAK_SEED=$(SEED) $(CARGO) test --release -p pvh-vmm --test soak -- --ignored --nocapture

@@ -2,9 +2,11 @@
 #![forbid(unsafe_code)]
 
 pub mod known;
+pub mod peers;
 pub mod report;
 pub mod selection;
 pub mod summary;
+pub mod table;
 pub mod tap;
 
 /// Returns the demo guest: an ELF32 image with a `PHYS32_ENTRY` note. It prints what it finds at
