@@ -12,6 +12,7 @@ mod outlets;
 mod platform;
 mod run;
 mod signals;
+mod tap;
 mod terminal;
 mod threads;
 mod timings;
@@ -48,6 +49,7 @@ fn main() -> ExitCode {
             Command::Run(arguments) => boot(&RunConfig::from(arguments), began),
             Command::Inspect(arguments) => inspect::run(&arguments),
             Command::Conform(arguments) => conform::run(&arguments),
+            Command::Tap(arguments) => tap::run(&arguments),
             Command::Cache(arguments) => cache::run(arguments),
         },
         CommandLine::Page(page) => {

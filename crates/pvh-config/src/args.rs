@@ -68,6 +68,9 @@ pub enum Command {
     Inspect(InspectArguments),
     /// Run the conformance guest on the Xen platform and report differences from real Xen
     Conform(ConformArguments),
+    /// Read the report of a conformance guest from standard input, and judge it
+    #[command(after_help = help::TAP)]
+    Tap(TapArguments),
     /// List the cache of unpacked kernels, or clear it
     Cache(CacheArguments),
 }
@@ -190,6 +193,15 @@ pub struct ConformArguments {
     /// KVM device
     #[arg(long, value_name = "PATH", default_value = KVM_DEVICE)]
     pub kvm_device: PathBuf,
+}
+
+/// Read the report of a conformance guest from standard input, and judge it
+#[derive(Args, Debug)]
+pub struct TapArguments {
+    /// An earlier report: each check must have the same result as in it; without FILE, each check
+    /// must pass or be skipped
+    #[arg(long, value_name = "FILE")]
+    pub expect: Option<PathBuf>,
 }
 
 /// List the cache of unpacked kernels, or clear it
@@ -331,7 +343,7 @@ mod tests {
             other => panic!("{other:?}"),
         };
         let list = page(&["pvh-vmm", "--help"]);
-        for command in ["run", "inspect", "conform", "cache"] {
+        for command in ["run", "inspect", "conform", "tap", "cache"] {
             let help = page(&["pvh-vmm", command, "--help"]);
             let first = help.lines().next().unwrap();
             let line = list

@@ -2,7 +2,8 @@
 
 /// The guest powered off, or the file can be booted.
 pub const SUCCESS: u8 = 0;
-/// The conformance guest found a difference from Xen that nothing explains.
+/// The conformance guest found a difference from Xen that nothing explains, or a report has a result
+/// that was not expected.
 pub const DIFFERS: u8 = 1;
 /// The arguments are wrong.
 pub const ARGUMENTS: u8 = 2;

@@ -14,8 +14,8 @@ mod size;
 pub use args::{
     BackingArgument, CacheArguments, CacheMode, Command, CommandLine, ConformArguments,
     DiskArgument, DiskArgumentError, InspectArguments, KVM_DEVICE, LoadArgument, LogArgument,
-    ModuleArgument, OnCrash, PlatformArgument, RunArguments, StartInfoArgument, TimingsArgument,
-    cpus::MAX_CPUS,
+    ModuleArgument, OnCrash, PlatformArgument, RunArguments, StartInfoArgument, TapArguments,
+    TimingsArgument, cpus::MAX_CPUS,
 };
 pub use disks::{DiskNamesError, disk_names};
 pub use run::{CacheConfig, ModuleConfig, OnHalt, OnReboot, RunConfig, input_file, input_name};

@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
 
+pub mod expect;
 pub mod known;
 pub mod peers;
 pub mod report;

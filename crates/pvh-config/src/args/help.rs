@@ -6,7 +6,7 @@ use pvh_conformance::selection::sections;
 pub(crate) const EXIT_CODES: &str = "\
 Exit codes:
   0      the guest powered off; inspect: the file can be booted; conform: as on Xen, or explained
-  1      conform: a difference from Xen that nothing explains
+  1      conform: a difference from Xen that nothing explains; tap: a result that was not expected
   2      wrong arguments
   3      a file was refused: missing, unreadable, not bootable or too large
   4      the host lacks something (KVM, permission, memory) or could not write the output, record or trace
@@ -34,6 +34,17 @@ Examples:
 pub(crate) const INSPECT: &str = "\
 Exit codes: 0 the file can be booted, 2 wrong arguments, 3 it cannot be booted or read, 4 the report could
 not be written.";
+
+/// For `tap`.
+pub(crate) const TAP: &str = "\
+Standard input may have other lines of the console before the report and between its lines.
+
+Exit codes: 0 every result is as expected, 1 a result was not expected, 2 wrong arguments, 3 FILE is no
+report or cannot be read, 4 standard input cannot be read, or the result could not be written, 5 standard
+input has no report, or one that breaks off.
+
+Example:
+  timeout 60 my-vmm pvh-conformance-64.elf | pvh-vmm tap --expect known.tap";
 
 /// For `cache`.
 pub(crate) const CACHE: &str = "\
