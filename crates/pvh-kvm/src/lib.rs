@@ -5,6 +5,7 @@ mod host_cpu;
 mod kvm;
 mod memory;
 mod sync;
+mod tap;
 mod vcpu;
 mod vm;
 
@@ -14,6 +15,7 @@ pub use memory::{
     CopyAhead, GuestRam, IDENTITY_MAP_AT, KVM_PRIVATE_BYTES, LostPages, MAX_ADDED_FRAMES, Progress,
     RamError, TSS_AT, TablesTooLarge, TransferError, WriteAhead, check_host_memory,
 };
+pub use tap::{Tap, TapError, TapOffloads};
 pub use vcpu::{
     Activity, Crash, ExitData, Failure, GuestClock, GuestDebug, Halts, HypercallState,
     InternalError, KickError, Kicker, Registers, SystemEventKind, Vcpu, VcpuError, VmEntry, VmExit,
