@@ -6,6 +6,7 @@ use pvh_xenbus::{FrontKeys, KeyError};
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Features {
     max_queues: u32,
+    has_segmentation: bool,
 }
 
 /// What a front end has written, read and checked.
@@ -87,15 +88,25 @@ impl Features {
     pub fn new(max_queues: u32) -> Self {
         Self {
             max_queues: max_queues.max(1),
+            has_segmentation: true,
         }
+    }
+
+    /// Does not offer to cut up large packets: a front end of Linux then sends none. One that sends
+    /// them nevertheless has to be refused by the caller.
+    #[must_use]
+    pub const fn without_segmentation(mut self) -> Self {
+        self.has_segmentation = false;
+        self
     }
 
     /// Returns the keys that the back end writes before it enters `XenbusStateInitWait`.
     pub fn keys(&self) -> impl Iterator<Item = (&'static str, String)> + use<> {
+        let segmentation = self.has_segmentation.into();
         let flags = [
             ("feature-sg", 1),
-            ("feature-gso-tcpv4", 1),
-            ("feature-gso-tcpv6", 1),
+            ("feature-gso-tcpv4", segmentation),
+            ("feature-gso-tcpv6", segmentation),
             ("feature-ipv6-csum-offload", 1),
             ("feature-rx-copy", 1),
             ("feature-rx-flip", 0),
