@@ -7,6 +7,7 @@ mod error;
 mod hint;
 mod layout;
 mod modules;
+mod networks;
 mod outcome;
 mod outputs;
 mod record;
@@ -242,6 +243,7 @@ fn xen_options(config: &RunConfig) -> impl Iterator<Item = (bool, &'static str)>
         (config.patch_hypercalls, "--patch-hypercalls"),
         (config.record.is_some(), "--record"),
         (!config.disks.is_empty(), "--disk"),
+        (!config.networks.is_empty(), "--net"),
     ];
     options.into_iter()
 }

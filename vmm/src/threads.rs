@@ -33,6 +33,8 @@ pub(crate) enum Role {
     Writer,
     /// Serves the requests of the guest's disk with this number, from 0.
     Disk(u8),
+    /// Moves the packets of the guest's network device with this number, from 0.
+    Network(u8),
     /// Finishes an entry of the cache of unpacked kernels.
     Cache,
 }
@@ -43,6 +45,7 @@ impl Role {
         match self {
             Self::Vcpu(index) => return format!("vcpu{index}"),
             Self::Disk(index) => return format!("disk{index}"),
+            Self::Network(index) => return format!("net{index}"),
             Self::Time => "time",
             Self::Ahead => "ahead",
             Self::Events => "events",
@@ -213,6 +216,7 @@ mod tests {
             Role::Beside,
             Role::Writer,
             Role::Disk(15),
+            Role::Network(255),
             Role::Cache,
         ];
         let mut names = roles.map(Role::name).to_vec();

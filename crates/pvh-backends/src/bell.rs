@@ -2,14 +2,18 @@
 
 use std::{
     io,
+    os::fd::{AsFd, BorrowedFd},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering::SeqCst},
     },
 };
 
+use nix::{
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+    sys::eventfd::{EfdFlags, EventFd},
+};
 use pvh_xen::Doorbell;
-use vmm_sys_util::eventfd::{EFD_CLOEXEC, EventFd};
 
 /// Wakes the thread of a device, and says what for. Ringing it is one write to an eventfd, which
 /// never waits; however often the guest rings it before the thread looks, the thread wakes once.
@@ -27,7 +31,7 @@ pub(crate) struct StoreBell(pub(crate) Arc<Bell>);
 impl Bell {
     pub(crate) fn new() -> io::Result<Self> {
         Ok(Self {
-            event: EventFd::new(EFD_CLOEXEC)?,
+            event: EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?,
             has_store_event: AtomicBool::new(false),
             is_stopped: AtomicBool::new(false),
         })
@@ -35,7 +39,15 @@ impl Bell {
 
     /// Waits until the bell has been rung since the last wait.
     pub(crate) fn wait(&self) {
+        let mut fds = [PollFd::new(self.as_fd(), PollFlags::POLLIN)];
         // After an error, such as a signal, the thread looks once more and waits again.
+        let _ = poll(&mut fds, PollTimeout::NONE);
+        self.clear();
+    }
+
+    /// Forgets that the bell has been rung.
+    pub(crate) fn clear(&self) {
+        // It fails if the bell has not been rung.
         let _ = self.event.read();
     }
 
@@ -57,6 +69,12 @@ impl Bell {
     /// Tells whether the store has changed since the last call.
     pub(crate) fn take_store_event(&self) -> bool {
         self.has_store_event.swap(false, SeqCst)
+    }
+}
+
+impl AsFd for Bell {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.event.as_fd()
     }
 }
 

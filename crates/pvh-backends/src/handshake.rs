@@ -78,6 +78,12 @@ impl<G: Guest, P: Clone + PartialEq> Handshake<G, P> {
         self.carry_out(actions, rings);
     }
 
+    /// Publishes properties that have changed; they are offered to later front ends, too.
+    pub(crate) fn update(&mut self, properties: &Keys, rings: &mut impl Rings<P>) {
+        let actions = self.state.update(properties);
+        self.carry_out(actions, rings);
+    }
+
     /// The rings cannot be used any more: says why in the store, and closes the device.
     pub(crate) fn fail(&mut self, why: &dyn Error, rings: &mut impl Rings<P>) {
         let actions = self.state.failed(&chain(why));

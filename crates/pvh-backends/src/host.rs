@@ -32,4 +32,6 @@ pub trait Host: fmt::Debug + Send + Sync {
 pub enum DeviceKind {
     /// A block device.
     Disk,
+    /// A network device.
+    Network,
 }

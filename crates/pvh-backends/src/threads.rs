@@ -34,13 +34,13 @@ pub struct Device {
 #[non_exhaustive]
 pub enum AttachError {
     /// The host has no more descriptors.
-    #[error("cannot create an eventfd for a disk")]
+    #[error("cannot create an eventfd for a device")]
     Event(#[source] io::Error),
     /// The image has a size that no disk has.
     #[error("the disk cannot be shown to the guest")]
     Disk(#[source] DiskError),
     /// The store refuses the device.
-    #[error("the store refuses the nodes of a disk")]
+    #[error("the store refuses the nodes of a device")]
     Store(#[source] StoreError),
 }
 
@@ -71,7 +71,13 @@ impl DeviceThreads {
     /// The host refuses a thread; those that run are stopped.
     pub fn start(devices: Vec<Device>, host: &dyn Host) -> io::Result<Self> {
         let mut started = Self::default();
-        for (number, device) in (0..).zip(devices) {
+        let (mut disks, mut networks) = (0..=u8::MAX, 0..=u8::MAX);
+        for device in devices {
+            let number = match device.kind {
+                DeviceKind::Disk => disks.next(),
+                DeviceKind::Network => networks.next(),
+            };
+            let number = number.ok_or(io::ErrorKind::QuotaExceeded)?;
             let (ending, ended) = mpsc::channel::<()>();
             let run = device.life;
             let life = move || {

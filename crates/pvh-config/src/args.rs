@@ -4,6 +4,7 @@ pub(crate) mod cpus;
 mod disk;
 mod error;
 mod help;
+mod net;
 
 use std::{
     ffi::{OsStr, OsString},
@@ -19,6 +20,7 @@ use clap::{
 use crate::size::Size;
 
 pub use disk::{CacheMode, DiskArgument, DiskArgumentError};
+pub use net::{LinkArgument, NetArgument, NetArgumentError};
 
 /// What the words of a command line mean.
 #[derive(Debug)]
@@ -60,6 +62,10 @@ struct Arguments {
 // own help: they are the same. It builds a command's arguments only when that command is used: building all of them takes
 // longer than some commands run.
 #[command(defer = true)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "there is one in a run, and it is boxed"
+)]
 pub enum Command {
     /// Boot a kernel on this terminal; without KERNEL, the built-in demo guest
     #[command(after_help = help::RUN)]
@@ -91,6 +97,10 @@ pub struct RunArguments {
     /// options: ro, dev=NAME, format=raw, cache=none|writeback|unsafe; may be repeated
     #[arg(long = "disk", value_name = "FILE[,OPTION...]", value_parser = OsStringValueParser::new().try_map(DiskArgument::parse))]
     pub disks: Vec<DiskArgument>,
+    /// Network device of the guest (the Xen platform only): tap=NAME, passt, passt=ARGUMENTS or
+    /// socket=PATH; option: mac=ADDRESS; may be repeated
+    #[arg(long = "net", value_name = "LINK[,mac=ADDRESS]", value_parser = OsStringValueParser::new().try_map(NetArgument::parse))]
+    pub networks: Vec<NetArgument>,
     /// Kernel command line
     #[arg(
         long,

@@ -8,15 +8,17 @@
 mod args;
 mod disks;
 pub mod exit;
+mod networks;
 mod run;
 mod size;
 
 pub use args::{
     BackingArgument, CacheArguments, CacheMode, Command, CommandLine, ConformArguments,
-    DiskArgument, DiskArgumentError, InspectArguments, KVM_DEVICE, LoadArgument, LogArgument,
-    ModuleArgument, OnCrash, PlatformArgument, RunArguments, StartInfoArgument, TapArguments,
-    TimingsArgument, cpus::MAX_CPUS,
+    DiskArgument, DiskArgumentError, InspectArguments, KVM_DEVICE, LinkArgument, LoadArgument,
+    LogArgument, ModuleArgument, NetArgument, NetArgumentError, OnCrash, PlatformArgument,
+    RunArguments, StartInfoArgument, TapArguments, TimingsArgument, cpus::MAX_CPUS,
 };
 pub use disks::{DiskNamesError, disk_names};
+pub use networks::{NetworkError, network_addresses};
 pub use run::{CacheConfig, ModuleConfig, OnHalt, OnReboot, RunConfig, input_file, input_name};
 pub use size::{Rounded, Size, SizeError};

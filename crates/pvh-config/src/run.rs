@@ -10,8 +10,8 @@ use pvh_loader::commit::Method;
 use pvh_start_info::Generation;
 
 use crate::args::{
-    BackingArgument, DiskArgument, LoadArgument, LogArgument, OnCrash, PlatformArgument,
-    RunArguments, StartInfoArgument, TimingsArgument,
+    BackingArgument, DiskArgument, LoadArgument, LogArgument, NetArgument, OnCrash,
+    PlatformArgument, RunArguments, StartInfoArgument, TimingsArgument,
 };
 
 /// One machine, and how pvh-vmm runs it.
@@ -23,6 +23,8 @@ pub struct RunConfig {
     pub modules: Vec<ModuleConfig>,
     /// The disks, in order.
     pub disks: Vec<DiskArgument>,
+    /// The network devices, in order.
+    pub networks: Vec<NetArgument>,
     /// The kernel's command line.
     pub cmdline: Vec<u8>,
     /// Size of guest RAM in bytes.
@@ -147,6 +149,7 @@ impl From<RunArguments> for RunConfig {
             kernel: arguments.kernel.map(input_file),
             modules: initrd.chain(modules).collect(),
             disks: arguments.disks,
+            networks: arguments.networks,
             cmdline: arguments.cmdline.into_vec(),
             memory_bytes: arguments.memory.bytes(),
             cpus: arguments.cpus,

@@ -74,6 +74,7 @@ impl pvh_backends::Host for MachineHost {
     ) -> io::Result<JoinHandle<()>> {
         let role = match kind {
             DeviceKind::Disk => Role::Disk(number),
+            DeviceKind::Network => Role::Network(number),
         };
         threads::start(role, OnPanic::End(Arc::clone(&self.board)), life)
     }

@@ -3,7 +3,7 @@
 use std::{error::Error, io::ErrorKind, path::Path};
 
 use pvh_config::{
-    DiskNamesError, KVM_DEVICE, RunConfig,
+    DiskNamesError, KVM_DEVICE, NetworkError, RunConfig,
     exit::{ARGUMENTS, CRASHED, HOST, REFUSED},
 };
 use pvh_kvm::{KvmError, VmError};
@@ -11,7 +11,7 @@ use pvh_layout::RamSizeError;
 use pvh_loader::{commit::CommitError, module::ModuleError, plan::PlanError};
 use pvh_xen::{MAX_VCPUS, TransportError};
 
-use super::{disks, error::RunError};
+use super::{disks, error::RunError, networks};
 use crate::{
     exit::sentence,
     platform::{Obstacle, Reason},
@@ -22,6 +22,7 @@ impl RunError {
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
             Self::DiskNames(_)
+            | Self::Networks(_)
             | Self::NeedsXen { .. }
             | Self::Overwrites { .. }
             | Self::NoFile { .. }
@@ -57,6 +58,10 @@ impl RunError {
             }
             Self::Plan { source, .. } => source.fix()?.to_string(),
             Self::Disk { path, source } => disks::fix(path, source)?,
+            Self::Network(refusal) => networks::fix(refusal)?,
+            Self::Networks(NetworkError::SameAddress { .. }) => {
+                "give one another mac=ADDRESS".to_owned()
+            }
             Self::DiskNames(DiskNamesError::SameName { .. }) => {
                 "give one another dev=NAME".to_owned()
             }

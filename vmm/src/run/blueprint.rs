@@ -6,7 +6,7 @@ use std::{
     time::SystemTime,
 };
 
-use pvh_backends::{Device, Disk, attach_disk};
+use pvh_backends::{Device, Disk, Network, attach_disk, attach_network};
 use pvh_config::{BackingArgument, RunConfig, input_name};
 use pvh_entry::EntryState;
 use pvh_hypercall::HYPERCALL_PORT;
@@ -28,7 +28,7 @@ use super::{
     disks,
     error::{RunError, host},
     layout::lay_out,
-    modules,
+    modules, networks,
     uuid::new_uuid,
 };
 use crate::{
@@ -113,6 +113,7 @@ pub(super) struct Blueprint<'a> {
     plan: Plan<'a>,
     layout: Layout,
     disks: Vec<Disk>,
+    networks: Vec<Network>,
 }
 
 impl<'a> Blueprint<'a> {
@@ -148,6 +149,7 @@ impl<'a> Blueprint<'a> {
             RunError::Plan { kernel, source }
         })?;
         let disks = disks::open(&config.disks)?;
+        let networks = networks::open(&config.networks)?;
         Ok(Self {
             config,
             kernel,
@@ -155,6 +157,7 @@ impl<'a> Blueprint<'a> {
             plan,
             layout,
             disks,
+            networks,
         })
     }
 
@@ -200,14 +203,14 @@ impl<'a> Blueprint<'a> {
         };
         let vcpus: Result<Vec<_>, _> = timings::step("vCPUs", vcpus);
         let mut vcpus = vcpus.map_err(RunError::Vcpu)?;
-        let (mut platform, mut disks) = (None, Vec::new());
+        let (mut platform, mut devices) = (None, Vec::new());
         if let Platform::Xen(transport) = self.platform {
             let host = Arc::new(MachineHost::new(Arc::clone(&board), outlets.log.clone()));
             let memory = memory_config(&self.layout);
             let mut parts = Parts::new(vm, host.clone(), transport, memory);
             parts.recorder = outlets.recorder.clone();
             let (domain, attached) = self.build_domain(parts, &mut vcpus, &host)?;
-            (platform, disks) = (Some(domain), attached);
+            (platform, devices) = (Some(domain), attached);
         } else {
             board.watch_halts(Halts::of(&vcpus));
         }
@@ -220,12 +223,12 @@ impl<'a> Blueprint<'a> {
             board,
             vcpus,
             platform,
-            disks,
+            devices,
             ahead,
         })
     }
 
-    /// Makes the domain, and gives it its disks before it runs.
+    /// Makes the domain, and gives it its disks and networks before it runs.
     fn build_domain(
         &self,
         mut parts: Parts,
@@ -237,9 +240,12 @@ impl<'a> Blueprint<'a> {
         let domain = Arc::new(timings::step("domain", || XenPlatform::new(parts, vcpus))?);
         let disks = self.disks.iter();
         let disks = disks.map(|disk| attach_disk(Arc::clone(&domain), disk, host.clone()));
-        let disks = disks.collect::<Result<_, _>>();
-        let disks = disks.map_err(RunError::AttachDisk)?;
-        Ok((domain, disks))
+        let networks = self.networks.iter();
+        let networks =
+            networks.map(|network| attach_network(Arc::clone(&domain), network, host.clone()));
+        let devices = disks.chain(networks).collect::<Result<_, _>>();
+        let devices = devices.map_err(RunError::AttachDevice)?;
+        Ok((domain, devices))
     }
 
     fn vm_config(&self) -> VmConfig {
@@ -286,8 +292,8 @@ pub(super) struct Machine {
     pub(super) board: Arc<Board>,
     pub(super) vcpus: Vec<Vcpu>,
     pub(super) platform: Option<Arc<XenPlatform>>,
-    /// The back ends of its disks.
-    pub(super) disks: Vec<Device>,
+    /// The back ends of its disks and networks.
+    pub(super) devices: Vec<Device>,
     /// Copies pages ahead of the guest, if its image is mapped and large.
     pub(super) ahead: Option<WriteAhead>,
 }

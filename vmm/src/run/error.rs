@@ -3,7 +3,7 @@
 use std::{fmt, io, path::PathBuf};
 
 use pvh_backends::{AttachError, ImageError as DiskImageError, StuckDevice};
-use pvh_config::{DiskNamesError, Rounded, Size};
+use pvh_config::{DiskNamesError, NetworkError, Rounded, Size};
 use pvh_domain::RecordError;
 use pvh_kvm::{KvmError, RamError, TablesTooLarge, VcpuError, VmError};
 use pvh_layout::{LayoutError, RamSizeError};
@@ -13,7 +13,7 @@ use pvh_loader::{
 use pvh_memory::MemoryError;
 use pvh_xen::PlatformError;
 
-use super::outputs::NO_FILE;
+use super::{networks::NetworkRefusal, outputs::NO_FILE};
 use crate::{
     exit::Chain,
     platform::{Obstacle, Reason},
@@ -86,9 +86,15 @@ pub(crate) enum RunError {
         #[source]
         source: DiskImageError,
     },
-    /// A disk cannot be given to the guest.
+    /// The networks cannot have addresses.
     #[error(transparent)]
-    AttachDisk(AttachError),
+    Networks(NetworkError),
+    /// A network cannot be used.
+    #[error(transparent)]
+    Network(NetworkRefusal),
+    /// A device cannot be given to the guest.
+    #[error(transparent)]
+    AttachDevice(AttachError),
     /// The guest reboots while the host still works on a request of one of its disks.
     #[error("{0}, so the guest is not started again")]
     StuckDisk(StuckDevice),

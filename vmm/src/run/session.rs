@@ -214,7 +214,7 @@ pub(super) fn run_machine(
     let (user, writing) = start.begin().map_err(host(refused))?;
     let stopper = Stopper::new(&machine.board, &machine.vcpus, machine.platform.as_ref());
     let mut vcpus = machine.vcpus.into_iter();
-    let (board, platform, disks) = (machine.board, machine.platform, machine.disks);
+    let (board, platform, devices) = (machine.board, machine.platform, machine.devices);
     let boot = vcpus.next();
     let boot = boot.map(|vcpu| BootVcpu::new(vcpu, &board, platform.as_ref()));
     let ahead = machine.ahead.map(|pages| Arc::new(CopyAhead::new(pages)));
@@ -232,11 +232,11 @@ pub(super) fn run_machine(
                 session.finish(u32::MAX);
                 host("cannot start a vCPU thread")(source)
             })?;
-            let devices = MachineHost::new(Arc::clone(&board), outlets.log.clone());
-            let disks = DeviceThreads::start(disks, &devices);
-            let mut disks = disks.map_err(|source| {
+            let back_ends = MachineHost::new(Arc::clone(&board), outlets.log.clone());
+            let devices = DeviceThreads::start(devices, &back_ends);
+            let mut devices = devices.map_err(|source| {
                 session.finish(u32::MAX);
-                host("cannot start the thread of a disk")(source)
+                host("cannot start the thread of a device")(source)
             })?;
             if let Some(ahead) = ahead {
                 // Without this thread the guest's page faults copy, more slowly.
@@ -244,7 +244,7 @@ pub(super) fn run_machine(
             }
             let ended = events::run(session.user, &board, platform.as_ref(), outlets);
             drop(threads);
-            session.stuck = disks.stop();
+            session.stuck = devices.stop();
             if let Some(disk) = &session.stuck {
                 outlets.log.say(&format!("{disk}; it is left behind"));
             }

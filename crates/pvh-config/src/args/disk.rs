@@ -111,7 +111,7 @@ impl DiskArgument {
 }
 
 /// Splits at single commas; two commas are one of the text.
-fn split(text: &[u8]) -> Vec<Vec<u8>> {
+pub(super) fn split(text: &[u8]) -> Vec<Vec<u8>> {
     let mut parts = vec![Vec::new()];
     let mut bytes = text.iter().copied().peekable();
     while let Some(byte) = bytes.next() {

@@ -28,6 +28,7 @@ Examples:
   pvh-vmm run
   pvh-vmm run /boot/vmlinuz-$(uname -r) --initrd initrd.gz --cpus 2 --cmdline console=ttyS0
   pvh-vmm run vmlinuz --initrd initrd.gz --platform xen --disk disk.img --cmdline \"root=/dev/xvda1 console=hvc0\"
+  pvh-vmm run vmlinuz --initrd initrd.gz --platform xen --net \"passt=-t 8080:80\" --cmdline console=hvc0
   pvh-vmm run unikernel.elf --memory 64M --module config.json=config";
 
 /// For `inspect`.
