@@ -44,6 +44,46 @@ impl Source for [u8] {
     }
 }
 
+/// What is referred to.
+impl<S: Source + ?Sized> Source for &S {
+    fn len_bytes(&self) -> u64 {
+        (**self).len_bytes()
+    }
+
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<(), ReadError> {
+        (**self).read_at(offset, buf)
+    }
+}
+
+/// The bytes of the vector.
+#[cfg(feature = "std")]
+impl Source for std::vec::Vec<u8> {
+    fn len_bytes(&self) -> u64 {
+        self.as_slice().len_bytes()
+    }
+
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<(), ReadError> {
+        self.as_slice().read_at(offset, buf)
+    }
+}
+
+/// An open file, read where it is asked for; its own offset does not move. A file whose length
+/// cannot be told has none.
+#[cfg(all(feature = "std", unix))]
+impl Source for std::fs::File {
+    fn len_bytes(&self) -> u64 {
+        self.metadata().map_or(0, |metadata| metadata.len())
+    }
+
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<(), ReadError> {
+        let read = std::os::unix::fs::FileExt::read_exact_at(self, buf, offset);
+        read.map_err(|_| ReadError {
+            offset,
+            len_bytes: buf.len() as u64,
+        })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
