@@ -1,6 +1,6 @@
 //! Converts the state to the register structures of kvm-bindings.
 
-use kvm_bindings::{kvm_debugregs, kvm_dtable, kvm_regs, kvm_segment, kvm_sregs};
+use kvm_bindings::{kvm_debugregs, kvm_dtable, kvm_msr_entry, kvm_regs, kvm_segment, kvm_sregs};
 
 use crate::{DescriptorTable, EntryState, Segment};
 
@@ -56,6 +56,16 @@ impl EntryState {
             apic_base: base.apic_base,
             interrupt_bitmap: base.interrupt_bitmap,
         }
+    }
+
+    /// Returns [`msrs`](Self::msrs) for KVM_SET_MSRS.
+    #[must_use]
+    pub fn to_kvm_msrs(&self) -> [kvm_msr_entry; 1] {
+        self.msrs().map(|(index, data)| kvm_msr_entry {
+            index,
+            reserved: 0,
+            data,
+        })
     }
 
     /// Returns the debug registers for KVM_SET_DEBUGREGS; the four breakpoint addresses are 0.
@@ -114,6 +124,12 @@ mod tests {
 
     use super::*;
     use crate::SegmentAttributes;
+
+    #[test]
+    fn the_msr_goes_over_by_number_and_value() {
+        let [msr] = EntryState::ZERO.to_kvm_msrs();
+        assert_eq!((msr.index, msr.reserved, msr.data), (0x2ff, 0, 0x806));
+    }
 
     /// A state whose every field differs from every other.
     fn numbered() -> EntryState {

@@ -200,6 +200,20 @@ impl Segment {
         self
     }
 
+    /// Returns the access rights as VT-x has them in its guest state (Intel SDM, volume 3, 26.4.1):
+    /// the attributes with their upper four at bits 12 to 15, bit 16 for a segment that is not
+    /// present, and the G bit that the limit demands.
+    #[must_use]
+    pub const fn vmx_access_rights(&self) -> u32 {
+        let attributes = self.with_derived_granularity().attributes;
+        if !attributes.is_present() {
+            return VMX_UNUSABLE;
+        }
+        // Widening in a constant function.
+        let bits = attributes.bits() as u32;
+        bits & 0xff | (bits & 0xf00) << 4
+    }
+
     /// Returns the 8-byte descriptor of this segment for a GDT. Its G bit is derived as in
     /// [`with_derived_granularity`](Self::with_derived_granularity).
     ///
@@ -269,6 +283,9 @@ const PAGE_MASK: u32 = 0xfff;
 /// The largest limit of 20 bits.
 const MAX_BYTE_LIMIT: u32 = 0xf_ffff;
 const MAX_BASE: u64 = 0xffff_ffff;
+
+/// Bit 16 of VT-x's access rights.
+const VMX_UNUSABLE: u32 = 1 << 16;
 
 #[cfg(test)]
 mod tests {

@@ -131,6 +131,63 @@ impl EntryState {
         })
     }
 
+    /// Returns the MSRs that the machine has at entry beside the registers, as number and value;
+    /// every vCPU gets them, and reset values hold for all others.
+    ///
+    /// It is one, the default memory type: without it every access of a guest that trusts its MTRRs
+    /// is uncached.
+    #[must_use]
+    pub const fn msrs(&self) -> [(u32, u64); 1] {
+        [(MTRR_DEF_TYPE_MSR, MTRR_DEF_TYPE)]
+    }
+
+    /// Returns every register of 64 bits with its name, for a VMM that copies them by a loop.
+    #[must_use]
+    pub const fn registers(&self) -> [(&'static str, u64); 25] {
+        [
+            ("rax", self.rax),
+            ("rbx", self.rbx),
+            ("rcx", self.rcx),
+            ("rdx", self.rdx),
+            ("rsi", self.rsi),
+            ("rdi", self.rdi),
+            ("rsp", self.rsp),
+            ("rbp", self.rbp),
+            ("r8", self.r8),
+            ("r9", self.r9),
+            ("r10", self.r10),
+            ("r11", self.r11),
+            ("r12", self.r12),
+            ("r13", self.r13),
+            ("r14", self.r14),
+            ("r15", self.r15),
+            ("rip", self.rip),
+            ("rflags", self.rflags),
+            ("cr0", self.cr0),
+            ("cr2", self.cr2),
+            ("cr3", self.cr3),
+            ("cr4", self.cr4),
+            ("efer", self.efer),
+            ("dr6", self.dr6),
+            ("dr7", self.dr7),
+        ]
+    }
+
+    /// Returns every segment register with its name.
+    #[must_use]
+    pub const fn segments(&self) -> [(&'static str, Segment); 8] {
+        [
+            ("cs", self.cs),
+            ("ds", self.ds),
+            ("es", self.es),
+            ("fs", self.fs),
+            ("gs", self.gs),
+            ("ss", self.ss),
+            ("tr", self.tr),
+            ("ldtr", self.ldtr),
+        ]
+    }
+
     /// Every field is 0. States are built from it, so that they name only the fields that differ.
     /// No vCPU can run with it.
     pub const ZERO: Self = Self {
@@ -196,6 +253,32 @@ mod tests {
         assert_eq!(segment.base, 0);
         assert_eq!(segment.limit, 0xffff_ffff);
         assert_eq!(segment.attributes.bits(), attributes);
+    }
+
+    #[test]
+    fn the_msr_at_entry_is_mtrr_def_type_with_write_back() {
+        assert_eq!(at_entry().msrs(), [(0x2ff, 0x806)]);
+    }
+
+    #[test]
+    fn the_lists_have_every_register_once_and_by_its_value() {
+        let state = at_entry();
+        let registers = state.registers();
+        let of = |name| registers.iter().find(|one| one.0 == name).unwrap().1;
+        assert_eq!(
+            (of("rip"), of("rbx"), of("cr0")),
+            (0x0100_0123, 0x0234_5000, 0x11)
+        );
+        assert_eq!(of("rflags"), 2);
+        let segments = state.segments();
+        assert_eq!(segments[0], ("cs", Segment::FLAT_CODE_32));
+        assert_eq!(segments[6], ("tr", Segment::TSS_32));
+        for (index, (name, _)) in registers.iter().enumerate() {
+            assert!(
+                registers[..index].iter().all(|other| other.0 != *name),
+                "{name}"
+            );
+        }
     }
 
     #[test]
