@@ -23,6 +23,12 @@ pub enum MemoryError {
         /// Its size in bytes, 4 or 8.
         size_bytes: u64,
     },
+    /// The memory has no atomic words: it can be loaded into, and not shared with a running guest.
+    #[error("this memory has no atomic words, and one was needed at {at}")]
+    NoWords {
+        /// Where it was needed.
+        at: Gpa,
+    },
     /// The backend itself failed (an I/O error under file-backed RAM, for example).
     #[error("the memory backend failed at {at}")]
     Backend {

@@ -11,6 +11,10 @@ use crate::{MemoryError, WordOp};
 /// The guest runs while these methods are called, so they take `&self`, copy bytes, and never hand
 /// out a reference into guest memory. An implementation checks the whole range first: a refused
 /// access has written nothing.
+///
+/// Three methods are enough to load a guest and to walk its page tables. The domain, rings and back
+/// ends share words with the running guest: for them an implementation has the two atomic methods,
+/// which by default refuse.
 pub trait GuestMemory {
     /// Tells whether every byte of `len_bytes` at `at` is RAM; true for an empty range.
     fn is_ram(&self, at: Gpa, len_bytes: u64) -> bool;
@@ -34,16 +38,22 @@ pub trait GuestMemory {
     /// # Errors
     ///
     /// [`MemoryError::Misaligned`] unless `at` is a multiple of 4, [`MemoryError::NotRam`] outside
-    /// RAM.
-    fn atomic_u32(&self, at: Gpa, op: WordOp<u32>) -> Result<u32, MemoryError>;
+    /// RAM; [`MemoryError::NoWords`], by default, if this memory has no atomic words.
+    fn atomic_u32(&self, at: Gpa, op: WordOp<u32>) -> Result<u32, MemoryError> {
+        let _ = op;
+        Err(MemoryError::NoWords { at })
+    }
 
     /// Applies `op` to the 64-bit little-endian word at `at` and returns its previous value.
     ///
     /// # Errors
     ///
     /// [`MemoryError::Misaligned`] unless `at` is a multiple of 8, [`MemoryError::NotRam`] outside
-    /// RAM.
-    fn atomic_u64(&self, at: Gpa, op: WordOp<u64>) -> Result<u64, MemoryError>;
+    /// RAM; [`MemoryError::NoWords`], by default, if this memory has no atomic words.
+    fn atomic_u64(&self, at: Gpa, op: WordOp<u64>) -> Result<u64, MemoryError> {
+        let _ = op;
+        Err(MemoryError::NoWords { at })
+    }
 
     /// Fills `len_bytes` at `at` with zeros.
     ///
@@ -133,5 +143,34 @@ impl<M: GuestMemory + ?Sized> GuestMemory for &M {
     #[cfg(feature = "std")]
     fn map_file(&self, at: Gpa, range: FileRange<'_>) -> Result<(), MapError> {
         (**self).map_file(at, range)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The least that an embedder implements.
+    struct Nothing;
+
+    impl GuestMemory for Nothing {
+        fn is_ram(&self, _: Gpa, len_bytes: u64) -> bool {
+            len_bytes == 0
+        }
+        fn read(&self, at: Gpa, buf: &mut [u8]) -> Result<(), MemoryError> {
+            Err(MemoryError::not_ram(at, buf.len()))
+        }
+        fn write(&self, at: Gpa, bytes: &[u8]) -> Result<(), MemoryError> {
+            Err(MemoryError::not_ram(at, bytes.len()))
+        }
+    }
+
+    #[test]
+    fn memory_of_three_methods_refuses_words_and_says_why() {
+        let at = Gpa(0x1000);
+        let refused = Err(MemoryError::NoWords { at });
+        assert_eq!(Nothing.atomic_u32(at, WordOp::Load), refused);
+        let refused = Err(MemoryError::NoWords { at });
+        assert_eq!(Nothing.atomic_u64(at, WordOp::Load), refused);
     }
 }
