@@ -1,10 +1,18 @@
 //! The compression formats of kernels. Each decoder works within the limits it is given.
 
 mod error;
+#[cfg(feature = "lz4")]
 mod lz4;
+#[cfg(feature = "lzo")]
 mod lzo;
+#[cfg(any(feature = "bzip2", feature = "gzip", feature = "xz"))]
 mod stream;
+#[cfg_attr(
+    not(feature = "codecs"),
+    allow(dead_code, reason = "each codec uses a part of it")
+)]
 mod target;
+#[cfg(feature = "zstd")]
 mod zstd;
 
 pub use error::UnpackError;
@@ -42,6 +50,20 @@ impl Codec {
         known.map(|(_, codec)| *codec)
     }
 
+    /// Returns the feature of this crate that builds the decoder; `None` for what is not packed.
+    #[must_use]
+    pub const fn feature(self) -> Option<&'static str> {
+        match self {
+            Self::Stored => None,
+            Self::Gzip => Some("gzip"),
+            Self::Bzip2 => Some("bzip2"),
+            Self::Lzma | Self::Xz => Some("xz"),
+            Self::Lzo => Some("lzo"),
+            Self::Lz4 => Some("lz4"),
+            Self::Zstd => Some("zstd"),
+        }
+    }
+
     /// Returns the name that the kernel's configuration uses.
     #[must_use]
     pub const fn name(self) -> &'static str {
@@ -70,15 +92,30 @@ pub(crate) fn unpack(codec: Codec, packed: &[u8], limits: &Limits) -> Result<Vec
         limit_bytes,
         expected_bytes: expected_bytes(codec, packed),
     };
+    #[allow(
+        unreachable_patterns,
+        reason = "the last arm is for the codecs that were not built"
+    )]
     let (unpacked, rest) = match codec {
         Codec::Stored => (target.copy()?, &[][..]),
+        #[cfg(feature = "gzip")]
         Codec::Gzip => stream::gzip(&target)?,
+        #[cfg(feature = "bzip2")]
         Codec::Bzip2 => stream::bzip2(&target)?,
+        #[cfg(feature = "xz")]
         Codec::Lzma => stream::lzma(&target, limits.max_window_bytes)?,
+        #[cfg(feature = "xz")]
         Codec::Xz => stream::xz(&target, limits.max_window_bytes)?,
+        #[cfg(feature = "zstd")]
         Codec::Zstd => zstd::unpack(&target, limits.max_window_bytes)?,
+        #[cfg(feature = "lzo")]
         Codec::Lzo => lzo::unpack(&target)?,
+        #[cfg(feature = "lz4")]
         Codec::Lz4 => lz4::unpack(&target)?,
+        _ => {
+            let feature = codec.feature().unwrap_or_default();
+            return Err(UnpackError::NotBuilt { feature });
+        }
     };
     check_rest(codec, &target, rest, &unpacked)?;
     Ok(unpacked)

@@ -6,6 +6,12 @@ use std::io;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum UnpackError {
+    /// The crate was built without the decoder.
+    #[error("this program was built without the decoder (feature `{feature}` of pvh-loader)")]
+    NotBuilt {
+        /// The feature that builds it.
+        feature: &'static str,
+    },
     /// The stream ends before its content does.
     #[error("the stream ends too early, at offset {offset:#x}")]
     Truncated {

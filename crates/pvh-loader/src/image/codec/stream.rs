@@ -1,7 +1,10 @@
 //! The codecs whose crates offer a reader: gzip, bzip2, lzma, xz.
 
-use std::io::{self, Read};
+use std::io;
+#[cfg(feature = "gzip")]
+use std::io::Read;
 
+#[cfg(feature = "gzip")]
 use flate2::bufread::GzDecoder;
 
 use super::{
@@ -12,6 +15,7 @@ use super::{
 /// The content of a stream and the bytes after it.
 type Unpacked<'a> = Result<(Vec<u8>, &'a [u8]), UnpackError>;
 
+#[cfg(feature = "gzip")]
 pub(super) fn gzip<'a>(target: &Target<'a>) -> Unpacked<'a> {
     let mut members = Members {
         decoder: Some(GzDecoder::new(target.packed)),
@@ -26,6 +30,7 @@ pub(super) fn gzip<'a>(target: &Target<'a>) -> Unpacked<'a> {
 
 /// Reads all members of a gzip file, one after the other. Zeros after the last one are padding.
 /// gunzip does the same.
+#[cfg(feature = "gzip")]
 struct Members<'a> {
     /// The member that is being read; `None` after the last one.
     decoder: Option<GzDecoder<&'a [u8]>>,
@@ -33,6 +38,7 @@ struct Members<'a> {
     rest: &'a [u8],
 }
 
+#[cfg(feature = "gzip")]
 impl Read for Members<'_> {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         while let Some(decoder) = &mut self.decoder {
@@ -49,12 +55,14 @@ impl Read for Members<'_> {
     }
 }
 
+#[cfg(feature = "bzip2")]
 pub(super) fn bzip2<'a>(target: &Target<'a>) -> Unpacked<'a> {
     let mut rest = target.packed;
     let out = target.drain(&mut bzip2::bufread::BzDecoder::new(&mut rest));
     finish(target, rest, out)
 }
 
+#[cfg(feature = "xz")]
 pub(super) fn xz<'a>(target: &Target<'a>, max_window_bytes: u64) -> Unpacked<'a> {
     let mut rest = target.packed;
     let mut decoder =
@@ -64,6 +72,7 @@ pub(super) fn xz<'a>(target: &Target<'a>, max_window_bytes: u64) -> Unpacked<'a>
     finish(target, rest, out)
 }
 
+#[cfg(feature = "xz")]
 pub(super) fn lzma<'a>(target: &Target<'a>, max_window_bytes: u64) -> Unpacked<'a> {
     let mut source = target.packed;
     let decoder =
@@ -113,8 +122,10 @@ fn is_end(error: &io::Error) -> bool {
 }
 
 /// Begins each member of a gzip file.
+#[cfg(feature = "gzip")]
 const GZIP: &[u8] = &[0x1F, 0x8B];
 
+#[cfg(feature = "xz")]
 fn to_kib(bytes: u64) -> u32 {
     // The decoder reads the largest value as "no limit".
     u32::try_from(bytes >> 10)
