@@ -25,6 +25,7 @@ mod back_ends;
 mod build;
 mod calls;
 mod config;
+mod describe;
 mod env;
 mod input;
 mod lifecycle;

@@ -165,6 +165,16 @@ impl XenPlatform {
         self.domain().triple_fault_reason()
     }
 
+    /// Returns the state of the domain in lines of text, for people who debug a guest; the domain is
+    /// locked meanwhile.
+    #[must_use]
+    pub fn describe(&self) -> String {
+        let mut text = String::new();
+        // A String accepts everything.
+        let _ = self.domain().describe(&mut text);
+        text
+    }
+
     /// Ends the domain for a reason of the embedder, such as a crash of a vCPU, unless it is over
     /// already. In both cases, text in the console's ring goes to [`Host::console_output`].
     pub fn end(&self, reason: ShutdownReason) {

@@ -21,6 +21,16 @@ pub trait ExitHandler {
         let _ = is_interrupted;
     }
 
+    /// Called on the vCPU's thread after another thread made the vCPU leave the guest and the
+    /// platform has served its own requests, before the vCPU enters the guest again.
+    ///
+    /// It may wait, but not beyond the end of the machine: a debugger stops the vCPU here. `Break`
+    /// ends the loop.
+    fn interrupted(&mut self, vcpu: &mut Vcpu) -> ControlFlow<Self::End> {
+        let _ = vcpu;
+        ControlFlow::Continue(())
+    }
+
     /// Answers an exit that is not the platform's: port and memory accesses, halts, KVM's errors.
     ///
     /// Called on the vCPU's thread, without a lock. It may wait, but not beyond the end of the
@@ -93,7 +103,10 @@ impl XenVcpu {
             entry = match self.handle(vcpu, exit) {
                 Handled::Entry(entry) => entry,
                 Handled::Over => return VcpuEnd::Over,
-                Handled::Not(VmExit::Interrupted) => VmEntry::Resume,
+                Handled::Not(VmExit::Interrupted) => match handler.interrupted(vcpu) {
+                    ControlFlow::Continue(()) => VmEntry::Resume,
+                    ControlFlow::Break(end) => return VcpuEnd::Handler(end),
+                },
                 Handled::Not(exit) => match handler.answer(vcpu, exit) {
                     ControlFlow::Continue(entry) => entry,
                     ControlFlow::Break(end) => return VcpuEnd::Handler(end),

@@ -23,6 +23,7 @@
 mod bind;
 mod channel;
 mod delivery;
+mod describe;
 mod fifo;
 mod host;
 mod ops;
