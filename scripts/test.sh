@@ -24,7 +24,7 @@ have_kvm() { { : <>/dev/kvm; } 2>/dev/null; }
 if [ "${1:-}" != --kvm-only ]; then
 	run cargo test --workspace --all-features
 	if command -v gdb >/dev/null; then
-		run cargo test -p pvh-gdb --test gdb -- --ignored
+		run cargo test -p pvh-gdb -p pvh-crash --test gdb -- --ignored
 		met+=("needs gdb")
 	fi
 	if [ -e /usr/include/xen/xen.h ]; then

@@ -20,43 +20,40 @@ use crate::machine::{Cause, Event, Machine, MachineError, Motion, Traps};
 
 /// A vCPU on its own thread, as the gate uses it.
 pub trait Cpu {
+    /// Why the host refuses something, in one line.
+    type Error: fmt::Display;
+
     /// Returns the registers.
     ///
     /// # Errors
     ///
     /// The host cannot read them.
-    fn registers(&mut self) -> Result<EntryState, CpuError>;
+    fn registers(&mut self) -> Result<EntryState, Self::Error>;
 
     /// Sets the registers.
     ///
     /// # Errors
     ///
     /// The host refuses them.
-    fn set_registers(&mut self, state: &EntryState) -> Result<(), CpuError>;
+    fn set_registers(&mut self, state: &EntryState) -> Result<(), Self::Error>;
 
     /// Sets what the next runs watch for: breakpoints, and whether they stop after one instruction.
     ///
     /// # Errors
     ///
     /// The host refuses.
-    fn set_debug(&mut self, traps: &Traps, is_step: bool) -> Result<(), CpuError>;
+    fn set_debug(&mut self, traps: &Traps, is_step: bool) -> Result<(), Self::Error>;
 
     /// Gives the guest a breakpoint exception that is its own, not the debugger's.
     ///
     /// # Errors
     ///
     /// The host refuses.
-    fn inject_breakpoint(&mut self, traps: &Traps) -> Result<(), CpuError>;
+    fn inject_breakpoint(&mut self, traps: &Traps) -> Result<(), Self::Error>;
 
     /// Returns what the vCPU does, for people.
     fn activity(&mut self) -> &'static str;
 }
-
-/// What the host says about a vCPU, in one line.
-#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
-#[error("{0}")]
-#[expect(clippy::exhaustive_structs, reason = "a line of text")]
-pub struct CpuError(pub String);
 
 /// A debug exception that the host has reported.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -103,7 +100,7 @@ struct Slot {
     /// New registers, which the thread has not set yet.
     wanted: Option<EntryState>,
     /// What came of setting them.
-    answer: Option<Result<(), CpuError>>,
+    answer: Option<Result<(), String>>,
 }
 
 impl Gate {
@@ -137,7 +134,7 @@ impl Gate {
     /// # Errors
     ///
     /// The host cannot report the vCPU's registers, or refuses its breakpoints.
-    pub fn pass(&self, vcpu: u32, cpu: &mut impl Cpu) -> Result<(), CpuError> {
+    pub fn pass<C: Cpu>(&self, vcpu: u32, cpu: &mut C) -> Result<(), C::Error> {
         let state = cpu.registers()?;
         let activity = cpu.activity();
         let mut shared = self.shared();
@@ -158,7 +155,7 @@ impl Gate {
                 shared = self.shared();
                 if let Some(slot) = shared.slot(vcpu) {
                     slot.here = now.ok().map(|now| (now, activity)).or(slot.here);
-                    slot.answer = Some(set);
+                    slot.answer = Some(set.map_err(|error| error.to_string()));
                 }
                 self.announce();
                 continue;
@@ -182,7 +179,7 @@ impl Gate {
     /// # Errors
     ///
     /// As for [`pass`](Self::pass).
-    pub fn trapped(&self, vcpu: u32, cpu: &mut impl Cpu, trap: Trap) -> Result<(), CpuError> {
+    pub fn trapped<C: Cpu>(&self, vcpu: u32, cpu: &mut C, trap: Trap) -> Result<(), C::Error> {
         let traps = Arc::clone(&self.shared().traps);
         let cause = match trap {
             Trap::Breakpoint(at) if traps.software.contains(&at) => Cause::Software,
@@ -198,6 +195,15 @@ impl Gate {
         };
         self.close(vcpu, cause);
         self.pass(vcpu, cpu)
+    }
+
+    /// Tells whether the debugger has set this breakpoint.
+    #[must_use]
+    pub fn is_own(&self, trap: Trap) -> bool {
+        match trap {
+            Trap::Breakpoint(at) => self.shared().traps.software.contains(&at),
+            Trap::Debug(_) => true,
+        }
     }
 
     /// Reports that a vCPU cannot go on, and holds its thread until the debugger has looked.
@@ -309,7 +315,7 @@ pub struct Debuggee<M, C> {
     /// Where its vCPUs stop.
     pub gate: Arc<Gate>,
     /// Its memory.
-    pub memory: M,
+    pub memory: Arc<M>,
     /// The width of its physical addresses.
     pub address_bits: u8,
     /// Where its start-of-day structure is.
@@ -349,7 +355,7 @@ impl<M: GuestMemory, C: Commands> Machine for Debuggee<M, C> {
         loop {
             let slot = shared.slot(vcpu).ok_or(MachineError::NoVcpu { vcpu })?;
             if let Some(answer) = slot.answer.take() {
-                return answer.map_err(|CpuError(what)| MachineError::Host { vcpu, what });
+                return answer.map_err(|what| MachineError::Host { vcpu, what });
             }
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
@@ -366,7 +372,7 @@ impl<M: GuestMemory, C: Commands> Machine for Debuggee<M, C> {
     }
 
     fn memory(&self) -> &dyn GuestMemory {
-        &self.memory
+        &*self.memory
     }
 
     fn address_bits(&self) -> u8 {

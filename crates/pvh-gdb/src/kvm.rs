@@ -1,39 +1,39 @@
 //! The vCPUs of pvh-kvm behind the gate.
 
-use std::error::Error;
-
 use pvh_entry::EntryState;
 use pvh_kvm::{Activity, GuestDebug, Vcpu, VcpuError, VmExit};
 
 use crate::{
-    gate::{Cpu, CpuError, Trap},
+    gate::{Cpu, Gate, Trap},
     machine::Traps,
 };
 
 impl Cpu for Vcpu {
-    fn registers(&mut self) -> Result<EntryState, CpuError> {
-        let registers = Self::registers(self).map_err(text)?;
-        Ok(registers.state)
+    type Error = VcpuError;
+
+    fn registers(&mut self) -> Result<EntryState, VcpuError> {
+        Self::registers(self).map(|registers| registers.state)
     }
 
-    fn set_registers(&mut self, state: &EntryState) -> Result<(), CpuError> {
-        Self::set_registers(self, state).map_err(text)
+    fn set_registers(&mut self, state: &EntryState) -> Result<(), VcpuError> {
+        Self::set_registers(self, state)
     }
 
-    fn set_debug(&mut self, traps: &Traps, is_step: bool) -> Result<(), CpuError> {
+    fn set_debug(&mut self, traps: &Traps, is_step: bool) -> Result<(), VcpuError> {
         let debug = GuestDebug {
             is_step,
+            holds_interrupts: true,
             ..debug(traps)
         };
-        Self::set_debug(self, &debug).map_err(text)
+        Self::set_debug(self, &debug)
     }
 
-    fn inject_breakpoint(&mut self, traps: &Traps) -> Result<(), CpuError> {
+    fn inject_breakpoint(&mut self, traps: &Traps) -> Result<(), VcpuError> {
         let debug = GuestDebug {
             injects_int3: true,
             ..debug(traps)
         };
-        Self::set_debug(self, &debug).map_err(text)
+        Self::set_debug(self, &debug)
     }
 
     fn activity(&mut self) -> &'static str {
@@ -46,23 +46,27 @@ impl Cpu for Vcpu {
     }
 }
 
-impl Trap {
-    /// Returns the trap of an exit, if it is one.
+impl Gate {
+    /// Handles an exit of a vCPU, on its thread, if it is the debugger's; `None` if it is not.
     ///
-    /// A KVM that emulates the guest's instructions cannot emulate INT3, and reports that as an
-    /// error: this is the debugger's INT3 too.
-    #[must_use]
-    pub fn of(exit: &VmExit, vcpu: &Vcpu) -> Option<Self> {
-        match exit {
-            VmExit::Debug { vector: 3, pc, .. } => Some(Self::Breakpoint(*pc)),
-            VmExit::Debug { dr6, .. } => Some(Self::Debug(*dr6)),
+    /// A KVM that emulates the guest's instructions cannot emulate INT3, and reports an error: that
+    /// is a breakpoint too, if the debugger has set one there.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`pass`](Self::pass).
+    pub fn handle(&self, vcpu: &mut Vcpu, exit: &VmExit) -> Option<Result<(), VcpuError>> {
+        let trap = match exit {
+            VmExit::Debug { vector: 3, pc, .. } => Trap::Breakpoint(*pc),
+            VmExit::Debug { dr6, .. } => Trap::Debug(*dr6),
             VmExit::InternalError(error) if error.instruction.first() == Some(&INT3) => {
-                let registers = vcpu.registers().ok()?;
-                let base = registers.state.cs.base;
-                Some(Self::Breakpoint(registers.state.rip.wrapping_add(base)))
+                let state = Vcpu::registers(vcpu).ok()?.state;
+                let trap = Trap::Breakpoint(state.rip.wrapping_add(state.cs.base));
+                Some(trap).filter(|trap| self.is_own(*trap))?
             }
-            _ => None,
-        }
+            _ => return None,
+        };
+        Some(self.trapped(vcpu.index(), vcpu, trap))
     }
 }
 
@@ -79,17 +83,6 @@ fn debug(traps: &Traps) -> GuestDebug {
         }
     }
     debug
-}
-
-/// An error and its causes, in one line.
-fn text(error: VcpuError) -> CpuError {
-    let mut line = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        line.push_str(&format!(": {cause}"));
-        source = cause.source();
-    }
-    CpuError(line)
 }
 
 const INT3: u8 = 0xCC;

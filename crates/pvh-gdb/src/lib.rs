@@ -14,7 +14,7 @@ mod serve;
 mod target;
 mod view;
 
-pub use gate::{Commands, Cpu, CpuError, Debuggee, Gate, Trap};
+pub use gate::{Commands, Cpu, Debuggee, Gate, Trap};
 pub use listen::{Address, AddressError, BindError};
 pub use machine::{
     Cause, Event, HARDWARE_TRAPS, HardwareTrap, Machine, MachineError, Motion, TrapAccess, Traps,

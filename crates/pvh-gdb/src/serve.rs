@@ -86,7 +86,7 @@ impl Server {
     ///
     /// The host refuses to wait for a descriptor.
     pub fn serve(
-        self,
+        &self,
         machine: &mut dyn Machine,
         stop: BorrowedFd<'_>,
         tell: &mut dyn FnMut(Served),

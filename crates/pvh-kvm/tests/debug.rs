@@ -36,8 +36,9 @@ mod kvm {
         assert_eq!(resume(&mut vcpu), out(0xF4, 1));
     }
 
+    /// Neither a KVM that emulates the guest nor the lab's emulated SVM intercepts INT3.
     #[test]
-    #[ignore = "needs /dev/kvm"]
+    #[ignore = "needs a processor's KVM"]
     fn int3_of_a_debugger_stops_before_it_with_debug_exits() {
         // nop; int3; mov al, 2; out 0xF4, al
         let (vm, mut vcpu) = guest(&[0x90, 0xCC, 0xB0, 2, 0xE6, 0xF4]);

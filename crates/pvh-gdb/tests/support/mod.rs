@@ -26,9 +26,7 @@ use std::{
 
 use pvh_abi::Gpa;
 use pvh_entry::{EntryState, Segment};
-use pvh_gdb::{
-    Address, Commands, Cpu, CpuError, Debuggee, Gate, Served, Server, Trap, TrapAccess, Traps,
-};
+use pvh_gdb::{Address, Commands, Cpu, Debuggee, Gate, Served, Server, Trap, TrapAccess, Traps};
 use pvh_memory::{GuestMemory, LinearAddress, LinearMemory, PagingPolicy, PagingState, VecMemory};
 
 pub(crate) const ENTRY: u64 = 0x10_0000;
@@ -55,25 +53,27 @@ pub(crate) enum Exit {
 }
 
 impl Cpu for ModelCpu {
-    fn registers(&mut self) -> Result<EntryState, CpuError> {
+    type Error = String;
+
+    fn registers(&mut self) -> Result<EntryState, String> {
         Ok(self.state)
     }
 
-    fn set_registers(&mut self, state: &EntryState) -> Result<(), CpuError> {
+    fn set_registers(&mut self, state: &EntryState) -> Result<(), String> {
         if state.efer & !0xD01 != 0 {
-            return Err(CpuError("EFER has reserved bits".to_owned()));
+            return Err("EFER has reserved bits".to_owned());
         }
         self.state = *state;
         Ok(())
     }
 
-    fn set_debug(&mut self, traps: &Traps, is_step: bool) -> Result<(), CpuError> {
+    fn set_debug(&mut self, traps: &Traps, is_step: bool) -> Result<(), String> {
         self.traps = traps.clone();
         self.is_step = is_step;
         Ok(())
     }
 
-    fn inject_breakpoint(&mut self, _: &Traps) -> Result<(), CpuError> {
+    fn inject_breakpoint(&mut self, _: &Traps) -> Result<(), String> {
         self.state.rip += 1;
         Ok(())
     }
@@ -325,7 +325,7 @@ impl Model {
         let (teller, told) = mpsc::channel();
         let mut machine = Debuggee {
             gate: Arc::clone(&gate),
-            memory: Shared(Arc::clone(&memory)),
+            memory: Arc::clone(&memory),
             address_bits: 40,
             start_info: Some(Gpa(0x9000)),
             commands: Extra(sender),
@@ -388,37 +388,4 @@ fn is_over(gate: &Gate) -> bool {
         nix::poll::PollFlags::POLLIN,
     )];
     nix::poll::poll(&mut fds, nix::poll::PollTimeout::ZERO).unwrap() > 0
-}
-
-/// Guest memory that threads share.
-pub(crate) struct Shared(Arc<VecMemory>);
-
-impl GuestMemory for Shared {
-    fn is_ram(&self, at: Gpa, len_bytes: u64) -> bool {
-        self.0.is_ram(at, len_bytes)
-    }
-
-    fn read(&self, at: Gpa, buf: &mut [u8]) -> Result<(), pvh_memory::MemoryError> {
-        self.0.read(at, buf)
-    }
-
-    fn write(&self, at: Gpa, bytes: &[u8]) -> Result<(), pvh_memory::MemoryError> {
-        self.0.write(at, bytes)
-    }
-
-    fn atomic_u32(
-        &self,
-        at: Gpa,
-        op: pvh_memory::WordOp<u32>,
-    ) -> Result<u32, pvh_memory::MemoryError> {
-        self.0.atomic_u32(at, op)
-    }
-
-    fn atomic_u64(
-        &self,
-        at: Gpa,
-        op: pvh_memory::WordOp<u64>,
-    ) -> Result<u64, pvh_memory::MemoryError> {
-        self.0.atomic_u64(at, op)
-    }
 }

@@ -23,6 +23,8 @@ pub struct Crash {
     /// Its registers. `None` if KVM cannot read them, or after a triple fault on an AMD host, where
     /// the processor loses them.
     pub registers: Option<Registers>,
+    /// What the embedder has found out from memory; it comes last in the report.
+    pub explanation: Option<String>,
 }
 
 /// What happened to a vCPU.
@@ -56,6 +58,7 @@ impl Vcpu {
         Crash {
             vcpu: self.index,
             registers: registers.filter(|registers| !is_lost(registers)),
+            explanation: None,
             failure,
         }
     }
@@ -120,7 +123,11 @@ impl fmt::Display for Crash {
         if let Some(cause) = likely_cause(&self.failure, state) {
             write!(f, "\nlikely cause: {cause}")?;
         }
-        write!(f, "\n{registers}")
+        write!(f, "\n{registers}")?;
+        match &self.explanation {
+            Some(explanation) => write!(f, "\n{explanation}"),
+            None => Ok(()),
+        }
     }
 }
 
@@ -296,6 +303,7 @@ mod tests {
             vcpu: 3,
             failure: Failure::TripleFault,
             registers: None,
+            explanation: None,
         };
         let report = crash.to_string();
         assert!(
@@ -307,6 +315,7 @@ mod tests {
             vcpu: 3,
             failure: Failure::Host(VcpuError::LostRam { index: 3, at }),
             registers: None,
+            explanation: None,
         };
         let report = crash.to_string();
         assert_eq!(report.matches("vCPU 3").count(), 1, "{report}");

@@ -20,8 +20,10 @@ pub struct GuestDebug {
     pub dr7: u64,
     /// INT3 exits, instead of being delivered to the guest.
     pub takes_int3: bool,
-    /// The next run stops after one instruction, with interrupts held back where KVM can.
+    /// Each run stops after one instruction.
     pub is_step: bool,
+    /// Interrupts are held back during a step, where KVM can (Linux 5.16).
+    pub holds_interrupts: bool,
     /// The next run delivers a breakpoint exception to the guest: an INT3 of its own was taken.
     pub injects_int3: bool,
 }
@@ -69,7 +71,7 @@ impl Vcpu {
     /// [`VcpuError::Host`] if KVM refuses.
     pub fn set_debug(&mut self, debug: &GuestDebug) -> Result<(), VcpuError> {
         let control = debug.control();
-        if debug.is_step {
+        if debug.is_step && debug.holds_interrupts {
             let quiet = debug.to_kvm(control | KVM_GUESTDBG_BLOCKIRQ);
             match self.fd.set_guest_debug(&quiet) {
                 // KVM before Linux 5.16 does not know the flag.
