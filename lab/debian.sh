@@ -73,6 +73,9 @@ keep_kernel() {
 	keep_modules "$1" "$version" guest-modules xen-blkfront ext4
 }
 
+# Keeps gdb of its package.
+keep_gdb() { cp "$1/usr/bin/gdb" gdb; }
+
 # Keeps modules and those that they need in the order they load, as DIR/NN-name.ko: unpacked package, version, DIR, modules.
 # What is built into the kernel needs no file.
 keep_modules() {

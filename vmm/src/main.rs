@@ -130,6 +130,12 @@ fn end(config: &RunConfig, run: Result<Outcome, RunError>) -> u8 {
                 Outcome::Quit if !config.is_quiet => complain("Ctrl-A X ended the guest"),
                 _ => {}
             }
+            if let Outcome::Crashed(crash) | Outcome::Reset(crash) = &outcome
+                && crash.registers.is_none()
+                && !config.debug_faults
+            {
+                complain("--debug-faults keeps the registers; the guest is much slower then");
+            }
             outcome.exit_code()
         }
         Err(error) => {

@@ -14,8 +14,10 @@ mod record;
 mod reset;
 mod session;
 mod uuid;
+mod wreck;
 
 use std::{
+    sync::OnceLock,
     thread,
     time::{Instant, SystemTime},
 };
@@ -68,6 +70,8 @@ pub(crate) fn run(config: &RunConfig) -> Result<Outcome, RunError> {
             console: console.clone(),
             log: log.clone(),
             recorder: None,
+            gdb: config.gdb.clone(),
+            server: OnceLock::new(),
             hint: None,
             on_halt: config.on_halt,
         };
@@ -86,7 +90,8 @@ fn run_on(
     if choice.platform == Platform::Plain {
         check_plain(config, choice.reason)?;
     }
-    outlets.hint = (!config.is_quiet).then(|| silence_hint(config, &choice).into());
+    outlets.hint =
+        (!config.is_quiet && config.gdb.is_none()).then(|| silence_hint(config, &choice).into());
     let (kernel, boot) = (&kernel, &mut None);
     let blueprint = timings::step("plan", move || {
         Blueprint::draw(config, kernel, choice.platform, kvm, boot)
@@ -150,7 +155,8 @@ impl Machines<'_> {
             }
             let began = Instant::now();
             let (end, mut session) = run_machine(machine, start, outlets)?;
-            let (end, is_reboot) = self.judge(end, &mut resets, (started, began));
+            let (mut end, is_reboot) = self.judge(end, &mut resets, (started, began));
+            let wreck = session.take_wreck();
             let stuck = session.take_stuck_disk();
             if let Some(disk) = stuck.filter(|_| is_reboot) {
                 // A late write of the guest before would damage what the next one writes.
@@ -160,6 +166,9 @@ impl Machines<'_> {
             if is_reboot {
                 start = Start::Again(Box::new(session));
                 continue;
+            }
+            if let Some(wreck) = wreck {
+                blueprint.examine(&wreck, &mut end, outlets);
             }
             let patience = match end {
                 End::Quit | End::Signal(_) => 4,

@@ -35,6 +35,8 @@ pub(crate) enum Role {
     Disk(u8),
     /// Moves the packets of the guest's network device with this number, from 0.
     Network(u8),
+    /// Serves gdb.
+    Gdb,
     /// Finishes an entry of the cache of unpacked kernels.
     Cache,
 }
@@ -51,6 +53,7 @@ impl Role {
             Self::Events => "events",
             Self::Beside => "beside",
             Self::Writer => "console",
+            Self::Gdb => "gdb",
             Self::Cache => "cache",
         }
         .to_owned()
@@ -217,6 +220,7 @@ mod tests {
             Role::Writer,
             Role::Disk(15),
             Role::Network(255),
+            Role::Gdb,
             Role::Cache,
         ];
         let mut names = roles.map(Role::name).to_vec();

@@ -17,6 +17,8 @@ use clap::{
     builder::{OsStringValueParser, TypedValueParser},
 };
 
+use pvh_gdb::Address;
+
 use crate::size::Size;
 
 pub use disk::{CacheMode, DiskArgument, DiskArgumentError};
@@ -143,6 +145,17 @@ pub struct RunArguments {
     /// output took
     #[arg(long, value_name = "STYLE", value_enum, num_args = 0..=1, require_equals = true, default_missing_value = "text")]
     pub timings: Option<TimingsArgument>,
+    /// Stop before the first instruction and wait for gdb, at a port of 127.0.0.1 or at a socket
+    /// file: gdb vmlinux -ex 'target remote localhost:PORT'
+    #[arg(long, value_name = "PORT|unix:PATH", value_parser = OsStringValueParser::new().try_map(|text| Address::parse(&text)))]
+    pub gdb: Option<Address>,
+    /// Write all of the guest's memory and registers to FILE when it crashes: an ELF core, for gdb
+    #[arg(long, value_name = "FILE")]
+    pub dump_on_crash: Option<PathBuf>,
+    /// Execute one instruction at a time, so that the registers before a triple fault are known on
+    /// AMD processors too: a hundred times slower or more
+    #[arg(long, conflicts_with = "gdb")]
+    pub debug_faults: bool,
     /// Write the duration of these steps to FILE, for Perfetto (ui.perfetto.dev) or
     /// chrome://tracing
     #[arg(long, value_name = "FILE")]

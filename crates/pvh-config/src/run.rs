@@ -6,6 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use pvh_gdb::Address;
 use pvh_loader::commit::Method;
 use pvh_start_info::Generation;
 
@@ -39,6 +40,13 @@ pub struct RunConfig {
     pub load: Method,
     /// The format of the report on the steps of the start, if one is wanted.
     pub timings: Option<TimingsArgument>,
+    /// Where gdb connects, if the guest is debugged.
+    pub gdb: Option<Address>,
+    /// The file for a core of a guest that crashes.
+    pub dump_on_crash: Option<PathBuf>,
+    /// Whether the guest executes one instruction at a time, so that the registers before a triple
+    /// fault are known.
+    pub debug_faults: bool,
     /// The file for a trace of these steps.
     pub trace: Option<PathBuf>,
     /// The cache of unpacked kernels.
@@ -164,6 +172,9 @@ impl From<RunArguments> for RunConfig {
             },
             memory_backing: arguments.memory_backing,
             timings: arguments.timings,
+            gdb: arguments.gdb,
+            dump_on_crash: arguments.dump_on_crash,
+            debug_faults: arguments.debug_faults,
             trace: arguments.trace,
             cache: match arguments.cache {
                 None => CacheConfig::OfUser,

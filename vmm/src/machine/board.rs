@@ -3,12 +3,15 @@
 use std::{
     io,
     sync::{
-        Mutex, MutexGuard, OnceLock, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
 };
 
+use pvh_config::exit::SUCCESS;
 use pvh_devices::{InputWanted, IrqLine, Ports, Request, Rtc, SerialPort};
+use pvh_entry::EntryState;
+use pvh_gdb::Gate;
 use pvh_kvm::{Crash, Halts, LostPages};
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
@@ -51,6 +54,13 @@ pub(crate) struct Board {
     lost: OnceLock<LostPages>,
     /// Watches for the halt of a plain machine.
     halts: OnceLock<Halts>,
+    /// Where the vCPUs stop for a debugger.
+    gate: OnceLock<Arc<Gate>>,
+    /// The vCPUs execute one instruction at a time.
+    steps: AtomicBool,
+    wants_registers: AtomicBool,
+    /// The last registers of the vCPUs, for a core.
+    registers: Mutex<Vec<(u32, EntryState)>>,
 }
 
 impl Board {
@@ -80,6 +90,10 @@ impl Board {
             ended: EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC)?,
             lost: OnceLock::new(),
             halts: OnceLock::new(),
+            gate: OnceLock::new(),
+            steps: AtomicBool::new(false),
+            wants_registers: AtomicBool::new(false),
+            registers: Mutex::default(),
         })
     }
 
@@ -87,6 +101,55 @@ impl Board {
     pub(crate) fn watch_halts(&self, halts: Halts) {
         // A machine has one set of vCPUs, so this is the first call.
         let _ = self.halts.set(halts);
+    }
+
+    /// Makes the vCPUs stop at this gate.
+    pub(crate) fn debug(&self, gate: Arc<Gate>) {
+        // A machine has one gate, so this is the first call.
+        let _ = self.gate.set(gate);
+    }
+
+    /// Where the vCPUs stop for a debugger, if there is one.
+    pub(crate) fn gate(&self) -> Option<&Gate> {
+        self.gate.get().map(Arc::as_ref)
+    }
+
+    /// Makes the vCPUs execute one instruction at a time, and keep the registers before each.
+    pub(crate) fn step(&self) {
+        self.steps.store(true, Ordering::SeqCst);
+    }
+
+    /// Tells whether the vCPUs execute one instruction at a time.
+    pub(crate) fn is_stepping(&self) -> bool {
+        self.steps.load(Ordering::SeqCst)
+    }
+
+    /// Wants the registers that the vCPUs have at the end.
+    pub(crate) fn want_registers(&self) {
+        self.wants_registers.store(true, Ordering::SeqCst);
+    }
+
+    /// Tells whether the registers at the end are wanted.
+    pub(crate) fn keeps_registers(&self) -> bool {
+        self.wants_registers.load(Ordering::SeqCst)
+    }
+
+    /// Keeps the last registers of a vCPU whose thread ends.
+    pub(crate) fn keep_registers(&self, vcpu: u32, state: EntryState) {
+        self.lock_registers().push((vcpu, state));
+    }
+
+    /// Takes the last registers of the vCPUs, by index.
+    pub(crate) fn take_registers(&self) -> Vec<(u32, EntryState)> {
+        let mut registers = std::mem::take(&mut *self.lock_registers());
+        registers.sort_unstable_by_key(|(vcpu, _)| *vcpu);
+        registers
+    }
+
+    fn lock_registers(&self) -> MutexGuard<'_, Vec<(u32, EntryState)>> {
+        self.registers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The watch for a halt of all vCPUs, which a plain machine has.
@@ -152,6 +215,9 @@ impl Board {
     pub(crate) fn stop(&self) {
         self.stopping.store(true, Ordering::SeqCst);
         self.output.release();
+        if let Some(gate) = self.gate() {
+            gate.end(SUCCESS);
+        }
     }
 
     /// Tells whether the vCPU threads must return.

@@ -11,11 +11,15 @@ use std::{
     thread::JoinHandle,
 };
 
+use pvh_gdb::Server;
 use pvh_kvm::{CopyAhead, Kicker, Vcpu};
 use pvh_xen::{XenPlatform, XenVcpu};
 
-use super::{Board, vcpu};
-use crate::threads::{self, OnPanic, Role};
+use super::{Board, GuestUnderGdb, gdb, vcpu};
+use crate::{
+    platform::GuestLog,
+    threads::{self, OnPanic, Role},
+};
 
 /// Stops all vCPUs of a machine and its platform, from any thread.
 #[derive(Debug)]
@@ -148,6 +152,20 @@ impl Threads {
         Ok(())
     }
 
+    /// Starts the thread that serves gdb.
+    ///
+    /// # Errors
+    ///
+    /// The host refuses a thread.
+    pub(crate) fn serve_gdb(
+        &mut self,
+        server: Arc<Server>,
+        mut guest: GuestUnderGdb,
+        log: GuestLog,
+    ) -> io::Result<()> {
+        self.spawn(Role::Gdb, move || gdb::serve(&server, &mut guest, &log))
+    }
+
     /// Starts a thread whose panic ends the machine.
     fn spawn(&mut self, role: Role, life: impl FnOnce() + Send + 'static) -> io::Result<()> {
         let on_panic = OnPanic::End(Arc::clone(&self.stopper.board));
@@ -171,5 +189,10 @@ impl Drop for Threads {
 fn run_vcpu(mut vcpu: Vcpu, board: &Board, xen: Option<XenVcpu>, ahead: Option<&CopyAhead>) {
     if let Some(end) = vcpu::run(&mut vcpu, board, xen, ahead) {
         board.end(end);
+    }
+    if board.keeps_registers()
+        && let Ok(registers) = vcpu.registers()
+    {
+        board.keep_registers(vcpu.index(), registers.state);
     }
 }

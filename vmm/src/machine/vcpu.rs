@@ -3,7 +3,9 @@
 use std::ops::ControlFlow;
 
 use pvh_devices::{Request, read_unclaimed};
-use pvh_kvm::{CopyAhead, Failure, SystemEventKind, Vcpu, VmEntry, VmExit};
+use pvh_kvm::{
+    CopyAhead, Failure, GuestDebug, Registers, SystemEventKind, Vcpu, VcpuError, VmEntry, VmExit,
+};
 use pvh_xen::{ExitHandler, VcpuEnd, XenVcpu};
 
 use super::{Board, End};
@@ -20,16 +22,23 @@ pub(super) fn run(
         board,
         ahead,
         answer: Vec::new(),
+        before: None,
     };
+    if let Err(error) = devices.begin_steps(vcpu) {
+        return Some(host_refuses(vcpu, error));
+    }
     // A guest that reboots again and again would fill the queue: each machine waits for room first.
     board.output().wait_for_room();
+    if let ControlFlow::Break(end) = pass_gate(vcpu, board) {
+        return Some(end);
+    }
     timings::mark(Moment::Entry);
     match xen {
         None => run_plain(vcpu, &mut devices),
         Some(xen) => match xen.run_until_end(vcpu, &mut devices) {
             VcpuEnd::Over => None,
             VcpuEnd::Handler(end) => Some(end),
-            VcpuEnd::Kvm(error) => Some(End::Crash(Box::new(vcpu.crash(Failure::Host(error))))),
+            VcpuEnd::Kvm(error) => Some(host_refuses(vcpu, error)),
         },
     }
 }
@@ -42,9 +51,12 @@ fn run_plain(vcpu: &mut Vcpu, devices: &mut Devices<'_>) -> Option<End> {
         let exit = vcpu.run(entry);
         devices.left_guest(matches!(exit, Ok(VmExit::Interrupted)));
         entry = match exit {
-            Err(error) => return Some(End::Crash(Box::new(vcpu.crash(Failure::Host(error))))),
+            Err(error) => return Some(host_refuses(vcpu, error)),
             Ok(VmExit::Interrupted) => {
                 answer_halts(vcpu, board);
+                if let ControlFlow::Break(end) = pass_gate(vcpu, board) {
+                    return Some(end);
+                }
                 VmEntry::Resume
             }
             Ok(exit) => match devices.answer(vcpu, exit) {
@@ -54,6 +66,19 @@ fn run_plain(vcpu: &mut Vcpu, devices: &mut Devices<'_>) -> Option<End> {
         };
     }
     None
+}
+
+/// Holds the vCPU while a debugger keeps the machine stopped.
+fn pass_gate(vcpu: &mut Vcpu, board: &Board) -> ControlFlow<End> {
+    let passed = board.gate().map(|gate| gate.pass(vcpu.index(), vcpu));
+    match passed {
+        Some(Err(error)) => ControlFlow::Break(host_refuses(vcpu, error)),
+        _ => ControlFlow::Continue(()),
+    }
+}
+
+fn host_refuses(vcpu: &Vcpu, error: VcpuError) -> End {
+    End::Crash(Box::new(vcpu.crash(Failure::Host(error))))
 }
 
 /// Answers whether the vCPU has halted for good, if it is asked.
@@ -72,6 +97,8 @@ struct Devices<'a> {
     ahead: Option<&'a CopyAhead>,
     /// The data of the guest's last read.
     answer: Vec<u8>,
+    /// The registers before the instruction that runs, with `--debug-faults`.
+    before: Option<Registers>,
 }
 
 impl ExitHandler for Devices<'_> {
@@ -87,7 +114,20 @@ impl ExitHandler for Devices<'_> {
         }
     }
 
+    fn interrupted(&mut self, vcpu: &mut Vcpu) -> ControlFlow<End> {
+        pass_gate(vcpu, self.board)
+    }
+
     fn answer(&mut self, vcpu: &mut Vcpu, exit: VmExit) -> ControlFlow<End, VmEntry<'_>> {
+        if self.note_step(vcpu, &exit) {
+            return ControlFlow::Continue(VmEntry::Resume);
+        }
+        if let Some(handled) = self.board.gate().and_then(|gate| gate.handle(vcpu, &exit)) {
+            return match handled {
+                Ok(()) => ControlFlow::Continue(VmEntry::Resume),
+                Err(error) => ControlFlow::Break(host_refuses(vcpu, error)),
+            };
+        }
         ControlFlow::Continue(match exit {
             VmExit::PortOut {
                 port,
@@ -120,7 +160,7 @@ impl ExitHandler for Devices<'_> {
 
 impl Devices<'_> {
     /// What an exit means that ends the machine.
-    fn ending(&self, vcpu: &Vcpu, exit: VmExit) -> End {
+    fn ending(&self, vcpu: &mut Vcpu, exit: VmExit) -> End {
         let failure = match exit {
             VmExit::SystemEvent {
                 kind: SystemEventKind::SHUTDOWN,
@@ -135,11 +175,44 @@ impl Devices<'_> {
                 return End::Request(Request::Reboot);
             }
             VmExit::Shutdown => {
-                return End::TripleFault(Box::new(vcpu.crash(Failure::TripleFault)));
+                self.show_crash(vcpu);
+                let mut crash = vcpu.crash(Failure::TripleFault);
+                crash.registers = self.before.or(crash.registers);
+                return End::TripleFault(Box::new(crash));
             }
             other => Failure::from(other),
         };
+        self.show_crash(vcpu);
         End::Crash(Box::new(vcpu.crash(failure)))
+    }
+
+    /// Makes the vCPU execute one instruction at a time, if that is wanted. Interrupts are not held
+    /// back: the guest has to go on.
+    fn begin_steps(&mut self, vcpu: &mut Vcpu) -> Result<(), VcpuError> {
+        if !self.board.is_stepping() {
+            return Ok(());
+        }
+        self.before = vcpu.registers().ok();
+        vcpu.set_debug(&GuestDebug {
+            is_step: true,
+            ..GuestDebug::default()
+        })
+    }
+
+    /// Keeps the registers after a step; returns whether the exit was one.
+    fn note_step(&mut self, vcpu: &Vcpu, exit: &VmExit) -> bool {
+        let is_step = self.board.is_stepping() && matches!(exit, VmExit::Debug { .. });
+        if is_step {
+            self.before = vcpu.registers().ok();
+        }
+        is_step
+    }
+
+    /// Lets a debugger look at a vCPU that cannot go on.
+    fn show_crash(&self, vcpu: &mut Vcpu) {
+        if let Some(gate) = self.board.gate() {
+            gate.crashed(vcpu.index(), vcpu);
+        }
     }
 }
 

@@ -6,9 +6,11 @@ use std::{
     time::SystemTime,
 };
 
+use pvh_abi::Gpa;
 use pvh_backends::{Device, Disk, Network, attach_disk, attach_network};
 use pvh_config::{BackingArgument, RunConfig, input_name};
 use pvh_entry::EntryState;
+use pvh_gdb::Debuggee;
 use pvh_hypercall::HYPERCALL_PORT;
 use pvh_kvm::{GuestRam, Halts, Kvm, LostPages, Vcpu, Vm, VmConfig, WriteAhead, check_host_memory};
 use pvh_layout::{Layout, ports::COM1_GSI};
@@ -30,10 +32,11 @@ use super::{
     layout::lay_out,
     modules, networks,
     uuid::new_uuid,
+    wreck::Wreck,
 };
 use crate::{
     cache::{self, Keeping, Opened},
-    machine::{Board, MachineHost},
+    machine::{Board, End, GdbCommands, GuestUnderGdb, MachineHost, close_gate},
     outlets::Outlets,
     platform::Platform,
     timings,
@@ -168,31 +171,16 @@ impl<'a> Blueprint<'a> {
     /// [`RunError`]: the host refuses, or a file has changed.
     pub(super) fn build(&self, kvm: &Kvm, outlets: &Outlets) -> Result<Machine, RunError> {
         let bits = kvm.capabilities().address_bits;
-        let layout = &self.layout;
-        let ram = timings::step("guest RAM", || {
-            GuestRam::with_ranges(&layout.ram, &layout.pages, bits)
-        });
-        let ram = Arc::new(ram.map_err(RunError::MapRam)?);
-        if self.config.memory_backing == BackingArgument::Huge {
-            let advised = ram.prefer_huge_pages();
-            advised.map_err(host("this host has no huge pages"))?;
-        }
+        let ram = self.make_ram(bits)?;
         let entry = timings::step("load", || self.load(&ram))?;
         let is_mapped = self.config.load == Method::Map;
         let lost = is_mapped.then(|| LostPages::watch(&ram)).transpose();
         let lost = lost.map_err(host("cannot watch for lost guest memory"))?;
         let ahead = WriteAhead::of(&ram);
+        let kept_ram = Arc::clone(&ram);
         let vm = timings::step("machine", || Vm::new(kvm, &self.vm_config(), ram));
         let vm = vm.map_err(RunError::Vm)?;
-        let mut com1 = None;
-        if self.platform == Platform::Plain {
-            let line = EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC);
-            let line = line.map_err(host("cannot create an eventfd for COM1"))?;
-            vm.register_irqfd(&line, COM1_GSI).map_err(RunError::Vm)?;
-            com1 = Some(line);
-        }
-        let board = Board::new(outlets.console.clone(), com1);
-        let board = Arc::new(board.map_err(host("cannot create device eventfds"))?);
+        let board = self.make_board(&vm, outlets)?;
         if let Some(lost) = lost {
             board.watch(lost);
         }
@@ -219,13 +207,58 @@ impl<'a> Blueprint<'a> {
             let set = timings::step("entry state", || boot.set_entry(&entry));
             set.map_err(RunError::Vcpu)?;
         }
+        let wreck = Wreck {
+            ram: kept_ram,
+            board: Arc::clone(&board),
+            address_bits: bits,
+        };
+        let debuggee = outlets.gdb.as_ref().map(|_| {
+            let start_info = Gpa(entry.rbx);
+            debuggee(&wreck, platform.as_ref(), &vcpus, start_info)
+        });
+        let debuggee = debuggee.transpose()?;
         Ok(Machine {
+            wreck,
+            debuggee,
             board,
             vcpus,
             platform,
             devices,
             ahead,
         })
+    }
+
+    fn make_ram(&self, address_bits: u8) -> Result<Arc<GuestRam>, RunError> {
+        let layout = &self.layout;
+        let ram = timings::step("guest RAM", || {
+            GuestRam::with_ranges(&layout.ram, &layout.pages, address_bits)
+        });
+        let ram = Arc::new(ram.map_err(RunError::MapRam)?);
+        if self.config.memory_backing == BackingArgument::Huge {
+            let advised = ram.prefer_huge_pages();
+            advised.map_err(host("this host has no huge pages"))?;
+        }
+        Ok(ram)
+    }
+
+    /// Makes the devices, and has the vCPUs keep what a report of their crash needs.
+    fn make_board(&self, vm: &Vm, outlets: &Outlets) -> Result<Arc<Board>, RunError> {
+        let mut com1 = None;
+        if self.platform == Platform::Plain {
+            let line = EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC);
+            let line = line.map_err(host("cannot create an eventfd for COM1"))?;
+            vm.register_irqfd(&line, COM1_GSI).map_err(RunError::Vm)?;
+            com1 = Some(line);
+        }
+        let board = Board::new(outlets.console.clone(), com1);
+        let board = board.map_err(host("cannot create device eventfds"))?;
+        if self.config.debug_faults {
+            board.step();
+        }
+        if self.config.dump_on_crash.is_some() {
+            board.want_registers();
+        }
+        Ok(Arc::new(board))
     }
 
     /// Makes the domain, and gives it its disks and networks before it runs.
@@ -269,6 +302,12 @@ impl<'a> Blueprint<'a> {
         Ok(loaded.entry)
     }
 
+    /// Explains a crash and writes the core that is wanted.
+    pub(super) fn examine(&self, wreck: &Wreck, end: &mut End, outlets: &Outlets) {
+        let core = self.config.dump_on_crash.as_deref();
+        wreck.examine(end, &self.kernel.image, core, &outlets.log);
+    }
+
     /// Says which file was changed after `since` under guest memory that is mapped from it, if one
     /// was.
     pub(super) fn changed_file(&self, since: SystemTime) -> Option<String> {
@@ -294,8 +333,32 @@ pub(super) struct Machine {
     pub(super) platform: Option<Arc<XenPlatform>>,
     /// The back ends of its disks and networks.
     pub(super) devices: Vec<Device>,
+    /// What is looked at if it crashes.
+    pub(super) wreck: Wreck,
+    /// What gdb is given, with `--gdb`.
+    pub(super) debuggee: Option<GuestUnderGdb>,
     /// Copies pages ahead of the guest, if its image is mapped and large.
     pub(super) ahead: Option<WriteAhead>,
+}
+
+/// Makes the vCPUs stop for gdb, and gives it the machine.
+fn debuggee(
+    machine: &Wreck,
+    platform: Option<&Arc<XenPlatform>>,
+    vcpus: &[Vcpu],
+    start_info: Gpa,
+) -> Result<GuestUnderGdb, RunError> {
+    let gate = close_gate(&machine.board, vcpus);
+    Ok(Debuggee {
+        gate: gate.map_err(host("cannot create an eventfd for gdb"))?,
+        memory: Arc::clone(&machine.ram),
+        address_bits: machine.address_bits,
+        start_info: Some(start_info),
+        commands: GdbCommands {
+            board: Arc::clone(&machine.board),
+            platform: platform.cloned(),
+        },
+    })
 }
 
 /// Patches both hypercall stubs of a kernel to use the I/O port.

@@ -5,6 +5,7 @@ use std::{fmt, io, path::PathBuf};
 use pvh_backends::{AttachError, ImageError as DiskImageError, StuckDevice};
 use pvh_config::{DiskNamesError, NetworkError, Rounded, Size};
 use pvh_domain::RecordError;
+use pvh_gdb::BindError;
 use pvh_kvm::{KvmError, RamError, TablesTooLarge, VcpuError, VmError};
 use pvh_layout::{LayoutError, RamSizeError};
 use pvh_loader::{
@@ -77,6 +78,9 @@ pub(crate) enum RunError {
     /// The disks cannot have names.
     #[error(transparent)]
     DiskNames(DiskNamesError),
+    /// gdb cannot be listened for.
+    #[error("--gdb")]
+    Gdb(#[source] BindError),
     /// A disk cannot be used.
     #[error("{}", path.display())]
     Disk {

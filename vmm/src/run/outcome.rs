@@ -67,6 +67,21 @@ impl Outcome {
     }
 }
 
+impl End {
+    /// The exit code that gdb is told.
+    pub(super) fn exit_code(&self) -> u8 {
+        match self {
+            Self::Request(Request::PowerOff) => SUCCESS,
+            Self::Request(Request::Reboot) => REBOOT,
+            // Whether it counts as a reboot is decided later.
+            Self::TripleFault(_) | Self::Crash(_) | Self::Shutdown(_) | Self::Halted => CRASHED,
+            Self::Quit => QUIT,
+            Self::Signal(number) => signalled(*number),
+            Self::Panic | Self::LostMemory => HOST,
+        }
+    }
+}
+
 /// The message for a plain machine of which no vCPU executes anything more.
 pub(crate) const HALTED: &str =
     "every vCPU has halted with interrupts off: the guest has stopped for good";

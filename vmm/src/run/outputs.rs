@@ -26,7 +26,11 @@ pub(crate) fn check_outputs(config: &RunConfig) -> Result<(), RunError> {
         .chain(modules)
         .chain(config.disks.iter().map(|disk| disk.path.as_path()))
         .collect();
-    let outputs = [("--record", &config.record), ("--trace", &config.trace)];
+    let outputs = [
+        ("--record", &config.record),
+        ("--trace", &config.trace),
+        ("--dump-on-crash", &config.dump_on_crash),
+    ];
     for (option, path) in outputs {
         let Some(path) = path.as_deref() else {
             continue;

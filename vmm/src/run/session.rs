@@ -18,11 +18,12 @@ use pvh_xen::XenPlatform;
 use super::{
     blueprint::Machine,
     error::{RunError, host},
+    wreck::Wreck,
 };
 use crate::{
     console::{ConsoleQueue, Stream, Writer, is_shared},
     events::{self, User},
-    machine::{BootVcpu, End, MachineHost, Stopper, Threads},
+    machine::{Board, BootVcpu, End, MachineHost, Stopper, Threads},
     outlets::Outlets,
     platform::GuestLog,
     threads::{self, Role},
@@ -91,6 +92,7 @@ pub(super) struct Session {
     user: User,
     writers: Writers,
     stuck: Option<StuckDevice>,
+    wreck: Option<Wreck>,
 }
 
 /// How a machine starts: as the first one, or after a reboot.
@@ -125,6 +127,11 @@ impl<'scope> Start<'scope> {
 }
 
 impl Session {
+    /// Takes what is left of the last machine.
+    pub(super) fn take_wreck(&mut self) -> Option<Wreck> {
+        self.wreck.take()
+    }
+
     /// Takes the disk that the last machine had to leave behind, if there was one.
     pub(super) fn take_stuck_disk(&mut self) -> Option<StuckDevice> {
         self.stuck.take()
@@ -185,7 +192,10 @@ const RAW_LOOKS: u32 = 8;
 
 /// Ends a domain, which prints its last words. The guest's HVM parameter decides what a triple
 /// fault means.
-fn end_domain(platform: &XenPlatform, end: End) -> End {
+fn end_domain(platform: Option<&XenPlatform>, end: End) -> End {
+    let Some(platform) = platform else {
+        return end;
+    };
     let End::TripleFault(crash) = end else {
         platform.end(ShutdownReason::CRASH);
         return end;
@@ -196,6 +206,13 @@ fn end_domain(platform: &XenPlatform, end: End) -> End {
         ShutdownReason::REBOOT => End::TripleFault(crash),
         ShutdownReason::POWEROFF => End::Request(Request::PowerOff),
         _ => End::Crash(crash),
+    }
+}
+
+/// Tells gdb that the machine ends.
+fn tell_gdb<T, E>(board: &Board, ended: &Result<(End, T), E>) {
+    if let (Some(gate), Ok((end, _))) = (board.gate(), ended) {
+        gate.end(end.exit_code());
     }
 }
 
@@ -215,10 +232,12 @@ pub(super) fn run_machine(
     let stopper = Stopper::new(&machine.board, &machine.vcpus, machine.platform.as_ref());
     let mut vcpus = machine.vcpus.into_iter();
     let (board, platform, devices) = (machine.board, machine.platform, machine.devices);
-    let boot = vcpus.next();
-    let boot = boot.map(|vcpu| BootVcpu::new(vcpu, &board, platform.as_ref()));
+    let server = outlets.listen().map_err(RunError::Gdb)?;
+    let gdb = server.zip(machine.debuggee);
     let ahead = machine.ahead.map(|pages| Arc::new(CopyAhead::new(pages)));
-    let boot = boot.map(|boot| boot.copying(ahead.as_ref()));
+    let boot = vcpus
+        .next()
+        .map(|vcpu| BootVcpu::new(vcpu, &board, platform.as_ref()).copying(ahead.as_ref()));
     thread::scope(|scope| {
         let other_threads = || {
             let threads = timings::step("vCPU threads", || Threads::start(stopper, vcpus));
@@ -227,6 +246,7 @@ pub(super) fn run_machine(
                 user,
                 writers,
                 stuck: None,
+                wreck: Some(machine.wreck),
             };
             let mut threads = threads.map_err(|source| {
                 session.finish(u32::MAX);
@@ -242,19 +262,20 @@ pub(super) fn run_machine(
                 // Without this thread the guest's page faults copy, more slowly.
                 let _ = threads.copy_ahead(ahead);
             }
+            if let Some((server, guest)) = gdb {
+                let served = threads.serve_gdb(server, guest, outlets.log.clone());
+                served.map_err(host("cannot start the thread of gdb"))?;
+            }
             let ended = events::run(session.user, &board, platform.as_ref(), outlets);
+            tell_gdb(&board, &ended);
             drop(threads);
             session.stuck = devices.stop();
             if let Some(disk) = &session.stuck {
                 outlets.log.say(&format!("{disk}; it is left behind"));
             }
             let (end, user) = ended.map_err(RunError::Events)?;
-            let end = match &platform {
-                Some(platform) => end_domain(platform, end),
-                None => end,
-            };
             session.user = user;
-            Ok((end, session))
+            Ok((end_domain(platform.as_deref(), end), session))
         };
         let thread = threads::start_scoped(scope, Role::Events, other_threads);
         let thread = thread.map_err(host("cannot start the thread of the devices"))?;
