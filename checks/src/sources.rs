@@ -10,10 +10,11 @@ use std::{
 };
 
 /// Folders below the root that have source files.
-pub const ROOMS: [&str; 6] = [
+pub const ROOMS: [&str; 7] = [
     "benches",
     "checks",
     "crates",
+    "examples",
     "fuzz/fuzz_targets",
     "tests",
     "vmm",
