@@ -17,8 +17,8 @@ pub use memory::{
 };
 pub use tap::{Tap, TapError, TapOffloads};
 pub use vcpu::{
-    Activity, Crash, ExitData, Failure, GuestClock, GuestDebug, Halts, HypercallState,
-    InternalError, KickError, Kicker, Registers, SystemEventKind, Vcpu, VcpuError, VmEntry, VmExit,
-    kick_signal,
+    Activity, CountersError, Crash, ExitData, Failure, GuestClock, GuestDebug, Halts,
+    HypercallState, InternalError, KickError, Kicker, Registers, SystemEventKind, Vcpu,
+    VcpuCounters, VcpuError, VmEntry, VmExit, kick_signal,
 };
 pub use vm::{HypercallTransport, InterruptControllers, Vm, VmConfig, VmError};

@@ -1,6 +1,7 @@
 //! A virtual CPU: how it is set up, run and stopped.
 
 mod clock;
+mod counters;
 mod cpu;
 mod crash;
 mod debug;
@@ -18,6 +19,7 @@ mod setup;
 pub(crate) mod sync_registers;
 
 pub use clock::GuestClock;
+pub use counters::{CountersError, VcpuCounters};
 pub use cpu::Vcpu;
 pub use crash::{Crash, Failure};
 pub use debug::GuestDebug;
