@@ -6,6 +6,7 @@ mod conform;
 mod console;
 mod events;
 mod exit;
+mod exits;
 mod inspect;
 mod machine;
 mod outlets;
@@ -74,7 +75,13 @@ fn boot(config: &RunConfig, began: Instant) -> u8 {
     if config.timings.is_some() || config.trace.is_some() {
         timings::begin(began);
     }
+    if config.exits.is_some() {
+        exits::begin();
+    }
     let code = end(config, run(config));
+    if let Some(report) = config.exits.and_then(exits::report) {
+        print_at_end(&report);
+    }
     match report_timings(config, trace) {
         false if code == SUCCESS => HOST,
         _ => code,

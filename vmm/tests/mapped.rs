@@ -7,6 +7,8 @@ mod tests {
         io::{Read, Write},
         path::{Path, PathBuf},
         process::{Child, Command, Stdio},
+        thread::sleep,
+        time::Duration,
     };
 
     use assert_cmd::cargo::CommandCargoExt;
@@ -136,6 +138,31 @@ mod tests {
         let child = start(&kernel, "copy");
         cut(&kernel, 0);
         assert_eq!(finish(child), (Some(0), String::new()));
+    }
+
+    /// The files are copied a few ms after the start.
+    #[test]
+    #[ignore = "needs /dev/kvm"]
+    fn by_default_a_guest_that_has_run_for_a_while_does_not_mind() {
+        let (_dir, kernel) = guest();
+        let child = start(&kernel, "auto");
+        sleep(Duration::from_millis(500));
+        cut(&kernel, 0);
+        assert_eq!(finish(child), (Some(0), String::new()));
+    }
+
+    /// Here the VMM writes to the copied page, again and again.
+    #[test]
+    #[ignore = "needs /dev/kvm"]
+    fn by_default_a_hypercall_goes_on_when_the_file_is_cut_later() {
+        let (_dir, kernel) = guest_of(CALLING);
+        let mut child = start_on(&kernel, "auto", "xen");
+        sleep(Duration::from_millis(500));
+        cut(&kernel, 0);
+        sleep(Duration::from_millis(200));
+        assert!(child.try_wait().unwrap().is_none(), "it still runs");
+        child.kill().unwrap();
+        child.wait().unwrap();
     }
 
     /// Package managers replace files in this way.

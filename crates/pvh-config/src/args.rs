@@ -132,19 +132,23 @@ pub struct RunArguments {
     #[arg(long, value_name = "FILE")]
     pub record: Option<PathBuf>,
     /// How kernel and modules get into guest memory
-    #[arg(long, value_name = "METHOD", value_enum, default_value_t = LoadArgument::Map)]
+    #[arg(long, value_name = "METHOD", value_enum, default_value_t = LoadArgument::Auto)]
     pub load: LoadArgument,
     /// Folder for unpacked kernels, so that the next start skips unpacking; 'none' turns the cache
     /// off
     #[arg(long, value_name = "DIR")]
     pub cache: Option<PathBuf>,
     /// Size of the host pages that guest RAM is made of
-    #[arg(long, value_name = "PAGES", value_enum, default_value_t = BackingArgument::Small)]
+    #[arg(long, value_name = "PAGES", value_enum, default_value_t = BackingArgument::Auto)]
     pub memory_backing: BackingArgument,
     /// Print to standard error, at the end, how long each step to the first instruction and first
     /// output took
     #[arg(long, value_name = "STYLE", value_enum, num_args = 0..=1, require_equals = true, default_missing_value = "text")]
-    pub timings: Option<TimingsArgument>,
+    pub timings: Option<ReportStyle>,
+    /// Print to standard error, at the end, how often and why the vCPUs left the guest, as KVM
+    /// counts it (Linux 5.14 and newer)
+    #[arg(long, value_name = "STYLE", value_enum, num_args = 0..=1, require_equals = true, default_missing_value = "text")]
+    pub exits: Option<ReportStyle>,
     /// Stop before the first instruction and wait for gdb, at a port of 127.0.0.1 or at a socket
     /// file: gdb vmlinux -ex 'target remote localhost:PORT'
     #[arg(long, value_name = "PORT|unix:PATH", value_parser = OsStringValueParser::new().try_map(|text| Address::parse(&text)))]
@@ -156,7 +160,7 @@ pub struct RunArguments {
     /// AMD processors too: a hundred times slower or more
     #[arg(long, conflicts_with = "gdb")]
     pub debug_faults: bool,
-    /// Write the duration of these steps to FILE, for Perfetto (ui.perfetto.dev) or
+    /// Write the duration of the steps of --timings to FILE, for Perfetto (ui.perfetto.dev) or
     /// chrome://tracing
     #[arg(long, value_name = "FILE")]
     pub trace: Option<PathBuf>,
@@ -268,20 +272,27 @@ pub enum PlatformArgument {
 /// The size of the host pages that guest RAM is made of.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
 pub enum BackingArgument {
-    /// 4 KiB pages: the host spends memory only on what the guest touches
+    /// 2 MiB pages where the host has them, once the guest has run for some ms: a guest that ends
+    /// earlier is not delayed
+    Auto,
+    /// 4 KiB pages, unless the host prefers 2 MiB for every program: the host spends memory only on
+    /// what the guest touches
     Small,
-    /// 2 MiB pages where the host has them: faster for a guest that uses most of its memory, more
-    /// memory for others
+    /// 2 MiB pages where the host has them, from the start
     Huge,
 }
 
 /// How kernel and modules get into guest memory.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
 pub enum LoadArgument {
-    /// Map the files privately: pages are read when the guest touches them; do not change a file in
-    /// place while the guest runs
+    /// Map the files, so that the guest starts at once, and copy up to 256 MiB of them into 2 MiB
+    /// pages some ms later; do not change a file in place while the guest runs
+    Auto,
+    /// Map the files privately and leave them so: guests of one kernel share its memory, but each
+    /// 4 KiB page costs an exit when it is first touched, and a stock Linux takes up to half as long
+    /// again to boot; do not change a file in place while the guest runs
     Map,
-    /// Read the files completely; later changes to them do not matter
+    /// Read the files completely before the guest starts; later changes to them do not matter
     Copy,
 }
 
@@ -294,12 +305,12 @@ pub enum LogArgument {
     Off,
 }
 
-/// The format of the report on the steps of the start.
+/// The format of a report.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
-pub enum TimingsArgument {
-    /// A line for each step
+pub enum ReportStyle {
+    /// A table for people
     Text,
-    /// One JSON object, times in microseconds
+    /// One line with a JSON object; times are in microseconds
     Json,
 }
 

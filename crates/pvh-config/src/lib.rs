@@ -16,7 +16,7 @@ pub use args::{
     BackingArgument, CacheArguments, CacheMode, Command, CommandLine, ConformArguments,
     DiskArgument, DiskArgumentError, InspectArguments, KVM_DEVICE, LinkArgument, LoadArgument,
     LogArgument, ModuleArgument, NetArgument, NetArgumentError, OnCrash, PlatformArgument,
-    RunArguments, StartInfoArgument, TapArguments, TimingsArgument, cpus::MAX_CPUS,
+    ReportStyle, RunArguments, StartInfoArgument, TapArguments, cpus::MAX_CPUS,
 };
 pub use disks::{DiskNamesError, disk_names};
 pub use networks::{NetworkError, network_addresses};

@@ -7,12 +7,11 @@ use std::{
 };
 
 use pvh_gdb::Address;
-use pvh_loader::commit::Method;
 use pvh_start_info::Generation;
 
 use crate::args::{
     BackingArgument, DiskArgument, LoadArgument, LogArgument, NetArgument, OnCrash,
-    PlatformArgument, RunArguments, StartInfoArgument, TimingsArgument,
+    PlatformArgument, ReportStyle, RunArguments, StartInfoArgument,
 };
 
 /// One machine, and how pvh-vmm runs it.
@@ -37,9 +36,11 @@ pub struct RunConfig {
     /// The size of the host pages that guest RAM is made of.
     pub memory_backing: BackingArgument,
     /// How kernel and modules get into guest memory.
-    pub load: Method,
+    pub load: LoadArgument,
     /// The format of the report on the steps of the start, if one is wanted.
-    pub timings: Option<TimingsArgument>,
+    pub timings: Option<ReportStyle>,
+    /// The format of the report on the exits of the vCPUs, if one is wanted.
+    pub exits: Option<ReportStyle>,
     /// Where gdb connects, if the guest is debugged.
     pub gdb: Option<Address>,
     /// The file for a core of a guest that crashes.
@@ -47,7 +48,7 @@ pub struct RunConfig {
     /// Whether the guest executes one instruction at a time, so that the registers before a triple
     /// fault are known.
     pub debug_faults: bool,
-    /// The file for a trace of these steps.
+    /// The file for a trace of the steps of the start.
     pub trace: Option<PathBuf>,
     /// The cache of unpacked kernels.
     pub cache: CacheConfig,
@@ -166,15 +167,13 @@ impl From<RunArguments> for RunConfig {
                 StartInfoArgument::V0 => Generation::V0,
                 StartInfoArgument::V1 => Generation::V1,
             },
-            load: match arguments.load {
-                LoadArgument::Map => Method::Map,
-                LoadArgument::Copy => Method::Copy,
-            },
+            load: arguments.load,
             memory_backing: arguments.memory_backing,
             timings: arguments.timings,
             gdb: arguments.gdb,
             dump_on_crash: arguments.dump_on_crash,
             debug_faults: arguments.debug_faults,
+            exits: arguments.exits,
             trace: arguments.trace,
             cache: match arguments.cache {
                 None => CacheConfig::OfUser,

@@ -12,8 +12,9 @@ mod vm;
 pub use cpuid::{ApicIds, CpuidLeaf, CpuidPolicy, HypervisorLeaves, cpuid_for_vcpu};
 pub use kvm::{Capabilities, Kvm, KvmError};
 pub use memory::{
-    CopyAhead, GuestRam, IDENTITY_MAP_AT, KVM_PRIVATE_BYTES, LostPages, MAX_ADDED_FRAMES, Progress,
-    RamError, TSS_AT, TablesTooLarge, TransferError, WriteAhead, check_host_memory,
+    CopyAhead, GuestRam, HugeCopy, IDENTITY_MAP_AT, KVM_PRIVATE_BYTES, LostPages, MAX_ADDED_FRAMES,
+    Progress, RamError, ReadyPlan, TSS_AT, TablesTooLarge, TransferError, WriteAhead,
+    check_host_memory,
 };
 pub use tap::{Tap, TapError, TapOffloads};
 pub use vcpu::{

@@ -3,7 +3,9 @@
 mod budget;
 mod copy_ahead;
 mod frames;
+mod gate;
 mod host;
+mod huge_copy;
 mod lost_page;
 mod map_file;
 mod mapping;
@@ -15,9 +17,10 @@ mod slots;
 pub(crate) mod vm_with_ram;
 mod write_ahead;
 
-pub use copy_ahead::CopyAhead;
+pub use copy_ahead::{CopyAhead, ReadyPlan};
 pub use frames::MAX_ADDED_FRAMES;
 pub use host::{TablesTooLarge, check_host_memory};
+pub use huge_copy::HugeCopy;
 pub use lost_page::LostPages;
 pub use ram::{GuestRam, TransferError};
 pub use ranges::RamError;

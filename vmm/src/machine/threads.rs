@@ -12,7 +12,7 @@ use std::{
 };
 
 use pvh_gdb::Server;
-use pvh_kvm::{CopyAhead, Kicker, Vcpu};
+use pvh_kvm::{Activity, CopyAhead, Kicker, Vcpu};
 use pvh_xen::{XenPlatform, XenVcpu};
 
 use super::{Board, GuestUnderGdb, gdb, vcpu};
@@ -110,7 +110,8 @@ pub(crate) struct Threads {
 }
 
 impl Threads {
-    /// Starts a thread for each of these vCPUs, and one for the platform's timers.
+    /// Starts a thread for each of these vCPUs, and one for the platform's timers. The vCPUs do not
+    /// run before `ahead` has copied the files.
     ///
     /// # Errors
     ///
@@ -118,6 +119,7 @@ impl Threads {
     pub(crate) fn start(
         stopper: Stopper,
         vcpus: impl IntoIterator<Item = Vcpu>,
+        ahead: Option<&Arc<CopyAhead>>,
     ) -> io::Result<Self> {
         let mut threads = Self {
             stopper,
@@ -132,7 +134,13 @@ impl Threads {
             let platform = threads.stopper.platform.clone();
             let xen = platform.map(|platform| XenVcpu::new(platform, vcpu.index()));
             let role = Role::Vcpu(vcpu.index());
-            threads.spawn(role, move || run_vcpu(vcpu, &board, xen, None))?;
+            let ahead = ahead.cloned();
+            threads.spawn(role, move || {
+                if let Some(ahead) = ahead {
+                    ahead.wait_for_files(|| has_started(&vcpu));
+                }
+                run_vcpu(vcpu, &board, xen, None);
+            })?;
         }
         Ok(threads)
     }
@@ -183,6 +191,12 @@ impl Drop for Threads {
             let _ = thread.join();
         }
     }
+}
+
+/// Tells whether the guest has started a vCPU that has not run yet.
+fn has_started(vcpu: &Vcpu) -> bool {
+    // A vCPU of which KVM cannot say it counts as started.
+    !matches!(vcpu.activity(), Ok(Activity::WaitingForSipi))
 }
 
 /// The thread of a vCPU.

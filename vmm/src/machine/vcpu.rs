@@ -109,7 +109,8 @@ impl ExitHandler for Devices<'_> {
         if !is_interrupted {
             timings::mark(Moment::Exit);
         }
-        if let Some(ahead) = self.ahead {
+        // Another exit may be the guest's last, for which nothing has to be copied.
+        if let Some(ahead) = self.ahead.filter(|_| is_interrupted) {
             ahead.copy_if_requested();
         }
     }
@@ -279,7 +280,7 @@ mod tests {
         let stopper = Stopper::new(&board, &vcpus, None);
         let mut vcpus = vcpus.into_iter();
         let boot = BootVcpu::new(vcpus.next().unwrap(), &board, None);
-        let threads = Threads::start(stopper, vcpus).unwrap();
+        let threads = Threads::start(stopper, vcpus, None).unwrap();
         thread::spawn(|| boot.run());
         (board, threads)
     }

@@ -8,11 +8,13 @@ use std::{
 
 use pvh_abi::Gpa;
 use pvh_backends::{Device, Disk, Network, attach_disk, attach_network};
-use pvh_config::{BackingArgument, RunConfig, input_name};
+use pvh_config::{BackingArgument, LoadArgument, RunConfig, input_name};
 use pvh_entry::EntryState;
 use pvh_gdb::Debuggee;
 use pvh_hypercall::HYPERCALL_PORT;
-use pvh_kvm::{GuestRam, Halts, Kvm, LostPages, Vcpu, Vm, VmConfig, WriteAhead, check_host_memory};
+use pvh_kvm::{
+    CopyAhead, GuestRam, Halts, Kvm, LostPages, ReadyPlan, Vcpu, Vm, VmConfig, check_host_memory,
+};
 use pvh_layout::{Layout, ports::COM1_GSI};
 use pvh_loader::{
     Image,
@@ -36,6 +38,7 @@ use super::{
 };
 use crate::{
     cache::{self, Keeping, Opened},
+    exits,
     machine::{Board, End, GdbCommands, GuestUnderGdb, MachineHost, close_gate},
     outlets::Outlets,
     platform::Platform,
@@ -173,10 +176,14 @@ impl<'a> Blueprint<'a> {
         let bits = kvm.capabilities().address_bits;
         let ram = self.make_ram(bits)?;
         let entry = timings::step("load", || self.load(&ram))?;
-        let is_mapped = self.config.load == Method::Map;
+        let is_mapped = self.method() == Method::Map;
         let lost = is_mapped.then(|| LostPages::watch(&ram)).transpose();
         let lost = lost.map_err(host("cannot watch for lost guest memory"))?;
-        let ahead = WriteAhead::of(&ram);
+        let plan = ReadyPlan {
+            copies_files: self.config.load == LoadArgument::Auto && self.config.gdb.is_none(),
+            wants_huge_ram: self.config.memory_backing == BackingArgument::Auto,
+        };
+        let ahead = CopyAhead::of(&ram, plan);
         let kept_ram = Arc::clone(&ram);
         let vm = timings::step("machine", || Vm::new(kvm, &self.vm_config(), ram));
         let vm = vm.map_err(RunError::Vm)?;
@@ -191,6 +198,7 @@ impl<'a> Blueprint<'a> {
         };
         let vcpus: Result<Vec<_>, _> = timings::step("vCPUs", vcpus);
         let mut vcpus = vcpus.map_err(RunError::Vcpu)?;
+        exits::watch(&vcpus);
         let (mut platform, mut devices) = (None, Vec::new());
         if let Platform::Xen(transport) = self.platform {
             let host = Arc::new(MachineHost::new(Arc::clone(&board), outlets.log.clone()));
@@ -289,9 +297,17 @@ impl<'a> Blueprint<'a> {
         }
     }
 
+    /// How files get into guest memory before the guest starts.
+    const fn method(&self) -> Method {
+        match self.config.load {
+            LoadArgument::Auto | LoadArgument::Map => Method::Map,
+            LoadArgument::Copy => Method::Copy,
+        }
+    }
+
     /// Loads kernel, modules, start info and ACPI tables into new memory.
     fn load(&self, ram: &GuestRam) -> Result<EntryState, RunError> {
-        let loaded = self.plan.commit(self.config.load, ram);
+        let loaded = self.plan.commit(self.method(), ram);
         let loaded = loaded.map_err(|source| {
             let kernel = self.kernel.name.clone();
             RunError::Commit { kernel, source }
@@ -311,7 +327,7 @@ impl<'a> Blueprint<'a> {
     /// Says which file was changed after `since` under guest memory that is mapped from it, if one
     /// was.
     pub(super) fn changed_file(&self, since: SystemTime) -> Option<String> {
-        if self.config.load != Method::Map {
+        if self.method() != Method::Map {
             return None;
         }
         let changed = self.plan.changed_file(since)?;
@@ -337,8 +353,8 @@ pub(super) struct Machine {
     pub(super) wreck: Wreck,
     /// What gdb is given, with `--gdb`.
     pub(super) debuggee: Option<GuestUnderGdb>,
-    /// Copies pages ahead of the guest, if its image is mapped and large.
-    pub(super) ahead: Option<WriteAhead>,
+    /// Copies pages for the guest while it starts, if files are mapped that are large.
+    pub(super) ahead: Option<CopyAhead>,
 }
 
 /// Makes the vCPUs stop for gdb, and gives it the machine.

@@ -12,7 +12,7 @@ use std::{
 use pvh_abi::sched::ShutdownReason;
 use pvh_backends::{DeviceThreads, StuckDevice};
 use pvh_devices::Request;
-use pvh_kvm::{CopyAhead, Kvm};
+use pvh_kvm::Kvm;
 use pvh_xen::XenPlatform;
 
 use super::{
@@ -234,13 +234,15 @@ pub(super) fn run_machine(
     let (board, platform, devices) = (machine.board, machine.platform, machine.devices);
     let server = outlets.listen().map_err(RunError::Gdb)?;
     let gdb = server.zip(machine.debuggee);
-    let ahead = machine.ahead.map(|pages| Arc::new(CopyAhead::new(pages)));
+    let ahead = machine.ahead.map(Arc::new);
     let boot = vcpus
         .next()
         .map(|vcpu| BootVcpu::new(vcpu, &board, platform.as_ref()).copying(ahead.as_ref()));
     thread::scope(|scope| {
         let other_threads = || {
-            let threads = timings::step("vCPU threads", || Threads::start(stopper, vcpus));
+            let threads = timings::step("vCPU threads", || {
+                Threads::start(stopper, vcpus, ahead.as_ref())
+            });
             let writers = writing.finish(outlets).map_err(host(refused))?;
             let mut session = Session {
                 user,

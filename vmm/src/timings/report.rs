@@ -2,16 +2,16 @@
 
 use std::{cmp::Reverse, fmt::Write, time::Duration};
 
-use pvh_config::TimingsArgument;
+use pvh_config::ReportStyle;
 use serde_json::{Value, json};
 
 use super::{Recorded, Step};
 
 /// Lists all steps and moments in order of time, with a newline at the end.
-pub(crate) fn report(recorded: &Recorded, style: TimingsArgument) -> String {
+pub(crate) fn report(recorded: &Recorded, style: ReportStyle) -> String {
     match style {
-        TimingsArgument::Text => text(recorded),
-        TimingsArgument::Json => format!("{}\n", as_json(recorded)),
+        ReportStyle::Text => text(recorded),
+        ReportStyle::Json => format!("{}\n", as_json(recorded)),
     }
 }
 
@@ -125,7 +125,7 @@ mod tests {
 
     #[test]
     fn lines_are_in_order_of_time() {
-        let text = report(&recorded(), TimingsArgument::Text);
+        let text = report(&recorded(), ReportStyle::Text);
         let lines: Vec<_> = text.lines().collect();
         assert_eq!(
             lines,
@@ -149,7 +149,7 @@ mod tests {
         };
         recorded.steps.push(beside("read", 100, 20, "main"));
         recorded.steps.push(beside("list", 105, 20, "beside"));
-        let text = report(&recorded, TimingsArgument::Text);
+        let text = report(&recorded, ReportStyle::Text);
         assert!(
             text.contains("0.050  open\n     0.100      0.020    read\n"),
             "{text}"
@@ -162,8 +162,7 @@ mod tests {
 
     #[test]
     fn json_has_every_step_and_moment() {
-        let found: Value =
-            serde_json::from_str(&report(&recorded(), TimingsArgument::Json)).unwrap();
+        let found: Value = serde_json::from_str(&report(&recorded(), ReportStyle::Json)).unwrap();
         assert_eq!(found["steps"][0]["name"], "open");
         assert_eq!(found["steps"][0]["length_us"], 50.0);
         assert_eq!(

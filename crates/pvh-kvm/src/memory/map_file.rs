@@ -30,6 +30,18 @@ impl FilePages {
         ranges.push((at.0, end));
     }
 
+    /// Records that no file is mapped over a range any more.
+    pub(crate) fn remove(&self, at: Gpa, len_bytes: u64) {
+        let (start, end) = (at.0, at.0.saturating_add(len_bytes));
+        let mut ranges = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let parts = ranges.drain(..).flat_map(|(from, to)| {
+            let before = (from, to.min(start));
+            let after = (from.max(end), to);
+            [before, after]
+        });
+        *ranges = parts.filter(|(from, to)| from < to).collect();
+    }
+
     /// Returns address and length in bytes of each range that a file was mapped over.
     pub(crate) fn ranges(&self) -> Vec<(Gpa, u64)> {
         let ranges = self.0.lock().unwrap_or_else(PoisonError::into_inner);

@@ -11,6 +11,7 @@ use vm_memory::{GuestRegionMmap, MmapRegion};
 use super::{
     budget::{MappingBudget, Purpose},
     frames::{self, FrameTable},
+    gate::Gate,
     map_file::{self, FilePages, Refused},
     mapping::map_range,
     ranges::{self, RamError},
@@ -40,6 +41,7 @@ pub struct GuestRam {
     file_pages: FilePages,
     budget: MappingBudget,
     frames: FrameTable,
+    gate: Gate,
 }
 
 impl GuestRam {
@@ -90,6 +92,7 @@ impl GuestRam {
             file_pages: FilePages::default(),
             budget: MappingBudget::new(),
             frames: FrameTable::new(address_bits)?,
+            gate: Gate::default(),
         })
     }
 
@@ -111,6 +114,51 @@ impl GuestRam {
     /// Returns the frames that differ from the memory mapped at creation.
     pub(crate) const fn frames(&self) -> &FrameTable {
         &self.frames
+    }
+
+    /// Returns the lock of accesses to this memory.
+    pub(crate) const fn gate(&self) -> &Gate {
+        &self.gate
+    }
+
+    /// Returns the budget of mappings.
+    pub(crate) const fn budget(&self) -> &MappingBudget {
+        &self.budget
+    }
+
+    /// Returns each range of RAM and of other pages, with its mapping.
+    pub(crate) fn mappings(&self) -> impl Iterator<Item = (GuestRange, &MmapRegion)> {
+        self.regions
+            .iter()
+            .map(|(range, region)| (*range, &***region))
+    }
+
+    /// Tells whether a file is mapped over some page of a range.
+    pub(crate) fn has_mapped_file(&self, at: Gpa, len_bytes: u64) -> bool {
+        self.file_pages.overlap(at, len_bytes)
+    }
+
+    /// Replaces pages, with files mapped over them or not, by pages of zeros. `None` if the host
+    /// refuses. The caller holds the gate.
+    pub(crate) fn replace_with_zeros(
+        &self,
+        mapping: &MmapRegion,
+        place: Range<usize>,
+        at: Gpa,
+    ) -> Option<()> {
+        let len_bytes = place.len() as u64;
+        match map_file::map_zero_pages(mapping, place.start, place.len()) {
+            Ok(()) => {
+                self.file_pages.remove(at, len_bytes);
+                Some(())
+            }
+            Err(refused) => {
+                if refused.is_lost {
+                    self.lose(at, len_bytes);
+                }
+                None
+            }
+        }
     }
 
     /// Returns each range of RAM and of other pages, with its address in this process.
@@ -261,6 +309,7 @@ impl GuestMemory for GuestRam {
     }
 
     fn read(&self, at: Gpa, buf: &mut [u8]) -> Result<(), MemoryError> {
+        let _access = self.gate.enter();
         let Some(changes) = self.frames.changes() else {
             return self.memory.read(at, buf);
         };
@@ -273,6 +322,7 @@ impl GuestMemory for GuestRam {
     }
 
     fn write(&self, at: Gpa, bytes: &[u8]) -> Result<(), MemoryError> {
+        let _access = self.gate.enter();
         let Some(changes) = self.frames.changes() else {
             return self.memory.write(at, bytes);
         };
@@ -285,6 +335,7 @@ impl GuestMemory for GuestRam {
     }
 
     fn atomic_u32(&self, at: Gpa, op: WordOp<u32>) -> Result<u32, MemoryError> {
+        let _access = self.gate.enter();
         let Some(changes) = self.frames.changes() else {
             return self.memory.atomic_u32(at, op);
         };
@@ -294,6 +345,7 @@ impl GuestMemory for GuestRam {
     }
 
     fn atomic_u64(&self, at: Gpa, op: WordOp<u64>) -> Result<u64, MemoryError> {
+        let _access = self.gate.enter();
         let Some(changes) = self.frames.changes() else {
             return self.memory.atomic_u64(at, op);
         };
@@ -304,6 +356,7 @@ impl GuestMemory for GuestRam {
 
     /// Returns whole pages to the host: they use no memory until they are touched again.
     fn zero(&self, at: Gpa, len_bytes: u64) -> Result<(), MemoryError> {
+        let _access = self.gate.enter();
         let not_ram = MemoryError::NotRam { at, len_bytes };
         if !self.is_ram(at, len_bytes) {
             return Err(not_ram);
@@ -345,6 +398,7 @@ impl GuestMemory for GuestRam {
     /// truncated later, touching the lost pages raises SIGBUS. So the caller must trust the file
     /// not to shrink, or hold a [`LostPages`](crate::LostPages).
     fn map_file(&self, at: Gpa, range: FileRange<'_>) -> Result<(), MapError> {
+        let _access = self.gate.enter();
         map_file::check(at, range)?;
         if range.len_bytes == 0 {
             return Ok(());

@@ -19,11 +19,13 @@ type Memory = VmMemory<Arc<GuestRegionMmap>>;
 /// each hole.
 impl Frames for GuestRam {
     fn add_frames(&self, gfns: Range<u64>) -> Result<(), FrameError> {
+        let _access = self.gate.enter();
         let zero_frames = |run| self.zero_frames(run);
         self.frames().add(gfns, self.base(), zero_frames)
     }
 
     fn remove_frames(&self, gfns: Range<u64>) -> Result<(), FrameError> {
+        let _access = self.gate.enter();
         let zero_frames = |run| self.zero_frames(run);
         self.frames().remove(gfns, self.base(), zero_frames)
     }

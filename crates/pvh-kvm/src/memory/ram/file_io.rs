@@ -152,6 +152,7 @@ impl GuestRam {
         offset: u64,
         ranges: &[GuestRange],
     ) -> Result<(), TransferError> {
+        let _access = self.gate.enter();
         let vectors = self.vectors(ranges).map_err(TransferError::Memory)?;
         let (mut rest, mut at) = (vectors, offset);
         while !rest.is_empty() {
