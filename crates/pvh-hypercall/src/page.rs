@@ -1,7 +1,7 @@
 //! The hypercall page and its MSR.
 
 use pvh_abi::{Gpa, hypercall::HypercallNumber};
-use pvh_memory::GuestMemory;
+use pvh_memory::{GuestMemory, PagingPolicy};
 
 /// The I/O port by which a [`Stub::PortIo`] leaves the guest unless another is chosen: one that no
 /// PC device has.
@@ -25,6 +25,18 @@ pub enum Stub {
         /// The port.
         port: u8,
     },
+}
+
+impl Stub {
+    /// Returns the opcode of the guest's processor, by the vendor in its CPUID: for a host that
+    /// intercepts it. `leaf` returns eax, ebx, ecx and edx of a leaf.
+    pub fn from_cpuid(leaf: impl Fn(u32) -> [u32; 4]) -> Self {
+        if PagingPolicy::from_cpuid(leaf).is_amd {
+            Self::Vmmcall
+        } else {
+            Self::Vmcall
+        }
+    }
 }
 
 /// The frame a hypercall page goes to, and why a write is refused.

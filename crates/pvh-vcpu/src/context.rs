@@ -18,6 +18,57 @@ pub struct CpuPolicy {
     pub physical_address_bits: u8,
 }
 
+impl CpuPolicy {
+    /// Reads the features out of the guest's CPUID: `leaf` returns eax, ebx, ecx and edx of a leaf,
+    /// subleaf 0, and zeros for one that is not there.
+    ///
+    /// The CR4 bits are those of Xen's `hvm_cr4_guest_valid_bits` without nested virtualisation.
+    pub fn from_cpuid(leaf: impl Fn(u32) -> [u32; 4]) -> Self {
+        let [_, _, basic_ecx, basic_edx] = leaf(1);
+        let [_, structured_ebx, structured_ecx, _] = leaf(7);
+        let [_, _, _, extended] = leaf(0x8000_0001);
+        let [address, ..] = leaf(0x8000_0008);
+        let [address_bits, ..] = address.to_le_bytes();
+        Self {
+            cr4_bits: bits(&[
+                (basic_edx, 1, 0x3),           // VME: VME and PVI
+                (basic_edx, 4, 1 << 2),        // TSC: TSD
+                (basic_edx, 2, 1 << 3),        // DE
+                (basic_edx, 3, 1 << 4),        // PSE
+                (basic_edx, 6, 1 << 5),        // PAE
+                (basic_edx, 7, 1 << 6),        // MCE
+                (basic_edx, 13, 1 << 7),       // PGE
+                (u32::MAX, 0, 1 << 8),         // PCE, always
+                (basic_edx, 24, 1 << 9),       // FXSR: OSFXSR
+                (basic_edx, 25, 1 << 10),      // SSE: OSXMMEXCPT
+                (structured_ecx, 2, 1 << 11),  // UMIP
+                (structured_ebx, 0, 1 << 16),  // FSGSBASE
+                (basic_ecx, 17, 1 << 17),      // PCID
+                (basic_ecx, 26, 1 << 18),      // XSAVE: OSXSAVE
+                (structured_ebx, 7, 1 << 20),  // SMEP
+                (structured_ebx, 20, 1 << 21), // SMAP
+                (structured_ecx, 3, 1 << 22),  // PKU: PKE
+            ]),
+            efer_bits: bits(&[
+                (extended, 11, 1),       // SYSCALL: SCE
+                (extended, 29, 0x500),   // long mode: LME and LMA
+                (extended, 20, 1 << 11), // NX
+                (extended, 25, 1 << 14), // FFXSR
+            ]),
+            physical_address_bits: if address_bits == 0 { 36 } else { address_bits },
+        }
+    }
+}
+
+/// Joins the masks whose feature bit is set.
+fn bits(shown: &[(u32, u32, u64)]) -> u64 {
+    let is_set = |register: u32, bit| register.checked_shr(bit).unwrap_or(0) & 1 != 0;
+    let set = shown
+        .iter()
+        .filter(|(register, bit, _)| is_set(*register, *bit));
+    set.fold(0, |bits, (_, _, mask)| bits | mask)
+}
+
 /// Decodes the argument of `VCPUOP_initialise`, with Xen's rules in Xen's order, into the state the
 /// vCPU starts with.
 ///

@@ -12,29 +12,19 @@ pub(crate) struct GuestCpu<'a>(pub(crate) &'a [CpuidLeaf]);
 impl GuestCpu<'_> {
     /// Returns how the guest's page tables are to be read.
     pub(crate) fn paging(self) -> PagingPolicy {
-        PagingPolicy {
-            address_bits: self.address_bits(),
-            is_amd: self.is_amd(),
-            has_gib_pages: bit(self.leaf(EXTENDED_FEATURES).edx, 26),
-            has_pse36: bit(self.leaf(1).edx, 17),
-        }
+        PagingPolicy::from_cpuid(|function| self.registers(function))
     }
 
     /// Returns which bits of CR4, EFER and addresses `VCPUOP_initialise` accepts.
     pub(crate) fn policy(self) -> CpuPolicy {
-        CpuPolicy {
-            cr4_bits: self.cr4_bits(),
-            efer_bits: self.efer_bits(),
-            physical_address_bits: self.address_bits(),
-        }
+        CpuPolicy::from_cpuid(|function| self.registers(function))
     }
 
     /// Returns what the hypercall page holds. Intercepted hypercalls use the opcode of the guest's
     /// CPU vendor, which is the host's.
     pub(crate) fn stub(self, transport: HypercallTransport) -> Stub {
         match transport {
-            HypercallTransport::Intercept if self.is_amd() => Stub::Vmmcall,
-            HypercallTransport::Intercept => Stub::Vmcall,
+            HypercallTransport::Intercept => Stub::from_cpuid(|function| self.registers(function)),
             _ => Stub::PortIo {
                 port: HYPERCALL_PORT,
             },
@@ -51,51 +41,12 @@ impl GuestCpu<'_> {
         bit(self.leaf(EXTENDED_FEATURES).edx, 27)
     }
 
-    fn address_bits(self) -> u8 {
-        let [bits, ..] = self.leaf(0x8000_0008).eax.to_le_bytes();
-        if bits == 0 { 36 } else { bits }
-    }
-
-    fn is_amd(self) -> bool {
-        let vendor = self.leaf(0);
-        let bytes = [vendor.ebx, vendor.edx, vendor.ecx].map(u32::to_le_bytes);
-        matches!(bytes.as_flattened(), b"AuthenticAMD" | b"HygonGenuine")
-    }
-
-    /// The CR4 bits that CPUID allows: those of Xen's hvm_cr4_guest_valid_bits without nested
-    /// virtualisation.
-    fn cr4_bits(self) -> u64 {
-        let (basic, structured) = (self.leaf(1), self.leaf(7));
-        let shown = [
-            (basic.edx, 1, 0x3),           // VME: VME and PVI
-            (basic.edx, 4, 1 << 2),        // TSC: TSD
-            (basic.edx, 2, 1 << 3),        // DE
-            (basic.edx, 3, 1 << 4),        // PSE
-            (basic.edx, 6, 1 << 5),        // PAE
-            (basic.edx, 7, 1 << 6),        // MCE
-            (basic.edx, 13, 1 << 7),       // PGE
-            (u32::MAX, 0, 1 << 8),         // PCE, always
-            (basic.edx, 24, 1 << 9),       // FXSR: OSFXSR
-            (basic.edx, 25, 1 << 10),      // SSE: OSXMMEXCPT
-            (structured.ecx, 2, 1 << 11),  // UMIP
-            (structured.ebx, 0, 1 << 16),  // FSGSBASE
-            (basic.ecx, 17, 1 << 17),      // PCID
-            (basic.ecx, 26, 1 << 18),      // XSAVE: OSXSAVE
-            (structured.ebx, 7, 1 << 20),  // SMEP
-            (structured.ebx, 20, 1 << 21), // SMAP
-            (structured.ecx, 3, 1 << 22),  // PKU: PKE
-        ];
-        bits(&shown)
-    }
-
-    fn efer_bits(self) -> u64 {
-        let features = self.leaf(EXTENDED_FEATURES).edx;
-        bits(&[
-            (features, 11, 1),       // SYSCALL: SCE
-            (features, 29, 0x500),   // long mode: LME and LMA
-            (features, 20, 1 << 11), // NX
-            (features, 25, 1 << 14), // FFXSR
-        ])
+    /// Returns the registers of a leaf, eax to edx.
+    fn registers(self, function: u32) -> [u32; 4] {
+        let CpuidLeaf {
+            eax, ebx, ecx, edx, ..
+        } = self.leaf(function);
+        [eax, ebx, ecx, edx]
     }
 
     /// Returns a leaf (subleaf 0), or zeros if it is not there.
@@ -110,14 +61,6 @@ impl GuestCpu<'_> {
 
 fn bit(register: u32, number: u32) -> bool {
     register.checked_shr(number).unwrap_or(0) & 1 != 0
-}
-
-/// Joins the masks whose feature bit is set.
-fn bits(shown: &[(u32, u32, u64)]) -> u64 {
-    let set = shown
-        .iter()
-        .filter(|(register, number, _)| bit(*register, *number));
-    set.fold(0, |bits, (_, _, mask)| bits | mask)
 }
 
 const EXTENDED_FEATURES: u32 = 0x8000_0001;

@@ -63,6 +63,25 @@ pub struct PagingPolicy {
     pub has_pse36: bool,
 }
 
+impl PagingPolicy {
+    /// Reads the features out of the guest's CPUID: `leaf` returns eax, ebx, ecx and edx of a leaf,
+    /// subleaf 0, and zeros for one that is not there.
+    pub fn from_cpuid(leaf: impl Fn(u32) -> [u32; 4]) -> Self {
+        let [_, ebx, ecx, edx] = leaf(0);
+        let vendor = [ebx, edx, ecx].map(u32::to_le_bytes);
+        let [_, _, _, basic] = leaf(1);
+        let [_, _, _, extended] = leaf(0x8000_0001);
+        let [address, ..] = leaf(0x8000_0008);
+        let [address_bits, ..] = address.to_le_bytes();
+        Self {
+            address_bits: if address_bits == 0 { 36 } else { address_bits },
+            is_amd: matches!(vendor.as_flattened(), b"AuthenticAMD" | b"HygonGenuine"),
+            has_gib_pages: extended & 1 << 26 != 0,
+            has_pse36: basic & 1 << 17 != 0,
+        }
+    }
+}
+
 /// How linear addresses are translated.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 #[non_exhaustive]
@@ -147,3 +166,32 @@ const CR4_PKE: u64 = 1 << 22;
 const EFER_LMA: u64 = 1 << 10;
 const EFER_NXE: u64 = 1 << 11;
 const RFLAGS_AC: u64 = 1 << 18;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The leaves of a processor: its vendor, and the rest as given.
+    fn cpuid(vendor: &[u8; 12], rest: fn(u32) -> [u32; 4]) -> PagingPolicy {
+        let words = vendor.as_chunks::<4>().0;
+        let [ebx, edx, ecx] = [words[0], words[1], words[2]].map(u32::from_le_bytes);
+        let first = [0xd, ebx, ecx, edx];
+        PagingPolicy::from_cpuid(|leaf| if leaf == 0 { first } else { rest(leaf) })
+    }
+
+    #[test]
+    fn features_are_read_out_of_cpuid() {
+        let policy = cpuid(b"AuthenticAMD", |leaf| match leaf {
+            1 => [0, 0, 0, 1 << 17],
+            0x8000_0001 => [0, 0, 0, 1 << 26],
+            0x8000_0008 => [0x3028, 0, 0, 0],
+            _ => [0; 4],
+        });
+        assert_eq!(policy.address_bits, 40);
+        assert!(policy.is_amd && policy.has_gib_pages && policy.has_pse36);
+        assert!(cpuid(b"HygonGenuine", |_| [0; 4]).is_amd);
+        let bare = cpuid(b"GenuineIntel", |_| [0; 4]);
+        assert_eq!(bare.address_bits, 36, "without the leaf");
+        assert!(!bare.is_amd && !bare.has_gib_pages && !bare.has_pse36);
+    }
+}

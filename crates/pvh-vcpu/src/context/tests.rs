@@ -604,3 +604,20 @@ proptest! {
         let _ = decode_context(&context, &policy);
     }
 }
+
+#[test]
+fn a_policy_read_out_of_cpuid_has_the_bits_of_the_features_that_are_shown() {
+    let policy = CpuPolicy::from_cpuid(|leaf| match leaf {
+        1 => [0, 0, 1 << 17 | 1 << 26, 0x0300_20de],
+        7 => [0, 1 | 1 << 7 | 1 << 20, 1 << 2 | 1 << 3, 0],
+        0x8000_0001 => [0, 0, 0, 1 << 11 | 1 << 20 | 1 << 29],
+        0x8000_0008 => [0x3028, 0, 0, 0],
+        _ => [0; 4],
+    });
+    assert_eq!(policy.cr4_bits, 0x77_0fff);
+    assert_eq!(policy.efer_bits, 0xd01);
+    assert_eq!(policy.physical_address_bits, 40);
+    let bare = CpuPolicy::from_cpuid(|_| [0; 4]);
+    assert_eq!((bare.cr4_bits, bare.efer_bits), (0x100, 0), "PCE alone");
+    assert_eq!(bare.physical_address_bits, 36);
+}
