@@ -35,7 +35,7 @@ total() {
 	"$cov" report "$program" -instr-profile="$raw/all.profdata" "${@:2}" 2>/dev/null |
 		awk -v name="$1" '/^TOTAL/ { printf "%-34s %6d lines %6d missed %8s\n", name, $8, $9, $10 }'
 }
-for crate in elfnote start-info entry vcpu hypercall memory loader xenstore domain ring blkif netif xenbus; do
+for crate in elfnote start-info entry vcpu hypercall memory loader xenstore domain ring blkif netif xenbus config; do
 	total "pvh-$crate" "crates/pvh-$crate/src"
 done
 total "pvh-memory, the linear walker" crates/pvh-memory/src/linear

@@ -23,7 +23,7 @@ export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$home/target}
 # No sanitizer: these are faults of logic, which the oracles find.
 export FUZZ_TOOLCHAIN=${FUZZ_TOOLCHAIN:-stable} FUZZ_SANITIZER=none
 # Our own crates are optimised little, because they are built again for each fault.
-for crate in abi blkif domain elfnote entry hypercall loader memory netif oracles ring start-info testkit vcpu xenbus xenstore; do
+for crate in abi blkif config conformance domain elfnote entry hypercall loader memory netif oracles ring start-info testkit vcpu xenbus xenstore; do
 	FUZZ_CARGO_ARGS+=" --config profile.release.package.pvh-$crate.opt-level=1"
 done
 export FUZZ_CARGO_ARGS

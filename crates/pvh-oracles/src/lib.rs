@@ -8,6 +8,7 @@
     reason = "an oracle stops the run where something does not hold, in itself too"
 )]
 
+mod args;
 mod back_end;
 mod bytes;
 mod console_ring;
@@ -28,6 +29,7 @@ mod trace;
 mod vcpu;
 mod xenstore;
 
+pub use args::args;
 pub use back_end::{blkif::blkif, netif::netif, xenbus::xenbus};
 pub use console_ring::console_ring;
 pub use descriptor::descriptor;
@@ -56,7 +58,7 @@ pub struct Oracle {
 }
 
 /// All oracles.
-pub const ORACLES: [Oracle; 21] = [
+pub const ORACLES: [Oracle; 22] = [
     oracle("notes", notes),
     oracle("elf_plan", elf_plan),
     oracle("elf_commit", elf_commit),
@@ -78,6 +80,7 @@ pub const ORACLES: [Oracle; 21] = [
     oracle("xenbus", xenbus),
     oracle("blkif", blkif),
     oracle("netif", netif),
+    oracle("args", args),
 ];
 
 const fn oracle(name: &'static str, check: fn(&[u8])) -> Oracle {

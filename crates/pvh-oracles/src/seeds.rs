@@ -8,6 +8,7 @@
     reason = "a builder that fails is a mistake of ours, and found at once"
 )]
 
+mod args;
 mod back_end;
 mod image;
 mod interface;
@@ -48,6 +49,7 @@ pub fn seeds(target: &str) -> Vec<Seed> {
         "xenbus" => back_end::handshakes(),
         "blkif" => back_end::disks(),
         "netif" => back_end::networks(),
+        "args" => args::command_lines(),
         _ => Vec::new(),
     }
 }
