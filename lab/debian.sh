@@ -64,14 +64,18 @@ cached() {
 	rm -rf "$new"
 }
 
-# Keeps of a kernel package: vmlinuz, the modules of kvm_amd for a host, and those of a disk for a guest.
+# Keeps of a kernel package: vmlinuz, the modules of kvm_amd and taps for a host, and those of disks and networks for a guest.
 keep_kernel() {
 	local version
 	version=$(basename "$1"/lib/modules/*)
 	cp "$1"/boot/vmlinuz-* vmlinuz && depmod -b "$1" "$version" || return
-	keep_modules "$1" "$version" modules kvm_amd && [ -n "$(ls modules)" ] || return
-	keep_modules "$1" "$version" guest-modules xen-blkfront ext4
+	keep_modules "$1" "$version" modules kvm_amd tun && [ -n "$(ls modules)" ] || return
+	keep_modules "$1" "$version" guest-modules xen-blkfront ext4 xen-netfront &&
+		echo "$kernel_format" >format
 }
+
+# What keep_kernel keeps; it rises when that changes.
+kernel_format=2
 
 # Keeps gdb of its package.
 keep_gdb() { cp "$1/usr/bin/gdb" gdb; }
