@@ -17,7 +17,7 @@ mod tests {
     use assert_cmd::cargo::CommandCargoExt;
     use pvh_abi::Gpa;
     use pvh_conformance::tap::{Outcome, Tap};
-    use pvh_devices::{InputWanted, IrqLine, Ports, Request, Rtc, SerialPort};
+    use pvh_devices::{InputWanted, IrqLine, Ports, Rtc, SerialPort};
     use pvh_entry::EntryState;
     use pvh_kvm::{GuestRam, HypervisorLeaves, Kvm, Vcpu, Vm, VmConfig, VmEntry, VmExit};
     use pvh_layout::{Layout, LayoutConfig, Platform};
@@ -145,7 +145,7 @@ mod tests {
                 has_ended
             });
             let text = String::from_utf8(output.0.lock().unwrap().clone()).unwrap();
-            assert!(has_ended, "the guest did not power off: {text}");
+            assert!(has_ended, "the guest did not end its machine: {text}");
             Tap::parse(&text).unwrap()
         }
     }
@@ -164,7 +164,7 @@ mod tests {
         }
     }
 
-    /// Runs a vCPU until the guest powers off (true), or somebody kicks it.
+    /// Runs a vCPU until the guest ends its machine (true), or somebody kicks it.
     fn run(vcpu: &mut Vcpu, ports: &Mutex<Ports<Output>>) -> bool {
         let mut answer = Vec::new();
         loop {
@@ -177,7 +177,7 @@ mod tests {
             match exit {
                 VmExit::PortOut { port, data, .. } => {
                     let request = ports.lock().unwrap().write(port, data.as_bytes());
-                    if request == Some(Request::PowerOff) {
+                    if request.is_some() {
                         return true;
                     }
                 }
@@ -215,7 +215,7 @@ mod tests {
     type Fault = fn(&mut Machine);
 
     /// One fault for each group: which part of the machine it changes, and a check that has to notice.
-    const FAULTS: [(&str, &str, Fault); 13] = [
+    const FAULTS: [(&str, &str, Fault); 18] = [
         (
             "image",
             "the first word of the data is the file's",
@@ -231,6 +231,27 @@ mod tests {
         ("segments", "es reads at 256 MiB and 1 byte", |machine| {
             machine.entry.es.limit = 0x0FFF_FFFF;
         }),
+        ("entry", "eflags.DF is clear", |machine| {
+            machine.entry.rflags |= 1 << 10
+        }),
+        ("segments", "ss reads at 256 MiB and 1 byte", |machine| {
+            machine.entry.ss.limit = 0x0FFF_FFFF;
+        }),
+        ("segments", "es reads in the image", |machine| {
+            machine.entry.es.base = 0x1000
+        }),
+        ("start-info", "image and command line", |machine| {
+            machine.set_word(machine.entry.rbx + 24, 0x10_0000);
+        }),
+        (
+            "acpi",
+            "the RSDP's checksum over 20 bytes is 0",
+            |machine| {
+                let oem = machine.layout.rsdp.0 + 9;
+                let [byte] = machine.bytes(oem);
+                machine.ram.write(Gpa(oem), &[byte ^ 1]).unwrap();
+            },
+        ),
         ("msrs", "EFER.SCE is clear", |machine| {
             #[rustfmt::skip]
             machine.run_first(&[
@@ -304,8 +325,74 @@ mod tests {
         assert_eq!(groups, faults, "each group has its fault");
     }
 
+    /// A machine whose ports do nothing, and which has no ACPI tables: the guest tries every way.
+    #[test]
+    #[ignore = "needs /dev/kvm"]
+    fn a_machine_that_knows_no_end_is_asked_in_every_way_and_shut_down() {
+        let kvm = Kvm::open().unwrap();
+        let machine = Machine::new(&kvm);
+        machine.set_word(machine.entry.rbx + 32, 0);
+        let vm = Vm::new(&kvm, &machine.config, machine.ram).unwrap();
+        let mut vcpu = vm.create_vcpu(0).unwrap();
+        vcpu.set_entry(&machine.entry).unwrap();
+        let deadline = vcpu.kicker();
+        thread::spawn(move || {
+            thread::sleep(Duration::from_secs(120));
+            let _ = deadline.kick();
+        });
+        let (mut log, mut asked, mut answer) = (Vec::new(), Vec::new(), Vec::new());
+        let end = loop {
+            let entry = match answer.as_slice() {
+                [] => VmEntry::Resume,
+                bytes => VmEntry::Read(bytes),
+            };
+            let exit = vcpu.run(entry).unwrap();
+            answer.clear();
+            match exit {
+                VmExit::PortOut {
+                    port: 0xE9, data, ..
+                } => log.extend_from_slice(data.as_bytes()),
+                VmExit::PortOut { port, data, .. } if !log.is_empty() => {
+                    asked.push((port, data.as_bytes().to_vec()));
+                }
+                VmExit::PortOut { .. } => {}
+                VmExit::PortIn { size_bytes, .. } => answer.resize(usize::from(size_bytes), 0xFF),
+                end => break end,
+            }
+        };
+        assert_eq!(end, VmExit::Shutdown);
+        let ways = [
+            (0x604, vec![0x00, 0x20]),
+            (0x501, vec![0]),
+            (0x64, vec![0xFE]),
+        ];
+        assert_eq!(asked, ways);
+        let log = String::from_utf8(log).unwrap();
+        let tap = Tap::parse(&log).unwrap();
+        assert_eq!(
+            (tap.note("output"), tap.is_complete()),
+            (Some("port 0xE9"), true)
+        );
+        let ends = tap.notes.iter().filter(|(name, _)| name == "end");
+        let ends: Vec<&str> = ends.map(|(_, way)| way.as_str()).collect();
+        let want = [
+            "power off: none: no RSDP",
+            "no Xen",
+            "0x2000 to port 0x604",
+            "0 to port 0x501",
+            "0xfe to port 0x64",
+            "triple fault",
+        ];
+        assert_eq!(ends, want);
+    }
+
     /// Boots the guest by the program, with this command line; returns its output and its log.
     fn program(image: &[u8], cmdline: &str) -> (String, String) {
+        program_with(image, &["xen", "--cmdline", cmdline])
+    }
+
+    /// The same, with these words after `--platform`.
+    fn program_with(image: &[u8], options: &[&str]) -> (String, String) {
         let dir = tempfile::tempdir().unwrap();
         let kernel = dir.path().join("plain.elf");
         std::fs::write(&kernel, image).unwrap();
@@ -313,7 +400,8 @@ mod tests {
             .unwrap()
             .arg("run")
             .arg(&kernel)
-            .args(["--platform", "xen", "--memory", "64M", "--cmdline", cmdline])
+            .args(["--memory", "64M", "--platform"])
+            .args(options)
             .stdin(Stdio::null())
             .output()
             .unwrap();
@@ -334,6 +422,25 @@ mod tests {
             assert!(tap.is_complete(), "{place}");
             assert_eq!(tap.sums().failed, 0, "{place}");
         }
+    }
+
+    #[test]
+    #[ignore = "needs /dev/kvm"]
+    fn version_0_of_the_start_info_has_no_memory_map_and_fails_no_check() {
+        let text = program_with(
+            pvh_conformance::plain_image(),
+            &["none", "--start-info", "0"],
+        )
+        .0;
+        let tap = Tap::parse(&text).unwrap();
+        assert_eq!((tap.is_complete(), tap.sums().failed), (true, 0), "{text}");
+        assert_eq!(tap.note("start info version"), Some("0x00000000"));
+        let map = "memory-map: there is RAM";
+        let map = tap.checks.iter().find(|check| check.name == map).unwrap();
+        assert_eq!(
+            (map.outcome, map.note.as_str()),
+            (Outcome::Skipped, "there is no memory map")
+        );
     }
 
     #[test]

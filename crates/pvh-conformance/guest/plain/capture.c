@@ -63,13 +63,16 @@ static void probe_cs(uint32_t place, uint32_t at)
     WRITE_BY("ds", at, kept);
 }
 
-/* What DS writes, each other segment reads; what each other one writes, DS reads. */
+/* What DS writes, each other segment reads; what each other one writes, DS reads. Each puts back what it found, for
+   a segment that is not flat writes elsewhere. */
 static void probe_data(uint32_t place, uint32_t at)
 {
-    uint32_t kept, value;
+    uint32_t kept, kept_ss, kept_es, value;
     READ_BY("ds", at, kept);
     if (probe_fault != NO_FAULT)
         return;
+    READ_BY("ss", at, kept_ss);
+    READ_BY("es", at, kept_es);
     WRITE_BY("ds", at, MARK + 1);
     READ_BY("ds", at, value);
     saw(place, DS_READ, value == MARK + 1);
@@ -79,8 +82,10 @@ static void probe_data(uint32_t place, uint32_t at)
     saw(place, ES_READ, value == MARK + 1);
     WRITE_BY("ss", at, MARK + 2);
     saw(place, SS_WRITE, read32(at) == MARK + 2);
+    WRITE_BY("ss", at, kept_ss);
     WRITE_BY("es", at, MARK + 3);
     saw(place, ES_WRITE, read32(at) == MARK + 3);
+    WRITE_BY("es", at, kept_es);
     WRITE_BY("ds", at, MARK + 4);
     saw(place, DS_WRITE, read32(at) == MARK + 4);
     WRITE_BY("ds", at, kept);

@@ -131,11 +131,11 @@ push_at:
         movl %edx, %esp
         ret
 
-        /* Shuts the CPU down: an interrupt without a table to look it up in. */
+        /* Shuts the CPU down: an exception without a table to look it up in. */
         .globl triple_fault
 triple_fault:
         lidt no_idt
-        int3
+        ud2
         jmp halt
 
         /* A secondary processor begins here, in real mode, at a page below 1 MiB; this code is copied there. */

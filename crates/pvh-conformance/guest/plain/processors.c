@@ -11,6 +11,7 @@ enum {
     ICR_INIT = 0x4500,       /* level, assert */
     ICR_SIPI = 0x4600,
     WAITS = 40000,           /* accesses to a port that does nothing: a few hundredths of a second at least */
+    MOST_WAITS = 20000000,   /* also where the time stamp counter stands still */
     INIT_WAITS = 4000,
     NOTHING = 0x80,
 };
@@ -76,10 +77,24 @@ static void send(uint32_t id, uint32_t command)
         in8(NOTHING);
 }
 
+/* A second at least where the counter runs at 4 GHz, and longer elsewhere. */
+static const uint64_t wait_ticks = 4000000000;
+
+static uint64_t ticks(void)
+{
+    uint32_t low, high;
+    __asm__ volatile("rdtsc" : "=a"(low), "=d"(high));
+    return (uint64_t)high << 32 | low;
+}
+
 static void wait_for_start(uint32_t before)
 {
-    for (uint32_t wait = 0; wait < WAITS && started.starts == before; wait++)
+    uint64_t begin = ticks();
+    for (uint32_t wait = 0; started.starts == before && wait < MOST_WAITS; wait++) {
+        if (wait >= WAITS && ticks() - begin >= wait_ticks)
+            return;
         in8(NOTHING);
+    }
 }
 
 static void check_one(uint32_t index, uint32_t id, uint32_t page)
