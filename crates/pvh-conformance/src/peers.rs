@@ -11,7 +11,7 @@ pub struct Peer {
     pub id: &'static str,
     /// Its name for people, without a version.
     pub name: &'static str,
-    /// The program; `None` if no command of one line runs it (see lab/README.md for Xen).
+    /// The program; `None` for a report that is stored by hand: from the lab's hosts and from Xen.
     pub program: Option<&'static str>,
     /// The arguments, with `{kernel32}`, `{kernel64}`, `{module}`, `{sha256}` and, for a file in
     /// JSON, `{config}`.
@@ -53,6 +53,18 @@ pub const PEERS: &[Peer] = &[
             "--module",
             "{module}=sha256={sha256}",
         ],
+    },
+    Peer {
+        id: "pvh-vmm-kvm-amd",
+        name: "pvh-vmm, plain, kvm_amd",
+        program: None,
+        arguments: &[],
+    },
+    Peer {
+        id: "pvh-vmm-xen-kvm-amd",
+        name: "pvh-vmm, xen, kvm_amd",
+        program: None,
+        arguments: &[],
     },
     Peer {
         id: "xen-4.17",

@@ -279,7 +279,7 @@ mod tests {
         ] {
             assert!(page.lines().any(|found| found == line), "{line}: {page}");
         }
-        assert!(page.contains("Not measured: Xen 4.17; "), "{page}");
+        assert!(page.contains("; Xen 4.17; Xen 4.20; QEMU "), "{page}");
         assert!(!page.contains("VMM 0:\n"), "{page}");
     }
 

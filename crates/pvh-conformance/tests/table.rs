@@ -50,7 +50,7 @@ fn pvh_vmm_has_no_red_cell_and_at_least_200_checks() {
         .iter()
         .filter(|column| column.peer.id.starts_with("pvh-vmm"))
         .collect();
-    assert_eq!(ours.len(), 2);
+    assert_eq!(ours.len(), 4);
     for column in ours {
         let failed = column
             .tap

@@ -1,8 +1,8 @@
 //! Runs the plain guest on each VMM on PATH and keeps the reports; makes the table of them.
 //!
-//! `conform-peers run [ID...]` runs it on these VMMs, or on all. `conform-peers store ID VERSION`
-//! keeps a report that something else has made, from standard input. `conform-peers table` writes
-//! the table into docs/conformance.md. It runs in the folder of the repository.
+//! `conform-peers run [ID...]` runs it on these VMMs, or on all. `conform-peers store ID VERSION
+//! [MACHINE]` keeps a report that something else has made, from standard input. `conform-peers
+//! table` writes the table into docs/conformance.md. It runs in the folder of the repository.
 
 use std::{
     env,
@@ -26,10 +26,11 @@ fn main() -> ExitCode {
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let outcome = match words.as_slice() {
         ["run", ids @ ..] => run(ids),
-        ["store", id, version] => store_input(id, version),
+        ["store", id, version] => store_input(id, version, MACHINE),
+        ["store", id, version, machine] => store_input(id, version, machine),
         ["table"] => write_table(),
         _ => {
-            eprintln!("usage: conform-peers run [ID...] | store ID VERSION | table");
+            eprintln!("usage: conform-peers run [ID...] | store ID VERSION [MACHINE] | table");
             return ExitCode::from(2);
         }
     };
@@ -101,7 +102,7 @@ fn measure(peer: &'static Peer, program: &Path, files: &Files) -> Outcome {
     }
     child.wait()?;
     let vmm = format!("{} ({})", peer.name, version(program)?);
-    match store(peer, &vmm, &String::from_utf8_lossy(&output)) {
+    match store(peer, (&vmm, MACHINE), &String::from_utf8_lossy(&output)) {
         Ok(()) => println!("{vmm}: kept"),
         Err(error) => println!("{vmm}: not measured: {error}"),
     }
@@ -121,22 +122,22 @@ fn version(program: &Path) -> io::Result<String> {
     Ok(word.unwrap_or("unknown version").to_owned())
 }
 
-fn store_input(id: &str, version: &str) -> Outcome {
+fn store_input(id: &str, version: &str, machine: &str) -> Outcome {
     let peer = PEERS.iter().find(|peer| peer.id == id);
     let peer = peer.ok_or_else(|| format!("{id} is no id of a VMM"))?;
     let mut text = String::new();
     io::stdin().take(LIMIT_BYTES).read_to_string(&mut text)?;
     let vmm = format!("{} ({version})", peer.name);
-    store(peer, &vmm, &text)
+    store(peer, (&vmm, machine), &text)
 }
 
 /// Keeps a report: from its first line on, with the lines that belong to it.
-fn store(peer: &'static Peer, vmm: &str, output: &str) -> Outcome {
+fn store(peer: &'static Peer, (vmm, machine): (&str, &str), output: &str) -> Outcome {
     let (_, report) = output.rsplit_once(BEGIN).ok_or("there is no report")?;
     let is_kept = |line: &&str| KEPT.iter().any(|start| line.starts_with(start));
     let lines = report.lines().map(str::trim_end).filter(is_kept);
     let lines: String = lines.flat_map(|line| [line, "\n"]).collect();
-    let text = format!("{BEGIN}\n# vmm: {vmm}\n# machine: {MACHINE}\n{lines}");
+    let text = format!("{BEGIN}\n# vmm: {vmm}\n# machine: {machine}\n{lines}");
     Column::read(peer, &text)?;
     fs::write(file_of(peer), text)?;
     Ok(())
