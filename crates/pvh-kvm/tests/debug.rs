@@ -57,8 +57,9 @@ mod kvm {
         assert_eq!(resume(&mut vcpu), out(0xF4, 2));
     }
 
+    /// The same holds for debug registers.
     #[test]
-    #[ignore = "needs /dev/kvm"]
+    #[ignore = "needs a processor's KVM"]
     fn a_debug_register_stops_an_instruction_and_a_write_with_debug_exits() {
         // mov al, 3; nop; mov [0x2000], eax; out 0xF4, al
         let code = [0xB0, 3, 0x90, 0xA3, 0, 0x20, 0, 0, 0xE6, 0xF4];
