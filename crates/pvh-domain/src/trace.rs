@@ -15,6 +15,7 @@
 mod back_ends;
 mod convert;
 mod file;
+mod lines;
 mod record;
 mod recorder;
 mod replay;
@@ -23,6 +24,7 @@ mod tap;
 mod wire;
 
 pub use file::{RecordError, Recorded, TraceError};
+pub use lines::{TraceLine, TraceLines};
 pub(crate) use record::{record, record_new};
 pub use recorder::Recorder;
 pub use replay::{Divergence, ReplayError, Replayed, replay};
