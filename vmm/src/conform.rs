@@ -9,6 +9,7 @@ use pvh_config::{
     exit::{ARGUMENTS, CRASHED, DIFFERS, HOST, SUCCESS, signalled},
 };
 use pvh_conformance::{
+    conformance_image,
     known::Judged,
     report_of_xen,
     selection::Selection,
@@ -17,11 +18,17 @@ use pvh_conformance::{
 };
 use serde_json::{Value, json};
 
-use crate::exit::{complain, print};
+use crate::{
+    exit::{complain, print},
+    write_out,
+};
 use guest::{Boot, boot};
 
 /// Runs the guest, prints the differences and returns the exit code.
 pub(crate) fn run(arguments: &ConformArguments) -> u8 {
+    if let Some(path) = &arguments.write {
+        return write_out::guest(path, conformance_image());
+    }
     let cmdline = arguments.cmdline.to_string_lossy();
     let selection = match Selection::parse(&cmdline) {
         Ok(selection) => selection,

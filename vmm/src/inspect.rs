@@ -6,11 +6,15 @@ use pvh_config::{
     input_file, input_name,
 };
 use pvh_loader::{
+    Image,
     image::ImageError,
     inspect::{inspect, unreadable_json},
 };
 
-use crate::exit::{Printable, complain, print, sentence};
+use crate::{
+    exit::{Printable, complain, print, sentence},
+    write_out,
+};
 
 /// Prints the report of a file and returns the exit code.
 pub(crate) fn run(arguments: &InspectArguments) -> u8 {
@@ -21,6 +25,12 @@ pub(crate) fn run(arguments: &InspectArguments) -> u8 {
         false => input_name(&file),
     };
     let name = Printable(&shown.display().to_string()).to_string();
+    if let Some(path) = &arguments.extract {
+        return match Image::open(&file) {
+            Ok(image) => write_out::elf(path, &image),
+            Err(error) => unreadable(&name, &error, false),
+        };
+    }
     let report = match inspect(&file) {
         Ok(report) => report,
         Err(error) => return unreadable(&name, &error, arguments.json),

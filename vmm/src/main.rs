@@ -17,6 +17,8 @@ mod tap;
 mod terminal;
 mod threads;
 mod timings;
+mod trace;
+mod write_out;
 
 use std::{
     env,
@@ -51,6 +53,10 @@ fn main() -> ExitCode {
             Command::Inspect(arguments) => inspect::run(&arguments),
             Command::Conform(arguments) => conform::run(&arguments),
             Command::Tap(arguments) => tap::run(&arguments),
+            Command::Trace(arguments) => trace::run(&arguments),
+            Command::Demo(arguments) => {
+                write_out::guest(&arguments.write, demo_image(arguments.draft))
+            }
             Command::Cache(arguments) => cache::run(arguments),
         },
         CommandLine::Page(page) => {
@@ -63,6 +69,14 @@ fn main() -> ExitCode {
             ARGUMENTS
         }
     })
+}
+
+/// The demo guest, for the draft of the structure or for its later versions.
+fn demo_image(is_draft: bool) -> &'static [u8] {
+    match is_draft {
+        true => pvh_conformance::draft_demo_image(),
+        false => pvh_conformance::demo_image(),
+    }
 }
 
 /// Runs one machine to its end and returns the exit code.

@@ -3,6 +3,7 @@
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::arithmetic_side_effects,
+    clippy::indexing_slicing,
     reason = "a test may panic"
 )]
 
@@ -250,4 +251,103 @@ fn a_wrong_address_is_one_line() {
         &["--gdb", "neither a port (0 to 65535) nor unix:PATH"],
     );
     assert_eq!(text.lines().count(), 1, "{text}");
+}
+
+fn vmm(arguments: &[&str]) -> std::process::Output {
+    let mut command = Command::new(assert_cmd::cargo::cargo_bin("pvh-vmm"));
+    command
+        .args(arguments)
+        .stdin(Stdio::null())
+        .output()
+        .unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+#[test]
+fn guests_and_unpacked_kernels_are_written_to_new_files_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name).display().to_string();
+    for (command, name) in [("demo", "demo.elf"), ("conform", "conform.elf")] {
+        let file = path(name);
+        assert_eq!(
+            vmm(&[command, "--write", &file]).status.code(),
+            Some(0),
+            "{command}"
+        );
+        assert_eq!(vmm(&["inspect", &file]).status.code(), Some(0), "{command}");
+        let again = vmm(&[command, "--write", &file]);
+        assert_eq!(again.status.code(), Some(4));
+        assert_has(&text(&again.stderr), &["cannot write: File exists"]);
+    }
+    let (from, to) = (path("demo.elf"), path("copy.elf"));
+    let gzip = Command::new("gzip").args(["-k", &from]).status().unwrap();
+    assert!(gzip.success());
+    let packed = format!("{from}.gz");
+    assert_eq!(
+        vmm(&["inspect", &packed, "--extract", &to]).status.code(),
+        Some(0)
+    );
+    assert_eq!(std::fs::read(&from).unwrap(), std::fs::read(&to).unwrap());
+    let refused = vmm(&["inspect", "/dev/null", "--extract", &path("none")]);
+    assert_eq!(refused.status.code(), Some(3));
+    assert!(!Path::new(&path("none")).exists());
+}
+
+#[test]
+#[ignore = "needs /dev/kvm"]
+fn a_record_is_printed_and_replayed() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name).display().to_string();
+    let (guest, record) = (path("guest.elf"), path("record"));
+    vmm(&["conform", "--write", &guest]);
+    let options = [
+        "run",
+        &guest,
+        "--platform",
+        "xen",
+        "--cmdline",
+        "only=events",
+    ];
+    vmm(&[&options[..], &["--record", &record]].concat());
+    let calls = text(&vmm(&["trace", &record, "--only", "hypercall"]).stdout);
+    assert_has(
+        &calls,
+        &[
+            "hvm_op(get_param,",
+            "{param=console_evtchn}",
+            "event_channel_op(send,",
+            "console output \"TAP version 14",
+            "= -EINVAL",
+        ],
+    );
+    let sends = text(&vmm(&["trace", &record, "--only", "send", "--limit", "3"]).stdout);
+    assert_eq!(sends.lines().count(), 3);
+    assert!(
+        sends.lines().all(|line| line.contains("(send, ")),
+        "{sends}"
+    );
+    let json = text(&vmm(&["trace", &record, "--json", "--limit", "5"]).stdout);
+    assert!(
+        json.lines().all(|line| line.starts_with("{\"record\":")),
+        "{json}"
+    );
+    let replayed = vmm(&["trace", "--replay", &record]);
+    assert_has(&text(&replayed.stdout), &["hypercalls", "all as recorded"]);
+    // A record that breaks off says how far it goes.
+    let whole = std::fs::read(&record).unwrap();
+    std::fs::write(&record, &whole[..whole.len() - 3]).unwrap();
+    let cut = vmm(&["trace", &record]);
+    assert_eq!(cut.status.code(), Some(3));
+    assert_has(
+        &text(&cut.stderr),
+        &["records were read", "ends in the middle of record"],
+    );
+    assert!(
+        text(&cut.stdout).lines().count() > 50,
+        "what was whole is printed"
+    );
+    assert_eq!(vmm(&["trace", &guest]).status.code(), Some(3));
 }

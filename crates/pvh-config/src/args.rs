@@ -79,6 +79,12 @@ pub enum Command {
     /// Read the report of a conformance guest from standard input, and judge it
     #[command(after_help = help::TAP)]
     Tap(TapArguments),
+    /// Print a record of `run --record` as strace does: hypercalls, events, store, console; or replay
+    /// it
+    #[command(after_help = help::TRACE)]
+    Trace(TraceArguments),
+    /// Write the built-in demo guest to a file, for other VMMs
+    Demo(DemoArguments),
     /// List the cache of unpacked kernels, or clear it
     Cache(CacheArguments),
 }
@@ -198,6 +204,9 @@ pub struct InspectArguments {
     /// Print one JSON object
     #[arg(long)]
     pub json: bool,
+    /// Write the ELF to FILE, unpacked, instead of a report; FILE must not exist yet
+    #[arg(long, value_name = "FILE", conflicts_with = "json")]
+    pub extract: Option<PathBuf>,
 }
 
 /// Run the conformance guest on the Xen platform and report differences from real Xen
@@ -208,6 +217,9 @@ pub struct ConformArguments {
     /// Print one JSON object
     #[arg(long)]
     pub json: bool,
+    /// Write the guest to FILE, for other VMMs, instead of running it; FILE must not exist yet
+    #[arg(long, value_name = "FILE", conflicts_with = "json")]
+    pub write: Option<PathBuf>,
     /// Which checks run: 'only=' or 'no=' and section names, separated by commas
     #[arg(
         long,
@@ -232,6 +244,37 @@ pub struct TapArguments {
 }
 
 /// List the cache of unpacked kernels, or clear it
+#[derive(Args, Debug)]
+pub struct TraceArguments {
+    /// The record
+    pub file: PathBuf,
+    /// Make every call again without KVM, and compare the answers
+    #[arg(long, conflicts_with_all = ["json", "only", "limit"])]
+    pub replay: bool,
+    /// Print one JSON object for each record
+    #[arg(long)]
+    pub json: bool,
+    /// Print only these, separated by commas: kinds (hypercall, store, console, event, vcpu, time,
+    /// domain), hypercalls (sched_op) and sub-operations (poll)
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    pub only: Vec<String>,
+    /// Print at most this many lines
+    #[arg(long, value_name = "N")]
+    pub limit: Option<u64>,
+}
+
+/// The arguments of `demo`.
+#[derive(Args, Debug)]
+pub struct DemoArguments {
+    /// The file, an ELF with a PVH entry point; it must not exist yet
+    #[arg(long, value_name = "FILE")]
+    pub write: PathBuf,
+    /// The guest for the 20-byte structure of 2015
+    #[arg(long)]
+    pub draft: bool,
+}
+
+/// The arguments of `cache`.
 #[derive(Args, Debug)]
 #[command(after_help = help::CACHE)]
 pub struct CacheArguments {

@@ -14,9 +14,10 @@ mod size;
 
 pub use args::{
     BackingArgument, CacheArguments, CacheMode, Command, CommandLine, ConformArguments,
-    DiskArgument, DiskArgumentError, InspectArguments, KVM_DEVICE, LinkArgument, LoadArgument,
-    LogArgument, ModuleArgument, NetArgument, NetArgumentError, OnCrash, PlatformArgument,
-    ReportStyle, RunArguments, StartInfoArgument, TapArguments, cpus::MAX_CPUS,
+    DemoArguments, DiskArgument, DiskArgumentError, InspectArguments, KVM_DEVICE, LinkArgument,
+    LoadArgument, LogArgument, ModuleArgument, NetArgument, NetArgumentError, OnCrash,
+    PlatformArgument, ReportStyle, RunArguments, StartInfoArgument, TapArguments, TraceArguments,
+    cpus::MAX_CPUS,
 };
 pub use disks::{DiskNamesError, disk_names};
 pub use networks::{NetworkError, network_addresses};

@@ -47,6 +47,19 @@ input has no report, or one that breaks off.
 Example:
   timeout 60 my-vmm pvh-conformance-64.elf | pvh-vmm tap --expect known.tap";
 
+/// For `trace`.
+pub(crate) const TRACE: &str = "\
+A line has the time, the vCPU, the call with its decoded arguments, the answer, and what the domain did; what
+looks like a mistake of the guest follows '<--'.
+
+Exit codes: 0 printed, or replayed without a difference, 2 wrong arguments, 3 FILE is no record, breaks off
+or replays differently, 4 standard output cannot be written.
+
+Examples:
+  pvh-vmm run vmlinuz --record boot.trace --cmdline console=hvc0
+  pvh-vmm trace boot.trace --only hypercall
+  pvh-vmm trace boot.trace --only grant_table_op,send --json";
+
 /// For `cache`.
 pub(crate) const CACHE: &str = "\
 Exit codes: 0 listed or cleared, 2 wrong arguments, 3 the named folder does not exist, 4 the folder cannot
