@@ -3,8 +3,8 @@
 use crate::{
     rule::Rule,
     rules::{
-        CACHE, COPY, DESCRIPTORS, DISK, EVENTS, INTERRUPTS, MACHINE, MEMORY_SLOTS, NET, RUNTIME,
-        TERMINAL, THREADS, VCPU,
+        CACHE, COPY, DESCRIPTORS, DISK, EVENTS, HUGE_PAGES, INTERRUPTS, MACHINE, MEMORY_SLOTS, NET,
+        RUNTIME, TERMINAL, THREADS, VCPU,
     },
 };
 
@@ -73,7 +73,8 @@ impl Role {
         match self {
             Self::Vcpu => &[VCPU, INTERRUPTS, MEMORY_SLOTS, COPY, TERMINAL, RUNTIME],
             Self::Time => &[INTERRUPTS, TERMINAL, RUNTIME],
-            Self::Ahead | Self::Writer => &[TERMINAL, RUNTIME],
+            Self::Ahead => &[HUGE_PAGES, TERMINAL, RUNTIME],
+            Self::Writer => &[TERMINAL, RUNTIME],
             Self::Events => &[INTERRUPTS, EVENTS, DESCRIPTORS, TERMINAL, RUNTIME],
             Self::Disk => &[INTERRUPTS, DISK, EVENTS, DESCRIPTORS, TERMINAL, RUNTIME],
             Self::Net => &[INTERRUPTS, NET, EVENTS, DESCRIPTORS, TERMINAL, RUNTIME],

@@ -44,6 +44,13 @@ pub(crate) const COPY: &[Rule] = &[
     madvise(MADV_NORMAL, "MADV_NORMAL", "read-ahead of a mapped file"),
 ];
 
+/// Asks for large pages, beside the guest.
+pub(crate) const HUGE_PAGES: &[Rule] = &[madvise(
+    MADV_HUGEPAGE,
+    "MADV_HUGEPAGE",
+    "large pages for guest RAM",
+)];
+
 /// The image of a disk.
 pub(crate) const DISK: &[Rule] = &[
     Rule::any(libc::SYS_preadv, "preadv", "reads into the guest's pages"),

@@ -121,6 +121,13 @@ pub(crate) const MACHINE: &[Rule] = &[
     kvm(NONE, 0x41, 0, "KVM_CREATE_VCPU", "a vCPU"),
     kvm(
         NONE,
+        0xCE,
+        0,
+        "KVM_GET_STATS_FD",
+        "the counters of a vCPU's exits",
+    ),
+    kvm(
+        NONE,
         0x47,
         0,
         "KVM_SET_TSS_ADDR",
