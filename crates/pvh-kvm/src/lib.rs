@@ -4,6 +4,7 @@ mod cpuid;
 mod host_cpu;
 mod kvm;
 mod memory;
+mod refused_call;
 mod sync;
 mod tap;
 mod vcpu;
@@ -16,6 +17,7 @@ pub use memory::{
     Progress, RamError, ReadyPlan, TSS_AT, TablesTooLarge, TransferError, WriteAhead,
     check_host_memory,
 };
+pub use refused_call::{RefusedCall, Report, end_on_refused_calls};
 pub use tap::{Tap, TapError, TapOffloads};
 pub use vcpu::{
     Activity, CountersError, Crash, ExitData, Failure, GuestClock, GuestDebug, Halts,

@@ -1,6 +1,12 @@
 //! Copies pages of mapped files before a guest that writes to them in ascending order.
 
-use std::{fs::File, io, ops::Range, os::unix::fs::FileExt, sync::Arc};
+use std::{
+    fs::File,
+    io,
+    ops::Range,
+    os::unix::fs::FileExt,
+    sync::{Arc, OnceLock},
+};
 
 use pvh_abi::{Gpa, address::PAGE_SIZE};
 
@@ -22,7 +28,8 @@ pub struct WriteAhead {
     areas: Vec<Area>,
     /// What to copy next: the index of an area, and its blocks.
     due: Option<(usize, Range<usize>)>,
-    pagemap: Option<Pagemap>,
+    /// `None` if the host refuses it.
+    pagemap: Option<&'static Pagemap>,
 }
 
 /// The result of a step.
@@ -53,7 +60,7 @@ struct Pagemap(File);
 
 impl WriteAhead {
     /// Observes a guest in `ram`, over which all files have been mapped. `None` if no mapped range
-    /// has 1 MiB.
+    /// has 1 MiB. The first one opens `/proc/self/pagemap` for the rest of the process.
     #[must_use]
     pub fn of(ram: &Arc<GuestRam>) -> Option<Self> {
         let areas = ram
@@ -73,7 +80,7 @@ impl WriteAhead {
             ram: Arc::clone(ram),
             areas,
             due: None,
-            pagemap: None,
+            pagemap: Pagemap::open().ok(),
         })
     }
 
@@ -93,10 +100,7 @@ impl WriteAhead {
         if self.due.is_some() {
             return Ok(());
         }
-        let pagemap = match &self.pagemap {
-            Some(pagemap) => pagemap,
-            None => self.pagemap.insert(Pagemap::open()?),
-        };
+        let pagemap = self.pagemap.ok_or(io::ErrorKind::Unsupported)?;
         for (index, area) in self.areas.iter().enumerate() {
             if let Some(blocks) = area.next_blocks(pagemap)? {
                 self.due = Some((index, blocks));
@@ -182,8 +186,15 @@ impl Area {
 }
 
 impl Pagemap {
-    fn open() -> io::Result<Self> {
-        File::open("/proc/self/pagemap").map(Self)
+    /// Opens the table, once for the process: a thread that runs a guest may open nothing. The
+    /// descriptor stays open.
+    fn open() -> io::Result<&'static Self> {
+        static OPENED: OnceLock<Pagemap> = OnceLock::new();
+        if let Some(opened) = OPENED.get() {
+            return Ok(opened);
+        }
+        let file = File::open("/proc/self/pagemap")?;
+        Ok(OPENED.get_or_init(|| Self(file)))
     }
 
     /// Tells whether a page has been copied, so that it no longer belongs to the file.
