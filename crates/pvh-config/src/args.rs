@@ -181,6 +181,9 @@ pub struct RunArguments {
     /// KVM device
     #[arg(long, value_name = "PATH", default_value = KVM_DEVICE)]
     pub kvm_device: PathBuf,
+    /// What a guest that takes over this process can still do
+    #[arg(long, value_name = "MODE", value_enum, default_value_t = SandboxArgument::On)]
+    pub sandbox: SandboxArgument,
     /// End with code 6 when the guest asks to reboot or has a triple fault that is no crash (see
     /// --on-crash), instead of starting it again
     #[arg(long)]
@@ -232,6 +235,9 @@ pub struct ConformArguments {
     /// KVM device
     #[arg(long, value_name = "PATH", default_value = KVM_DEVICE)]
     pub kvm_device: PathBuf,
+    /// The sandbox of the process that runs the guest, as for 'run'
+    #[arg(long, value_name = "MODE", value_enum, default_value_t = SandboxArgument::On)]
+    pub sandbox: SandboxArgument,
 }
 
 /// Read the report of a conformance guest from standard input, and judge it
@@ -355,6 +361,31 @@ pub enum ReportStyle {
     Text,
     /// One line with a JSON object; times are in microseconds
     Json,
+}
+
+/// What the sandbox of a run does.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub enum SandboxArgument {
+    /// Nothing but its work: no file, program, socket or other process; a system call that a thread
+    /// does not need ends the run with code 7
+    On,
+    /// Everything; the kernel logs the system calls that 'on' would refuse, and they are listed at
+    /// the end
+    Log,
+    /// Everything that this user can do
+    Off,
+}
+
+impl SandboxArgument {
+    /// The word on the command line.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::On => "on",
+            Self::Log => "log",
+            Self::Off => "off",
+        }
+    }
 }
 
 /// What an early triple fault means.

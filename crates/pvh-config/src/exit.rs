@@ -15,6 +15,8 @@ pub const HOST: u8 = 4;
 pub const CRASHED: u8 = 5;
 /// The guest asked to reboot or had a triple fault that is no crash, with `--no-reboot`.
 pub const REBOOT: u8 = 6;
+/// The sandbox ended the run: a thread made a system call that it does not need.
+pub const SANDBOX: u8 = 7;
 /// The user ended the guest at the terminal: the code of SIGINT.
 pub const QUIT: u8 = 130;
 

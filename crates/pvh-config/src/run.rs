@@ -11,7 +11,7 @@ use pvh_start_info::Generation;
 
 use crate::args::{
     BackingArgument, DiskArgument, LoadArgument, LogArgument, NetArgument, OnCrash,
-    PlatformArgument, ReportStyle, RunArguments, StartInfoArgument,
+    PlatformArgument, ReportStyle, RunArguments, SandboxArgument, StartInfoArgument,
 };
 
 /// One machine, and how pvh-vmm runs it.
@@ -70,6 +70,8 @@ pub struct RunConfig {
     pub on_halt: OnHalt,
     /// The KVM device, usually /dev/kvm.
     pub kvm_device: PathBuf,
+    /// What the sandbox does.
+    pub sandbox: SandboxArgument,
 }
 
 /// A module and its command line.
@@ -186,6 +188,7 @@ impl From<RunArguments> for RunConfig {
             has_guest_log: arguments.log == LogArgument::On && !arguments.quiet,
             is_quiet: arguments.quiet,
             kvm_device: arguments.kvm_device,
+            sandbox: arguments.sandbox,
             on_crash: arguments.on_crash,
             on_halt: if arguments.exit_on_halt {
                 OnHalt::Exit

@@ -45,6 +45,7 @@ pub(super) fn boot(arguments: &ConformArguments) -> io::Result<Boot> {
         .arg(&arguments.cmdline)
         .arg("--kvm-device")
         .arg(&arguments.kvm_device)
+        .args(["--sandbox", arguments.sandbox.word()])
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .spawn()?;

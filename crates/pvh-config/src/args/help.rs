@@ -13,6 +13,7 @@ Exit codes:
   5      the guest crashed (an early and silent triple fault is a crash, see run's --on-crash), or halted
          for good with --exit-on-halt
   6      the guest asked to reboot or had another triple fault (with --no-reboot)
+  7      the sandbox ended the run: a thread of pvh-vmm made a system call that it does not need
   128+N  ended by signal N";
 
 /// For `run`.
@@ -20,7 +21,7 @@ pub(crate) const RUN: &str = "\
 Exit codes: 0 powered off, 2 wrong arguments, 3 a file was refused, 4 the host lacks something (or could
 not write the output, record or trace), 5 the guest crashed (an early and silent triple fault is a crash,
 see --on-crash) or halted for good (with --exit-on-halt), 6 the guest asked to reboot or had another triple
-fault (with --no-reboot), 128+N ended by signal N.
+fault (with --no-reboot), 7 the sandbox ended the run, 128+N ended by signal N.
 
 Keys: Ctrl-A X ends the guest, Ctrl-A A or Ctrl-A Ctrl-A sends one Ctrl-A, Ctrl-A H lists the keys.
 
