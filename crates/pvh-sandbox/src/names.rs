@@ -103,6 +103,9 @@ const KNOWN: &[(i64, &str)] = &[
     (libc::SYS_recvmmsg, "recvmmsg"),
     (libc::SYS_io_submit, "io_submit"),
     (libc::SYS_sync_file_range, "sync_file_range"),
+    (libc::SYS_landlock_create_ruleset, "landlock_create_ruleset"),
+    (libc::SYS_landlock_restrict_self, "landlock_restrict_self"),
+    (libc::SYS_capset, "capset"),
     (libc::SYS_copy_file_range, "copy_file_range"),
 ];
 

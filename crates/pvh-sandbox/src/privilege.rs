@@ -64,7 +64,8 @@ pub(crate) fn drop_capabilities() -> Result<(), SandboxError> {
 
 /// Restricts the calling thread to `files`, and to no network.
 pub(crate) fn restrict(files: Files<'_>) -> Result<LandlockSupport, SandboxError> {
-    let status = restrict_by_landlock(files).map_err(SandboxError::Landlock)?;
+    let status =
+        restrict_by_landlock(files).map_err(|why| SandboxError::Landlock(Box::new(why)))?;
     Ok(match (status.landlock, status.ruleset) {
         (_, RulesetStatus::NotEnforced) => LandlockSupport::None,
         (LandlockStatus::Available { effective_abi, .. }, _) => {

@@ -6,11 +6,11 @@ use std::{
 };
 
 use rustix::thread::{SecureComputingMode, secure_computing_mode};
-use seccompiler::apply_filter;
+use seccompiler::{BpfProgram, apply_filter};
 
 use crate::{
     Role,
-    filter::{Programs, Unlisted},
+    filter::{Unlisted, compile},
     privilege::{Files, LandlockSupport, Limits, drop_capabilities, lower, restrict},
 };
 
@@ -34,7 +34,7 @@ pub struct Sandbox(Arc<Inner>);
 struct Inner {
     mode: Mode,
     process: u32,
-    programs: [OnceLock<Programs>; Role::ALL.len()],
+    programs: [OnceLock<BpfProgram>; Role::ALL.len()],
 }
 
 /// Why a thread cannot enter its sandbox.
@@ -52,16 +52,7 @@ pub enum SandboxError {
     Capabilities(#[source] io::Error),
     /// Landlock is there and refuses.
     #[error("the host refuses Landlock rules")]
-    Landlock(#[source] landlock::RulesetError),
-    /// A list cannot be compiled: a bug in this crate.
-    #[error("the filter of the role {role} cannot be compiled")]
-    Compile {
-        /// Whose.
-        role: &'static str,
-        /// What is wrong.
-        #[source]
-        source: seccompiler::BackendError,
-    },
+    Landlock(#[source] Box<landlock::RulesetError>),
 }
 
 impl Sandbox {
@@ -114,14 +105,10 @@ impl Sandbox {
         }
     }
 
-    /// Compiles the filter of `role`, if that has not been done: whoever enters later saves the
-    /// time.
-    ///
-    /// # Errors
-    ///
-    /// [`SandboxError::Compile`].
-    pub fn prepare(&self, role: Role) -> Result<(), SandboxError> {
-        self.programs(role).map(|_| ())
+    /// Compiles the filter of `role`, if that has not been done, so that the thread that enters
+    /// need not.
+    pub fn prepare(&self, role: Role) {
+        self.program(role);
     }
 
     /// Restricts the calling thread, and the threads it will start, to the calls of `role`. This
@@ -131,34 +118,21 @@ impl Sandbox {
     ///
     /// [`SandboxError::Seccomp`].
     pub fn enter(&self, role: Role) -> Result<(), SandboxError> {
-        let Some(programs) = self.programs(role)? else {
+        let Some(program) = self.program(role) else {
             return Ok(());
         };
-        for program in programs.iter() {
-            apply_filter(program).map_err(|error| SandboxError::Seccomp(host(error)))?;
-        }
-        Ok(())
+        apply_filter(program).map_err(|error| SandboxError::Seccomp(host(error)))
     }
 
-    fn programs(&self, role: Role) -> Result<Option<&Programs>, SandboxError> {
+    fn program(&self, role: Role) -> Option<&BpfProgram> {
         let unlisted = match self.0.mode {
             Mode::On => Unlisted::Trap,
             Mode::Log => Unlisted::Log,
-            Mode::Off => return Ok(None),
+            Mode::Off => return None,
         };
-        let place = Role::ALL.iter().position(|other| *other == role);
-        let Some(cell) = place.and_then(|place| self.0.programs.get(place)) else {
-            return Ok(None);
-        };
-        if let Some(compiled) = cell.get() {
-            return Ok(Some(compiled));
-        }
-        let compiled = Programs::compile(role, self.0.process, unlisted);
-        let compiled = compiled.map_err(|source| SandboxError::Compile {
-            role: role.name(),
-            source,
-        })?;
-        Ok(Some(cell.get_or_init(|| compiled)))
+        let place = Role::ALL.iter().position(|other| *other == role)?;
+        let program = self.0.programs.get(place)?;
+        Some(program.get_or_init(|| compile(role, self.0.process, unlisted)))
     }
 }
 

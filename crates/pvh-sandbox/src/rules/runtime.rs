@@ -70,7 +70,11 @@ pub(crate) const RUNTIME: &[Rule] = &[
         "MADV_DONTNEED",
         "the allocator and guest RAM give pages back",
     ),
-    madvise(MADV_FREE, "MADV_FREE", "the same, as some allocators do it"),
+    madvise(
+        MADV_FREE,
+        "MADV_FREE",
+        "other C libraries' allocators give pages back",
+    ),
     Rule::any(
         libc::SYS_rt_sigreturn,
         "rt_sigreturn",
@@ -128,14 +132,22 @@ pub(crate) const RUNTIME: &[Rule] = &[
     Rule::any(
         libc::SYS_clock_getres,
         "clock_getres",
-        "the same, for a clock's resolution",
+        "a clock's resolution, without the vDSO",
     ),
-    Rule::any(libc::SYS_gettimeofday, "gettimeofday", "the same"),
-    Rule::any(libc::SYS_time, "time", "the same"),
+    Rule::any(
+        libc::SYS_gettimeofday,
+        "gettimeofday",
+        "time, where the vDSO cannot read the host's clock",
+    ),
+    Rule::any(
+        libc::SYS_time,
+        "time",
+        "time, where the vDSO cannot read the host's clock",
+    ),
     Rule::any(
         libc::SYS_getcpu,
         "getcpu",
-        "the same, for the current processor",
+        "the current processor, without the vDSO",
     ),
     Rule::any(
         libc::SYS_sched_yield,
@@ -193,7 +205,12 @@ pub(crate) const RUNTIME: &[Rule] = &[
         2,
         "the C library reads a setting of the kernel",
     ),
-    read_only_open(libc::SYS_open, "open", 1, "the same, in other C libraries"),
+    read_only_open(
+        libc::SYS_open,
+        "open",
+        1,
+        "other C libraries read a setting of the kernel",
+    ),
     // The backtrace of a panic, with RUST_BACKTRACE, is shorter without these.
     Rule::any(libc::SYS_getcwd, "getcwd", "the backtrace of a panic").refused(EACCES, false),
     Rule::any(libc::SYS_readlink, "readlink", "the backtrace of a panic").refused(EACCES, false),

@@ -9,7 +9,7 @@ pub(crate) const TERMINAL: &[Rule] = &[
     Rule::any(
         libc::SYS_getpgid,
         "getpgid",
-        "the same, as some C libraries make it",
+        "is the terminal ours? in other C libraries",
     ),
     terminal("TIOCGPGRP", 0x540F, "is the terminal ours?"),
     terminal(
@@ -17,9 +17,17 @@ pub(crate) const TERMINAL: &[Rule] = &[
         0x5401,
         "is this a terminal? what are its settings?",
     ),
-    terminal("TCGETS2", 0x802C_542A, "the same, in newer C libraries"),
+    terminal(
+        "TCGETS2",
+        0x802C_542A,
+        "is this a terminal? in newer C libraries",
+    ),
     settings("TCSETS", 0x5402, "restores the settings of the terminal"),
-    settings("TCSETSF", 0x5404, "the same, and discards what was typed"),
+    settings(
+        "TCSETSF",
+        0x5404,
+        "restores the settings, and discards what was typed",
+    ),
     settings(
         "TCSETS2",
         0x402C_542B,
