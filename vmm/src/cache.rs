@@ -41,13 +41,14 @@ impl From<Image> for Opened {
 pub(crate) struct Keeping(Option<JoinHandle<()>>);
 
 impl Keeping {
-    fn of(pending: Option<PendingEntry>) -> Self {
+    fn of(cache: &Cache, pending: Option<PendingEntry>) -> Self {
         let Some(pending) = pending else {
             return Self::default();
         };
         // Without a thread, or when the disk refuses, the next start unpacks the kernel again.
         let finish = move || drop(pending.finish());
-        let thread = threads::start(Role::Cache, OnPanic::Report, finish);
+        let folder = Some(cache.entries_dir().to_owned());
+        let thread = threads::start_in(folder, Role::Cache, OnPanic::Report, finish);
         Self(thread.ok())
     }
 }
@@ -82,7 +83,7 @@ pub(crate) fn open_as(config: &CacheConfig, path: &Path) -> Result<Opened, Image
     }
     Ok(Opened {
         image: opened.image,
-        keeping: Keeping::of(opened.pending),
+        keeping: Keeping::of(&cache, opened.pending),
     })
 }
 

@@ -12,6 +12,7 @@ mod machine;
 mod outlets;
 mod platform;
 mod run;
+mod sandbox;
 mod signals;
 mod tap;
 mod terminal;
@@ -96,6 +97,7 @@ fn boot(config: &RunConfig, began: Instant) -> u8 {
     if let Some(report) = config.exits.and_then(exits::report) {
         print_at_end(&report);
     }
+    sandbox::report_logged_calls();
     match report_timings(config, trace) {
         false if code == SUCCESS => HOST,
         _ => code,

@@ -17,7 +17,10 @@ mod uuid;
 mod wreck;
 
 use std::{
-    sync::OnceLock,
+    sync::{
+        OnceLock,
+        mpsc::{self, Receiver, Sender},
+    },
     thread,
     time::{Instant, SystemTime},
 };
@@ -28,17 +31,21 @@ use pvh_kvm::Kvm;
 
 use crate::{
     console::ConsoleQueue,
+    events::User,
     exit::{Printable, complain},
     machine::End,
     outlets::Outlets,
     platform::{self, Choice, Guest, GuestLog, Platform, Reason},
+    sandbox, signals,
+    threads::{self, Role},
     timings,
 };
-use blueprint::{Blueprint, Kernel};
+use blueprint::{Blueprint, Kernel, Machine};
+use error::host;
 use hint::silence_hint;
 use record::Record;
 use reset::{Reset, Resets, TripleFault};
-use session::{Start, Writing, run_machine};
+use session::{Boot, Rest, Session, Start, Writing, run_machine};
 
 pub(crate) use error::RunError;
 pub(crate) use outcome::{HALTED, Outcome, shutdown_line};
@@ -53,6 +60,7 @@ pub(crate) fn run(config: &RunConfig) -> Result<Outcome, RunError> {
     if config.platform == PlatformArgument::None {
         check_plain(config, None)?;
     }
+    sandbox::set_up(config).map_err(RunError::Sandbox)?;
     let kvm = timings::step("open KVM", || Kvm::open_at(&config.kvm_device));
     let kvm = match kvm {
         Ok(kvm) => kvm,
@@ -127,62 +135,96 @@ struct Machines<'a> {
 }
 
 impl Machines<'_> {
-    /// Runs a machine, and another one after each reboot, until the end.
-    fn run(&self, mut reason: Option<Reason>, writing: Writing<'_>) -> Result<Outcome, RunError> {
-        let Self {
-            config,
-            blueprint,
-            kvm,
-            outlets,
-        } = self;
-        let mut start = Start::First {
-            writing,
-            has_input: !config.reads_standard_input(),
+    /// Builds the first machine and runs it, and another one after each reboot, until the end.
+    ///
+    /// When the first machine has been built, this thread runs first vCPUs and nothing else, in the
+    /// sandbox of a vCPU. When the last machine has ended, it writes the rest of the output.
+    fn run(&self, reason: Option<Reason>, writing: Writing<'_>) -> Result<Outcome, RunError> {
+        let ended = thread::scope(|scope| {
+            let ((hand_over, first), (boots, booting)) = (mpsc::channel(), mpsc::channel());
+            // It enters the sandbox while this thread builds.
+            let build = move || self.run_machines(&first, &boots);
+            let builder = threads::start_scoped(scope, Role::Builder, build);
+            let builder = builder.map_err(host("cannot start the builder's thread"))?;
+            let started = SystemTime::now();
+            let machine = self.build()?;
+            if let Some(reason) = reason.filter(|_| !self.config.is_quiet) {
+                complain(&reason.to_string());
+            }
+            let user = User::take(!self.config.reads_standard_input());
+            let user = Box::new(user.map_err(host("cannot set up the console"))?);
+            timings::step("confine", || sandbox::confine(self.config))
+                .map_err(RunError::Sandbox)?;
+            let (rest, boot) = Rest::of(machine);
+            let start = Start::First { user, writing };
+            // The builder receives before it does anything else.
+            let _ = hand_over.send((started, rest, start));
+            timings::step("filter", || sandbox::enter(Role::Vcpu(0)));
+            boot.run();
+            booting.into_iter().for_each(Boot::run);
+            // The panic's message was printed.
+            let ended = builder.join().map_err(|_| RunError::Panicked)?;
+            ended.map_err(RunError::Sandbox)?
+        });
+        // The signals were blocked on this thread, and a failed session was dropped on another.
+        let (mut end, mut session) = ended.inspect_err(|_| signals::unblock())?;
+        if let Some(wreck) = session.take_wreck() {
+            self.blueprint.examine(&wreck, &mut end, self.outlets);
+        }
+        let patience = match end {
+            End::Quit | End::Signal(_) => 4,
+            _ => u32::MAX,
         };
+        session.finish(patience);
+        let has_lost_output = session.has_lost_output();
+        if matches!(end, End::Signal(_)) {
+            session.leave_signals_blocked();
+        }
+        Outcome::of(end).map(|outcome| match outcome {
+            Outcome::PoweredOff if has_lost_output => Outcome::OutputLost,
+            other => other,
+        })
+    }
+
+    fn build(&self) -> Result<Machine, RunError> {
+        timings::step("build", || self.blueprint.build(self.kvm, self.outlets))
+    }
+
+    /// Runs the first machine, once it has been built and handed over, and another one after each
+    /// reboot; returns how the last one ended.
+    fn run_machines(
+        &self,
+        first: &Receiver<(SystemTime, Rest, Start<'_>)>,
+        boots: &Sender<Boot>,
+    ) -> Result<(End, Session), RunError> {
+        // The error is reported by the thread that could not build the machine.
+        let (mut started, mut rest, mut start) = first.recv().map_err(|_| RunError::Panicked)?;
         let mut resets = Resets::default();
         loop {
-            let started = SystemTime::now();
-            let machine = timings::step("build", || blueprint.build(kvm, outlets));
-            let machine = match machine {
+            let began = Instant::now();
+            let (end, mut session) = run_machine(rest, start, self.outlets)?;
+            let (end, is_reboot) = self.judge(end, &mut resets, (started, began));
+            if !is_reboot {
+                return Ok((end, session));
+            }
+            if let Some(disk) = session.take_stuck_disk() {
+                // A late write of the guest before would damage what the next one writes.
+                session.finish(u32::MAX);
+                return Err(RunError::StuckDisk(disk));
+            }
+            start = Start::Again(Box::new(session));
+            started = SystemTime::now();
+            let machine = match self.build() {
                 Ok(machine) => machine,
                 Err(error) => {
                     start.give_up();
                     return Err(error);
                 }
             };
-            if let Some(reason) = reason.take().filter(|_| !config.is_quiet) {
-                complain(&reason.to_string());
-            }
-            let began = Instant::now();
-            let (end, mut session) = run_machine(machine, start, outlets)?;
-            let (mut end, is_reboot) = self.judge(end, &mut resets, (started, began));
-            let wreck = session.take_wreck();
-            let stuck = session.take_stuck_disk();
-            if let Some(disk) = stuck.filter(|_| is_reboot) {
-                // A late write of the guest before would damage what the next one writes.
-                session.finish(u32::MAX);
-                return Err(RunError::StuckDisk(disk));
-            }
-            if is_reboot {
-                start = Start::Again(Box::new(session));
-                continue;
-            }
-            if let Some(wreck) = wreck {
-                blueprint.examine(&wreck, &mut end, outlets);
-            }
-            let patience = match end {
-                End::Quit | End::Signal(_) => 4,
-                _ => u32::MAX,
-            };
-            session.finish(patience);
-            let has_lost_output = session.has_lost_output();
-            if matches!(end, End::Signal(_)) {
-                session.leave_signals_blocked();
-            }
-            return Outcome::of(end).map(|outcome| match outcome {
-                Outcome::PoweredOff if has_lost_output => Outcome::OutputLost,
-                other => other,
-            });
+            let boot;
+            (rest, boot) = Rest::of(machine);
+            // The main thread receives until this one ends.
+            let _ = boots.send(boot);
         }
     }
 }

@@ -63,6 +63,14 @@ fn restore(how: SetArg) {
     }
 }
 
+/// Restores the original settings from a signal handler, which may not wait.
+pub(crate) fn restore_in_handler() {
+    // A thread that holds the lock is about to restore them, or has not changed them yet.
+    if let Some(found) = FOUND.try_lock().ok().and_then(|mut found| found.take()) {
+        put_back(&found, SetArg::TCSANOW);
+    }
+}
+
 /// Tells whether standard input is a terminal and this process its foreground job.
 pub(crate) fn is_ours() -> bool {
     tcgetpgrp(io::stdin()).is_ok_and(|foreground| foreground == getpgrp())
@@ -84,9 +92,7 @@ fn restore_on_panic() {
         let print = panic::take_hook();
         panic::set_hook(Box::new(move |info| {
             // A thread that panics while it holds the lock has not changed the terminal.
-            if let Some(found) = FOUND.try_lock().ok().and_then(|mut found| found.take()) {
-                put_back(&found, SetArg::TCSANOW);
-            }
+            restore_in_handler();
             print(info);
         }));
     });

@@ -5,16 +5,23 @@
 //! thread starts with all signals blocked but those that report a fault of its own
 //! instructions. What a thread needs beyond that it opens itself: a vCPU the kick signal, a writer
 //! the signal that interrupts a blocked write.
+//!
+//! The first thing that a thread does is to enter the sandbox in its role.
 
 use std::{
-    io,
+    fmt, io,
+    path::PathBuf,
     sync::Arc,
     thread::{self, JoinHandle, Scope, ScopedJoinHandle},
 };
 
 use nix::sys::signal::{SigSet, SigmaskHow, Signal};
+use pvh_sandbox::SandboxError;
 
-use crate::machine::{Board, End};
+use crate::{
+    machine::{Board, End},
+    sandbox::{self, Entry},
+};
 
 /// What a thread is for.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -27,8 +34,11 @@ pub(crate) enum Role {
     Ahead,
     /// Runs the event loop.
     Events,
-    /// Prepares the console and KVM's CPUID leaves while the machine is built, and ends then.
+    /// Prepares the console and KVM's CPUID leaves while the machine is built, and ends before a
+    /// guest runs.
     Beside,
+    /// Starts the threads of machines, and builds the machines after a reboot.
+    Builder,
     /// Writes console output or log lines.
     Writer,
     /// Serves the requests of the guest's disk with this number, from 0.
@@ -42,21 +52,42 @@ pub(crate) enum Role {
 }
 
 impl Role {
-    /// The name of the thread, at most 15 bytes, which is all that Linux keeps.
-    fn name(self) -> String {
-        match self {
-            Self::Vcpu(index) => return format!("vcpu{index}"),
-            Self::Disk(index) => return format!("disk{index}"),
-            Self::Network(index) => return format!("net{index}"),
+    /// The role in the sandbox that a thread enters when it starts; none if it ends before a guest
+    /// runs.
+    pub(crate) const fn in_sandbox(self) -> Option<pvh_sandbox::Role> {
+        use pvh_sandbox::Role;
+        Some(match self {
+            Self::Vcpu(_) => Role::Vcpu,
+            Self::Time => Role::Time,
+            Self::Ahead => Role::Ahead,
+            Self::Events => Role::Events,
+            Self::Builder => Role::Builder,
+            Self::Writer => Role::Writer,
+            Self::Disk(_) => Role::Disk,
+            Self::Network(_) => Role::Net,
+            Self::Cache => Role::Cache,
+            // gdb turns the sandbox off.
+            Self::Beside | Self::Gdb => return None,
+        })
+    }
+}
+
+/// The name of the thread, at most 15 bytes, which is all that Linux keeps.
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Vcpu(index) => return write!(f, "vcpu{index}"),
+            Self::Disk(index) => return write!(f, "disk{index}"),
+            Self::Network(index) => return write!(f, "net{index}"),
             Self::Time => "time",
             Self::Ahead => "ahead",
             Self::Events => "events",
             Self::Beside => "beside",
+            Self::Builder => "builder",
             Self::Writer => "console",
             Self::Gdb => "gdb",
             Self::Cache => "cache",
-        }
-        .to_owned()
+        })
     }
 }
 
@@ -79,12 +110,37 @@ pub(crate) fn start(
     on_panic: OnPanic,
     life: impl FnOnce() + Send + 'static,
 ) -> io::Result<JoinHandle<()>> {
+    start_in(None, role, on_panic, life)
+}
+
+/// Starts a thread that may use the files in `folder`, and no others.
+///
+/// # Errors
+///
+/// Those of [`start`].
+pub(crate) fn start_in(
+    folder: Option<PathBuf>,
+    role: Role,
+    on_panic: OnPanic,
+    life: impl FnOnce() + Send + 'static,
+) -> io::Result<JoinHandle<()>> {
     let _blocked = Blocked::new()?;
+    let entry = Entry::announce(role, folder);
     #[expect(clippy::disallowed_methods, reason = "threads are started here alone")]
     thread::Builder::new()
-        .name(role.name())
-        .spawn(move || guarded(&on_panic, life))
+        .name(role.to_string())
+        .spawn(move || {
+            let has_entered = entry.enter();
+            drop(entry);
+            match on_panic {
+                OnPanic::End(board) if !has_entered => board.end(End::Sandbox),
+                _ => guarded(&on_panic, life),
+            }
+        })
 }
+
+/// A thread that may borrow. It does nothing if it cannot enter the sandbox.
+pub(crate) type ScopedThread<'scope, T> = ScopedJoinHandle<'scope, Result<T, SandboxError>>;
 
 /// Starts a thread that may borrow; whoever joins it sees to a panic.
 ///
@@ -95,12 +151,21 @@ pub(crate) fn start_scoped<'scope, T: Send + 'scope>(
     scope: &'scope Scope<'scope, '_>,
     role: Role,
     life: impl FnOnce() -> T + Send + 'scope,
-) -> io::Result<ScopedJoinHandle<'scope, T>> {
+) -> io::Result<ScopedThread<'scope, T>> {
     let _blocked = Blocked::new()?;
+    let entry = Entry::announce(role, None);
     #[expect(clippy::disallowed_methods, reason = "threads are started here alone")]
     thread::Builder::new()
-        .name(role.name())
-        .spawn_scoped(scope, life)
+        .name(role.to_string())
+        .spawn_scoped(scope, move || {
+            let has_entered = entry.enter();
+            // What this thread starts is announced before its own entry counts.
+            let _entry = (role == Role::Beside).then_some(entry);
+            match has_entered {
+                true => Ok(life()),
+                false => Err(sandbox::take_error()),
+            }
+        })
 }
 
 /// Runs `life`, and ends the machine if it panics and `on_panic` says so.
@@ -181,7 +246,7 @@ mod tests {
         thread.unwrap().join().unwrap();
         let scoped = thread::scope(|scope| {
             let thread = start_scoped(scope, Role::Beside, blocked);
-            thread.unwrap().join().unwrap()
+            thread.unwrap().join().unwrap().unwrap()
         });
         let mask = receiver.recv().unwrap();
         assert_eq!(mask, scoped);
@@ -217,13 +282,14 @@ mod tests {
             Role::Ahead,
             Role::Events,
             Role::Beside,
+            Role::Builder,
             Role::Writer,
             Role::Disk(15),
             Role::Network(255),
             Role::Gdb,
             Role::Cache,
         ];
-        let mut names = roles.map(Role::name).to_vec();
+        let mut names = roles.map(|role| role.to_string()).to_vec();
         assert!(names.iter().all(|name| (1..16).contains(&name.len())));
         names.dedup();
         assert_eq!(names.len(), roles.len());

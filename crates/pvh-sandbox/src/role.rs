@@ -16,7 +16,7 @@ pub enum Role {
     Vcpu,
     /// Fires the timers of a domain.
     Time,
-    /// Requests copying ahead of the guest.
+    /// Copies files and pages ahead of the guest.
     Ahead,
     /// Runs the event loop: input, signals, the end of the machine.
     Events,
@@ -73,7 +73,7 @@ impl Role {
         match self {
             Self::Vcpu => &[VCPU, INTERRUPTS, MEMORY_SLOTS, COPY, TERMINAL, RUNTIME],
             Self::Time => &[INTERRUPTS, TERMINAL, RUNTIME],
-            Self::Ahead => &[HUGE_PAGES, TERMINAL, RUNTIME],
+            Self::Ahead => &[HUGE_PAGES, COPY, TERMINAL, RUNTIME],
             Self::Writer => &[TERMINAL, RUNTIME],
             Self::Events => &[INTERRUPTS, EVENTS, DESCRIPTORS, TERMINAL, RUNTIME],
             Self::Disk => &[INTERRUPTS, DISK, EVENTS, DESCRIPTORS, TERMINAL, RUNTIME],

@@ -39,6 +39,8 @@ pub(crate) enum End {
     LostMemory,
     /// Every vCPU of a plain machine has halted for good.
     Halted,
+    /// A thread could not enter the sandbox.
+    Sandbox,
 }
 
 /// The devices of a machine, and why it ends: the first reason counts.

@@ -15,9 +15,10 @@ use pvh_gdb::Server;
 use pvh_kvm::{Activity, CopyAhead, Kicker, Vcpu};
 use pvh_xen::{XenPlatform, XenVcpu};
 
-use super::{Board, GuestUnderGdb, gdb, vcpu};
+use super::{Board, End, GuestUnderGdb, gdb, vcpu};
 use crate::{
     platform::GuestLog,
+    sandbox,
     threads::{self, OnPanic, Role},
 };
 
@@ -84,8 +85,11 @@ impl BootVcpu {
         self
     }
 
-    /// Runs it until the machine stops.
+    /// Runs it until the machine stops, once every thread is in the sandbox.
     pub(crate) fn run(self) {
+        if !sandbox::wait_for_entries() {
+            return self.board.end(End::Sandbox);
+        }
         let Self {
             vcpu,
             board,

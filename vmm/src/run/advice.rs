@@ -70,18 +70,7 @@ impl RunError {
                 source: Obstacle(TransportError::BareCalls { .. }),
                 ..
             } => "use --patch-hypercalls or --platform none".to_owned(),
-            Self::NeedsXen { option, reason } => match reason {
-                Some(Reason::Obstacle(Obstacle(TransportError::BareCalls { .. }))) => {
-                    format!("leave {option} out, or add --patch-hypercalls")
-                }
-                Some(Reason::Obstacle(Obstacle(TransportError::Cpus { .. }))) => {
-                    format!("leave {option} out, or use --cpus {MAX_VCPUS} or fewer")
-                }
-                Some(Reason::Obstacle(Obstacle(TransportError::Host { .. }))) => {
-                    format!("leave {option} out")
-                }
-                _ => format!("leave {option} out, or use --platform xen"),
-            },
+            Self::NeedsXen { option, reason } => needs_xen_fix(option, reason.as_ref()),
             Self::Stubs { .. } => "leave --patch-hypercalls out".to_owned(),
             Self::Overwrites { option, .. } | Self::NoFile { option, .. } => {
                 format!("choose another file for {option}")
@@ -103,6 +92,7 @@ impl RunError {
             Self::LostMemory => {
                 "do not change the files while the guest runs, or use --load copy".to_owned()
             }
+            Self::Sandbox(_) => "use --sandbox off, if you trust the guest".to_owned(),
             Self::NoRoom { .. } | Self::LongModule { .. } => "choose a larger --memory".to_owned(),
             _ => return None,
         })
@@ -139,6 +129,22 @@ impl RunError {
         let what = what.strip_prefix(&number).unwrap_or(&what);
         let what = what.trim_start_matches([':', ' ']);
         format!("{} {}: {what}", file.option, file.path.display())
+    }
+}
+
+/// What the user can do about an option that needs the Xen platform.
+fn needs_xen_fix(option: &str, reason: Option<&Reason>) -> String {
+    match reason {
+        Some(Reason::Obstacle(Obstacle(TransportError::BareCalls { .. }))) => {
+            format!("leave {option} out, or add --patch-hypercalls")
+        }
+        Some(Reason::Obstacle(Obstacle(TransportError::Cpus { .. }))) => {
+            format!("leave {option} out, or use --cpus {MAX_VCPUS} or fewer")
+        }
+        Some(Reason::Obstacle(Obstacle(TransportError::Host { .. }))) => {
+            format!("leave {option} out")
+        }
+        _ => format!("leave {option} out, or use --platform xen"),
     }
 }
 

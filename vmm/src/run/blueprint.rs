@@ -33,7 +33,7 @@ use super::{
     error::{RunError, host},
     layout::lay_out,
     modules, networks,
-    uuid::new_uuid,
+    uuid::Uuids,
     wreck::Wreck,
 };
 use crate::{
@@ -120,6 +120,8 @@ pub(super) struct Blueprint<'a> {
     layout: Layout,
     disks: Vec<Disk>,
     networks: Vec<Network>,
+    /// For the domains of the Xen platform.
+    uuids: Option<Uuids>,
 }
 
 impl<'a> Blueprint<'a> {
@@ -164,6 +166,7 @@ impl<'a> Blueprint<'a> {
             layout,
             disks,
             networks,
+            uuids: (platform != Platform::Plain).then(Uuids::open),
         })
     }
 
@@ -276,7 +279,7 @@ impl<'a> Blueprint<'a> {
         vcpus: &mut [Vcpu],
         host: &Arc<MachineHost>,
     ) -> Result<(Arc<XenPlatform>, Vec<Device>), RunError> {
-        parts.uuid = new_uuid();
+        parts.uuid = self.uuids.as_ref().map_or([0; 16], Uuids::next);
         parts.name = DOMAIN_NAME.to_owned();
         let domain = Arc::new(timings::step("domain", || XenPlatform::new(parts, vcpus))?);
         let disks = self.disks.iter();

@@ -12,6 +12,7 @@ use pvh_loader::{
     ImageError, commit::CommitError, module::ModuleError, plan::PlanError, stubs::StubError,
 };
 use pvh_memory::MemoryError;
+use pvh_sandbox::SandboxError;
 use pvh_xen::PlatformError;
 
 use super::{networks::NetworkRefusal, outputs::NO_FILE};
@@ -209,6 +210,9 @@ pub(crate) enum RunError {
         #[source]
         source: io::Error,
     },
+    /// The sandbox cannot be set up, so the guest is not started.
+    #[error("cannot set up the sandbox")]
+    Sandbox(#[source] SandboxError),
     /// The event loop failed.
     #[error("the event loop failed")]
     Events(#[source] event_manager::Error),

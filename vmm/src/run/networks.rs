@@ -11,7 +11,7 @@ use pvh_backends::{Link, MacAddress, Network, PasstError, start_passt};
 use pvh_config::{LinkArgument, NetArgument, network_addresses};
 use pvh_kvm::{Tap, TapError};
 
-use super::{error::RunError, uuid::new_uuid};
+use super::{error::RunError, uuid::Uuids};
 
 /// Why a network cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -45,7 +45,7 @@ pub(crate) enum NetworkRefusal {
 ///
 /// [`RunError::Networks`], [`RunError::Network`].
 pub(super) fn open(networks: &[NetArgument]) -> Result<Vec<Network>, RunError> {
-    let [first, second, third, ..] = new_uuid();
+    let [first, second, third, ..] = Uuids::open().next();
     let addresses = network_addresses(networks, [first, second, third]);
     let addresses = addresses.map_err(RunError::Networks)?;
     let networks = (0..).zip(networks).zip(addresses);

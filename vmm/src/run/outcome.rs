@@ -6,7 +6,7 @@ use pvh_devices::Request;
 use pvh_kvm::Crash;
 
 use super::error::RunError;
-use crate::machine::End;
+use crate::{machine::End, sandbox};
 
 /// How a run ended whose guest could start.
 #[derive(Debug)]
@@ -50,7 +50,7 @@ impl Outcome {
     ///
     /// # Errors
     ///
-    /// [`RunError::Panicked`], [`RunError::LostMemory`].
+    /// [`RunError::Panicked`], [`RunError::LostMemory`], [`RunError::Sandbox`].
     pub(super) fn of(end: End) -> Result<Self, RunError> {
         Ok(match end {
             End::Request(Request::PowerOff) => Self::PoweredOff,
@@ -63,6 +63,7 @@ impl Outcome {
             End::Signal(number) => Self::Signal(number),
             End::Panic => return Err(RunError::Panicked),
             End::LostMemory => return Err(RunError::LostMemory),
+            End::Sandbox => return Err(RunError::Sandbox(sandbox::take_error())),
         })
     }
 }
@@ -77,7 +78,7 @@ impl End {
             Self::TripleFault(_) | Self::Crash(_) | Self::Shutdown(_) | Self::Halted => CRASHED,
             Self::Quit => QUIT,
             Self::Signal(number) => signalled(*number),
-            Self::Panic | Self::LostMemory => HOST,
+            Self::Panic | Self::LostMemory | Self::Sandbox => HOST,
         }
     }
 }

@@ -4,15 +4,18 @@ use std::{
     fs::File,
     io::{self, IsTerminal},
     os::fd::AsFd,
-    sync::Arc,
-    thread::{self, Scope, ScopedJoinHandle},
+    sync::{
+        Arc,
+        mpsc::{self, Receiver, Sender},
+    },
+    thread::{self, Scope},
     time::Duration,
 };
 
 use pvh_abi::sched::ShutdownReason;
 use pvh_backends::{DeviceThreads, StuckDevice};
 use pvh_devices::Request;
-use pvh_kvm::Kvm;
+use pvh_kvm::{CopyAhead, Kvm};
 use pvh_xen::XenPlatform;
 
 use super::{
@@ -26,7 +29,8 @@ use crate::{
     machine::{Board, BootVcpu, End, MachineHost, Stopper, Threads},
     outlets::Outlets,
     platform::GuestLog,
-    threads::{self, Role},
+    sandbox,
+    threads::{self, Role, ScopedThread},
     timings,
 };
 
@@ -52,7 +56,7 @@ pub(super) enum Writing<'scope> {
     /// They run.
     Started(Writers),
     /// Another thread starts them.
-    Starting(ScopedJoinHandle<'scope, io::Result<Writers>>),
+    Starting(ScopedThread<'scope, io::Result<Writers>>),
     /// They have to be started.
     Wanted,
 }
@@ -72,6 +76,7 @@ impl<'scope> Writing<'scope> {
             thread::sleep(Duration::from_nanos(1));
             // If this is late, the first vCPU lists them itself; it also reports a failure.
             let _ = timings::step("list CPUID", || kvm.supported_cpuid());
+            sandbox::prepare();
             timings::step("console", || start_writers(console, log))
         });
         thread.map_or(Self::Wanted, Self::Starting)
@@ -80,7 +85,7 @@ impl<'scope> Writing<'scope> {
     fn finish(self, outlets: &Outlets) -> io::Result<Writers> {
         let begun = match self {
             Self::Started(writers) => Some(Ok(writers)),
-            Self::Starting(thread) => thread.join().ok(),
+            Self::Starting(thread) => thread.join().ok().and_then(Result::ok),
             Self::Wanted => None,
         };
         begun.unwrap_or_else(|| start_writers(&outlets.console, &outlets.log))
@@ -99,23 +104,22 @@ pub(super) struct Session {
 pub(super) enum Start<'scope> {
     /// The first machine of the run.
     First {
+        /// The user's signals and terminal: taken before threads start that would not block the
+        /// signals, and before the guest prints a prompt.
+        user: Box<User>,
         /// The writers.
         writing: Writing<'scope>,
-        /// Whether the guest gets standard input.
-        has_input: bool,
     },
     /// After a reboot, with the session of the machine before.
     Again(Box<Session>),
 }
 
 impl<'scope> Start<'scope> {
-    /// Takes the signals and the terminal: before threads start that would not block the signals,
-    /// and before the guest prints a prompt.
-    fn begin(self) -> io::Result<(User, Writing<'scope>)> {
-        Ok(match self {
-            Self::First { writing, has_input } => (User::take(has_input)?, writing),
+    fn begin(self) -> (User, Writing<'scope>) {
+        match self {
+            Self::First { user, writing } => (*user, writing),
             Self::Again(session) => (session.user, Writing::Started(session.writers)),
-        })
+        }
     }
 
     /// Writes out all that the guest printed, after the next machine could not be built.
@@ -216,75 +220,122 @@ fn tell_gdb<T, E>(board: &Board, ended: &Result<(End, T), E>) {
     }
 }
 
-/// Runs a machine to its end. The first vCPU runs on this thread, which is the fastest way into the
-/// guest; everything else runs on other threads.
+/// The first vCPU of a machine, for the thread that runs it.
+pub(super) struct Boot {
+    vcpu: Option<BootVcpu>,
+    /// Dropped when it has stopped.
+    running: Sender<()>,
+}
+
+impl Boot {
+    /// Runs it until the machine stops.
+    pub(super) fn run(self) {
+        if let Some(vcpu) = self.vcpu {
+            vcpu.run();
+        }
+        drop(self.running);
+    }
+}
+
+/// A machine without its first vCPU.
+pub(super) struct Rest {
+    machine: Machine,
+    stopper: Stopper,
+    ahead: Option<Arc<CopyAhead>>,
+    /// Disconnected when the first vCPU has stopped.
+    booted: Receiver<()>,
+}
+
+impl Rest {
+    /// Takes the first vCPU from the others: it runs on the main thread, which is the fastest way
+    /// into the guest.
+    pub(super) fn of(mut machine: Machine) -> (Self, Boot) {
+        let (board, platform) = (&machine.board, machine.platform.as_ref());
+        let stopper = Stopper::new(board, &machine.vcpus, platform);
+        let ahead = machine.ahead.take();
+        let ahead = ahead.map(Arc::new);
+        let vcpu = (!machine.vcpus.is_empty()).then(|| {
+            let vcpu = machine.vcpus.remove(0);
+            BootVcpu::new(vcpu, board, platform).copying(ahead.as_ref())
+        });
+        let (running, booted) = mpsc::channel();
+        let rest = Self {
+            machine,
+            stopper,
+            ahead,
+            booted,
+        };
+        (rest, Boot { vcpu, running })
+    }
+}
+
+/// Runs a machine to its end, on the builder's thread: starts everything but the first vCPU, which
+/// another thread runs meanwhile.
 ///
 /// # Errors
 ///
 /// [`RunError`]: the host refuses a thread, the terminal or a descriptor.
 pub(super) fn run_machine(
-    machine: Machine,
+    rest: Rest,
     start: Start<'_>,
     outlets: &Outlets,
 ) -> Result<(End, Session), RunError> {
-    let refused = "cannot set up the console";
-    let (user, writing) = start.begin().map_err(host(refused))?;
-    let stopper = Stopper::new(&machine.board, &machine.vcpus, machine.platform.as_ref());
-    let mut vcpus = machine.vcpus.into_iter();
-    let (board, platform, devices) = (machine.board, machine.platform, machine.devices);
+    let (user, writing) = start.begin();
+    let Rest {
+        machine,
+        stopper,
+        ahead,
+        booted,
+    } = rest;
     let server = outlets.listen().map_err(RunError::Gdb)?;
-    let gdb = server.zip(machine.debuggee);
-    let ahead = machine.ahead.map(Arc::new);
-    let boot = vcpus
-        .next()
-        .map(|vcpu| BootVcpu::new(vcpu, &board, platform.as_ref()).copying(ahead.as_ref()));
-    thread::scope(|scope| {
-        let other_threads = || {
-            let threads = timings::step("vCPU threads", || {
-                Threads::start(stopper, vcpus, ahead.as_ref())
-            });
-            let writers = writing.finish(outlets).map_err(host(refused))?;
-            let mut session = Session {
-                user,
-                writers,
-                stuck: None,
-                wreck: Some(machine.wreck),
-            };
-            let mut threads = threads.map_err(|source| {
-                session.finish(u32::MAX);
-                host("cannot start a vCPU thread")(source)
-            })?;
-            let back_ends = MachineHost::new(Arc::clone(&board), outlets.log.clone());
-            let devices = DeviceThreads::start(devices, &back_ends);
-            let mut devices = devices.map_err(|source| {
-                session.finish(u32::MAX);
-                host("cannot start the thread of a device")(source)
-            })?;
-            if let Some(ahead) = ahead {
-                // Without this thread the guest's page faults copy, more slowly.
-                let _ = threads.copy_ahead(ahead);
-            }
-            if let Some((server, guest)) = gdb {
-                let served = threads.serve_gdb(server, guest, outlets.log.clone());
-                served.map_err(host("cannot start the thread of gdb"))?;
-            }
-            let ended = events::run(session.user, &board, platform.as_ref(), outlets);
-            tell_gdb(&board, &ended);
-            drop(threads);
-            session.stuck = devices.stop();
-            if let Some(disk) = &session.stuck {
-                outlets.log.say(&format!("{disk}; it is left behind"));
-            }
-            let (end, user) = ended.map_err(RunError::Events)?;
-            session.user = user;
-            Ok((end_domain(platform.as_deref(), end), session))
-        };
-        let thread = threads::start_scoped(scope, Role::Events, other_threads);
-        let thread = thread.map_err(host("cannot start the thread of the devices"))?;
-        if let Some(boot) = boot {
-            boot.run();
-        }
+    let (board, platform) = (machine.board, machine.platform);
+    let threads = timings::step("vCPU threads", || {
+        Threads::start(stopper, machine.vcpus, ahead.as_ref())
+    });
+    let writers = writing.finish(outlets);
+    let writers = writers.map_err(host("cannot set up the console"))?;
+    let mut session = Session {
+        user,
+        writers,
+        stuck: None,
+        wreck: Some(machine.wreck),
+    };
+    let mut threads = threads.map_err(|source| {
+        session.finish(u32::MAX);
+        host("cannot start a vCPU thread")(source)
+    })?;
+    let back_ends = MachineHost::new(Arc::clone(&board), outlets.log.clone());
+    let devices = DeviceThreads::start(machine.devices, &back_ends);
+    let mut devices = devices.map_err(|source| {
+        session.finish(u32::MAX);
+        host("cannot start the thread of a device")(source)
+    })?;
+    if let Some(ahead) = ahead {
+        // Without this thread the guest's page faults copy, more slowly.
+        let _ = threads.copy_ahead(ahead);
+    }
+    if let Some((server, guest)) = server.zip(machine.debuggee) {
+        let served = threads.serve_gdb(server, guest, outlets.log.clone());
+        served.map_err(host("cannot start the thread of gdb"))?;
+    }
+    let user = session.user;
+    let ended = thread::scope(|scope| {
+        let events = || events::run(user, &board, platform.as_ref(), outlets);
+        let events = threads::start_scoped(scope, Role::Events, events);
+        let events = events.map_err(host("cannot start the thread of the devices"))?;
         // The panic's message was printed.
-        thread.join().unwrap_or(Err(RunError::Panicked))
-    })
+        let ended = events.join().map_err(|_| RunError::Panicked)?;
+        ended.map_err(RunError::Sandbox)
+    })?;
+    tell_gdb(&board, &ended);
+    drop(threads);
+    // Fails when the first vCPU has stopped.
+    let _ = booted.recv();
+    session.stuck = devices.stop();
+    if let Some(disk) = &session.stuck {
+        outlets.log.say(&format!("{disk}; it is left behind"));
+    }
+    let (end, user) = ended.map_err(RunError::Events)?;
+    session.user = user;
+    Ok((end_domain(platform.as_deref(), end), session))
 }

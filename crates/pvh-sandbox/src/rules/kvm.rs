@@ -69,6 +69,13 @@ pub(crate) const VCPU: &[Rule] = &[
         "the first start of a vCPU",
     ),
     kvm(NONE, 0x9A, 0, "KVM_NMI", "a guest sends an NMI to its vCPU"),
+    kvm(
+        WRITE,
+        0x9B,
+        72,
+        "KVM_SET_GUEST_DEBUG",
+        "a fault of the guest, with --debug-faults",
+    ),
     kvm(NONE, 0xA3, 0, "KVM_GET_TSC_KHZ", "the clock of the domain"),
 ];
 
@@ -139,6 +146,13 @@ pub(crate) const MACHINE: &[Rule] = &[
         8,
         "KVM_SET_IDENTITY_MAP_ADDR",
         "a page for KVM's own use",
+    ),
+    kvm(
+        NONE,
+        0xCE,
+        0,
+        "KVM_GET_STATS_FD",
+        "counters of a vCPU, with --exits",
     ),
     kvm(NONE, 0x60, 0, "KVM_CREATE_IRQCHIP", "interrupt controllers"),
     kvm(WRITE, 0x77, 64, "KVM_CREATE_PIT2", "the timer of a PC"),
@@ -230,6 +244,7 @@ mod tests {
             ("KVM_GET_MSRS", size_of::<kvm_msrs>()),
             ("KVM_SET_MSRS", size_of::<kvm_msrs>()),
             ("KVM_SET_FPU", size_of::<kvm_fpu>()),
+            ("KVM_SET_GUEST_DEBUG", size_of::<kvm_guest_debug>()),
             ("KVM_SET_CPUID2", size_of::<kvm_cpuid2>()),
             ("KVM_SIGNAL_MSI", size_of::<kvm_msi>()),
             ("KVM_IRQ_LINE", size_of::<kvm_irq_level>()),
