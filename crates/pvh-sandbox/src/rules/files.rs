@@ -180,6 +180,11 @@ pub(crate) const CACHE: &[Rule] = &[
         "size and age of an entry",
     ),
     Rule::any(libc::SYS_statx, "statx", "size and age of an entry"),
+    Rule::any(
+        libc::SYS_geteuid,
+        "geteuid",
+        "does an entry belong to this user?",
+    ),
     Rule::any(libc::SYS_flock, "flock", "an entry has one writer"),
     fcntl(F_SETLK, "F_SETLK", "an entry has one writer"),
     fcntl(F_OFD_SETLK, "F_OFD_SETLK", "an entry has one writer"),
