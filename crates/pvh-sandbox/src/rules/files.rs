@@ -141,7 +141,6 @@ pub(crate) const CACHE: &[Rule] = &[
         "the entry, and the folder for a list",
     ),
     Rule::any(libc::SYS_open, "open", "the entry, in other C libraries"),
-    Rule::any(libc::SYS_geteuid, "geteuid", "whose the files there are"),
     Rule::any(libc::SYS_pwrite64, "pwrite64", "writes the entry"),
     Rule::any(libc::SYS_pread64, "pread64", "reads a head"),
     Rule::any(libc::SYS_lseek, "lseek", "the length of an entry"),
