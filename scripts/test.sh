@@ -22,7 +22,7 @@ run() {
 have_kvm() { { : <>/dev/kvm; } 2>/dev/null; }
 
 if [ "${1:-}" != --kvm-only ]; then
-	run cargo test --workspace --all-features
+	run cargo test --workspace --all-features --no-fail-fast
 	run cargo test -p pvh-loader --no-default-features --test without_codecs
 	if command -v gdb >/dev/null; then
 		run cargo test -p pvh-gdb -p pvh-crash --test gdb -- --ignored
@@ -37,7 +37,7 @@ elif ! have_kvm; then
 	exit 4
 fi
 if have_kvm; then
-	run cargo test -p pvh-kvm -p pvh-xen -p pvh-vmm -p pvh-examples --all-features -- --ignored --skip in_32_bit_paging --skip with_debug_exits
+	run cargo test -p pvh-kvm -p pvh-xen -p pvh-vmm -p pvh-examples --all-features --no-fail-fast -- --ignored --skip in_32_bit_paging --skip with_debug_exits
 	met+=("needs /dev/kvm")
 else
 	echo "cannot open /dev/kvm: the tests that need it are skipped"

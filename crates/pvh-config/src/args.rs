@@ -249,7 +249,7 @@ pub struct TapArguments {
     pub expect: Option<PathBuf>,
 }
 
-/// List the cache of unpacked kernels, or clear it
+/// Print a record of `run --record` as strace does: hypercalls, events, store, console; or replay it
 #[derive(Args, Debug)]
 pub struct TraceArguments {
     /// The record
@@ -269,7 +269,7 @@ pub struct TraceArguments {
     pub limit: Option<u64>,
 }
 
-/// The arguments of `demo`.
+/// Write the built-in demo guest to a file, for other VMMs
 #[derive(Args, Debug)]
 pub struct DemoArguments {
     /// The file, an ELF with a PVH entry point; it must not exist yet
@@ -280,7 +280,7 @@ pub struct DemoArguments {
     pub draft: bool,
 }
 
-/// The arguments of `cache`.
+/// List the cache of unpacked kernels, or clear it
 #[derive(Args, Debug)]
 #[command(after_help = help::CACHE)]
 pub struct CacheArguments {
@@ -451,7 +451,8 @@ mod tests {
             other => panic!("{other:?}"),
         };
         let list = page(&["pvh-vmm", "--help"]);
-        for command in ["run", "inspect", "conform", "tap", "cache"] {
+        let definition = Arguments::command();
+        for command in definition.get_subcommands().map(clap::Command::get_name) {
             let help = page(&["pvh-vmm", command, "--help"]);
             let first = help.lines().next().unwrap();
             let line = list
