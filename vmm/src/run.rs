@@ -212,6 +212,8 @@ impl Machines<'_> {
                 session.finish(u32::MAX);
                 return Err(RunError::StuckDisk(disk));
             }
+            // Its memory goes before that of the next machine comes.
+            drop(session.take_wreck());
             start = Start::Again(Box::new(session));
             started = SystemTime::now();
             let machine = match self.build() {

@@ -13,7 +13,7 @@ mod tests {
         thread,
     };
 
-    use assert_cmd::cargo::CommandCargoExt;
+    use assert_cmd::cargo::{CommandCargoExt, cargo_bin};
     use pvh_testkit::elf::{Class, Elf, Note, Segment};
 
     use super::guest::obedient;
@@ -141,6 +141,29 @@ mod tests {
         let run = finish(child);
         assert_eq!(run.code, Some(0));
         assert_eq!(run.errors, "pvh-vmm: the guest reboots\n".repeat(2));
+    }
+
+    /// The limit has room for the memory of one guest, not of two.
+    #[test]
+    #[ignore = "needs /dev/kvm"]
+    fn the_memory_of_a_machine_goes_before_the_next_one_is_built() {
+        let (_dir, kernel) = obedient();
+        let mut command = Command::new("sh");
+        command.args(["-c", r#"ulimit -v 3500000; exec "$0" run "$@""#]);
+        command.arg(cargo_bin("pvh-vmm")).arg(kernel);
+        command.args(["--memory", "2G", "--platform", "none"]);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+        let mut stdin = child.stdin.take().unwrap();
+        let mut stdout = child.stdout.take().unwrap();
+        for answer in [b"R", b"P"] {
+            // Nothing comes if the next machine could not be built.
+            if stdout.read(&mut [0]).unwrap() == 1 {
+                stdin.write_all(answer).unwrap();
+            }
+        }
+        let run = finish(child);
+        assert_eq!(run.code, Some(0), "{}", run.errors);
     }
 
     #[test]
