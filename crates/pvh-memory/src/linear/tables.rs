@@ -3,6 +3,7 @@
 use pvh_abi::Gpa;
 
 use super::{LinearAddress, PagingMode, PagingPolicy, PagingState};
+use crate::{GuestMemory, WordOp};
 
 /// How the page tables of one paging mode are read.
 #[derive(Clone, Copy, Debug)]
@@ -18,7 +19,7 @@ pub(super) struct Tables {
     /// Level 1, whose entries map 4 KiB.
     pub(super) last: Level,
     /// The bits that are 0 in every address of a table.
-    pub(super) beyond: u64,
+    beyond: u64,
 }
 
 /// How the entries of one level are read.
@@ -123,6 +124,17 @@ impl Tables {
         let offset = index.wrapping_shl(if self.is_wide { 3 } else { 2 });
         Gpa(table.0 | offset)
     }
+
+    /// Reads an entry in one piece; `None` if it is not in RAM.
+    pub(super) fn load<M: GuestMemory + ?Sized>(&self, memory: &M, slot: Gpa) -> Option<u64> {
+        if slot.0 & self.beyond != 0 {
+            return None;
+        }
+        if self.is_wide {
+            return memory.atomic_u64(slot, WordOp::Load).ok();
+        }
+        memory.atomic_u32(slot, WordOp::Load).ok().map(u64::from)
+    }
 }
 
 impl Level {
@@ -224,6 +236,12 @@ const fn bits(low: u32, high: u32) -> u64 {
 const fn widen(bits: u8) -> u32 {
     bits as u32
 }
+
+/// P: the entry leads somewhere.
+pub(super) const PRESENT: u64 = 1;
+
+/// Where in an entry the address of the next table is: bits 51:12.
+pub(super) const TABLE_ADDRESS: u64 = bits(12, 51);
 
 /// PS, bit 7 of an entry above level 1.
 const PAGE_SIZE_BIT: u64 = 1 << 7;

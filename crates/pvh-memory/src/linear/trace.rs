@@ -6,9 +6,9 @@ use pvh_abi::Gpa;
 
 use super::{
     Access, LinearAddress, LinearFault, LinearMemory,
-    tables::{Level, Tables},
+    tables::{Level, PRESENT, TABLE_ADDRESS, Tables},
 };
-use crate::{GuestMemory, WordOp};
+use crate::GuestMemory;
 
 /// One entry that a walk reads.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -55,7 +55,7 @@ impl<M: GuestMemory + ?Sized> LinearMemory<'_, M> {
         let last: [Option<Level>; 1] = [Some(tables.last)];
         for level in tables.upper.iter().chain(&last).flatten() {
             let slot = tables.slot(table, level.index(at));
-            let entry = self.entry(tables, slot);
+            let entry = tables.load(self.memory(), slot);
             if let Some(place) = places.next() {
                 *place = Some(WalkStep {
                     level: level.number,
@@ -71,20 +71,6 @@ impl<M: GuestMemory + ?Sized> LinearMemory<'_, M> {
             }
         }
         steps
-    }
-
-    fn entry(&self, tables: &Tables, at: Gpa) -> Option<u64> {
-        if at.0 & tables.beyond != 0 {
-            return None;
-        }
-        match tables.is_wide {
-            true => self.memory().atomic_u64(at, WordOp::Load).ok(),
-            false => self
-                .memory()
-                .atomic_u32(at, WordOp::Load)
-                .ok()
-                .map(u64::from),
-        }
     }
 }
 
@@ -120,8 +106,6 @@ impl fmt::Display for WalkTrace {
     }
 }
 
-const PRESENT: u64 = 1;
-const TABLE_ADDRESS: u64 = 0x000F_FFFF_FFFF_F000;
 const FLAGS: [(u32, &str); 8] = [
     (0, "present"),
     (1, "writable"),

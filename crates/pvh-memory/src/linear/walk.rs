@@ -4,9 +4,9 @@ use pvh_abi::Gpa;
 
 use super::{
     Access, LinearAddress, LinearFault, PagingState,
-    tables::{Level, Tables},
+    tables::{Level, PRESENT, TABLE_ADDRESS, Tables},
 };
-use crate::{GuestMemory, MemoryError, WordOp};
+use crate::{GuestMemory, WordOp};
 
 /// One walk through the tables, from the root down.
 pub(super) struct Walk<'walk, M: ?Sized> {
@@ -75,11 +75,7 @@ impl<'walk, M: GuestMemory + ?Sized> Walk<'walk, M> {
     fn entry(&mut self, level: &Level, visited: usize) -> Result<u64, LinearFault> {
         let (at, tables) = (self.at, self.tables);
         let slot = tables.slot(self.table, level.index(at));
-        let loaded = if slot.0 & tables.beyond == 0 {
-            self.load(slot).ok()
-        } else {
-            None
-        };
+        let loaded = tables.load(self.memory, slot);
         let entry = loaded.ok_or(LinearFault::TableNotRam {
             at,
             level: level.number,
@@ -147,14 +143,6 @@ impl<'walk, M: GuestMemory + ?Sized> Walk<'walk, M> {
         }
     }
 
-    /// Reads an entry in one piece.
-    fn load(&self, at: Gpa) -> Result<u64, MemoryError> {
-        if self.tables.is_wide {
-            return self.memory.atomic_u64(at, WordOp::Load);
-        }
-        self.memory.atomic_u32(at, WordOp::Load).map(u64::from)
-    }
-
     /// Sets bits of an entry, unless the guest has changed the entry meanwhile: then the bits
     /// belong to the entry that it replaced.
     fn set(&self, visited: Visited, bits: u64) {
@@ -173,14 +161,10 @@ impl<'walk, M: GuestMemory + ?Sized> Walk<'walk, M> {
     }
 }
 
-const PRESENT: u64 = 1;
 const WRITABLE: u64 = 1 << 1;
 const USER: u64 = 1 << 2;
 const ACCESSED: u64 = 1 << 5;
 const DIRTY: u64 = 1 << 6;
-
-/// Where in an entry the address of the next table is: bits 51:12.
-const TABLE_ADDRESS: u64 = 0x000F_FFFF_FFFF_F000;
 
 /// Access disabled, and write disabled, of a protection key.
 const PKRU_AD: u32 = 1;
