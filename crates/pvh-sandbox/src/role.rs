@@ -3,8 +3,8 @@
 use crate::{
     rule::Rule,
     rules::{
-        CACHE, COPY, DESCRIPTORS, DISK, EVENTS, HUGE_PAGES, INTERRUPTS, MACHINE, MEMORY_SLOTS, NET,
-        RUNTIME, TERMINAL, THREADS, VCPU,
+        CACHE, COPY, DESCRIPTORS, DISK, EVENTS, INTERRUPTS, MACHINE, MEMORY_SLOTS, NET, RUNTIME,
+        STAT, TERMINAL, THREADS, VCPU,
     },
 };
 
@@ -71,12 +71,28 @@ impl Role {
     /// The rules that only some roles have come first.
     const fn groups(self) -> &'static [&'static [Rule]] {
         match self {
-            Self::Vcpu => &[VCPU, INTERRUPTS, MEMORY_SLOTS, COPY, TERMINAL, RUNTIME],
+            Self::Vcpu => &[
+                VCPU,
+                INTERRUPTS,
+                MEMORY_SLOTS,
+                COPY,
+                STAT,
+                TERMINAL,
+                RUNTIME,
+            ],
             Self::Time => &[INTERRUPTS, TERMINAL, RUNTIME],
-            Self::Ahead => &[HUGE_PAGES, COPY, TERMINAL, RUNTIME],
+            Self::Ahead => &[COPY, STAT, TERMINAL, RUNTIME],
             Self::Writer => &[TERMINAL, RUNTIME],
             Self::Events => &[INTERRUPTS, EVENTS, DESCRIPTORS, TERMINAL, RUNTIME],
-            Self::Disk => &[INTERRUPTS, DISK, EVENTS, DESCRIPTORS, TERMINAL, RUNTIME],
+            Self::Disk => &[
+                INTERRUPTS,
+                DISK,
+                STAT,
+                EVENTS,
+                DESCRIPTORS,
+                TERMINAL,
+                RUNTIME,
+            ],
             Self::Net => &[INTERRUPTS, NET, EVENTS, DESCRIPTORS, TERMINAL, RUNTIME],
             Self::Cache => &[CACHE, TERMINAL, RUNTIME],
             Self::Builder => &[
@@ -86,6 +102,7 @@ impl Role {
                 MEMORY_SLOTS,
                 COPY,
                 DISK,
+                STAT,
                 NET,
                 EVENTS,
                 DESCRIPTORS,

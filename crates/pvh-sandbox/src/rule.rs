@@ -48,6 +48,14 @@ pub enum ArgTest {
     },
 }
 
+impl ArgTest {
+    /// Argument `arg` is this constant of the C library.
+    pub(crate) const fn equals(arg: u8, value: i32) -> Self {
+        let value = value.cast_unsigned();
+        Self::Equals { arg, value }
+    }
+}
+
 /// What the kernel does with a call on a list.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[non_exhaustive]
@@ -98,6 +106,18 @@ impl Rule {
             value: request,
         };
         Self::when(libc::SYS_ioctl, "ioctl", name, test, reason)
+    }
+
+    /// A call of `fcntl` with this command.
+    pub(crate) const fn fcntl(command: i32, name: &'static str, reason: &'static str) -> Self {
+        let test = ArgTest::equals(1, command);
+        Self::when(libc::SYS_fcntl, "fcntl", name, test, reason)
+    }
+
+    /// A call of `madvise` with this advice.
+    pub(crate) const fn madvise(advice: i32, name: &'static str, reason: &'static str) -> Self {
+        let test = ArgTest::equals(2, advice);
+        Self::when(libc::SYS_madvise, "madvise", name, test, reason)
     }
 
     /// The same rule with one more test.

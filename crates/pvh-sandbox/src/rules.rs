@@ -6,7 +6,7 @@ mod process;
 mod runtime;
 mod user;
 
-pub(crate) use files::{CACHE, COPY, DISK, HUGE_PAGES, NET};
+pub(crate) use files::{CACHE, COPY, DISK, NET, STAT};
 pub(crate) use kvm::{INTERRUPTS, MACHINE, MEMORY_SLOTS, VCPU};
 pub(crate) use process::{DESCRIPTORS, THREADS};
 pub(crate) use runtime::RUNTIME;

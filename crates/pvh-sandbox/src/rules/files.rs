@@ -4,24 +4,13 @@ use libc::{AT_EMPTY_PATH, F_OFD_SETLK, F_SETLK, MADV_HUGEPAGE, MADV_NORMAL, MADV
 
 use crate::rule::{ArgTest, Rule};
 
-/// Copies parts of open files into guest RAM, and maps them there.
-pub(crate) const COPY: &[Rule] = &[
-    Rule::any(
-        libc::SYS_pread64,
-        "pread64",
-        "kernel and modules; /proc/self/pagemap",
-    ),
-    Rule::any(libc::SYS_preadv, "preadv", "kernel and modules"),
-    Rule::any(libc::SYS_lseek, "lseek", "the length of a file"),
-    Rule::any(libc::SYS_fstat, "fstat", "was an open file changed?"),
+/// Tells the length and the times of a file that is open, as some C libraries do it.
+pub(crate) const STAT: &[Rule] = &[
     Rule::when(
         libc::SYS_newfstatat,
         "newfstatat",
         "AT_EMPTY_PATH",
-        ArgTest::Equals {
-            arg: 3,
-            value: EMPTY_PATH,
-        },
+        ArgTest::equals(3, AT_EMPTY_PATH),
         "fstat, as newer C libraries make it",
     ),
     Rule::when(
@@ -35,21 +24,26 @@ pub(crate) const COPY: &[Rule] = &[
         },
         "fstat, as Rust makes it",
     ),
-    madvise(
+];
+
+/// Copies parts of open files into guest RAM, and maps them there.
+pub(crate) const COPY: &[Rule] = &[
+    Rule::any(
+        libc::SYS_pread64,
+        "pread64",
+        "kernel and modules; /proc/self/pagemap",
+    ),
+    Rule::any(libc::SYS_preadv, "preadv", "kernel and modules"),
+    Rule::any(libc::SYS_lseek, "lseek", "the length of a file"),
+    Rule::any(libc::SYS_fstat, "fstat", "was an open file changed?"),
+    Rule::madvise(
         MADV_POPULATE_WRITE,
         "MADV_POPULATE_WRITE",
         "copies pages ahead of the guest",
     ),
-    madvise(MADV_HUGEPAGE, "MADV_HUGEPAGE", "large pages for guest RAM"),
-    madvise(MADV_NORMAL, "MADV_NORMAL", "read-ahead of a mapped file"),
+    Rule::madvise(MADV_HUGEPAGE, "MADV_HUGEPAGE", "large pages for guest RAM"),
+    Rule::madvise(MADV_NORMAL, "MADV_NORMAL", "read-ahead of a mapped file"),
 ];
-
-/// Asks for large pages, beside the guest.
-pub(crate) const HUGE_PAGES: &[Rule] = &[madvise(
-    MADV_HUGEPAGE,
-    "MADV_HUGEPAGE",
-    "large pages for guest RAM",
-)];
 
 /// The image of a disk.
 pub(crate) const DISK: &[Rule] = &[
@@ -84,27 +78,6 @@ pub(crate) const DISK: &[Rule] = &[
     ),
     Rule::any(libc::SYS_lseek, "lseek", "the size of the image"),
     Rule::any(libc::SYS_fstat, "fstat", "the size of the image"),
-    Rule::when(
-        libc::SYS_newfstatat,
-        "newfstatat",
-        "AT_EMPTY_PATH",
-        ArgTest::Equals {
-            arg: 3,
-            value: EMPTY_PATH,
-        },
-        "fstat, as newer C libraries make it",
-    ),
-    Rule::when(
-        libc::SYS_statx,
-        "statx",
-        "AT_EMPTY_PATH",
-        ArgTest::Masked {
-            arg: 2,
-            mask: EMPTY_PATH,
-            value: EMPTY_PATH,
-        },
-        "fstat, as Rust makes it",
-    ),
 ];
 
 /// A network: a tap, or a socket that is connected already.
@@ -185,22 +158,10 @@ pub(crate) const CACHE: &[Rule] = &[
         "does an entry belong to this user?",
     ),
     Rule::any(libc::SYS_flock, "flock", "an entry has one writer"),
-    fcntl(F_SETLK, "F_SETLK", "an entry has one writer"),
-    fcntl(F_OFD_SETLK, "F_OFD_SETLK", "an entry has one writer"),
+    Rule::fcntl(F_SETLK, "F_SETLK", "an entry has one writer"),
+    Rule::fcntl(F_OFD_SETLK, "F_OFD_SETLK", "an entry has one writer"),
     Rule::any(libc::SYS_utimensat, "utimensat", "the time of last use"),
     Rule::any(libc::SYS_fchmod, "fchmod", "an entry is its owner's alone"),
 ];
-
-const fn madvise(advice: i32, name: &'static str, reason: &'static str) -> Rule {
-    let value = advice.cast_unsigned();
-    let test = ArgTest::Equals { arg: 2, value };
-    Rule::when(libc::SYS_madvise, "madvise", name, test, reason)
-}
-
-const fn fcntl(command: i32, name: &'static str, reason: &'static str) -> Rule {
-    let value = command.cast_unsigned();
-    let test = ArgTest::Equals { arg: 1, value };
-    Rule::when(libc::SYS_fcntl, "fcntl", name, test, reason)
-}
 
 const EMPTY_PATH: u32 = AT_EMPTY_PATH.cast_unsigned();

@@ -32,14 +32,14 @@ pub(crate) const THREADS: &[Rule] = &[
         libc::SYS_prctl,
         "prctl",
         "PR_SET_NAME",
-        option(PR_SET_NAME),
+        ArgTest::equals(0, PR_SET_NAME),
         "a thread has a name",
     ),
     Rule::when(
         libc::SYS_prctl,
         "prctl",
         "PR_SET_NO_NEW_PRIVS",
-        option(PR_SET_NO_NEW_PRIVS),
+        ArgTest::equals(0, PR_SET_NO_NEW_PRIVS),
         "a filter needs it",
     ),
     Rule::when(
@@ -59,25 +59,14 @@ pub(crate) const THREADS: &[Rule] = &[
 /// What makes descriptors of an event, a timer or a copy of one.
 pub(crate) const DESCRIPTORS: &[Rule] = &[
     Rule::any(libc::SYS_eventfd2, "eventfd2", "events between threads"),
-    fcntl(
+    Rule::fcntl(
         F_DUPFD_CLOEXEC,
         "F_DUPFD_CLOEXEC",
         "a second owner of an event",
     ),
-    fcntl(F_SETFD, "F_SETFD", "close-on-exec"),
-    fcntl(F_SETFL, "F_SETFL", "non-blocking"),
+    Rule::fcntl(F_SETFD, "F_SETFD", "close-on-exec"),
+    Rule::fcntl(F_SETFL, "F_SETFL", "non-blocking"),
 ];
-
-const fn fcntl(command: i32, name: &'static str, reason: &'static str) -> Rule {
-    let value = command.cast_unsigned();
-    let test = ArgTest::Equals { arg: 1, value };
-    Rule::when(libc::SYS_fcntl, "fcntl", name, test, reason)
-}
-
-const fn option(option: i32) -> ArgTest {
-    let value = option.cast_unsigned();
-    ArgTest::Equals { arg: 0, value }
-}
 
 /// The flags of a thread that shares all with this process.
 const THREAD: u32 = (CLONE_VM | CLONE_SIGHAND | CLONE_THREAD).cast_unsigned();

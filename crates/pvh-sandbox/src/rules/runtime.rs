@@ -65,12 +65,12 @@ pub(crate) const RUNTIME: &[Rule] = &[
         "mremap",
         "a large block of the allocator grows; access rights stay",
     ),
-    madvise(
+    Rule::madvise(
         MADV_DONTNEED,
         "MADV_DONTNEED",
         "the allocator and guest RAM give pages back",
     ),
-    madvise(
+    Rule::madvise(
         MADV_FREE,
         "MADV_FREE",
         "other C libraries' allocators give pages back",
@@ -184,12 +184,12 @@ pub(crate) const RUNTIME: &[Rule] = &[
         "restart_syscall",
         "the kernel goes on with a wait after a stop and a continue",
     ),
-    fcntl(
+    Rule::fcntl(
         F_GETFD,
         "F_GETFD",
         "builds with debug assertions check a descriptor before they close it",
     ),
-    fcntl(
+    Rule::fcntl(
         F_GETFL,
         "F_GETFL",
         "the C library looks at standard descriptors",
@@ -216,22 +216,9 @@ pub(crate) const RUNTIME: &[Rule] = &[
     Rule::any(libc::SYS_readlink, "readlink", "the backtrace of a panic").refused(EACCES, false),
 ];
 
-const fn madvise(advice: i32, name: &'static str, reason: &'static str) -> Rule {
-    let value = advice.cast_unsigned();
-    let test = ArgTest::Equals { arg: 2, value };
-    Rule::when(libc::SYS_madvise, "madvise", name, test, reason)
-}
-
 const fn default_action(signal: i32, name: &'static str, reason: &'static str) -> Rule {
-    let value = signal.cast_unsigned();
-    let test = ArgTest::Equals { arg: 0, value };
+    let test = ArgTest::equals(0, signal);
     Rule::when(libc::SYS_rt_sigaction, "rt_sigaction", name, test, reason)
-}
-
-const fn fcntl(command: i32, name: &'static str, reason: &'static str) -> Rule {
-    let value = command.cast_unsigned();
-    let test = ArgTest::Equals { arg: 1, value };
-    Rule::when(libc::SYS_fcntl, "fcntl", name, test, reason)
 }
 
 const fn not_executable(arg: u8) -> ArgTest {

@@ -11,13 +11,13 @@ pub(crate) const TERMINAL: &[Rule] = &[
         "getpgid",
         "is the terminal ours? in other C libraries",
     ),
-    terminal("TIOCGPGRP", 0x540F, "is the terminal ours?"),
-    terminal(
+    Rule::ioctl("TIOCGPGRP", 0x540F, "is the terminal ours?"),
+    Rule::ioctl(
         "TCGETS",
         0x5401,
         "is this a terminal? what are its settings?",
     ),
-    terminal(
+    Rule::ioctl(
         "TCGETS2",
         0x802C_542A,
         "is this a terminal? in newer C libraries",
@@ -61,10 +61,6 @@ pub(crate) const EVENTS: &[Rule] = &[
         "starts such a timer",
     ),
 ];
-
-const fn terminal(name: &'static str, request: u32, reason: &'static str) -> Rule {
-    Rule::ioctl(name, request, reason)
-}
 
 /// Settings are changed at standard input alone.
 const fn settings(name: &'static str, request: u32, reason: &'static str) -> Rule {
