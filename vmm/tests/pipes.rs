@@ -7,7 +7,6 @@ mod guest;
 mod tests {
     use std::{
         fs::{self, File},
-        io::Write,
         process::{Command, Output, Stdio},
     };
 
@@ -17,17 +16,8 @@ mod tests {
 
     /// Runs the binary with `input` through a pipe on standard input.
     fn with_input(arguments: &[&str], input: &[u8]) -> Output {
-        let mut command = Command::cargo_bin("pvh-vmm").unwrap();
-        let mut child = command
-            .args(arguments)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        // A program that refuses the input does not read all of it.
-        let _ = child.stdin.take().unwrap().write_all(input);
-        child.wait_with_output().unwrap()
+        let mut command = assert_cmd::Command::cargo_bin("pvh-vmm").unwrap();
+        command.args(arguments).write_stdin(input).output().unwrap()
     }
 
     fn text(bytes: &[u8]) -> String {

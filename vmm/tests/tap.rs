@@ -4,13 +4,10 @@
 mod tests {
     use std::{
         fs,
-        io::Write,
         os::unix::fs::PermissionsExt,
         path::Path,
         process::{Command, Output, Stdio},
     };
-
-    use assert_cmd::cargo::CommandCargoExt;
 
     const OURS: &str = include_str!("../../crates/pvh-conformance/results/plain/pvh-vmm.tap");
     const QEMU: &str = include_str!("../../crates/pvh-conformance/results/plain/qemu-q35-tcg.tap");
@@ -18,22 +15,13 @@ mod tests {
 
     /// Runs `pvh-vmm tap` with this standard input; returns its exit code, output and errors.
     fn tap(arguments: &[&str], input: &str) -> (i32, String, String) {
-        let mut child = Command::cargo_bin("pvh-vmm")
-            .unwrap()
-            .arg("tap")
-            .args(arguments)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        // It may have refused its arguments already.
-        let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
+        let mut command = assert_cmd::Command::cargo_bin("pvh-vmm").unwrap();
+        let run = command.arg("tap").args(arguments).write_stdin(input);
         let Output {
             status,
             stdout,
             stderr,
-        } = child.wait_with_output().unwrap();
+        } = run.output().unwrap();
         let [stdout, stderr] = [stdout, stderr].map(|text| String::from_utf8(text).unwrap());
         (status.code().unwrap(), stdout, stderr)
     }

@@ -26,6 +26,17 @@ use crate::{
     host::{DeviceKind, Host},
 };
 
+/// A function that returns numbers below its argument, the same ones in each run.
+pub(crate) fn numbers() -> impl FnMut(u64) -> u64 {
+    let mut seed = 0x9E37_79B9_7F4A_7C15_u64;
+    move |limit| {
+        seed ^= seed << 13;
+        seed ^= seed >> 7;
+        seed ^= seed << 17;
+        (seed >> 11) % limit
+    }
+}
+
 /// A domain without vCPUs that run, as the back end sees it.
 pub(crate) struct ModelGuest {
     ram: Arc<GuestRam>,

@@ -174,8 +174,13 @@ mod tests {
 
     const MIB: u64 = 1 << 20;
 
-    #[test]
-    fn it_copies_on_request_while_the_guest_writes_page_after_page() {
+    const COPIES: ReadyPlan = ReadyPlan {
+        copies_files: true,
+        wants_huge_ram: false,
+    };
+
+    /// 8 MiB of RAM with a file of 4 MiB at 1 MiB.
+    fn with_file(plan: ReadyPlan) -> (Arc<GuestRam>, CopyAhead) {
         let file = tempfile::tempfile().unwrap();
         file.write_all_at(&[1; 4 << 20], 0).unwrap();
         let ram = Arc::new(GuestRam::new(8 * MIB).unwrap());
@@ -185,7 +190,13 @@ mod tests {
             len_bytes: 4 * MIB,
         };
         ram.map_file(Gpa(MIB), range).unwrap();
-        let ahead = CopyAhead::of(&ram, ReadyPlan::default()).unwrap();
+        let ahead = CopyAhead::of(&ram, plan).unwrap();
+        (ram, ahead)
+    }
+
+    #[test]
+    fn it_copies_on_request_while_the_guest_writes_page_after_page() {
+        let (ram, ahead) = with_file(ReadyPlan::default());
         let ask = || {
             ahead.is_wanted.store(true, SeqCst);
             ahead.copy_if_requested();
@@ -202,28 +213,10 @@ mod tests {
         ram.read(Gpa(2 * MIB), &mut bytes).unwrap();
         assert!(bytes.iter().all(|byte| *byte == 1));
     }
-    /// 8 MiB of RAM with a file of 4 MiB at 1 MiB, to be copied.
-    fn with_file() -> (Arc<GuestRam>, CopyAhead) {
-        let file = tempfile::tempfile().unwrap();
-        file.write_all_at(&[1; 4 << 20], 0).unwrap();
-        let ram = Arc::new(GuestRam::new(8 * MIB).unwrap());
-        let range = FileRange {
-            file: file.as_fd(),
-            offset: 0,
-            len_bytes: 4 * MIB,
-        };
-        ram.map_file(Gpa(MIB), range).unwrap();
-        let plan = ReadyPlan {
-            copies_files: true,
-            wants_huge_ram: false,
-        };
-        let ahead = CopyAhead::of(&ram, plan).unwrap();
-        (ram, ahead)
-    }
 
     #[test]
     fn files_are_copied_at_the_first_request_and_vcpus_that_wait_go_on() {
-        let (ram, ahead) = with_file();
+        let (ram, ahead) = with_file(COPIES);
         ahead.copy_if_requested();
         assert_eq!(ram.mapped_files().len(), 1, "nobody asked");
         thread::scope(|scope| {
@@ -238,7 +231,7 @@ mod tests {
 
     #[test]
     fn a_vcpu_that_the_guest_has_started_calls_the_copy_off() {
-        let (ram, ahead) = with_file();
+        let (ram, ahead) = with_file(COPIES);
         ahead.wait_for_files(|| true);
         ahead.is_wanted.store(true, SeqCst);
         ahead.copy_if_requested();
@@ -248,7 +241,7 @@ mod tests {
 
     #[test]
     fn a_vcpu_does_not_wait_for_ever() {
-        let (ram, ahead) = with_file();
+        let (ram, ahead) = with_file(COPIES);
         let began = Instant::now();
         ahead.wait_for_files(|| false);
         assert!(began.elapsed() >= FILES_PATIENCE);

@@ -14,7 +14,7 @@ use tempfile::TempDir;
 use super::*;
 use crate::{
     disk::ImageOptions,
-    model::{ARG, ModelGuest, ModelHost, TABLE},
+    model::{ARG, ModelGuest, ModelHost, TABLE, numbers},
     threads::DeviceThreads,
 };
 

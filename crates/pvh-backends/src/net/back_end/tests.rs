@@ -10,7 +10,7 @@ use pvh_xenbus::Change;
 
 use super::*;
 use crate::{
-    model::{ARG, ModelGuest, ModelHost},
+    model::{ARG, ModelGuest, ModelHost, numbers},
     net::{Link, MacAddress},
     threads::DeviceThreads,
 };
@@ -407,13 +407,7 @@ fn a_thousand_reconnections_leave_nothing_behind() {
 #[test]
 fn any_front_end_is_survived_and_leaves_nothing_in_use() {
     let mut machine = Machine::new();
-    let mut seed = 0x9E37_79B9_7F4A_7C15_u64;
-    let mut below = move |limit: u64| {
-        seed ^= seed << 13;
-        seed ^= seed >> 7;
-        seed ^= seed << 17;
-        (seed >> 11) % limit
-    };
+    let mut below = numbers();
     let mut connected = 0;
     for _ in 0..10_000 {
         machine.do_anything(&mut below);
