@@ -131,7 +131,10 @@ const PLAIN: [&str; 25] = [
 ];
 
 /// The files that the sources include.
-const HEADERS: [&str; 6] = [
+const HEADERS: [&str; 9] = [
+    "save_registers.inc",
+    "fill_idt.inc",
+    "fault_stubs.inc",
     "guest.h",
     "start_info.h",
     "xen.h",

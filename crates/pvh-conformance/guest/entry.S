@@ -21,36 +21,7 @@
         .globl entry
         .type entry, @function
 entry:
-        /* MOV changes no flag, and DS is flat (the ABI says so). */
-        movl %eax, at_entry + 0
-        movl %ebx, at_entry + 4
-        movl %ecx, at_entry + 8
-        movl %edx, at_entry + 12
-        movl %esi, at_entry + 16
-        movl %edi, at_entry + 20
-        movl %ebp, at_entry + 24
-        movl %esp, at_entry + 28
-        movl $stack_top, %esp
-        pushfl
-        popl at_entry + 32
-        movl %cr0, %eax
-        movl %eax, at_entry + 36
-        movl %cr2, %eax
-        movl %eax, at_entry + 40
-        movl %cr3, %eax
-        movl %eax, at_entry + 44
-        movl %cr4, %eax
-        movl %eax, at_entry + 48
-        movw %cs, at_entry + 52
-        movw %ds, at_entry + 54
-        movw %es, at_entry + 56
-        movw %fs, at_entry + 58
-        movw %gs, at_entry + 60
-        movw %ss, at_entry + 62
-        str at_entry + 64
-        sldt at_entry + 66
-        sgdt at_entry + 68
-        sidt at_entry + 74
+#include "save_registers.inc"
 
         /* Our own tables, so that a fault can be reported. No segment is loaded from them before a fault. */
         cld
@@ -63,36 +34,9 @@ halt:
         hlt
         jmp halt
 
-fill_idt:
-        movl $idt, %edi
-        movl $stubs, %eax
-        movl $VECTORS, %ecx
-1:      movw %ax, (%edi)
-        movw $CODE_SELECTOR, 2(%edi)
-        movw $0x8e00, 4(%edi)           /* present, 32-bit interrupt gate */
-        movl %eax, %edx
-        shrl $16, %edx
-        movw %dx, 6(%edi)
-        addl $8, %edi
-        addl $16, %eax
-        decl %ecx
-        jnz 1b
-        ret
+#include "fill_idt.inc"
 
-        /* One stub of 16 bytes per vector: it pushes an error code, if the CPU pushes none, and the vector. */
-        .balign 16
-stubs:
-        .set vector, 0
-        .rept VECTORS
-        .balign 16
-        .if vector == 8 || (vector >= 10 && vector <= 14) || vector == 17 || vector == 21
-        .else
-        pushl $0
-        .endif
-        pushl $vector
-        jmp fault_entry
-        .set vector, vector + 1
-        .endr
+#include "fault_stubs.inc"
 
 fault_entry:
         /* The segments may have caused the fault. */

@@ -2,6 +2,7 @@
 
 #define XEN_ELFNOTE_PHYS32_ENTRY 18
 #define CODE 0x08
+#define CODE_SELECTOR CODE          /* of fill_idt.inc */
 #define DATA 0x10
 #define CODE64 0x18
 #define CODE16 0x40
@@ -49,21 +50,7 @@ halt:
         hlt
         jmp halt
 
-fill_idt:
-        movl $idt, %edi
-        movl $stubs, %eax
-        movl $VECTORS, %ecx
-1:      movw %ax, (%edi)
-        movw $CODE, 2(%edi)
-        movw $0x8e00, 4(%edi)
-        movl %eax, %edx
-        shrl $16, %edx
-        movw %dx, 6(%edi)
-        addl $8, %edi
-        addl $16, %eax
-        decl %ecx
-        jnz 1b
-        ret
+#include "../fill_idt.inc"
 
         .balign 16
 stubs:
