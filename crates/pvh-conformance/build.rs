@@ -69,9 +69,10 @@ const ATTACK: [&str; 6] = [
     "attack.c",
 ];
 
-const CONFORMANCE: [&str; 30] = [
+const CONFORMANCE: [&str; 31] = [
     "string.S",
     "console.c",
+    "joined.c",
     "conformance/entry.S",
     "conformance/main.c",
     "conformance/call.c",
@@ -102,9 +103,10 @@ const CONFORMANCE: [&str; 30] = [
     "conformance/gaps.c",
 ];
 
-const PLAIN: [&str; 25] = [
+const PLAIN: [&str; 26] = [
     "string.S",
     "console.c",
+    "joined.c",
     "acpi.c",
     "xen.c",
     "plain/entry.S",

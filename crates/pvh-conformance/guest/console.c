@@ -80,16 +80,21 @@ void print_hex(uint64_t value, unsigned digits)
     put_digits(value, digits);
 }
 
-void print_number(uint32_t value)
+const char *decimal(char digits[DIGITS], uint32_t value)
 {
-    char digits[11];
-    unsigned at = sizeof digits - 1;
+    unsigned at = DIGITS - 1;
     digits[at] = 0;
     do {
         digits[--at] = (char)('0' + value % 10);
         value /= 10;
     } while (value != 0);
-    print(&digits[at]);
+    return &digits[at];
+}
+
+void print_number(uint32_t value)
+{
+    char digits[DIGITS];
+    print(decimal(digits, value));
 }
 
 void print_string(uint32_t at)

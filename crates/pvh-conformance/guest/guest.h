@@ -102,7 +102,12 @@ void console_open(void);
 void console_divert(void (*to)(char));
 void print(const char *text);
 void print_hex(uint64_t value, unsigned digits);
+enum { DIGITS = 11 };
+/* Writes a number into `digits`; returns its first digit. */
+const char *decimal(char digits[DIGITS], uint32_t value);
 void print_number(uint32_t value);
+/* The texts one behind the other, at most 95 bytes, until the next call. */
+const char *joined(const char *a, const char *b, const char *c, const char *d);
 /* Prints a string in quotes up to a NUL; unprintable bytes as \xNN; "..." after it if a limit cut it. */
 void print_string(uint32_t at);
 

@@ -85,30 +85,13 @@ void gap(const char *name, const char *why)
     print("\n");
 }
 
-static char name_buffer[96];
-
-static char *append(char *to, const char *text)
-{
-    while (*text != 0 && to < name_buffer + sizeof name_buffer - 1)
-        *to++ = *text++;
-    *to = 0;
-    return to;
-}
-
 const char *named(const char *what, const char *of)
 {
-    append(append(append(name_buffer, what), " "), of);
-    return name_buffer;
+    return joined(what, " ", of, "");
 }
 
 const char *named_number(const char *what, uint32_t number)
 {
-    char digits[11];
-    unsigned at = sizeof digits - 1;
-    digits[at] = 0;
-    do {
-        digits[--at] = (char)('0' + number % 10);
-        number /= 10;
-    } while (number != 0);
-    return named(what, &digits[at]);
+    char digits[DIGITS];
+    return named(what, decimal(digits, number));
 }

@@ -137,27 +137,10 @@ void note_hex(const char *name, uint64_t number, unsigned digits)
     print("\n");
 }
 
-static char name_buffer[96];
-
-static char *append(char *to, const char *text)
-{
-    while (*text != 0 && to < name_buffer + sizeof name_buffer - 1)
-        *to++ = *text++;
-    *to = 0;
-    return to;
-}
-
 const char *named(const char *what, uint32_t number, const char *of)
 {
-    char digits[11];
-    unsigned at = sizeof digits - 1;
-    digits[at] = 0;
-    do {
-        digits[--at] = (char)('0' + number % 10);
-        number /= 10;
-    } while (number != 0);
-    append(append(append(append(name_buffer, what), " "), &digits[at]), of);
-    return name_buffer;
+    char digits[DIGITS];
+    return joined(what, " ", decimal(digits, number), of);
 }
 
 bool is_same(const char *a, const char *b)
