@@ -4,8 +4,8 @@
 //! documentation, in its module. The lint `unreachable_pub` is on, so an item that is `pub` can be
 //! named from outside, if not by this path then by a `pub use` that is listed too.
 //!
-//! What it does not see: items that a macro makes (the macro's call is listed as it stands), traits
-//! that the compiler implements by itself (`Send`), and types that a function hides behind `impl`.
+//! It does not see items that a macro makes (it lists the macro's call as it stands), traits that
+//! the compiler implements by itself (`Send`), and types that a function hides behind `impl`.
 
 use std::{
     collections::BTreeSet,

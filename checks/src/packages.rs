@@ -1,4 +1,4 @@
-//! What each package that is published must have, and the order in which packages are published.
+//! Checks the packages that are published, and finds the order in which to publish them.
 //!
 //! Everything is read from `cargo metadata` and the files beside each manifest, so a new crate is
 //! checked without a change here.
@@ -195,8 +195,8 @@ fn category_faults(package: &Package) -> Vec<String> {
     found
 }
 
-/// What is published depends on what is published, in the version that is here. A dev-dependency on
-/// what is not published has no version, so that cargo leaves it out.
+/// A published package depends on published packages alone, in the version that is here. A
+/// dev-dependency on a package that is not published has no version, so that cargo leaves it out.
 fn dependency_faults(package: &Package, all: &[Package]) -> Vec<String> {
     let mut found = Vec::new();
     for inner in inner_dependencies(package, all) {

@@ -1,5 +1,5 @@
-//! Guests for benches: a domain and [`back_ends`] without KVM, [`trips`] on KVM, and [`fill`] of memory
-//! from a file.
+//! Guests for benches: a domain and [`back_ends`] without KVM, [`trips`] on KVM, and memory that a
+//! file fills ([`fill`]).
 #![allow(dead_code, reason = "each bench uses a part of it")]
 
 pub(crate) mod back_ends;

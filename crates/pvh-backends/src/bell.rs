@@ -1,4 +1,4 @@
-//! What wakes the thread of a device.
+//! The bell that wakes the thread of a device.
 
 use std::{
     io,

@@ -1,4 +1,4 @@
-//! What the back ends need of their guest.
+//! The back ends' interface to their guest.
 
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ pub trait Guest: Send + Sync + 'static {
     fn domid(&self) -> DomId;
     /// The guest's memory.
     fn ram(&self) -> &Arc<GuestRam>;
-    /// What takes the pages that the guest has granted.
+    /// Returns the table through which a back end takes the pages that the guest has granted.
     fn host_grants(&self) -> HostGrants<Arc<GuestRam>>;
     /// Returns the value of a node of the store, if it is text.
     fn key(&self, path: &str) -> Option<String>;

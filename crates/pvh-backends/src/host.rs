@@ -1,4 +1,4 @@
-//! What the back ends need of the program that they are part of.
+//! The back ends' interface to the program that they are part of.
 
 use std::{fmt, io, thread::JoinHandle};
 

@@ -191,7 +191,7 @@ impl<G: Guest> Rings<Front> for DiskRing<G> {
 }
 
 impl<G: Guest> DiskRing<G> {
-    /// What messages call the disk.
+    /// The name of the disk in messages.
     fn title(&self) -> String {
         let (name, path) = (&self.disk.name, self.disk.image.path().display());
         format!("disk {name} ({path})")
@@ -263,7 +263,7 @@ impl<G: Guest> DiskRing<G> {
     }
 }
 
-/// What came of one look at the ring.
+/// The result of one look at the ring.
 enum Served {
     /// A request was answered.
     Done,

@@ -44,11 +44,11 @@ pub struct ImageOptions {
     /// The file's bytes are the disk's, whatever they look like. Otherwise images of other formats
     /// are refused.
     pub is_raw: bool,
-    /// What the host's page cache does.
+    /// The use of the host's page cache.
     pub cache: CacheMode,
 }
 
-/// What the host's page cache does for a disk.
+/// The use of the host's page cache for a disk.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum CacheMode {

@@ -236,7 +236,7 @@ impl<G: Guest> Rings<Front> for NetRings<G> {
 }
 
 impl<G: Guest> NetRings<G> {
-    /// What messages call the device.
+    /// The name of the device in messages.
     fn title(&self) -> String {
         let Network { link, number, .. } = &self.network;
         format!("network {number} ({})", link.title())

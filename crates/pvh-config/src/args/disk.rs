@@ -17,13 +17,13 @@ pub struct DiskArgument {
     pub is_read_only: bool,
     /// The user says that the bytes of the file are those of the disk, whatever they look like.
     pub is_raw: bool,
-    /// What the host's page cache does for it.
+    /// The use of the host's page cache for it.
     pub cache: CacheMode,
     /// The name and the number of the guest's device.
     pub device: Option<(String, u32)>,
 }
 
-/// What the host's page cache does for a disk.
+/// The use of the host's page cache for a disk.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum CacheMode {
     /// The cache is used; a flush of the guest writes it out.
