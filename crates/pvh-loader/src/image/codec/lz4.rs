@@ -7,28 +7,87 @@ use super::{error::UnpackError, target::Target};
 /// The frame has no end mark. Four last bytes are not a block but the length that the kernel's
 /// build appends; they are returned as the rest.
 pub(super) fn unpack<'a>(target: &Target<'a>) -> Result<(Vec<u8>, &'a [u8]), UnpackError> {
-    let mut out = Vec::new();
-    target.reserve(&mut out, target.within_limit(target.expected_bytes))?;
+    let mut out = Output::new(target)?;
     let mut rest = target.packed.get(MAGIC_LEN..).unwrap_or_default();
     while let Some((word, body)) = rest.split_first_chunk::<4>() {
         if body.is_empty() {
-            return Ok((out, rest));
+            return Ok((out.finish(), rest));
         }
         let len = u32::from_le_bytes(*word);
         if len != MAGIC {
             let Some((block, after)) = block(body, len) else {
                 return Err(cut_or_corrupt(target, rest, len));
             };
-            append(target, &mut out, block, rest)?;
+            out.append(target, block, rest)?;
             rest = after;
         } else {
             rest = body;
         }
     }
     if rest.is_empty() {
-        Ok((out, rest))
+        Ok((out.finish(), rest))
     } else {
         Err(target.truncated())
+    }
+}
+
+/// What has been unpacked, and zeros after it into which the next block is unpacked. The zeros that
+/// a block leaves are the next one's room, so that each byte is zeroed once.
+struct Output {
+    bytes: Vec<u8>,
+    filled: usize,
+}
+
+impl Output {
+    fn new(target: &Target<'_>) -> Result<Self, UnpackError> {
+        let mut bytes = Vec::new();
+        target.reserve(&mut bytes, target.within_limit(target.expected_bytes))?;
+        Ok(Self { bytes, filled: 0 })
+    }
+
+    fn append(
+        &mut self,
+        target: &Target<'_>,
+        block: &[u8],
+        rest: &[u8],
+    ) -> Result<(), UnpackError> {
+        let most = block.len().saturating_mul(MAX_RATIO).min(BLOCK_LEN);
+        let end = target.within_limit(self.filled.saturating_add(most));
+        if end > self.bytes.len() {
+            self.grow(target, end)?;
+        }
+        let into = self.bytes.get_mut(self.filled..end).unwrap_or_default();
+        let room = into.len();
+        match lz4_flex::block::decompress_into(block, into) {
+            Ok(len) => {
+                self.filled = self.filled.saturating_add(len);
+                Ok(())
+            }
+            Err(lz4_flex::block::DecompressError::OutputTooSmall { .. }) if room < most => {
+                Err(target.too_large())
+            }
+            Err(refused) => Err(target.corrupt(rest, refused)),
+        }
+    }
+
+    /// Makes room up to `end`, and as much again as there is, so that many small blocks are not
+    /// copied each time. The buffer never holds more than the limit.
+    fn grow(&mut self, target: &Target<'_>, end: usize) -> Result<(), UnpackError> {
+        let doubled = self.bytes.len().saturating_mul(2);
+        let len = if end <= self.bytes.capacity() {
+            end
+        } else {
+            target.within_limit(end.max(doubled))
+        };
+        let more = len.saturating_sub(self.bytes.len());
+        target.reserve(&mut self.bytes, more)?;
+        self.bytes.resize(len, 0);
+        Ok(())
+    }
+
+    fn finish(mut self) -> Vec<u8> {
+        self.bytes.truncate(self.filled);
+        self.bytes
     }
 }
 
@@ -44,32 +103,6 @@ fn cut_or_corrupt(target: &Target<'_>, rest: &[u8], len: u32) -> UnpackError {
         return target.truncated();
     }
     target.corrupt(rest, "a block's length is out of range")
-}
-
-fn append(
-    target: &Target<'_>,
-    out: &mut Vec<u8>,
-    block: &[u8],
-    rest: &[u8],
-) -> Result<(), UnpackError> {
-    let start = out.len();
-    let most = block.len().saturating_mul(MAX_RATIO).min(BLOCK_LEN);
-    let room = target
-        .within_limit(start.saturating_add(most))
-        .saturating_sub(start);
-    target.reserve(out, room)?;
-    out.resize(start.saturating_add(room), 0);
-    let into = out.get_mut(start..).unwrap_or_default();
-    match lz4_flex::block::decompress_into(block, into) {
-        Ok(len) => {
-            out.truncate(start.saturating_add(len));
-            Ok(())
-        }
-        Err(lz4_flex::block::DecompressError::OutputTooSmall { .. }) if room < most => {
-            Err(target.too_large())
-        }
-        Err(refused) => Err(target.corrupt(rest, refused)),
-    }
 }
 
 const MAGIC: u32 = 0x184c_2102;
@@ -106,6 +139,30 @@ mod tests {
     fn a_block_of_more_than_8_mib_is_damaged_whatever_the_limit() {
         let refused = unpacked(&vec![0; (8 << 20) + 1]).unwrap_err();
         assert!(matches!(refused, UnpackError::Corrupt { .. }));
+    }
+
+    #[test]
+    fn many_small_blocks_are_joined_within_the_limit() {
+        let packed = lz4_flex::block::compress(b"0123456789");
+        let len = u32::try_from(packed.len()).unwrap();
+        let block = [&len.to_le_bytes()[..], &packed].concat();
+        let frame = [&[0x02, 0x21, 0x4c, 0x18][..], &block.repeat(100_000)].concat();
+        let within = |limit_bytes| {
+            let target = Target {
+                packed: &frame,
+                limit_bytes,
+                expected_bytes: 0,
+            };
+            unpack(&target).map(|(content, _)| content)
+        };
+        assert!(within(1_000_000).unwrap() == b"0123456789".repeat(100_000));
+        let refused = within(999_999).unwrap_err();
+        assert!(matches!(
+            refused,
+            UnpackError::TooLarge {
+                limit_bytes: 999_999
+            }
+        ));
     }
 
     #[test]
