@@ -215,7 +215,7 @@ mod tests {
     type Fault = fn(&mut Machine);
 
     /// One fault for each group: which part of the machine it changes, and a check that has to notice.
-    const FAULTS: [(&str, &str, Fault); 18] = [
+    const FAULTS: [(&str, &str, Fault); 19] = [
         (
             "image",
             "the first word of the data is the file's",
@@ -237,6 +237,17 @@ mod tests {
         ("segments", "ss reads at 256 MiB and 1 byte", |machine| {
             machine.entry.ss.limit = 0x0FFF_FFFF;
         }),
+        // A limit that lacks its last hexadecimal digit: the local APIC is out of reach, too.
+        (
+            "segments",
+            "ds reads the local APIC at 0xfee00030",
+            |machine| {
+                let entry = &mut machine.entry;
+                for segment in [&mut entry.cs, &mut entry.ds, &mut entry.es, &mut entry.ss] {
+                    segment.limit = 0x0FFF_FFFF;
+                }
+            },
+        ),
         ("segments", "es reads in the image", |machine| {
             machine.entry.es.base = 0x1000
         }),

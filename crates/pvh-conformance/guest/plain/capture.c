@@ -230,9 +230,12 @@ static void capture_msrs(void)
         captured.apic_base = read_msr(MSR_APIC_BASE);
 }
 
-/* Reading changes none of these registers; the reserved ones are left out. */
-static void capture_lapic(void)
+/* Runs on the image's own segments, because the machine's may not reach the local APIC. Reading changes none of these
+   registers; the reserved ones are left out. */
+void capture_lapic(void)
 {
+    if (!captured.has_lapic)
+        return;
     for (uint32_t i = 2; i < LAPIC_REGISTERS; i++) {
         if (i == 4 || i == 5 || i == 6 || i == 7 || i == 9 || i == 0xb || i == 0xc || (i > 0x28 && i < 0x2f) || i == 0x3f)
             continue;
@@ -248,6 +251,4 @@ void capture(void)
     capture_debug_registers();
     capture_msrs();
     capture_segments();
-    if (captured.has_lapic)
-        capture_lapic();
 }

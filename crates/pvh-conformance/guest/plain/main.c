@@ -36,6 +36,7 @@ static void describe(void)
 
 void guest_main(void)
 {
+    capture_lapic();
     read_machine();
     open_output();
     describe();

@@ -67,6 +67,8 @@ struct captured {
 };
 
 extern struct captured captured;
+
+void capture_lapic(void);
 /* There is one multiple of 64 KiB in it, where a stack of the probe begins. */
 extern uint8_t push_area[];
 #define PUSH_TOP (((uint32_t)push_area + 0x10000) & 0xffff0000)

@@ -155,6 +155,7 @@ void fault(uint32_t vector, uint32_t error, uint32_t eip);
 
 void fault(uint32_t vector, uint32_t error, uint32_t eip)
 {
+    open_output(); /* a fault may come before the report has begun */
     print("\nBail out! exception ");
     print_hex(vector, 2);
     print(" error ");
