@@ -1,5 +1,5 @@
 //! The workspace's checks of itself: its dependency edges, the picture of them, the heads of its
-//! source files, and its packages.
+//! source files, its packages, and the tests that its security pages name.
 //!
 //! The binaries are what `make deps`, `make picture` and `make lint` run.
 
@@ -10,6 +10,7 @@ pub mod edges;
 pub mod layout;
 pub mod packages;
 pub mod picture;
+pub mod promises;
 pub mod sources;
 
 /// Returns an error and its causes as one line.
