@@ -1,10 +1,12 @@
 //! Tests of the back end against a front end in a domain without a machine.
 
 mod any_front_end;
+mod kills;
 mod threads;
 
 use std::{
     fs::{self, OpenOptions},
+    path::Path,
     time::Duration,
 };
 
@@ -25,7 +27,7 @@ struct Machine {
     host: Arc<ModelHost>,
     path: std::path::PathBuf,
     requests: u32,
-    _dir: TempDir,
+    _dir: Option<TempDir>,
 }
 
 impl Machine {
@@ -38,10 +40,19 @@ impl Machine {
         let path = dir.path().join("disk");
         let bytes: Vec<u8> = (0..16).flat_map(|sector| [sector; 512]).collect();
         fs::write(&path, bytes).unwrap();
+        let machine = Self::on(&path, change);
+        Self {
+            _dir: Some(dir),
+            ..machine
+        }
+    }
+
+    /// A guest whose disk is this file.
+    fn on(path: &Path, change: impl FnOnce(&mut ImageOptions)) -> Self {
         let mut options = ImageOptions::default();
         change(&mut options);
         let disk = Disk {
-            image: Arc::new(Image::open(&path, &options).unwrap()),
+            image: Arc::new(Image::open(path, &options).unwrap()),
             name: "xvda".into(),
             number: 51712,
         };
@@ -52,9 +63,9 @@ impl Machine {
             guest,
             back_end,
             host,
-            path,
+            path: path.to_owned(),
             requests: 0,
-            _dir: dir,
+            _dir: None,
         }
     }
 

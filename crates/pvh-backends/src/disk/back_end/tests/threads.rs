@@ -3,7 +3,14 @@
 use super::*;
 
 /// A thread for the disk of a connected guest.
-fn started(machine: Machine) -> (Arc<ModelGuest>, DeviceThreads, Arc<ModelHost>, TempDir) {
+fn started(
+    machine: Machine,
+) -> (
+    Arc<ModelGuest>,
+    DeviceThreads,
+    Arc<ModelHost>,
+    Option<TempDir>,
+) {
     let Machine {
         guest,
         back_end,
