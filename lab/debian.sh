@@ -64,18 +64,18 @@ cached() {
 	rm -rf "$new"
 }
 
-# Keeps of a kernel package: vmlinuz, the modules of kvm_amd and taps for a host, and those of disks and networks for a guest.
+# Keeps of a kernel package: vmlinuz, the modules of kvm_amd, taps, bridges and disks for a host, and those of disks and networks for a guest.
 keep_kernel() {
 	local version
 	version=$(basename "$1"/lib/modules/*)
 	cp "$1"/boot/vmlinuz-* vmlinuz && depmod -b "$1" "$version" || return
-	keep_modules "$1" "$version" modules kvm_amd tun && [ -n "$(ls modules)" ] || return
+	keep_modules "$1" "$version" modules kvm_amd tun bridge virtio_blk && [ -n "$(ls modules)" ] || return
 	keep_modules "$1" "$version" guest-modules xen-blkfront ext4 xen-netfront &&
 		echo "$kernel_format" >format
 }
 
 # What keep_kernel keeps; it rises when that changes.
-kernel_format=2
+kernel_format=3
 
 # Keeps gdb of its package.
 keep_gdb() { cp "$1/usr/bin/gdb" gdb; }

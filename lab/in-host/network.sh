@@ -6,6 +6,8 @@ ip link set lo up
 tunctl -t lab0 >/dev/null
 ip addr add 10.9.0.1/24 dev lab0
 ip link set lab0 up
+# passt takes the address of the host's default route for its guest; for the guest, this gateway is the host's loopback.
+ip route add default via 10.9.0.2 dev lab0
 mkdir -p /lab/www
 dd if=/dev/urandom of=/lab/www/bulk bs=64k count=128 2>/dev/null
 (cd /lab/www && md5sum bulk >sums)
