@@ -5,12 +5,13 @@ RUN_ARGS ?=
 # Builds the program $(2) of package $(1) without shared libraries, into $(RELEASED).
 release = $(CARGO) rustc --release -p $(1) --bin $(2) -- -C target-feature=+crt-static
 RELEASED = $${CARGO_TARGET_DIR:-target}/release
+PAGES = $(CARGO) run --quiet -p pvh-config --features pages --example pages --
 BENCH_ARGS ?=
 export CARGO_TERM_COLOR ?= auto
 
 .DEFAULT_GOAL := help
 .PHONY: help run test test-kvm ci full build fmt lint deps picture deny doc no-std features lab lab-test lab-full loom guests conform conform-peers conform-table soak ends corpus fuzz fuzz-smoke fuzz-mutants mutants fuzz-cov setup release bench bench-smoke bench-peers bench-programs bench-build bench-report boot-timeline clean
-.PHONY: public-api guest-images release-check release-verify semver
+.PHONY: public-api guest-images release-check release-verify semver man completions
 
 help: ## list every target
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -50,6 +51,12 @@ semver: ## compare the public items with another commit by cargo-semver-checks (
 
 release: ## build target/release/pvh-vmm without shared libraries: it starts faster and uses less memory
 	$(call release,pvh-vmm,pvh-vmm)
+
+man: ## write the manual pages into target/man (OUT= another folder)
+	$(PAGES) man $(or $(OUT),target/man)
+
+completions: ## write the completions for bash, zsh and fish into target/completions (OUT= another folder)
+	$(PAGES) completions $(or $(OUT),target/completions)
 
 build: ## build everything in the release profile
 	$(CARGO) build --workspace --release

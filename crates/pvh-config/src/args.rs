@@ -50,6 +50,12 @@ impl CommandLine {
     }
 }
 
+/// The definition of the command line, from which pages are made.
+#[cfg(feature = "pages")]
+pub(crate) fn definition() -> clap::Command {
+    <Arguments as clap::CommandFactory>::command()
+}
+
 /// Boots PVH guests on KVM: kernels, unikernels and firmware with a Xen PVH entry point.
 #[derive(Debug, Parser)]
 #[command(name = "pvh-vmm", version, after_help = help::EXIT_CODES)]

@@ -9,6 +9,8 @@ mod args;
 mod disks;
 pub mod exit;
 mod networks;
+#[cfg(feature = "pages")]
+pub mod pages;
 mod run;
 mod size;
 
