@@ -10,7 +10,7 @@ BENCH_ARGS ?=
 export CARGO_TERM_COLOR ?= auto
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-kvm ci full build fmt lint deps picture deny doc no-std features lab lab-test lab-full loom guests conform conform-peers conform-table soak ends corpus fuzz fuzz-smoke fuzz-mutants mutants fuzz-cov setup release bench bench-smoke bench-peers bench-programs bench-build bench-report boot-timeline clean
+.PHONY: help run test test-kvm ci full build fmt lint deps picture deny doc no-std features lab lab-test lab-full loom guests conform conform-peers conform-table soak ends faults corpus fuzz fuzz-smoke fuzz-mutants mutants fuzz-cov setup release bench bench-smoke bench-peers bench-programs bench-build bench-report boot-timeline clean
 .PHONY: public-api guest-images release-check release-verify semver man completions
 
 help: ## list every target
@@ -27,7 +27,7 @@ test-kvm: ## run only the tests that need /dev/kvm; fails if it cannot be opened
 
 ci: test lint deps deny doc no-std release-check fuzz-smoke bench-smoke lab-test lab ## run all that continuous integration runs (.ci/run calls this)
 
-full: ci features loom soak ends lab-full ## run ci and the runs that are too long for it; docs/full-run.md records them
+full: ci features loom soak ends faults lab-full ## run ci and the runs that are too long for it; docs/full-run.md records them
 
 public-api: ## write the public items of each library into docs/public-api, where a diff shows what changed
 	$(CARGO) run --quiet -p pvh-checks --bin public-api
@@ -122,6 +122,11 @@ soak: ## boot a guest 1000 times that takes its vCPUs up and down (BOOTS=, SEED=
 
 ends: ## end a guest that attacks its hypervisor, by signal and by key, at 200 random moments (TRIES=)
 	ENDS_TRIES=$${TRIES:-200} $(CARGO) test --release -p pvh-vmm --test attacks -- --ignored --nocapture
+
+faults: release ## make each system call of a run fail in turn, by strace, and each thread be refused (the latter as root, with cgroups of version 1)
+	@scripts/need.sh strace "apt-get install strace"
+	INJECTED_VMM="$$(realpath $(RELEASED)/pvh-vmm)" $(CARGO) test -p pvh-vmm --test injected -- --ignored --nocapture
+	$(CARGO) test -p pvh-vmm --test host_faults -- --ignored
 
 corpus: ## write the seeds of the fuzz targets (KERNELS= names stock kernels whose notes are added to the corpus)
 	$(CARGO) run --quiet -p pvh-oracles --bin corpus -- $(KERNELS)

@@ -116,7 +116,7 @@ fn is_in(mask: u64, signal: Signal) -> bool {
 }
 
 /// The signals that the VMM reads: stop, continue, and those that would end it without a message.
-const HANDLED: [Signal; 10] = [
+const HANDLED: [Signal; 15] = [
     Signal::SIGINT,
     Signal::SIGTERM,
     Signal::SIGHUP,
@@ -125,6 +125,11 @@ const HANDLED: [Signal; 10] = [
     Signal::SIGUSR2,
     Signal::SIGALRM,
     Signal::SIGXCPU,
+    Signal::SIGVTALRM,
+    Signal::SIGPROF,
+    Signal::SIGIO,
+    Signal::SIGPWR,
+    Signal::SIGSTKFLT,
     Signal::SIGTSTP,
     Signal::SIGCONT,
 ];
