@@ -11,7 +11,7 @@ export CARGO_TERM_COLOR ?= auto
 
 .DEFAULT_GOAL := help
 .PHONY: help run test test-kvm ci full build fmt lint deps picture deny doc no-std features lab lab-test lab-full loom guests conform conform-peers conform-table soak ends faults corpus fuzz fuzz-smoke fuzz-mutants mutants fuzz-cov setup release bench bench-smoke bench-peers bench-programs bench-build bench-report boot-timeline clean
-.PHONY: public-api guest-images release-check release-verify semver man completions
+.PHONY: public-api guest-images release-check release-verify semver man completions deb
 
 help: ## list every target
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -27,7 +27,7 @@ test-kvm: ## run only the tests that need /dev/kvm; fails if it cannot be opened
 
 ci: test lint deps deny doc no-std release-check fuzz-smoke bench-smoke lab-test lab ## run all that continuous integration runs (.ci/run calls this)
 
-full: ci features loom soak ends faults lab-full ## run ci and the runs that are too long for it; docs/full-run.md records them
+full: ci features loom soak ends faults deb lab-full ## run ci and the runs that are too long for it; docs/full-run.md records them
 
 public-api: ## write the public items of each library into docs/public-api, where a diff shows what changed
 	$(CARGO) run --quiet -p pvh-checks --bin public-api
@@ -57,6 +57,12 @@ man: ## write the manual pages into target/man (OUT= another folder)
 
 completions: ## write the completions for bash, zsh and fish into target/completions (OUT= another folder)
 	$(PAGES) completions $(or $(OUT),target/completions)
+
+deb: release ## make a Debian package in target/deb, and check it by lintian (DEB_MAINTAINER="NAME <ADDRESS>")
+	rm -rf target/deb
+	@$(MAKE) --silent man OUT=target/deb/man >/dev/null
+	@$(MAKE) --silent completions OUT=target/deb/completions >/dev/null
+	scripts/deb.sh $(RELEASED)/pvh-vmm target/deb
 
 build: ## build everything in the release profile
 	$(CARGO) build --workspace --release

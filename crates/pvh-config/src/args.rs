@@ -58,7 +58,7 @@ pub(crate) fn definition() -> clap::Command {
 
 /// Boots PVH guests on KVM: kernels, unikernels and firmware with a Xen PVH entry point.
 #[derive(Debug, Parser)]
-#[command(name = "pvh-vmm", version, after_help = help::EXIT_CODES)]
+#[command(name = "pvh-vmm", version = VERSION, after_help = help::EXIT_CODES)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -428,6 +428,9 @@ impl ModuleArgument {
     }
 }
 
+/// The version and the commit it was built from, which `build.rs` finds.
+const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("PVH_VMM_COMMIT"), ")");
+
 /// The usual KVM device.
 pub const KVM_DEVICE: &str = "/dev/kvm";
 
@@ -448,6 +451,21 @@ mod tests {
     #[test]
     fn the_definition_is_consistent() {
         Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn the_version_has_the_commit_of_a_release_build() {
+        let CommandLine::Page(page) = CommandLine::read(["pvh-vmm", "--version"], |_| false) else {
+            panic!("no page");
+        };
+        let commit = page
+            .strip_prefix(concat!("pvh-vmm ", env!("CARGO_PKG_VERSION"), " ("))
+            .and_then(|rest| rest.strip_suffix(")\n"));
+        let commit = commit.unwrap_or_else(|| panic!("{page:?}"));
+        let is_id = commit.len() == 12 && commit.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let is_debug = cfg!(debug_assertions);
+        assert_eq!(is_debug, commit == "debug build", "{commit}");
+        assert!(is_debug || is_id || commit == "unknown", "{commit}");
     }
 
     #[test]
