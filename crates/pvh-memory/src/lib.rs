@@ -10,6 +10,7 @@ mod guest_memory;
 mod linear;
 #[cfg(feature = "std")]
 mod map;
+mod pages;
 mod slice;
 mod vec;
 #[cfg(feature = "vm-memory")]
@@ -25,6 +26,7 @@ pub use linear::{
 };
 #[cfg(feature = "std")]
 pub use map::{FileRange, FillError, MapError};
+pub use pages::{Pages, PagesError};
 pub use slice::SliceMemory;
 pub use vec::{RangesError, VecMemory};
 #[cfg(feature = "vm-memory")]

@@ -109,6 +109,110 @@ mod frames_of_vec {
     }
 }
 
+mod pages {
+    use pvh_abi::Gpa;
+    use pvh_memory::{FrameError, FrameStep, Frames, GuestMemory, Pages, PagesError, VecMemory};
+
+    fn with(test: &dyn Fn(&(dyn GuestMemory + Sync))) {
+        let memory = VecMemory::from(vec![0; 0x3000]);
+        // Frames 0 and 1 are RAM, and the window behind them is empty.
+        test(&Pages::new(memory, &[0..1, 1..2], &[2..3, 7..7]).unwrap());
+    }
+
+    fn with_frames(test: &dyn Fn(&dyn Frames)) {
+        let memory = VecMemory::zeroed(&[(Gpa(0), 0x40_0000)]).unwrap();
+        test(&Pages::new(memory, &[0..4], &[4..0x400]).unwrap());
+    }
+
+    crate::shared::memory_tests!(with);
+    crate::shared::shared_memory_tests!(with);
+    crate::frames::fixed_frames_tests!(with_frames);
+
+    #[test]
+    fn ranges_that_overlap_or_are_not_ram_are_refused() {
+        let new = |ram, window| {
+            let memory = VecMemory::from(vec![0; 0x8000]);
+            Pages::new(memory, &[ram], &[window]).map(|_| ())
+        };
+        assert_eq!(new(0..4, 4..8), Ok(()));
+        assert_eq!(new(0..4, 3..8), Err(PagesError::Overlap { gfn: 3 }));
+        assert_eq!(new(3..8, 0..4), Err(PagesError::Overlap { gfn: 3 }));
+        let refused = PagesError::NotRam { first: 4, last: 8 };
+        assert_eq!(new(0..4, 4..9), Err(refused));
+        let (first, last) = (4, u64::MAX - 1);
+        let refused = PagesError::NotRam { first, last };
+        assert_eq!(new(0..4, 4..u64::MAX), Err(refused));
+    }
+
+    #[test]
+    fn frames_outside_the_ranges_keep_what_the_memory_says() {
+        let memory = VecMemory::from(vec![0; 0x8000]);
+        let memory = Pages::new(memory, &[0..2], &[4..6]).unwrap();
+        assert!(memory.is_ram(Gpa(0x2000), 0x2000) && !memory.is_ram(Gpa(0x2000), 0x2001));
+        let (present, absent) = (
+            |gfn| FrameError::Present { gfn },
+            |gfn| FrameError::Absent { gfn },
+        );
+        assert_eq!(memory.add_frame(2), Err(present(2)));
+        assert_eq!(memory.remove_frame(2), Err(absent(2)));
+        assert_eq!(memory.add_frame(8), Err(FrameError::Exhausted { limit: 2 }));
+        let gfn = u64::MAX;
+        assert_eq!(
+            memory.check_add(gfn - 1..gfn),
+            Err(FrameError::OutOfReach { gfn: gfn - 1 })
+        );
+    }
+
+    /// Each length and place, against a list of flags, over the borders of words of 64 bits.
+    #[test]
+    fn an_access_is_ram_where_each_of_its_frames_has_a_page() {
+        let memory = VecMemory::zeroed(&[(Gpa(0), 200 * 0x1000)]).unwrap();
+        let memory = Pages::new(memory, &[0..67, 67..200], &[]).unwrap();
+        let gone = [0, 1, 63, 64, 66, 67, 130, 131, 199];
+        for gfn in gone {
+            memory.remove_frame(gfn).unwrap();
+        }
+        for first in 0..200_u64 {
+            for count in 1..=200 - first {
+                let want = !gone.iter().any(|gfn| (first..first + count).contains(gfn));
+                let is_ram = memory.is_ram(Gpa(first * 0x1000 + 0xfff), count * 0x1000 - 0xfff);
+                assert_eq!(is_ram, want, "{count} frames from {first}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_step_covers_2_mib_of_one_range_and_takes_no_slot() {
+        let memory = VecMemory::zeroed(&[(Gpa(0), 0x40_0000)]).unwrap();
+        let memory = Pages::new(memory, &[0..4], &[4..0x400]).unwrap();
+        let step = |gfns| match memory.next_step(gfns) {
+            FrameStep {
+                frames,
+                takes_slot: false,
+            } => frames,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(
+            [step(1..3), step(1..9), step(4..0x400), step(4..4)],
+            [2, 3, 512, 0]
+        );
+        assert_eq!(step(0x400..0x500), 1, "outside");
+    }
+
+    #[test]
+    fn what_a_guest_writes_into_a_removed_frame_does_not_come_back() {
+        let memory = Pages::new(VecMemory::from(vec![7; 0x2000]), &[0..2], &[]).unwrap();
+        memory.remove_frame(1).unwrap();
+        memory
+            .memory()
+            .write(Gpa(0x1000), b"behind the back")
+            .unwrap();
+        memory.add_frame(1).unwrap();
+        let bytes = memory.into_memory().into_bytes();
+        assert_eq!(bytes, [[7; 0x1000], [0; 0x1000]].concat());
+    }
+}
+
 #[cfg(feature = "std")]
 mod files {
     use std::{

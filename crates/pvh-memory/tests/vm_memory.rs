@@ -6,6 +6,8 @@
     reason = "a test may panic"
 )]
 
+#[path = "shared/frames.rs"]
+mod frames;
 mod shared;
 
 mod borrowed {
@@ -21,6 +23,21 @@ mod borrowed {
 
     crate::shared::memory_tests!(with);
     crate::shared::shared_memory_tests!(with);
+}
+
+mod pages {
+    use pvh_memory::{Frames, Pages, VmMemory};
+    use vm_memory::*;
+
+    /// RAM of 16 KiB, and a window of 4 MiB behind it, in a region of the hypervisor's.
+    fn with(test: &dyn Fn(&dyn Frames)) {
+        let ranges = [(0, 0x4000), (0x4000, 0x40_0000)];
+        let ranges = ranges.map(|(at, len)| (GuestAddress(at), len));
+        let ram = GuestMemoryMmap::<()>::from_ranges(&ranges).unwrap();
+        test(&Pages::new(VmMemory::new(ram.iter()), &[0..4], &[4..0x404]).unwrap());
+    }
+
+    crate::frames::fixed_frames_tests!(with);
 }
 
 mod owned {

@@ -4,7 +4,18 @@
 use pvh_abi::Gpa;
 use pvh_memory::{FrameError, FrameStep, Frames, MemoryError, WordOp};
 
+/// The tests of a memory whose pages in a hole each take a memory slot.
 macro_rules! frames_tests {
+    ($with:path) => {
+        crate::frames::fixed_frames_tests!($with);
+        crate::frames::each! { $with:
+            ram_is_one_step_and_each_frame_of_a_hole_another
+        }
+    };
+}
+
+/// The tests of any such memory.
+macro_rules! fixed_frames_tests {
     ($with:path) => {
         crate::frames::each! { $with:
             an_added_frame_reads_zeros_and_keeps_what_is_written
@@ -20,7 +31,6 @@ macro_rules! frames_tests {
             no_frame_is_beyond_the_address_space
             pages_can_be_used_again_and_again
             frames_that_are_missing_can_be_asked_for_beforehand
-            ram_is_one_step_and_each_frame_of_a_hole_another
         }
     };
 }
@@ -31,7 +41,8 @@ macro_rules! each {
     };
 }
 
-pub(crate) use {each, frames_tests};
+#[allow(unused_imports, reason = "each user of this file needs one of them")]
+pub(crate) use {each, fixed_frames_tests, frames_tests};
 
 const PAGE: usize = 0x1000;
 
@@ -234,6 +245,7 @@ pub(crate) fn frames_that_are_missing_can_be_asked_for_beforehand(memory: &dyn F
     assert_eq!(is_ram(memory), before, "nothing is changed");
 }
 
+#[allow(dead_code, reason = "not for memory without slots")]
 pub(crate) fn ram_is_one_step_and_each_frame_of_a_hole_another(memory: &dyn Frames) {
     let step = |frames, takes_slot| FrameStep { frames, takes_slot };
     memory.remove_frame(2).unwrap();
