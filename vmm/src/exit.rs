@@ -6,6 +6,7 @@ use std::{
     io::{self, Write},
 };
 
+use pvh_abi::ErrorLine;
 use pvh_config::exit::HOST;
 
 use crate::console::SCREEN;
@@ -13,7 +14,7 @@ use crate::console::SCREEN;
 /// An error, its causes and what to do, in one line.
 pub(crate) fn sentence(error: &dyn Error, fix: Option<impl fmt::Display>) -> String {
     let fix = fix.map(|fix| format!("; {fix}")).unwrap_or_default();
-    format!("{}{fix}", Chain(error))
+    format!("{}{fix}", ErrorLine(error))
 }
 
 /// Prints one line to standard error.
@@ -60,21 +61,6 @@ impl fmt::Display for Printable<'_> {
 fn is_shown(character: char) -> bool {
     let text = String::from_iter(['x', character]);
     matches!(character, '\'' | '"' | '\\') || text.escape_debug().count() == 2
-}
-
-/// An error and its causes, in one line.
-pub(crate) struct Chain<'a>(pub(crate) &'a dyn Error);
-
-impl fmt::Display for Chain<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.0)?;
-        let mut source = self.0.source();
-        while let Some(cause) = source {
-            write!(f, ": {cause}")?;
-            source = cause.source();
-        }
-        Ok(())
-    }
 }
 
 #[cfg(test)]

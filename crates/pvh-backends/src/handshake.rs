@@ -1,7 +1,8 @@
 //! A device's nodes in the store, and the handshake with the guest's driver.
 
-use std::{collections::VecDeque, error::Error, fmt::Write, sync::Arc};
+use std::{collections::VecDeque, error::Error, sync::Arc};
 
+use pvh_abi::ErrorLine;
 use pvh_xenbus::{Action, BackEnd, Change, Device, State};
 use pvh_xenstore::StoreError;
 
@@ -86,7 +87,7 @@ impl<G: Guest, P: Clone + PartialEq> Handshake<G, P> {
 
     /// The rings cannot be used any more: says why in the store, and closes the device.
     pub(crate) fn fail(&mut self, why: &dyn Error, rings: &mut impl Rings<P>) {
-        let actions = self.state.failed(&chain(why));
+        let actions = self.state.failed(&ErrorLine(why).to_string());
         self.carry_out(actions, rings);
     }
 
@@ -126,16 +127,4 @@ impl<G: Guest, P: Clone + PartialEq> Handshake<G, P> {
 /// Keys as they go to the store.
 pub(crate) fn keys(keys: impl Iterator<Item = (&'static str, String)>) -> Keys {
     keys.map(|(key, value)| (key.to_owned(), value)).collect()
-}
-
-/// An error and its causes, in one line.
-pub(crate) fn chain(error: &dyn Error) -> String {
-    let mut line = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        // Writing to a string cannot fail.
-        let _ = write!(line, ": {cause}");
-        source = cause.source();
-    }
-    line
 }

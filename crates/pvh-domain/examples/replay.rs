@@ -3,6 +3,7 @@
 
 use std::{env, error::Error, fs::File, io::BufReader, process::ExitCode};
 
+use pvh_abi::ErrorLine;
 use pvh_domain::{Replayed, replay};
 
 fn main() -> ExitCode {
@@ -16,23 +17,12 @@ fn main() -> ExitCode {
         match play(&path) {
             Ok(replayed) => println!("{path}: {replayed:?}"),
             Err(error) => {
-                eprintln!("{path}: {}", with_causes(&*error));
+                eprintln!("{path}: {}", ErrorLine(&*error));
                 code = ExitCode::FAILURE;
             }
         }
     }
     code
-}
-
-/// An error and all its causes, in one line.
-fn with_causes(error: &dyn Error) -> String {
-    let mut line = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        line.push_str(&format!(": {error}"));
-        cause = error.source();
-    }
-    line
 }
 
 fn play(path: &str) -> Result<Replayed, Box<dyn Error>> {

@@ -1,6 +1,7 @@
 //! Prints what the Xen notes of an ELF file say: `cargo run -p pvh-elfnote --example scan -- FILE`.
 use std::{env, error::Error, fs, process::ExitCode};
 
+use pvh_abi::ErrorLine;
 use pvh_elfnote::{Header, NoteWalk, ProgramHeader, Source, scan};
 
 fn main() -> ExitCode {
@@ -14,13 +15,7 @@ fn main() -> ExitCode {
     let Err(error) = shown else {
         return ExitCode::SUCCESS;
     };
-    eprint!("{}: {error}", path.display());
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        eprint!(": {inner}");
-        cause = inner.source();
-    }
-    eprintln!();
+    eprintln!("{}: {}", path.display(), ErrorLine(&*error));
     ExitCode::FAILURE
 }
 

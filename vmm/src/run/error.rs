@@ -2,6 +2,7 @@
 
 use std::{fmt, io, path::PathBuf};
 
+use pvh_abi::ErrorLine;
 use pvh_backends::{AttachError, ImageError as DiskImageError, StuckDevice};
 use pvh_config::{DiskNamesError, NetworkError, Rounded, Size};
 use pvh_domain::RecordError;
@@ -16,10 +17,7 @@ use pvh_sandbox::SandboxError;
 use pvh_xen::PlatformError;
 
 use super::{networks::NetworkRefusal, outputs::NO_FILE};
-use crate::{
-    exit::Chain,
-    platform::{Obstacle, Reason},
-};
+use crate::platform::{Obstacle, Reason};
 
 /// Why a machine cannot be built or run.
 #[derive(Debug, thiserror::Error)]
@@ -246,7 +244,7 @@ impl fmt::Display for RamLine<'_> {
                 Size::of(*size_bytes)
             ),
             RamSizeError::Empty => f.write_str("--memory 0: a guest needs memory"),
-            other => write!(f, "{}", Chain(other)),
+            other => write!(f, "{}", ErrorLine(other)),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{error::Error, sync::Arc};
 
-use pvh_abi::{Errno, GuestRange, event_channel::Port};
+use pvh_abi::{Errno, ErrorLine, GuestRange, event_channel::Port};
 use pvh_blkif::{Action as Transfer, Disk as Geometry, Features, Front, Io, Next, Queue, Status};
 use pvh_domain::{GrantError, HostGrants, HostPage, HostPort};
 use pvh_kvm::GuestRam;
@@ -16,7 +16,7 @@ use super::{
 use crate::{
     bell::Bell,
     guest::Guest,
-    handshake::{Handshake, Keys, Rings, chain, keys},
+    handshake::{Handshake, Keys, Rings, keys},
     host::{DeviceKind, Host},
     threads::{AttachError, Device},
 };
@@ -177,7 +177,7 @@ impl<G: Guest> Rings<Front> for DiskRing<G> {
             }
             Err(error) => {
                 self.tell(Topic::Connection, &error);
-                Err(chain(&error))
+                Err(ErrorLine(&error).to_string())
             }
         }
     }
@@ -253,7 +253,7 @@ impl<G: Guest> DiskRing<G> {
         if !self.disk.image.is_news(topic) {
             return;
         }
-        let (title, what) = (self.title(), chain(what));
+        let (title, what) = (self.title(), ErrorLine(what).to_string());
         let follows = match topic {
             Topic::Failure => "the guest gets an I/O error; later errors are not reported",
             Topic::Refusal => "the guest's request was refused; later ones are not reported",

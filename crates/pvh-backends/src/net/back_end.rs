@@ -3,7 +3,7 @@
 use std::{error::Error, os::fd::AsFd, sync::Arc};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use pvh_abi::{Errno, event_channel::Port};
+use pvh_abi::{Errno, ErrorLine, event_channel::Port};
 use pvh_domain::{GrantError, HostGrants, HostPage, HostPort};
 use pvh_kvm::GuestRam;
 use pvh_memory::GuestMemory;
@@ -21,7 +21,7 @@ use super::{
 use crate::{
     bell::Bell,
     guest::Guest,
-    handshake::{Handshake, Keys, Rings, chain, keys},
+    handshake::{Handshake, Keys, Rings, keys},
     host::{DeviceKind, Host},
     threads::{AttachError, Device},
 };
@@ -218,7 +218,7 @@ impl<G: Guest> Rings<Front> for NetRings<G> {
             }
             Err(error) => {
                 self.tell(Topic::Connection, &error);
-                Err(chain(&error))
+                Err(ErrorLine(&error).to_string())
             }
         }
     }
@@ -435,7 +435,7 @@ impl<G: Guest> NetRings<G> {
         if !self.network.link.is_news(topic) {
             return;
         }
-        let (title, what) = (self.title(), chain(what));
+        let (title, what) = (self.title(), ErrorLine(what).to_string());
         let follows = match topic {
             Topic::Lost => "the guest's link is down from now on",
             Topic::Refusal => "the guest's packet was refused; later ones are not reported",

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use pvh_abi::ErrorLine;
 use pvh_entry::EntryState;
 
 use super::{
@@ -90,15 +91,7 @@ impl fmt::Display for Failure {
             }
             Self::Internal(error) => error.fmt(f),
             Self::Exit(exit) => write!(f, "unexpected exit {exit:?}"),
-            Self::Host(error) => {
-                error.fmt(f)?;
-                let mut source = std::error::Error::source(error);
-                while let Some(cause) = source {
-                    write!(f, ": {cause}")?;
-                    source = cause.source();
-                }
-                Ok(())
-            }
+            Self::Host(error) => ErrorLine(error).fmt(f),
         }
     }
 }

@@ -3,10 +3,11 @@
 //! An address is there twice, as a number and as a string in hexadecimal: programs that keep numbers
 //! as floating point, such as jq, round those above 2^53.
 
+use pvh_abi::ErrorLine;
 use pvh_elfnote::{Class, Origin, ProgramHeader};
 use serde_json::{Value, json};
 
-use super::{ElfReport, NoteReport, NoteValue, PayloadReport, Report, text::Chain};
+use super::{ElfReport, NoteReport, NoteValue, PayloadReport, Report};
 use crate::{
     image::ImageError,
     stubs::{Stub, StubPair},
@@ -42,9 +43,9 @@ fn object(name: &str, report: &Report) -> Value {
             .stubs
             .as_ref()
             .and_then(|found| found.as_ref().err())
-            .map(|error| Chain(error).to_string()),
+            .map(|error| ErrorLine(error).to_string()),
         "bootable": report.verdict.is_bootable(),
-        "why": report.verdict.why().map(|why| Chain(why).to_string()),
+        "why": report.verdict.why().map(|why| ErrorLine(why).to_string()),
         "fix": report.verdict.fix(),
     })
 }
@@ -62,7 +63,7 @@ fn unreadable(name: &str, error: &ImageError) -> Value {
         "hypercall_stubs": null,
         "hypercall_stubs_why": null,
         "bootable": false,
-        "why": Chain(error).to_string(),
+        "why": ErrorLine(error).to_string(),
         "fix": error.fix(),
     })
 }

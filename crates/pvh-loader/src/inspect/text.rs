@@ -1,7 +1,8 @@
 //! The report for people.
 
-use std::{error::Error, fmt};
+use std::fmt;
 
+use pvh_abi::ErrorLine;
 use pvh_elfnote::{Class, Origin, PF_R, PF_W, PF_X, PT_LOAD, PT_NOTE, ProgramHeader};
 
 use super::{ElfReport, NoteReport, NoteValue, Report};
@@ -74,7 +75,7 @@ impl fmt::Display for Page<'_> {
         let Some(why) = report.verdict.why() else {
             return writeln!(f, "  verdict     can boot through PVH");
         };
-        write!(f, "  verdict     refused: {}", Chain(why))?;
+        write!(f, "  verdict     refused: {}", ErrorLine(why))?;
         match report.verdict.fix() {
             Some(fix) => writeln!(f, "; {fix}"),
             None => writeln!(f),
@@ -139,7 +140,7 @@ fn stubs_line(f: &mut fmt::Formatter<'_>, report: &Report) -> fmt::Result {
             )
         }
         None | Some(Err(StubError::NoCode | StubError::NoStub { .. })) => Ok(()),
-        Some(Err(error)) => writeln!(f, "  hypercalls  {}", Chain(error)),
+        Some(Err(error)) => writeln!(f, "  hypercalls  {}", ErrorLine(error)),
     }
 }
 
@@ -210,20 +211,5 @@ fn type_name(kind: u16) -> &'static str {
         3 => "shared object",
         4 => "core dump",
         _ => "unknown",
-    }
-}
-
-/// An error and its causes, in one line.
-pub(super) struct Chain<'a>(pub(super) &'a dyn Error);
-
-impl fmt::Display for Chain<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.0)?;
-        let mut source = self.0.source();
-        while let Some(cause) = source {
-            write!(f, ": {cause}")?;
-            source = cause.source();
-        }
-        Ok(())
     }
 }
