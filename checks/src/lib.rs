@@ -11,6 +11,7 @@ pub mod layout;
 pub mod packages;
 pub mod picture;
 pub mod promises;
+pub mod readme;
 pub mod sources;
 
 /// Returns an error and its causes as one line.

@@ -12,6 +12,8 @@ use std::{
 
 use serde_json::Value;
 
+use crate::readme;
+
 /// The licence texts in the root, of which each package has a copy or a link.
 pub const LICENCES: [&str; 2] = ["LICENSE-APACHE", "LICENSE-BSD-3-Clause"];
 
@@ -250,6 +252,11 @@ pub fn file_faults(package: &Package, root: &Path, files: &[String]) -> Vec<Stri
             found.push(format!("{file} is not in the package"));
         }
     }
+    let features = package.fields.get("features").and_then(Value::as_object);
+    let features = features.into_iter().flat_map(|all| all.keys().cloned());
+    let text = fs::read_to_string(Path::new(&package.folder).join("README.md"));
+    let text = text.unwrap_or_default();
+    found.extend(readme::faults(&text, root, &features.collect()));
     for file in files.iter().filter(|file| is_for_the_repository(file)) {
         found.push(format!("{file} is in the package: exclude it"));
     }
