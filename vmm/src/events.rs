@@ -6,7 +6,6 @@ mod silence;
 use std::{
     fs::File,
     io::{self, IsTerminal, Read, Write},
-    os::fd::AsFd,
     sync::Arc,
     time::Duration,
 };
@@ -20,7 +19,7 @@ use pvh_xen::XenPlatform;
 use vmm_sys_util::timerfd::TimerFd;
 
 use crate::{
-    console::{Command, HELP, Input},
+    console::{Command, ConsoleEnd, HELP, Input},
     machine::{Board, End},
     outlets::Outlets,
     platform::GuestLog,
@@ -43,19 +42,24 @@ pub(crate) struct User {
 }
 
 impl User {
-    /// Takes the signals and the terminal; without `has_input` the guest gets no standard input.
+    /// Takes the signals and the terminal; without `has_input` the guest gets no standard input. A console
+    /// elsewhere leaves the terminal alone: its keys make signals.
     ///
     /// # Errors
     ///
     /// The host refuses either.
-    pub(crate) fn take(has_input: bool) -> io::Result<Self> {
+    pub(crate) fn take(end: &ConsoleEnd, has_input: bool) -> io::Result<Self> {
         let signals = Signals::block()?;
-        let stdin = File::from(io::stdin().as_fd().try_clone_to_owned()?);
-        let is_terminal = stdin.is_terminal();
+        let is_stdio = end.is_stdio();
+        let is_terminal = is_stdio && io::stdin().is_terminal();
         Ok(Self {
-            stdin: has_input.then_some(stdin),
+            stdin: end.input()?.filter(|_| has_input || !is_stdio),
             input: Input::new(is_terminal),
-            terminal: RawTerminal::enter()?,
+            terminal: if is_stdio {
+                RawTerminal::enter()?
+            } else {
+                None
+            },
             signals,
             is_terminal,
             silence: Silence::begin(),
@@ -377,7 +381,9 @@ impl Loop {
     fn resume(&mut self, ops: &mut EventOps) {
         self.user.terminal = None;
         // A terminal that refuses raw mode now is used without it.
-        self.user.terminal = RawTerminal::enter().ok().flatten();
+        let is_ours = self.user.is_terminal;
+        let entered = is_ours.then(RawTerminal::enter);
+        self.user.terminal = entered.and_then(Result::ok).flatten();
         self.watch_input(ops);
     }
 }

@@ -6,12 +6,18 @@ use pvh_config::OnHalt;
 use pvh_domain::Recorder;
 use pvh_gdb::{Address, BindError, Server};
 
-use crate::{console::ConsoleQueue, exit::Printable, platform::GuestLog};
+use crate::{
+    console::{ConsoleEnd, ConsoleQueue},
+    exit::Printable,
+    platform::GuestLog,
+};
 
 /// The ways out of a machine.
 pub(crate) struct Outlets {
     /// What the guest prints on its console.
     pub(crate) console: ConsoleQueue,
+    /// Where that goes, and where its input comes from.
+    pub(crate) end: Arc<ConsoleEnd>,
     /// What the guest logs to its hypervisor, and what pvh-vmm says while the guest runs.
     pub(crate) log: GuestLog,
     /// Every call of the guest's domain, with `--record`.

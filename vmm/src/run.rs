@@ -18,7 +18,7 @@ mod wreck;
 
 use std::{
     sync::{
-        OnceLock,
+        Arc, OnceLock,
         mpsc::{self, Receiver, Sender},
     },
     thread,
@@ -49,6 +49,7 @@ use session::{Boot, Rest, Session, Start, Writing, run_machine};
 
 pub(crate) use error::RunError;
 pub(crate) use outcome::{HALTED, Outcome, shutdown_line};
+use outputs::open_console;
 pub(crate) use outputs::{check_outputs, open_trace};
 
 /// Runs the machine to its end.
@@ -70,12 +71,14 @@ pub(crate) fn run(config: &RunConfig) -> Result<Outcome, RunError> {
             return Err(RunError::Kvm(refused));
         }
     };
+    let end = Arc::new(open_console(config)?);
     let console = ConsoleQueue::default();
     let log = GuestLog::new(ConsoleQueue::default(), config.has_guest_log);
     thread::scope(|scope| {
-        let writing = Writing::start_on_thread(scope, &kvm, &console, &log);
+        let writing = Writing::start_on_thread(scope, &kvm, &console, &end, &log);
         let outlets = Outlets {
             console: console.clone(),
+            end: Arc::clone(&end),
             log: log.clone(),
             recorder: None,
             gdb: config.gdb.clone(),
@@ -151,7 +154,7 @@ impl Machines<'_> {
             if let Some(reason) = reason.filter(|_| !self.config.is_quiet) {
                 complain(&reason.to_string());
             }
-            let user = User::take(!self.config.reads_standard_input());
+            let user = User::take(&self.outlets.end, !self.config.reads_standard_input());
             let user = Box::new(user.map_err(host("cannot set up the console"))?);
             timings::step("confine", || sandbox::confine(self.config))
                 .map_err(RunError::Sandbox)?;

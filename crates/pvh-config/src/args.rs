@@ -1,5 +1,6 @@
 //! The command line, as clap parses it.
 
+pub(crate) mod console;
 pub(crate) mod cpus;
 mod disk;
 mod error;
@@ -21,6 +22,7 @@ use pvh_gdb::Address;
 
 use crate::size::Size;
 
+pub use console::{ConsoleArgument, ConsoleArgumentError};
 pub use disk::{CacheMode, DiskArgument, DiskArgumentError};
 pub use net::{LinkArgument, NetArgument, NetArgumentError};
 
@@ -123,6 +125,10 @@ pub struct RunArguments {
         allow_hyphen_values = true
     )]
     pub cmdline: OsString,
+    /// Where the guest's console is: stdio; pty, a new pseudo-terminal, whose name is printed; or
+    /// file:PATH, which takes the output and gives no input
+    #[arg(long, value_name = "stdio|pty|file:PATH", default_value = "stdio", value_parser = OsStringValueParser::new().try_map(|text| ConsoleArgument::parse(&text)))]
+    pub console: ConsoleArgument,
     /// Guest RAM: a number with K, M, G or T (powers of 1024; MB and MiB are the same), or in bytes
     #[arg(long, value_name = "SIZE", default_value = "512M", value_parser = Size::of_memory)]
     pub memory: Size,

@@ -16,10 +16,10 @@ mod size;
 
 pub use args::{
     BackingArgument, CacheArguments, CacheMode, Command, CommandLine, ConformArguments,
-    DemoArguments, DiskArgument, DiskArgumentError, InspectArguments, KVM_DEVICE, LinkArgument,
-    LoadArgument, LogArgument, ModuleArgument, NetArgument, NetArgumentError, OnCrash,
-    PlatformArgument, ReportStyle, RunArguments, SandboxArgument, StartInfoArgument, TapArguments,
-    TraceArguments, cpus::MAX_CPUS,
+    ConsoleArgument, ConsoleArgumentError, DemoArguments, DiskArgument, DiskArgumentError,
+    InspectArguments, KVM_DEVICE, LinkArgument, LoadArgument, LogArgument, ModuleArgument,
+    NetArgument, NetArgumentError, OnCrash, PlatformArgument, ReportStyle, RunArguments,
+    SandboxArgument, StartInfoArgument, TapArguments, TraceArguments, cpus::MAX_CPUS,
 };
 pub use disks::{DiskNamesError, disk_names};
 pub use networks::{NetworkError, network_addresses};

@@ -10,8 +10,8 @@ use pvh_gdb::Address;
 use pvh_start_info::Generation;
 
 use crate::args::{
-    BackingArgument, DiskArgument, LoadArgument, LogArgument, NetArgument, OnCrash,
-    PlatformArgument, ReportStyle, RunArguments, SandboxArgument, StartInfoArgument,
+    BackingArgument, ConsoleArgument, DiskArgument, LoadArgument, LogArgument, NetArgument,
+    OnCrash, PlatformArgument, ReportStyle, RunArguments, SandboxArgument, StartInfoArgument,
 };
 
 /// One machine, and how pvh-vmm runs it.
@@ -27,6 +27,8 @@ pub struct RunConfig {
     pub networks: Vec<NetArgument>,
     /// The kernel's command line.
     pub cmdline: Vec<u8>,
+    /// Where the guest's console is.
+    pub console: ConsoleArgument,
     /// Size of guest RAM in bytes.
     pub memory_bytes: u64,
     /// Number of vCPUs.
@@ -162,6 +164,7 @@ impl From<RunArguments> for RunConfig {
             disks: arguments.disks,
             networks: arguments.networks,
             cmdline: arguments.cmdline.into_vec(),
+            console: arguments.console,
             memory_bytes: arguments.memory.bytes(),
             cpus: arguments.cpus,
             generation: match arguments.start_info {

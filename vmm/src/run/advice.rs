@@ -75,6 +75,7 @@ impl RunError {
             Self::Overwrites { option, .. } | Self::NoFile { option, .. } => {
                 format!("choose another file for {option}")
             }
+            Self::Console { .. } => "choose another file for --console".to_owned(),
             Self::Trace { .. } => "choose another file for --trace".to_owned(),
             Self::Record { .. } => "choose another file for --record".to_owned(),
             Self::Obstacle {

@@ -161,6 +161,15 @@ pub(crate) enum RunError {
         #[source]
         source: io::Error,
     },
+    /// The file of the console cannot be opened.
+    #[error("{}: cannot write the console's output", path.display())]
+    Console {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
     /// The Xen platform cannot be built.
     #[error(transparent)]
     Platform(#[from] PlatformError),

@@ -8,9 +8,11 @@ use std::{
 };
 
 use nix::libc;
-use pvh_config::RunConfig;
+use pvh_backends::Pty;
+use pvh_config::{ConsoleArgument, RunConfig};
 
-use super::error::RunError;
+use super::error::{RunError, host};
+use crate::{console::ConsoleEnd, exit::complain};
 
 /// Refuses an output file that is the kernel, a module or another output, or no regular file.
 ///
@@ -26,10 +28,15 @@ pub(crate) fn check_outputs(config: &RunConfig) -> Result<(), RunError> {
         .chain(modules)
         .chain(config.disks.iter().map(|disk| disk.path.as_path()))
         .collect();
+    let console = match &config.console {
+        ConsoleArgument::File(path) => Some(path.clone()),
+        _ => None,
+    };
     let outputs = [
         ("--record", &config.record),
         ("--trace", &config.trace),
         ("--dump-on-crash", &config.dump_on_crash),
+        ("--console", &console),
     ];
     for (option, path) in outputs {
         let Some(path) = path.as_deref() else {
@@ -61,6 +68,29 @@ pub(crate) fn open_trace(config: &RunConfig) -> Result<Option<File>, RunError> {
         })
     });
     opened.transpose()
+}
+
+/// Opens the host's end of the guest's console, and prints the name of a pseudo-terminal.
+///
+/// # Errors
+///
+/// [`RunError::Console`]; the host refuses a pseudo-terminal.
+pub(super) fn open_console(config: &RunConfig) -> Result<ConsoleEnd, RunError> {
+    match &config.console {
+        ConsoleArgument::Stdio => Ok(ConsoleEnd::Stdio),
+        ConsoleArgument::File(path) => {
+            let file = create(path).map_err(|source| RunError::Console {
+                path: path.clone(),
+                source,
+            })?;
+            Ok(ConsoleEnd::File(file))
+        }
+        ConsoleArgument::Pty => {
+            let pty = Pty::open().map_err(host("cannot make a pseudo-terminal"))?;
+            complain(&format!("console: {}", pty.name().display()));
+            Ok(ConsoleEnd::Pty(pty))
+        }
+    }
 }
 
 /// Creates or truncates a file; never waits for a reader.

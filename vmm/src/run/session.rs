@@ -24,7 +24,7 @@ use super::{
     wreck::Wreck,
 };
 use crate::{
-    console::{ConsoleQueue, Stream, Writer, is_shared},
+    console::{ConsoleEnd, ConsoleQueue, Stream, Writer, is_shared},
     events::{self, User},
     machine::{Board, BootVcpu, End, MachineHost, Stopper, Threads},
     outlets::Outlets,
@@ -37,12 +37,12 @@ use crate::{
 /// The writer of console output to standard output, and that of the guest's log to standard error.
 type Writers = [Writer; 2];
 
-fn start_writers(console: &ConsoleQueue, log: &GuestLog) -> io::Result<Writers> {
-    let stdout = io::stdout().as_fd().try_clone_to_owned()?;
+fn start_writers(console: &ConsoleQueue, end: &ConsoleEnd, log: &GuestLog) -> io::Result<Writers> {
+    let sink = end.output()?;
     let stderr = io::stderr().as_fd().try_clone_to_owned()?;
-    let stream = |stream| is_shared().then_some(stream);
+    let stream = |stream| (end.is_stdio() && is_shared()).then_some(stream);
     Ok([
-        Writer::start(console.clone(), File::from(stdout), stream(Stream::Console))?,
+        Writer::start(console.clone(), sink, stream(Stream::Console))?,
         Writer::start(
             log.output().clone(),
             File::from(stderr),
@@ -68,6 +68,7 @@ impl<'scope> Writing<'scope> {
         scope: &'scope Scope<'scope, '_>,
         kvm: &'scope Kvm,
         console: &'scope ConsoleQueue,
+        end: &'scope ConsoleEnd,
         log: &'scope GuestLog,
     ) -> Self {
         let thread = threads::start_scoped(scope, Role::Beside, || {
@@ -77,7 +78,7 @@ impl<'scope> Writing<'scope> {
             // If this is late, the first vCPU lists them itself; it also reports a failure.
             let _ = timings::step("list CPUID", || kvm.supported_cpuid());
             sandbox::prepare();
-            timings::step("console", || start_writers(console, log))
+            timings::step("console", || start_writers(console, end, log))
         });
         thread.map_or(Self::Wanted, Self::Starting)
     }
@@ -88,7 +89,7 @@ impl<'scope> Writing<'scope> {
             Self::Starting(thread) => thread.join().ok().and_then(Result::ok),
             Self::Wanted => None,
         };
-        begun.unwrap_or_else(|| start_writers(&outlets.console, &outlets.log))
+        begun.unwrap_or_else(|| start_writers(&outlets.console, &outlets.end, &outlets.log))
     }
 }
 
@@ -96,6 +97,8 @@ impl<'scope> Writing<'scope> {
 pub(super) struct Session {
     user: User,
     writers: Writers,
+    /// How long the end waits for readers at most, in units of 50 ms.
+    patience: u32,
     stuck: Option<StuckDevice>,
     wreck: Option<Wreck>,
 }
@@ -159,6 +162,7 @@ impl Session {
             patience = self.await_replies(patience);
         }
         self.user.leave_terminal();
+        patience = patience.min(self.patience);
         for writer in &self.writers {
             writer.drain(|| {
                 patience = patience.saturating_sub(1);
@@ -297,6 +301,7 @@ pub(super) fn run_machine(
     let mut session = Session {
         user,
         writers,
+        patience: outlets.end.patience(),
         stuck: None,
         wreck: Some(machine.wreck),
     };
