@@ -7,7 +7,9 @@ use self::world::{ARG, COUNT, SHARED_INFO, World};
 use crate::{tape::Tape, vcpu::template};
 
 mod calls;
+mod clocks;
 mod ends;
+mod params;
 mod ports;
 mod world;
 
@@ -17,8 +19,9 @@ mod world;
 ///
 /// If an answer is neither a value nor an errno, if the high half of a 32-bit caller's register has
 /// an effect, if an effect does not fit the state, if the end comes twice, if a vCPU is not in the
-/// state of its effects, if a port is given twice or forgotten, if an event is lost, if time or
-/// memory do not add up, or if due work is left.
+/// state of its effects, if a port is given twice or forgotten, if an event is lost, if a parameter
+/// is not what was set, if a timer fires late or unasked, if the time in a state or the memory does
+/// not add up, or if due work is left.
 pub fn hypercall(bytes: &[u8]) {
     history(Tape::new(bytes), 48, None);
 }
@@ -123,16 +126,35 @@ fn timer(world: &mut World, tape: &mut Tape<'_>, vcpu: u32) {
     let at = world.now_ns() + u64::from(tape.word() & 0x1ff_ffff);
     world.poke(ARG, &at.to_le_bytes());
     world.poke(ARG + 8, &u64::from(tape.byte() & 1).to_le_bytes());
+    let now_ns = world.now_ns();
+    let this = u64::from(vcpu);
     match tape.below(5) {
-        0 => world.call(vcpu, 15, [at, at >> 32, 0, 0, 0]),
-        1 => world.call(vcpu, 24, [8, u64::from(vcpu), ARG, 0, 0]),
-        2 => world.call(vcpu, 24, [9, u64::from(vcpu), 0, 0, 0]),
+        what @ 0..=1 => {
+            let answer = match what {
+                0 => world.ask(vcpu, 15, [at, at >> 32, 0, 0, 0]),
+                _ => world.ask(vcpu, 24, [8, this, ARG, 0, 0]),
+            };
+            if answer == Some(0) {
+                world.clocks.set(vcpu, at, now_ns);
+            }
+        }
+        2 => {
+            if world.ask(vcpu, 24, [9, this, 0, 0, 0]) == Some(0) {
+                world.clocks.stop(vcpu);
+            }
+        }
         3 => {
             let period = 1_000_000 + u64::from(tape.half()) * 100;
             world.poke(ARG, &period.to_le_bytes());
-            world.call(vcpu, 24, [6, u64::from(vcpu), ARG, 0, 0]);
+            if world.ask(vcpu, 24, [6, this, ARG, 0, 0]) == Some(0) {
+                world.clocks.set_period(vcpu, Some(period));
+            }
         }
-        _ => world.call(vcpu, 24, [7, u64::from(vcpu), 0, 0, 0]),
+        _ => {
+            if world.ask(vcpu, 24, [7, this, 0, 0, 0]) == Some(0) {
+                world.clocks.set_period(vcpu, None);
+            }
+        }
     }
 }
 
@@ -144,6 +166,7 @@ fn sched(world: &mut World, tape: &mut Tape<'_>, vcpu: u32) {
         3 => {
             let reason = u32::from(value & 7);
             world.poke(ARG, &reason.to_le_bytes());
+            world.clocks.may_reset();
             if reason == SOFT_RESET {
                 world.forget(); // it closes every port
             }
@@ -217,7 +240,12 @@ fn param(world: &mut World, tape: &mut Tape<'_>, vcpu: u32) {
             world.poke(ARG, &(0x7ff0_u64 | index << 32).to_le_bytes());
             world.poke(ARG + 8, &value.to_le_bytes());
             let op = u64::from(shape >> 5 & 1);
-            world.call(vcpu, 34, [op, ARG, 0, 0, 0]);
+            if world.ask(vcpu, 34, [op, ARG, 0, 0, 0]) == Some(0) {
+                match op {
+                    0 => world.params.set(index, value),
+                    _ => world.params.is_read(index, world.long_or_0(ARG + 8)),
+                }
+            }
         }
         _ => {
             let vector = u64::from(shape >> 4) << 4 | 3;

@@ -38,7 +38,10 @@ pub use dispatch::dispatch;
 pub use hypercall::hypercall;
 pub use interface::interface;
 pub use linear::linear;
-pub use loader::{ELF_MARK, HEADER_MARK, PAYLOAD_MARK, bzimage, cmdline, elf_commit, elf_plan};
+pub use loader::{
+    ELF_MARK, FRAME_MARK, HEADER_MARK, PACKED_MARK, PAYLOAD_MARK, bzimage, cmdline, elf_commit,
+    elf_plan,
+};
 pub use memory::SparseMemory;
 pub use notes::notes;
 pub use start_info::{start_info_read, start_info_roundtrip};

@@ -18,6 +18,7 @@ mod pen;
 mod state;
 
 pub use kernels::of_kernel;
+pub(crate) use pack::CODECS;
 pub use pack::payload;
 pub use pen::Pen;
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use pvh_abi::DomId;
-use pvh_xenstore::{Header, HostId, MessageType, Store};
+use pvh_xenstore::{Header, HostId, MessageType, Store, Usage};
 
 use self::{
     host::queued,
@@ -15,6 +15,7 @@ use crate::tape::Tape;
 
 mod host;
 mod model;
+mod quota;
 mod requests;
 mod setup;
 mod wire;
@@ -41,6 +42,8 @@ struct Client {
     waiting: Changes,
     model: Model,
     next_id: u32,
+    /// What the guest had before its last request.
+    before: Usage,
 }
 
 fn structured(tape: &mut Tape<'_>) {
@@ -51,6 +54,7 @@ fn structured(tape: &mut Tape<'_>) {
         waiting: Changes::new(),
         model: Model::new(),
         next_id: 1,
+        before: Usage::default(),
     };
     for _ in 0..64 {
         if tape.is_empty() {
@@ -78,6 +82,7 @@ impl Client {
     fn ask(&mut self, by: DomId, kind: MessageType, tx: u32, payload: &[u8]) -> Answer {
         let id = self.next_id;
         self.next_id += 1;
+        self.before = self.store.usage(GUEST).expect("it is connected");
         let header = Header::new(kind, id, tx, payload);
         let taken = self.store.handle(by, &header, payload);
         taken.expect("nothing waits, and the payload is short");

@@ -43,6 +43,8 @@ impl World {
         if self.asleep[vcpu as usize] {
             self.enter(vcpu);
         }
+        self.note();
+        self.clocks.runs(vcpu, self.now.system_ns);
         let mut call = self.decode(vcpu, number, args);
         let mut has_waited = false;
         let io = LinearMemory::new(&self.memory, &PagingState::UNPAGED, &POLICY);
@@ -74,10 +76,16 @@ impl World {
                     self.asleep[vcpu as usize] =
                         matches!(answer.sleep, Some(Sleep::Block | Sleep::Poll));
                     assert!(result > -200, "error {result}");
+                    self.note();
+                    if let Some(sleep) = answer.sleep {
+                        self.clocks.sleeps(vcpu, sleep, self.now.system_ns);
+                    }
                     return Some(result);
                 }
             }
         }
+        self.note();
+        self.clocks.lost(vcpu);
         None
     }
 
@@ -134,7 +142,9 @@ impl World {
             self.poke(ARG + 8, &u64::from(count).to_le_bytes());
             self.poke(ARG + 16, &until_ns.to_le_bytes());
         }
-        self.call(vcpu, 29, [3, ARG, 0, 0, 0]);
+        if self.ask(vcpu, 29, [3, ARG, 0, 0, 0]) == Some(0) && until_ns > self.now_ns() {
+            self.clocks.polls_until(vcpu, until_ns);
+        }
     }
 
     /// `decrease_reservation` and `populate_physmap` of a list behind the argument.

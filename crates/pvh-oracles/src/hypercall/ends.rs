@@ -4,7 +4,7 @@ use pvh_abi::Gpa;
 use pvh_domain::Recorder;
 use pvh_memory::GuestMemory;
 
-use super::world::{ARG, MAX_PAGES, SHARED_INFO, START_NS, VCPUS, World};
+use super::world::{ARG, CALLBACK, MAX_PAGES, SHARED_INFO, START_NS, VCPUS, World};
 use crate::bytes;
 
 impl World {
@@ -16,7 +16,7 @@ impl World {
         assert_eq!(world.ask(0, 12, [7, ARG, 0, 0, 0]), Some(0));
         // a vector for upcalls
         world.poke(ARG, &0x7ff0_u64.to_le_bytes());
-        world.poke(ARG + 8, &(2_u64 << 56 | 0xf3).to_le_bytes());
+        world.poke(ARG + 8, &CALLBACK.to_le_bytes());
         assert_eq!(world.ask(0, 34, [0, ARG, 0, 0, 0]), Some(0));
         world.check();
         Some(world)
@@ -62,6 +62,13 @@ impl World {
                 "vCPU {of} has lost time"
             );
             assert!(long(size - 8) <= self.now.system_ns);
+            let spent = self.clocks.of(of).and_then(|clock| clock.spent);
+            if let Some(spent) = spent {
+                let state = bytes::field(&bytes, 0, 4).unwrap_or(0);
+                let times = [0, 1, 2, 3].map(|state| long(size + 8 * state));
+                let seen = (state, long(size - 8), times);
+                assert_eq!(seen, spent.seen(self.now.system_ns), "vCPU {of}");
+            }
         }
     }
 

@@ -48,6 +48,10 @@ impl World {
         self.opened(answer, port, Port::Unbound);
     }
 
+    pub(super) fn long_or_0(&self, at: u64) -> u64 {
+        u64::from(self.word_or_0(at)) | u64::from(self.word_or_0(at + 4)) << 32
+    }
+
     pub(super) fn word_or_0(&self, at: u64) -> u32 {
         if self.memory.is_ram(Gpa(at), 4) {
             self.word_at(at)
@@ -72,6 +76,12 @@ impl World {
         let answer = self.event_op(vcpu, 1, &[virq, of, 0]);
         let port = self.word_or_0(ARG + 8);
         self.opened(answer, port, Port::Virq);
+        if answer == Some(0) {
+            self.timer_ports.remove(&port);
+            if virq == VIRQ_TIMER {
+                self.timer_ports.insert(port, of);
+            }
+        }
     }
 
     pub(super) fn bind_ipi(&mut self, vcpu: u32, of: u32) {
@@ -137,4 +147,41 @@ impl World {
         }
         let _any_answer = self.event_op(vcpu, op, &words);
     }
+
+    /// For each known port of a timer: vCPU, port, and whether its event is pending.
+    pub(super) fn timers_before(&self) -> Vec<(u32, u32, bool)> {
+        let Some(ports) = self.ports.as_ref().filter(|_| self.has_shared_info) else {
+            return Vec::new();
+        };
+        let are_open = self
+            .timer_ports
+            .iter()
+            .filter(|(port, _)| ports.get(port) == Some(&Port::Virq));
+        are_open
+            .map(|(&port, &vcpu)| (vcpu, port, self.is_pending(port)))
+            .collect()
+    }
+
+    fn is_pending(&self, port: u32) -> bool {
+        let byte = self
+            .memory
+            .peek(SHARED_INFO + 2048 + u64::from(port / 8), 1);
+        byte.first().is_some_and(|byte| byte >> (port % 8) & 1 == 1)
+    }
+
+    /// After a tick: a timer that was due has raised its event, and no other has.
+    pub(super) fn check_timers(&mut self, before: &[(u32, u32, bool)]) {
+        let now_ns = self.now.system_ns;
+        for &(vcpu, port, was_pending) in before {
+            let is_pending = self.is_pending(port);
+            match self.clocks.has_to_fire(vcpu, now_ns) {
+                Some(true) => assert!(is_pending, "the timer of vCPU {vcpu} is late"),
+                Some(false) => assert!(was_pending || !is_pending, "a timer that nobody set"),
+                None => {}
+            }
+        }
+        self.clocks.tick(now_ns);
+    }
 }
+
+const VIRQ_TIMER: u32 = 0;

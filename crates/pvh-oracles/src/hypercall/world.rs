@@ -7,6 +7,7 @@ use pvh_domain::{Config, Domain, Effect, MemoryConfig, Now, Recorder, Shutdown};
 use pvh_hypercall::Width;
 use pvh_vcpu::{CpuPolicy, Orders, State};
 
+use super::{clocks::Clocks, params::Params};
 use crate::memory::SparseMemory;
 
 pub(super) const COUNT: u32 = 3;
@@ -17,6 +18,8 @@ const RAM_PAGES: u64 = 64;
 pub(super) const MAX_PAGES: u64 = 80;
 const SPARE_FRAMES: u64 = 40;
 pub(super) const START_NS: u64 = 1 << 32;
+/// `CALLBACK_IRQ` as the guest's first call sets it: by a vector.
+pub(super) const CALLBACK: u64 = 2 << 56 | 0xf3;
 pub(super) const VCPUS: Range<u32> = 0..COUNT;
 
 /// What a port is, by `EVTCHNOP_status`.
@@ -53,6 +56,12 @@ pub(super) struct World {
     pub(super) ports: Option<BTreeMap<u32, Port>>,
     /// Shared info is where it was mapped at first, and the two-level ABI in use.
     pub(super) has_shared_info: bool,
+    pub(super) clocks: Clocks,
+    /// The effects that the clocks have been told of.
+    noted: usize,
+    pub(super) params: Params,
+    /// The ports that get the timer's event of a vCPU.
+    pub(super) timer_ports: BTreeMap<u32, u32>,
 }
 
 impl World {
@@ -99,6 +108,10 @@ impl World {
             is_over: false,
             ports: Some(BTreeMap::new()),
             has_shared_info: true,
+            clocks: Clocks::new(),
+            noted: 0,
+            params: Params::new(CALLBACK),
+            timer_ports: BTreeMap::new(),
         })
     }
 
@@ -118,7 +131,10 @@ impl World {
 
     pub(super) fn tick(&mut self) {
         let now = self.now;
+        let timers = self.timers_before();
         self.domain.tick(&self.memory, now, &mut self.effects);
+        self.note();
+        self.check_timers(&timers);
         self.check();
         // What is due is done, or said to be due at once.
         let due = || self.domain.next_deadline_ns();
@@ -135,6 +151,7 @@ impl World {
         let now = self.now;
         self.domain
             .entered(&self.memory, vcpu, now, &mut self.effects);
+        self.clocks.runs(vcpu, now.system_ns);
         if let Some(asleep) = self.asleep.get_mut(vcpu as usize) {
             *asleep = false;
         }
@@ -159,6 +176,7 @@ impl World {
                 .sipi(memory, vcpu, vector, now, &mut self.effects),
             None => {
                 self.domain.init(memory, vcpu, now, &mut self.effects);
+                self.clocks.init(vcpu);
                 if let Some(asleep) = self.asleep.get_mut(vcpu as usize) {
                     *asleep = false;
                 }
@@ -169,8 +187,11 @@ impl World {
     pub(super) fn find_running(&mut self, vcpu: u32) {
         self.domain.found_running(&self.memory, vcpu, self.now);
         let is_over = self.is_over;
-        if let Some(up) = self.up.get_mut(vcpu as usize) {
-            *up |= !is_over;
+        if let Some(up) = self.up.get_mut(vcpu as usize)
+            && !is_over
+            && !std::mem::replace(up, true)
+        {
+            self.clocks.found_running(vcpu, self.now.system_ns);
         }
     }
 
@@ -203,8 +224,11 @@ impl World {
             .hypercall_page_written(&self.memory, width, self.now);
     }
 
-    /// Ports and areas are not known any more.
+    /// Ports, areas, parameters and timers are not known any more.
     pub(super) fn forget(&mut self) {
+        self.params.forget();
+        self.clocks.forget_timers();
+        self.clocks.may_reset();
         self.ports = None;
         self.has_shared_info = false;
     }
@@ -213,8 +237,18 @@ impl World {
         self.has_shared_info = false;
     }
 
+    /// Tells the clocks of the effects that are new.
+    pub(super) fn note(&mut self) {
+        for effect in self.effects.iter().skip(self.noted) {
+            self.clocks.effect(effect, self.now.system_ns);
+        }
+        self.noted = self.effects.len();
+    }
+
     /// What holds after everything that happens.
     pub(super) fn check(&mut self) {
+        self.note();
+        self.noted = 0;
         for effect in std::mem::take(&mut self.effects) {
             self.check_effect(&effect);
         }
@@ -229,6 +263,12 @@ impl World {
             );
         }
         assert!(self.memory.added() <= SPARE_FRAMES);
+        let latest_ns = self.clocks.latest_ns(self.now.system_ns);
+        if let Some(latest_ns) = latest_ns.filter(|_| !self.is_over) {
+            let due_ns = self.domain.next_deadline_ns();
+            let is_early = due_ns.is_some_and(|due_ns| due_ns <= latest_ns);
+            assert!(is_early, "due at {due_ns:?}, not by {latest_ns}");
+        }
     }
 
     fn check_effect(&mut self, effect: &Effect) {

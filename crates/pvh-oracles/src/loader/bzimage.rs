@@ -14,6 +14,7 @@ use pvh_testkit::bzimage::{self as builder, SetupHeader};
 use crate::{
     bytes::{field, is_printable, slice},
     kernel::kernel,
+    seeds::{CODECS, payload},
     tape::Tape,
 };
 
@@ -30,15 +31,26 @@ pub const PAYLOAD_MARK: u8 = 0xbc;
 /// stored kernel; no kind of file begins so.
 pub const HEADER_MARK: u8 = 0xbd;
 
-/// Opens a file of any kind, or a bzImage around what follows [`PAYLOAD_MARK`] or [`HEADER_MARK`].
+/// What a codec (its number in [`CODECS`]) and the bytes behind a kernel begin with. They are packed
+/// as the kernel's build does it, and have to come out as they were; no kind of file begins so.
+pub const PACKED_MARK: u8 = 0xbb;
+
+/// What a frame of Zstandard begins with, block by block; no kind of file begins so.
+pub const FRAME_MARK: u8 = 0xba;
+
+/// Opens a file of any kind, or a bzImage around what follows [`PAYLOAD_MARK`], [`HEADER_MARK`],
+/// [`PACKED_MARK`] or [`FRAME_MARK`].
 ///
 /// # Panics
 ///
 /// If more comes out than the limit, if a payload is taken from where the header does not say, if a
-/// length that contradicts the content is taken, if a header that is right around a stored kernel
+/// length that contradicts the content is taken, if the content of any codec is not what was packed,
+/// if a header that is right around a stored kernel
 /// is refused, or if `inspect` and `Image` disagree.
 pub fn bzimage(input: &[u8]) {
     let wrapped = match input.split_first() {
+        Some((&PACKED_MARK, rest)) => return packed(Tape::new(rest)),
+        Some((&FRAME_MARK, rest)) => (builder::bzimage(&frame(Tape::new(rest))), false),
         Some((&PAYLOAD_MARK, payload)) => (builder::bzimage(payload), false),
         Some((&HEADER_MARK, rest)) => headed(Tape::new(rest)),
         _ => (input.to_vec(), false),
@@ -96,6 +108,73 @@ fn headed(mut tape: Tape<'_>) -> (Vec<u8>, bool) {
         }
         payload => (builder::headed(&header, payload), false),
     }
+}
+
+/// A kernel with any bytes behind it comes out of each codec as it was packed, or is too long.
+fn packed(mut tape: Tape<'_>) {
+    let codec = CODECS[usize::from(tape.below(8))];
+    let repeats = usize::from(tape.byte()) + 1;
+    let content = [kernel(), tape.rest().repeat(repeats)].concat();
+    if content.len() as u64 > 2 * LIMITS.max_unpacked_bytes {
+        return;
+    }
+    let file = builder::bzimage(&payload(codec, &content));
+    let is_short = content.len() as u64 <= LIMITS.max_unpacked_bytes;
+    match Image::from_bytes_within(file, &LIMITS) {
+        Ok(image) => {
+            assert!(is_short, "{codec:?}: more than the limit");
+            let elf = image.bytes().expect("it was given bytes");
+            assert!(elf == content, "{codec:?}: other content");
+        }
+        Err(error) => {
+            is_printable(&error);
+            assert!(!is_short, "{codec:?}: {error}");
+        }
+    }
+}
+
+/// A frame of Zstandard (RFC 8878): a header of any kind, a block with a kernel, and blocks that are
+/// raw, of one byte many times, or said to be packed.
+fn frame(mut tape: Tape<'_>) -> Vec<u8> {
+    let mut out = 0xfd2f_b528_u32.to_le_bytes().to_vec();
+    // No dictionary, no reserved bit; the length of the content is stated in 0, 1, 2, 4 or 8 bytes.
+    let descriptor = tape.byte() & 0b1110_0100;
+    out.push(descriptor);
+    let is_single = descriptor & 0x20 != 0;
+    if !is_single {
+        out.push(tape.byte() & 0x7f);
+    }
+    let stated = match (descriptor >> 6, is_single) {
+        (0, false) => 0,
+        (size, _) => 1 << size,
+    };
+    out.extend(&tape.long().to_le_bytes()[..stated]);
+    let kernel = kernel();
+    block(&mut out, 0, kernel.len(), false);
+    out.extend(kernel);
+    let count = tape.below(8);
+    for index in 0..=count {
+        let (kind, size) = (tape.below(3), usize::from(tape.half()));
+        let is_last = index == count;
+        match kind {
+            1 => {
+                block(&mut out, 1, size, is_last);
+                out.push(tape.byte());
+            }
+            kind => {
+                let bytes = tape.bytes(size);
+                block(&mut out, kind.into(), bytes.len(), is_last);
+                out.extend(bytes);
+            }
+        }
+    }
+    out
+}
+
+/// The three bytes before a block.
+fn block(out: &mut Vec<u8>, kind: usize, size: usize, is_last: bool) {
+    let word = size << 3 | kind << 1 | usize::from(is_last);
+    out.extend(&word.to_le_bytes()[..3]);
 }
 
 /// Where the boot protocol says that the payload is.

@@ -11,7 +11,7 @@ use super::{
     pack::{CODECS, payload, runs},
 };
 use crate::kernel::kernel;
-use crate::loader::{HEADER_MARK, PAYLOAD_MARK};
+use crate::loader::{FRAME_MARK, HEADER_MARK, PACKED_MARK, PAYLOAD_MARK};
 
 /// ELF files with notes of all kinds.
 pub(super) fn elfs() -> Vec<Seed> {
@@ -215,6 +215,17 @@ pub(super) fn packed() -> Vec<Seed> {
     let header = [HEADER_MARK, 1, 15, 2, 0, 0];
     seeds.push(named("header", header));
     seeds.push(named("header-stored", [&header[..], &stored].concat()));
+    // a codec and a number of repetitions, then what follows the kernel
+    seeds.push(named(
+        "content",
+        [&[PACKED_MARK, 0, 1][..], b"text"].concat(),
+    ));
+    // descriptor, window, no stated length, two blocks: a byte 16 times, and two raw bytes
+    let frame = Pen::new()
+        .bytes([FRAME_MARK, 0, 0x40])
+        .bytes([0; 8])
+        .bytes([1, 1, 16, 0, 9, 0, 2, 0, 7, 8]);
+    seeds.push(named("frame", frame));
     seeds.push(named("elf", elf));
     seeds
 }

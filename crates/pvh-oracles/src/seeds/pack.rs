@@ -7,7 +7,7 @@ use pvh_loader::image::Codec;
 use ruzstd::encoding::{CompressionLevel, compress_to_vec};
 
 /// All codecs.
-pub(super) const CODECS: [Codec; 8] = [
+pub(crate) const CODECS: [Codec; 8] = [
     Codec::Stored,
     Codec::Gzip,
     Codec::Bzip2,
@@ -62,14 +62,21 @@ fn stream(codec: Codec, content: &[u8]) -> std::io::Result<Vec<u8>> {
         }
         Codec::Lzo => Ok(lzop(content)),
         Codec::Lz4 => {
-            let packed = lz4_flex::block::compress(content);
-            let head = [0x184c_2102_u32.to_le_bytes(), size(&packed).to_le_bytes()];
-            Ok([&head.concat()[..], &packed].concat())
+            let mut out = 0x184c_2102_u32.to_le_bytes().to_vec();
+            for block in content.chunks(LZ4_BLOCK_BYTES) {
+                let packed = lz4_flex::block::compress(block);
+                out.extend(size(&packed).to_le_bytes());
+                out.extend(packed);
+            }
+            Ok(out)
         }
         Codec::Zstd => Ok(compress_to_vec(content, CompressionLevel::Fastest)),
         _ => Ok(content.to_vec()),
     }
 }
+
+/// The kernel's build packs 8 MiB at a time; seeds are smaller, and are to have several blocks.
+const LZ4_BLOCK_BYTES: usize = 1024;
 
 /// One stored and one packed block in lzop's framing: method 3, level 9, no checksums.
 fn lzop(content: &[u8]) -> Vec<u8> {

@@ -318,6 +318,12 @@ impl Model {
         Some(names.collect::<String>().into_bytes())
     }
 
+    /// How many nodes the transaction has looked at.
+    pub(super) fn touched(&self) -> usize {
+        let touched = self.transactions.last().map(|tx| tx.touched.iter());
+        touched.map_or(0, |all| all.collect::<BTreeSet<_>>().len())
+    }
+
     pub(super) fn is_open(&self, path: &str) -> bool {
         self.tree.get(path).is_some_and(|node| node.is_open)
     }

@@ -7,18 +7,25 @@ use pvh_xenstore::MessageType;
 use super::{
     Answer, Client,
     model::Change,
+    quota::WATCH_BYTES,
     setup::{GUEST, HOME, OTHER, lossy, nul},
 };
 
 impl Client {
-    /// Compares an answer with what the model says: a refusal for want of room is always possible
-    /// near a limit.
+    /// Compares an answer with what the model says: a refusal for want of room is right at a limit
+    /// only.
     ///
     /// Tells whether watches were to fire at once.
     fn changed(&mut self, answer: &Answer, tx: u32, change: Change) -> bool {
         self.model.touch_for(tx, &change);
         match answer.reply.as_ref().map_err(String::as_str) {
-            Err("ENOSPC" | "ENOMEM") => {
+            Err(name @ ("ENOSPC" | "ENOMEM")) => {
+                assert!(
+                    self.lacks_room(name, tx, &change),
+                    "{name} for {change:?}, with {:?} of {:?}",
+                    self.before,
+                    self.store.limits()
+                );
                 self.model.doom(tx);
                 return false;
             }
@@ -132,7 +139,11 @@ impl Client {
             Err("EINVAL") => assert!(!is_valid),
             Err("EEXIST") => assert!(self.model.has_watch(&path, &token)),
             Err("E2BIG") => assert!(self.model.watches() > self.store.limits().watches),
-            Err(name) => assert_eq!(name, "ENOMEM"),
+            Err(name) => {
+                assert_eq!(name, "ENOMEM");
+                let room = self.before.memory_bytes + WATCH_BYTES;
+                assert!(room > self.store.limits().memory_bytes, "there is room");
+            }
         }
     }
 
