@@ -64,6 +64,9 @@ deb: release ## make a Debian package in target/deb, and check it by lintian (DE
 	@$(MAKE) --silent completions OUT=target/deb/completions >/dev/null
 	scripts/deb.sh $(RELEASED)/pvh-vmm target/deb
 
+sbom: ## write the bill of materials of pvh-vmm, CycloneDX 1.5 in JSON (OUT=target/pvh-vmm.cdx.json)
+	@$(CARGO) run --quiet -p pvh-checks --bin sbom >$(or $(OUT),target/pvh-vmm.cdx.json)
+
 build: ## build everything in the release profile
 	$(CARGO) build --workspace --release
 	$(call release,pvh-vmm,pvh-vmm)
@@ -123,8 +126,9 @@ conform-peers: release ## run the plain conformance guest on each VMM on PATH, k
 conform-table: ## write the table of docs/conformance.md from the kept reports, and check docs/abi-coverage.md against them
 	$(CARGO) run --quiet -p pvh-conformance --bin conform-peers -- table
 
-soak: ## boot a guest 1000 times that takes its vCPUs up and down (BOOTS=, SEED=)
-	SOAK_BOOTS=$${BOOTS:-1000} SOAK_SEED=$(SEED) $(CARGO) test --release -p pvh-vmm --test soak -- --ignored --nocapture
+soak: ## run 16 machines side by side, and see that what they hold stays flat (S=120 seconds); without S= also boot a guest 1000 times that takes its vCPUs up and down (BOOTS=, SEED=)
+	SOAK_SECONDS=$(or $(S),120) $(CARGO) test --release -p pvh-vmm --test steady -- --ignored --nocapture
+	$(if $(S),,SOAK_BOOTS=$${BOOTS:-1000} SOAK_SEED=$(SEED) $(CARGO) test --release -p pvh-vmm --test soak -- --ignored --nocapture)
 
 ends: ## end a guest that attacks its hypervisor, by signal and by key, at 200 random moments (TRIES=)
 	ENDS_TRIES=$${TRIES:-200} $(CARGO) test --release -p pvh-vmm --test attacks -- --ignored --nocapture

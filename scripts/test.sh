@@ -38,7 +38,7 @@ elif ! have_kvm; then
 fi
 if have_kvm; then
 	run cargo test -p pvh-kvm -p pvh-xen -p pvh-vmm -p pvh-examples --all-features --no-fail-fast -- --ignored --skip in_32_bit_paging --skip with_debug_exits \
-		--skip a_call_that_fails --skip a_host_that_refuses_any_thread
+		--skip a_call_that_fails --skip a_host_that_refuses_any_thread --skip sixteen_machines_side_by_side
 	met+=("needs /dev/kvm")
 else
 	echo "cannot open /dev/kvm: the tests that need it are skipped"

@@ -1,6 +1,9 @@
 //! What a run takes of its host: a guest that attacks makes nothing grow, and a host that refuses is told in one line.
 
 #[cfg(test)]
+mod held;
+
+#[cfg(test)]
 mod tests {
     use std::{
         fs,
@@ -13,6 +16,8 @@ mod tests {
 
     use assert_cmd::cargo::cargo_bin;
     use tempfile::TempDir;
+
+    use super::held::Held;
 
     #[test]
     #[ignore = "needs /dev/kvm"]
@@ -31,65 +36,6 @@ mod tests {
             "{told}"
         );
         assert_eq!(run(&["--quiet"]), "");
-    }
-
-    /// What a process holds.
-    #[derive(Clone, Copy, Debug, Default)]
-    struct Held {
-        threads: usize,
-        files: usize,
-        mappings: usize,
-        timers: usize,
-        file_locks: usize,
-        locked_kib: u64,
-        anonymous_kib: u64,
-    }
-
-    impl Held {
-        fn of(pid: u32) -> Self {
-            let count = |what: &str| {
-                let entries = fs::read_dir(format!("/proc/{pid}/{what}"));
-                entries.map_or(0, Iterator::count)
-            };
-            let read =
-                |what: &str| fs::read_to_string(format!("/proc/{pid}/{what}")).unwrap_or_default();
-            let status = read("status");
-            let kib = |name: &str| {
-                let line = status.lines().find_map(|line| line.strip_prefix(name));
-                let number = line.and_then(|line| line.split_whitespace().next());
-                number.and_then(|text| text.parse().ok()).unwrap_or(0)
-            };
-            let links = fs::read_dir(format!("/proc/{pid}/fd"))
-                .into_iter()
-                .flatten();
-            let links = links.flatten().map(|entry| fs::read_link(entry.path()));
-            let is_timer = |link: &PathBuf| link.to_string_lossy().contains("timerfd");
-            let locks = fs::read_to_string("/proc/locks").unwrap_or_default();
-            let has_lock =
-                |line: &&str| line.split_whitespace().any(|word| word == pid.to_string());
-            Self {
-                threads: count("task"),
-                files: count("fd"),
-                mappings: read("maps").lines().count(),
-                timers: links.flatten().filter(is_timer).count(),
-                file_locks: locks.lines().filter(has_lock).count(),
-                locked_kib: kib("VmLck:"),
-                anonymous_kib: kib("RssAnon:"),
-            }
-        }
-
-        /// The most of each.
-        fn most(self, other: Self) -> Self {
-            Self {
-                threads: self.threads.max(other.threads),
-                files: self.files.max(other.files),
-                mappings: self.mappings.max(other.mappings),
-                timers: self.timers.max(other.timers),
-                file_locks: self.file_locks.max(other.file_locks),
-                locked_kib: self.locked_kib.max(other.locked_kib),
-                anonymous_kib: self.anonymous_kib.max(other.anonymous_kib),
-            }
-        }
     }
 
     struct Running(Child);
