@@ -1,5 +1,5 @@
 //! The workspace's checks of itself: its dependency edges, the picture of them, the heads of its
-//! source files, its packages, and the tests that its security pages name.
+//! source files, its packages, and the tests that its security pages name; and its bill of materials.
 //!
 //! The binaries are what `make deps`, `make picture` and `make lint` run.
 
@@ -12,6 +12,7 @@ pub mod packages;
 pub mod picture;
 pub mod promises;
 pub mod readme;
+pub mod sbom;
 pub mod sources;
 
 /// Returns an error and its causes as one line.

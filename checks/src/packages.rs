@@ -80,6 +80,22 @@ pub fn packages() -> Result<Vec<Package>, PackagesError> {
     Ok(packages.into_iter().flatten().map(package).collect())
 }
 
+/// Returns what `cargo metadata` prints of the workspace and all packages that it needs on `target`.
+///
+/// # Errors
+///
+/// [`PackagesError`], if cargo cannot be run or fails.
+pub fn resolved(target: &str) -> Result<String, PackagesError> {
+    let target = ["--filter-platform", target];
+    cargo(
+        &[
+            &["metadata", "--locked", "--format-version", "1"],
+            &target[..],
+        ]
+        .concat(),
+    )
+}
+
 /// Lists the files that a package would contain.
 ///
 /// # Errors
