@@ -47,6 +47,7 @@ impl Machine {
                 ..MemoryConfig::default()
             },
             may_log: true,
+            xen: pvh_hypercall::XenVersion::V4_17,
         };
         let mut domain = Domain::new(config, &memory, Now::default())?;
         let mut effects = Vec::new();

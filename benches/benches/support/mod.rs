@@ -44,6 +44,7 @@ fn domain(memory: &VecMemory, now: Now) -> Domain {
             }],
         },
         may_log: false,
+        xen: pvh_hypercall::XenVersion::V4_17,
     };
     let mut domain = Domain::new(config, memory, now).expect("a domain");
     domain.entered(memory, 0, now, &mut Vec::new());

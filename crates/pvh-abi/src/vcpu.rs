@@ -41,6 +41,10 @@ open_set! {
         GET_PHYSID = 12,
         /// Registers a time area by linear address.
         REGISTER_VCPU_TIME_MEMORY_AREA = 13,
+        /// Registers a runstate area by guest-physical address; since Xen 4.18.
+        REGISTER_RUNSTATE_PHYS_AREA = 14,
+        /// Registers a time area by guest-physical address; since Xen 4.18.
+        REGISTER_VCPU_TIME_PHYS_AREA = 15,
     }
 }
 
@@ -248,6 +252,7 @@ mod tests {
         assert_eq!(VcpuOp::IS_UP.0, 3);
         assert_eq!(VcpuOp(10).name(), Some("REGISTER_VCPU_INFO"));
         assert_eq!(VcpuOp(13).name(), Some("REGISTER_VCPU_TIME_MEMORY_AREA"));
-        assert_eq!(VcpuOp(14).name(), None, "not in Xen 4.17");
+        assert_eq!(VcpuOp(15).name(), Some("REGISTER_VCPU_TIME_PHYS_AREA"));
+        assert_eq!(VcpuOp(16).name(), None, "not in Xen 4.20");
     }
 }

@@ -31,6 +31,14 @@ open_set! {
         COMMANDLINE = 9,
         /// The build id.
         BUILD_ID = 10,
+        /// The extra version string, of any length; since Xen 4.20.
+        EXTRAVERSION2 = 11,
+        /// The guest types that can run, of any length; since Xen 4.20.
+        CAPABILITIES2 = 12,
+        /// The changeset of the source, of any length; since Xen 4.20.
+        CHANGESET2 = 13,
+        /// The hypervisor's command line, of any length; since Xen 4.20.
+        COMMANDLINE2 = 14,
     }
 }
 
@@ -79,8 +87,17 @@ impl Features {
     /// Guest frames are not machine frames.
     pub const NOT_DIRECT_MAPPED: Self = Self(1 << 16);
 
+    /// The runstate area can have a guest-physical address.
+    pub const RUNSTATE_PHYS_AREA: Self = Self(1 << 18);
+    /// The secondary time area can have a guest-physical address.
+    pub const VCPU_TIME_PHYS_AREA: Self = Self(1 << 19);
+    /// A device model sees all writes to MSI-X entries.
+    pub const DM_MSIX_ALL_WRITES: Self = Self(1 << 20);
+
     /// The features that Xen 4.17 shows to a PVH domU.
     pub const PVH: Self = Self(0x0001_2305);
+    /// The features that Xen 4.20 shows to a PVH domU.
+    pub const PVH_4_20: Self = Self(0x001d_2305);
 
     /// Returns the features of both.
     #[must_use]
@@ -103,7 +120,9 @@ mod tests {
     fn the_numbers_are_those_of_version_h() {
         assert_eq!(VersionOp(6).name(), Some("GET_FEATURES"));
         assert_eq!(VersionOp(10).name(), Some("BUILD_ID"));
-        assert_eq!(VersionOp(11).name(), None, "not in Xen 4.17");
+        assert_eq!(VersionOp(11).name(), Some("EXTRAVERSION2"));
+        assert_eq!(VersionOp(14).name(), Some("COMMANDLINE2"));
+        assert_eq!(VersionOp(15).name(), None, "not in Xen 4.20");
     }
 
     #[test]
@@ -121,6 +140,11 @@ mod tests {
         assert_eq!(Features::PVH, named);
         assert!(!Features::PVH.contains(Features(1 << 10)), "no pirqs");
         assert!(Features::PVH.contains(Features(1 << 16 | 1)));
+        let added = Features::RUNSTATE_PHYS_AREA
+            .union(Features::VCPU_TIME_PHYS_AREA)
+            .union(Features::DM_MSIX_ALL_WRITES);
+        assert_eq!(Features::PVH_4_20, named.union(added));
+        assert_eq!(added.0, 0x1c_0000, "bits 18 to 20");
         assert_eq!(Features(3).union(Features(6)).0, 7);
     }
 }

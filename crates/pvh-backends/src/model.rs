@@ -81,6 +81,7 @@ impl ModelGuest {
                 memory_map: Vec::new(),
             },
             may_log: false,
+            xen: pvh_hypercall::XenVersion::V4_17,
         };
         let mut domain = Domain::new(config, &*ram, Now::default()).unwrap();
         let connection = domain.connect_to_store();

@@ -19,6 +19,7 @@ use clap::{
 };
 
 use pvh_gdb::Address;
+use pvh_hypercall::XenVersion;
 
 use crate::size::Size;
 
@@ -141,6 +142,9 @@ pub struct RunArguments {
     /// What the guest runs on: a Xen domain or a plain PC
     #[arg(long, value_name = "PLATFORM", value_enum, default_value_t = PlatformArgument::Auto)]
     pub platform: PlatformArgument,
+    /// The Xen whose answers the guest gets (the Xen platform only): 4.17 or 4.20
+    #[arg(long, value_name = "VERSION", default_value_t = XenVersion::V4_17)]
+    pub xen_version: XenVersion,
     /// Patch the kernel's VMCALL/VMMCALL in guest memory to use an I/O port: the Xen platform for
     /// Linux where KVM cannot intercept them
     #[arg(long)]

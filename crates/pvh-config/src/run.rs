@@ -7,6 +7,7 @@ use std::{
 };
 
 use pvh_gdb::Address;
+use pvh_hypercall::XenVersion;
 use pvh_start_info::Generation;
 
 use crate::args::{
@@ -56,6 +57,8 @@ pub struct RunConfig {
     pub cache: CacheConfig,
     /// The platform that was asked for.
     pub platform: PlatformArgument,
+    /// The Xen whose answers the guest gets.
+    pub xen_version: XenVersion,
     /// Whether to patch the kernel's hypercall stubs.
     pub patch_hypercalls: bool,
     /// The file for a record of the Xen platform's calls.
@@ -186,6 +189,7 @@ impl From<RunArguments> for RunConfig {
                 Some(dir) => CacheConfig::At(dir),
             },
             platform: arguments.platform,
+            xen_version: arguments.xen_version,
             patch_hypercalls: arguments.patch_hypercalls,
             record: arguments.record,
             has_guest_log: arguments.log == LogArgument::On && !arguments.quiet,

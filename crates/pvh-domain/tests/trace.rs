@@ -97,6 +97,7 @@ fn config() -> Config {
             memory_map: Vec::new(),
         },
         may_log: true,
+        xen: pvh_hypercall::XenVersion::V4_17,
     }
 }
 
@@ -387,7 +388,7 @@ fn other_files_are_no_traces() {
         replay(&other[..]),
         Err(ReplayError::Trace(TraceError::NotATrace))
     ));
-    for version in [0, 5] {
+    for version in [0, 6] {
         let mut other = trace.clone();
         other[8] = version;
         let Err(ReplayError::Trace(TraceError::Version { found })) = replay(&other[..]) else {
@@ -400,7 +401,7 @@ fn other_files_are_no_traces() {
 #[test]
 fn in_a_trace_of_version_1_no_call_waits_for_vcpus_to_be_observed() {
     let mut trace = recorded();
-    assert_eq!(trace[8..10], [4, 0], "what is written");
+    assert_eq!(trace[8..10], [5, 0], "what is written");
     replay(&trace[..]).unwrap();
     trace[8] = 1;
     let refused = replay(&trace[..]).unwrap_err();

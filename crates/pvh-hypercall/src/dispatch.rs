@@ -8,7 +8,7 @@ use pvh_abi::{
 use zerocopy::little_endian::{U32, U64};
 
 use crate::{
-    Availability, Budget, Call, Guest, GuestIo, Width, availability, budget,
+    Availability, Budget, Call, Guest, GuestIo, Width, XenVersion, availability, budget,
     group::{
         self, Assist, Console, EventChannels, GrantTable, Hvm, Memory, Sched, Timer, Vcpus, Version,
     },
@@ -19,6 +19,11 @@ use crate::{
 ///
 /// A group that is not offered answers ENOSYS, the console EPERM.
 pub trait Handler {
+    /// The Xen whose answers the guest gets; 4.17 by default.
+    fn xen(&self) -> XenVersion {
+        XenVersion::V4_17
+    }
+
     /// `xen_version`.
     fn version(&mut self) -> Option<&mut dyn Version> {
         None
@@ -123,7 +128,7 @@ pub fn dispatch_within<H: Handler + ?Sized>(
     call: Call,
     budget: &Budget,
 ) -> Outcome {
-    let guest = Guest::new(io, call.width, budget);
+    let guest = Guest::new(io, call.width, budget).of_version(handler.xen());
     if call.number == Number::MULTICALL {
         return multicall(handler, guest, call).into();
     }

@@ -9,7 +9,7 @@ use zerocopy::{
     little_endian::{U32, U64},
 };
 
-use crate::{Budget, Width};
+use crate::{Answers, Budget, Width, XenVersion};
 
 /// A copy hit an address that is not guest memory, or that the guest's kernel may not access: the
 /// guest reads -EFAULT.
@@ -75,6 +75,7 @@ pub struct Guest<'io> {
     io: &'io dyn GuestIo,
     width: Width,
     budget: &'io Budget,
+    answers: &'static Answers,
 }
 
 impl core::fmt::Debug for Guest<'_> {
@@ -86,10 +87,31 @@ impl core::fmt::Debug for Guest<'_> {
 }
 
 impl<'io> Guest<'io> {
-    /// Joins the three. Each copy charges the budget; none is refused because it is spent.
+    /// Joins the three, for a guest of the oldest Xen. Each copy charges the budget; none is
+    /// refused because it is spent.
     #[must_use]
     pub const fn new(io: &'io dyn GuestIo, width: Width, budget: &'io Budget) -> Self {
-        Self { io, width, budget }
+        Self {
+            io,
+            width,
+            budget,
+            answers: XenVersion::V4_17.answers(),
+        }
+    }
+
+    /// Chooses the Xen whose answers the guest gets.
+    #[must_use]
+    pub const fn of_version(self, version: XenVersion) -> Self {
+        Self {
+            answers: version.answers(),
+            ..self
+        }
+    }
+
+    /// What the guest's Xen answers differently from another.
+    #[must_use]
+    pub const fn answers(&self) -> &'static Answers {
+        self.answers
     }
 
     /// What is left of the cost of this go.

@@ -11,6 +11,7 @@ mod guest;
 mod page;
 mod refused;
 mod table;
+mod xen_version;
 
 pub use budget::Budget;
 pub use call::{Call, Caller, Mode, Registers, Width};
@@ -21,3 +22,4 @@ pub use page::{
     HYPERCALL_PORT, MSR_READ, PageError, Stub, decode_msr_write, hypercall_page, write_msr,
 };
 pub use table::{Availability, availability};
+pub use xen_version::{Answers, UnknownVersion, XenVersion};

@@ -14,6 +14,9 @@ pub(crate) fn refusal(guest: Guest<'_>, call: Call, errno: Errno) -> Result<i64,
         Number::DOMCTL => interface::<144>(guest, first, CONTROL_VERSION)?,
         PAGING_DOMCTL_CONT => guest.read::<[u8; 144]>(first).map(|_| ())?,
         Number::DM_OP => dm_op(guest, first, second, third)?,
+        Number::PHYSDEV_OP if guest.answers().has_pirq_calls => {
+            return physdev_op(guest, low_32(first), second);
+        }
         Number::MMUEXT_OP => return mmuext_op(guest.width(), low_32(second), fourth),
         _ => {}
     }
@@ -64,6 +67,17 @@ fn mmuext_op(width: Width, count: u32, domain: u64) -> Result<i64, Errno> {
     })
 }
 
+/// `physdev_op(op, argument)`: Xen reads what to map before it refuses the caller.
+fn physdev_op(guest: Guest<'_>, op: u32, arg: u64) -> Result<i64, Errno> {
+    match (op, guest.width()) {
+        (MAP_PIRQ, Width::Native) => guest.read::<[u8; 40]>(arg).map(|_| ())?,
+        (MAP_PIRQ, Width::Compat) => guest.read::<[u8; 36]>(arg).map(|_| ())?,
+        (UNMAP_PIRQ, _) => guest.read::<[u8; 8]>(arg).map(|_| ())?,
+        _ => return Err(Errno::ENOSYS),
+    }
+    Err(Errno::EPERM)
+}
+
 /// The id in an argument: its low 16 bits.
 const fn low_domain(argument: u64) -> DomId {
     let [b0, b1, ..] = argument.to_le_bytes();
@@ -72,6 +86,10 @@ const fn low_domain(argument: u64) -> DomId {
 
 /// The number of the continuation of long toolstack calls; it has no name in the ABI.
 pub(crate) const PAGING_DOMCTL_CONT: Number = Number(49);
+/// Of `physdev_op`: PHYSDEVOP_map_pirq.
+const MAP_PIRQ: u32 = 13;
+/// Of `physdev_op`: PHYSDEVOP_unmap_pirq.
+const UNMAP_PIRQ: u32 = 14;
 const PLATFORM_VERSION: u32 = 0x0300_0001;
 /// Of `sysctl` and of `domctl`.
 const CONTROL_VERSION: u32 = 0x15;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use pvh_domain::{MemoryConfig, Recorder};
+use pvh_hypercall::XenVersion;
 use pvh_kvm::{ApicIds, HypercallTransport, HypervisorLeaves, InterruptControllers, Vm, VmConfig};
 use pvh_layout::Layout;
 
@@ -25,12 +26,14 @@ pub struct Parts {
     pub uuid: [u8; 16],
     /// The name of the domain, which the guest reads in xenstore; `guest` unless set.
     pub name: String,
+    /// The Xen whose answers the guest gets; 4.17 unless set.
+    pub xen: XenVersion,
     /// Records the calls of the domain, if set.
     pub recorder: Option<Recorder>,
 }
 
 impl Parts {
-    /// Parts with a zero UUID, the name `guest`, and no recorder.
+    /// Parts with a zero UUID, the name `guest`, Xen 4.17, and no recorder.
     pub fn new(
         vm: Vm,
         host: Arc<dyn Host>,
@@ -44,6 +47,7 @@ impl Parts {
             memory,
             uuid: [0; 16],
             name: NAME.to_owned(),
+            xen: XenVersion::V4_17,
             recorder: None,
         }
     }

@@ -91,7 +91,8 @@ impl XenPlatform {
         let tsc = tsc_info(cpu, tsc_khz, tsc_hz);
         let clock = Clock::start(boot.clock()?, tsc_hz);
         for (index, vcpu) in (0..).zip(vcpus.iter_mut()) {
-            let leaves = CpuidConfig::new(DOMAIN.0.into(), index, tsc);
+            let mut leaves = CpuidConfig::new(DOMAIN.0.into(), index, tsc);
+            leaves.version = parts.xen.answers().release;
             vcpu.set_hypervisor_leaves(hypervisor_leaves(&leaves))?;
         }
         let ram = Arc::clone(parts.vm.ram());
@@ -107,6 +108,7 @@ impl XenPlatform {
             memory: parts.memory,
             // A release build of Xen refuses console writes of a guest, too.
             may_log: false,
+            xen: parts.xen,
         };
         let domain = Domain::recorded(config, &*ram, clock.now(), parts.recorder)?;
         let vcpu_requests = vcpus

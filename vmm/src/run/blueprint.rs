@@ -207,6 +207,7 @@ impl<'a> Blueprint<'a> {
             let host = Arc::new(MachineHost::new(Arc::clone(&board), outlets.log.clone()));
             let memory = memory_config(&self.layout);
             let mut parts = Parts::new(vm, host.clone(), transport, memory);
+            parts.xen = self.config.xen_version;
             parts.recorder = outlets.recorder.clone();
             let (domain, attached) = self.build_domain(parts, &mut vcpus, &host)?;
             (platform, devices) = (Some(domain), attached);

@@ -1,12 +1,14 @@
-//! The areas that a guest registers by linear address: runstate and secondary time.
+//! The areas that a guest registers, by linear or by guest-physical address: runstate and secondary
+//! time.
 
-use pvh_abi::{Gpa, address::PAGE_SIZE};
+use pvh_abi::{Errno, Gpa, address::PAGE_SIZE};
 use pvh_hypercall::{GuestIo, Width};
 use pvh_memory::{Frames, GuestMemory};
 
-use super::{Domain, Env, Now};
+use super::{Domain, Env, Now, VcpuData};
 use crate::parts::{
     runstate::{self, RunState},
+    spot::usable_frame,
     time::{TimeInfo, Wallclock},
 };
 
@@ -34,6 +36,38 @@ impl Area {
         };
         area.find(io);
         (linear != 0).then_some(area)
+    }
+
+    /// Makes an area at a guest-physical address, by the rules of Xen 4.18 and later; `None` for
+    /// all ones, which takes a registration back. `width` is that of `shared_info`.
+    ///
+    /// # Errors
+    ///
+    /// In this order: `ENXIO` for an area that crosses a page or is not aligned to a word,
+    /// `EINVAL` for a frame that is not RAM.
+    pub(super) fn physical(
+        memory: &dyn GuestMemory,
+        gpa: u64,
+        len_bytes: u64,
+        width: Width,
+    ) -> Result<Option<Self>, Errno> {
+        if gpa == u64::MAX {
+            return Ok(None);
+        }
+        let align = match width {
+            Width::Compat => 4,
+            Width::Native => 8,
+        };
+        let is_in_page = len_bytes <= PAGE_SIZE.saturating_sub(gpa % PAGE_SIZE);
+        if !is_in_page || !Gpa(gpa).is_aligned(align) {
+            return Err(Errno::ENXIO);
+        }
+        usable_frame(memory, gpa / PAGE_SIZE).ok_or(Errno::EINVAL)?;
+        Ok(Some(Self {
+            linear: gpa,
+            len_bytes,
+            pages: [Some(Gpa(gpa)), None],
+        }))
     }
 
     /// Translates the pages that are not known yet; tells whether any of them became known.
@@ -108,11 +142,16 @@ impl Domain {
 
     pub(super) fn write_runstate(&self, memory: &dyn Frames, vcpu: u32) {
         let width = self.shared_info.width();
-        let data = self.vcpus.get(vcpu as usize);
-        if let Some((data, area)) = data.and_then(|data| Some((data, data.runstate_area?))) {
+        let Some(data) = self.vcpus.get(vcpu as usize) else {
+            return;
+        };
+        // An area at a physical address has the update flag whatever the guest has asked for.
+        let linear = || data.runstate_area.map(|area| (area, width));
+        let has_flag = self.has_runstate_flag || data.physical_runstate.is_some();
+        if let Some((area, width)) = data.physical_runstate.or_else(linear) {
             let put = |offset, bytes: &[u8]| area.put(memory, offset, bytes);
             let runstate = data.runstate.at_last_change();
-            runstate::write_area(&runstate, width, self.has_runstate_flag, put);
+            runstate::write_area(&runstate, width, has_flag, put);
         }
     }
 
@@ -131,7 +170,7 @@ impl Domain {
             return;
         };
         let data = self.vcpus.get(vcpu as usize);
-        if let Some(area) = data.and_then(|data| data.time_area) {
+        if let Some(area) = data.and_then(VcpuData::written_time_area) {
             let put = |offset, bytes: &[u8]| area.put(memory, offset, bytes);
             self.time.write_area(version, put);
         }
@@ -148,10 +187,11 @@ impl Domain {
         for (vcpu, data) in (0..).zip(&self.vcpus) {
             let spot = self.vcpu_infos.spot(&self.shared_info, vcpu);
             let during = spot.and_then(|spot| TimeInfo::begin_write(memory, spot));
-            if let (Some(area), Some(during)) = (data.time_area, during) {
+            let area = data.written_time_area();
+            if let (Some(area), Some(during)) = (area, during) {
                 area.put(memory, 0, &during.to_le_bytes());
             }
-            begun.extend(during.map(|during| (vcpu, data.time_area, during)));
+            begun.extend(during.map(|during| (vcpu, area, during)));
         }
         for (vcpu, area, during) in begun {
             let Some(spot) = self.vcpu_infos.spot(&self.shared_info, vcpu) else {
@@ -208,6 +248,44 @@ impl Domain {
         }
     }
 
+    /// Registers the runstate area of a vCPU at a guest-physical address, in the layout of the
+    /// caller, or takes it back. It is written now if the vCPU is the calling one, else when its
+    /// state changes.
+    pub(super) fn register_physical_runstate(
+        &mut self,
+        memory: &dyn Frames,
+        (vcpu, gpa): (u32, u64),
+        (width, is_caller): (Width, bool),
+    ) -> Result<(), Errno> {
+        let align = self.shared_info.width();
+        let area = Area::physical(memory, gpa, runstate_bytes(width), align)?;
+        let data = self.vcpus.get_mut(vcpu as usize).ok_or(Errno::ENOENT)?;
+        data.physical_runstate = area.map(|area| (area, width));
+        if let Some(area) = area.filter(|_| is_caller) {
+            let put = |offset, bytes: &[u8]| area.put(memory, offset, bytes);
+            let runstate = data.runstate.at_last_change();
+            runstate::write_area(&runstate, width, false, put);
+        }
+        Ok(())
+    }
+
+    /// Registers the time area of a vCPU at a guest-physical address, or takes it back.
+    pub(super) fn register_physical_time(
+        &mut self,
+        memory: &dyn Frames,
+        (vcpu, gpa): (u32, u64),
+        is_caller: bool,
+    ) -> Result<(), Errno> {
+        let area = Area::physical(memory, gpa, TIME_BYTES, self.shared_info.width())?;
+        let data = self.vcpus.get_mut(vcpu as usize).ok_or(Errno::ENOENT)?;
+        data.physical_time = area;
+        if let Some(area) = area.filter(|_| is_caller) {
+            let put = |offset, bytes: &[u8]| area.put(memory, offset, bytes);
+            self.time.write_area(0, put);
+        }
+        Ok(())
+    }
+
     /// Translates the areas of the calling vCPU again if they led nowhere, and writes those that
     /// are found.
     #[cold]
@@ -226,6 +304,14 @@ impl Domain {
         if time {
             self.write_time(memory, vcpu);
         }
+    }
+}
+
+/// The bytes of a runstate in a caller's layout.
+const fn runstate_bytes(width: Width) -> u64 {
+    match width {
+        Width::Compat => 44,
+        Width::Native => RUNSTATE_BYTES,
     }
 }
 

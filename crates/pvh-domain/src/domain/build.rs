@@ -87,7 +87,7 @@ impl Domain {
         let mut shared_info = SharedInfo::new();
         let wallclock = Wallclock::at_system_time_0(now.wall_ns, now.system_ns);
         shared_info.set_wallclock(memory, wallclock);
-        let vcpu_infos = VcpuInfos::new(vcpus);
+        let vcpu_infos = VcpuInfos::new(vcpus).of_version(config.xen);
         let mut events = EventChannels::new(&event::Config {
             domain: config.domid,
             vcpus,
@@ -107,9 +107,10 @@ impl Domain {
             shared_info,
             vcpu_infos,
             events,
-            hvm: HvmState::new(config.domid, vcpus),
+            hvm: HvmState::new(config.domid, vcpus).of_version(config.xen),
             grants: GrantTable::new(config.domid, MAX_FRAMES),
-            memory_ops: MemoryOps::new(config.domid, core::mem::take(&mut config.memory)),
+            memory_ops: MemoryOps::new(config.domid, core::mem::take(&mut config.memory))
+                .of_version(config.xen),
             time: time(config.tsc_hz, config.is_tsc_stable, now),
             time_due_ns: now.system_ns.saturating_add(REFRESH_NS),
             watchdogs: Watchdogs::default(),

@@ -3,7 +3,7 @@
 use core::num::NonZeroU64;
 
 use pvh_abi::DomId;
-use pvh_hypercall::GuestIo;
+use pvh_hypercall::{GuestIo, XenVersion};
 use pvh_vcpu::CpuPolicy;
 
 use crate::parts::memory::MemoryConfig;
@@ -39,6 +39,8 @@ pub struct Config {
     /// Whether `console_io` writes to the log; if not, it answers EPERM, as in a release build of
     /// Xen.
     pub may_log: bool,
+    /// The Xen whose answers the guest gets.
+    pub xen: XenVersion,
 }
 
 /// A moment.

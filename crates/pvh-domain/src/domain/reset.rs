@@ -23,6 +23,8 @@ impl Domain {
         for data in &mut self.vcpus {
             data.runstate_area = None;
             data.time_area = None;
+            data.physical_runstate = None;
+            data.physical_time = None;
         }
         self.leave_shared_info(memory)?;
         self.store.reset(self.config.domid);

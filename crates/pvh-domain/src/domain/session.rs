@@ -2,7 +2,7 @@
 
 use pvh_abi::{Errno, vcpu::VcpuOp};
 use pvh_hypercall::{
-    Budget, Call, Guest, Handler, Outcome, Width, dispatch_within,
+    Budget, Call, Guest, Handler, Outcome, Width, XenVersion, dispatch_within,
     group::{Assist, Console, EventChannels, GrantTable, Hvm, Sched, Timer, Vcpus, Version},
 };
 use pvh_vcpu::State;
@@ -178,6 +178,10 @@ impl<'a> Session<'a> {
 }
 
 impl Handler for Session<'_> {
+    fn xen(&self) -> XenVersion {
+        self.domain.config.xen
+    }
+
     fn version(&mut self) -> Option<&mut dyn Version> {
         Some(self)
     }

@@ -1,5 +1,7 @@
 //! What the domain keeps for one vCPU.
 
+use pvh_hypercall::Width;
+
 use super::{Observe, Sleep, areas::Area};
 use crate::parts::{memory::BegunExtent, runstate::RunstateClock};
 
@@ -20,6 +22,10 @@ pub(super) struct VcpuData {
     pub(super) runstate: RunstateClock,
     pub(super) runstate_area: Option<Area>,
     pub(super) time_area: Option<Area>,
+    /// Areas at guest-physical addresses. While there is one, the area at a linear address is not
+    /// written. The runstate has the layout of the caller that registered it.
+    pub(super) physical_runstate: Option<(Area, Width)>,
+    pub(super) physical_time: Option<Area>,
     /// One of the areas may lead nowhere: the vCPU's next call translates it again.
     pub(super) has_lost_area: bool,
 }
@@ -58,8 +64,17 @@ impl VcpuData {
             runstate: RunstateClock::new(now_ns),
             runstate_area: None,
             time_area: None,
+            physical_runstate: None,
+            physical_time: None,
             has_lost_area: false,
         }
+    }
+}
+
+impl VcpuData {
+    /// The time area that is written.
+    pub(super) fn written_time_area(&self) -> Option<Area> {
+        self.physical_time.or(self.time_area)
     }
 }
 

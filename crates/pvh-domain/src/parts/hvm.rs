@@ -5,6 +5,7 @@ mod callback;
 mod rules;
 
 use pvh_abi::{DomId, Errno, Gpa, address::PAGE_SIZE, hvm::HvmParam};
+use pvh_hypercall::XenVersion;
 use pvh_memory::GuestMemory;
 
 use crate::parts::target::Target;
@@ -45,6 +46,7 @@ pub struct HvmState {
     params: [u64; HvmParam::COUNT as usize],
     global_vector: Option<u8>,
     vcpu_vectors: Vec<Option<u8>>,
+    xen: XenVersion,
 }
 
 /// The guest's own calls.
@@ -58,9 +60,16 @@ impl HvmState {
             params: [0; HvmParam::COUNT as usize],
             global_vector: None,
             vcpu_vectors: vec![None; vcpus as usize],
+            xen: XenVersion::V4_17,
         };
         state.put(HvmParam::TRIPLE_FAULT_REASON, SHUTDOWN_REBOOT);
         state
+    }
+
+    /// Chooses the Xen whose answers the guest gets; 4.17 if not called.
+    #[must_use]
+    pub fn of_version(self, xen: XenVersion) -> Self {
+        Self { xen, ..self }
     }
 
     /// `set_param`. `CALLBACK_IRQ` latches the width of shared info whatever the value.
@@ -69,7 +78,7 @@ impl HvmState {
     ///
     /// In this order: `EINVAL` for an index of 39 or more; `ESRCH` for a domain that does not
     /// exist; `EINVAL` for domain 0 and for a deprecated parameter; `EPERM` for one that the guest
-    /// must not set; `EINVAL` for a wrong value; `ENODEV` for `ACPI_IOPORTS_LOCATION`. A wrong task
+    /// must not set, from Xen 4.20 `EEXIST` for `ALTP2M`; `EINVAL` for a wrong value; `ENODEV` for `ACPI_IOPORTS_LOCATION`. A wrong task
     /// state segment crashes the domain too.
     pub fn set_param(
         &mut self,
@@ -82,6 +91,9 @@ impl HvmState {
         match rules::access(param) {
             Access::GuestSets => {}
             Access::Deprecated => return Err(Errno::EINVAL),
+            Access::GuestReads if param == HvmParam::ALTP2M => {
+                return Err(self.xen.answers().set_altp2m);
+            }
             Access::GuestReads | Access::Toolstack => return Err(Errno::EPERM),
         }
         let stored = self.store(param, value, changes);

@@ -19,7 +19,7 @@ use pvh_abi::{
     memory::{E820Entry, MapSpace},
 };
 use pvh_hypercall::{
-    Budget,
+    Budget, XenVersion,
     group::{Extents, ExtentsDone, MAX_MEMORY_MAP, MapRequest, Memory, MemoryMapEntries},
 };
 use pvh_memory::{FrameError, Frames};
@@ -55,6 +55,7 @@ pub struct MemoryOps {
     max_gfn: u64,
     host_pages: u64,
     memory_map: Vec<E820Entry>,
+    xen: XenVersion,
 }
 
 impl MemoryOps {
@@ -70,7 +71,14 @@ impl MemoryOps {
             max_gfn: config.max_gfn,
             host_pages: config.host_pages,
             memory_map,
+            xen: XenVersion::V4_17,
         }
+    }
+
+    /// Chooses the Xen whose answers the guest gets; 4.17 if not called.
+    #[must_use]
+    pub fn of_version(self, xen: XenVersion) -> Self {
+        Self { xen, ..self }
     }
 
     /// Returns how many pages the domain has.

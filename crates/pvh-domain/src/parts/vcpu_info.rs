@@ -1,8 +1,8 @@
 //! `vcpu_info` (xen/include/public/xen.h): the structure that notifies each vCPU, and where it
 //! lies.
 
-use pvh_abi::{Errno, Gpa, vcpu::RegisterVcpuInfo};
-use pvh_hypercall::Width;
+use pvh_abi::{Errno, Gpa, address::PAGE_SIZE, vcpu::RegisterVcpuInfo};
+use pvh_hypercall::{Width, XenVersion};
 use pvh_memory::{GuestMemory, WordOp};
 
 use crate::parts::{
@@ -22,6 +22,7 @@ pub const VCPU_INFO_BYTES: u64 = 64;
 #[derive(Clone, Debug)]
 pub struct VcpuInfos {
     registered: Vec<Option<Gpa>>,
+    xen: XenVersion,
 }
 
 impl VcpuInfos {
@@ -30,11 +31,17 @@ impl VcpuInfos {
     pub fn new(vcpus: u32) -> Self {
         Self {
             registered: vec![None; vcpus as usize],
+            xen: XenVersion::V4_17,
         }
     }
 
-    /// `VCPUOP_register_vcpu_info`: moves a vCPU's `vcpu_info` into a frame of the guest, as Xen
-    /// 4.17 does.
+    /// Chooses the Xen whose answers the guest gets; 4.17 if not called.
+    #[must_use]
+    pub fn of_version(self, xen: XenVersion) -> Self {
+        Self { xen, ..self }
+    }
+
+    /// `VCPUOP_register_vcpu_info`: moves a vCPU's `vcpu_info` into a frame of the guest.
     ///
     /// What it held is copied, or zeros if it had none. Then the selector gets all its bits, and
     /// `evtchn_upcall_pending` is set last. Answers whether that was clear, so that an upcall has
@@ -47,6 +54,11 @@ impl VcpuInfos {
     /// In this order: `ENOENT` for a vCPU that does not exist; `ENXIO` for 64 bytes that cross a
     /// page or are not aligned to 8 (4 with 32-bit shared info); `EINVAL` for a second
     /// registration, a vCPU that is up and not the caller's, and a frame that is not RAM.
+    ///
+    /// From Xen 4.18 in this order: `ENOENT`; `EINVAL` for an offset that is not in the page;
+    /// `EBUSY` for a second registration; `ENXIO`; `EINVAL` for a frame that is not RAM. The
+    /// `vcpu_info` of a vCPU that runs can be registered; Xen pauses the vCPU for the copy, here it
+    /// runs on, so that what it clears in the old place meanwhile is pending again in the new one.
     pub fn register(
         &mut self,
         memory: &dyn GuestMemory,
@@ -61,10 +73,12 @@ impl VcpuInfos {
             Width::Compat => 4,
             Width::Native => 8,
         };
-        if offset > LAST_OFFSET || !Gpa(offset).is_aligned(align) {
+        let is_misplaced = offset > LAST_OFFSET || !Gpa(offset).is_aligned(align);
+        if self.xen.answers().is_vcpu_info_an_area {
+            check_area(offset, slot.is_some(), is_misplaced)?;
+        } else if is_misplaced {
             return Err(Errno::ENXIO);
-        }
-        if slot.is_some() || !is_self_or_down {
+        } else if slot.is_some() || !is_self_or_down {
             return Err(Errno::EINVAL);
         }
         let frame = usable_frame(memory, request.mfn.get()).ok_or(Errno::EINVAL)?;
@@ -152,6 +166,19 @@ impl VcpuInfos {
         let offset = selector_offset(shared_info.width()).saturating_add(word);
         let spot = self.spot(shared_info, vcpu);
         spot.is_some_and(|spot| spot.offset(offset).set_bit(memory, bit % 32))
+    }
+}
+
+/// The rules of Xen 4.18 and later for a `vcpu_info`, which is an area like others.
+const fn check_area(offset: u64, is_again: bool, is_misplaced: bool) -> Result<(), Errno> {
+    if offset >= PAGE_SIZE {
+        Err(Errno::EINVAL)
+    } else if is_again {
+        Err(Errno::EBUSY)
+    } else if is_misplaced {
+        Err(Errno::ENXIO)
+    } else {
+        Ok(())
     }
 }
 

@@ -7,10 +7,10 @@ mod output;
 use core::num::NonZeroU64;
 
 use pvh_abi::{DomId, memory::E820Entry};
-use pvh_hypercall::{Call, Width};
+use pvh_hypercall::{Call, Width, XenVersion};
 use pvh_vcpu::CpuPolicy;
 
-use super::wire::{WireCall, WireConfig, WireMemory, WireNow};
+use super::wire::{WireCall, WireConfig, WireInput, WireMemory, WireNow};
 use crate::{
     MemoryConfig,
     domain::{Config, Now},
@@ -35,9 +35,39 @@ impl From<&Config> for WireConfig {
     }
 }
 
+impl WireInput {
+    /// The record that makes a domain: for Xen 4.17 the one that every version of traces has.
+    pub(super) fn of_domain(config: &Config, now: Now) -> Self {
+        let (wire, now) = (WireConfig::from(config), now.into());
+        match config.xen {
+            XenVersion::V4_17 => Self::New { config: wire, now },
+            other => {
+                let (major, minor) = other.answers().release;
+                Self::NewOf {
+                    config: wire,
+                    now,
+                    major,
+                    minor,
+                }
+            }
+        }
+    }
+}
+
+impl WireInput {
+    /// The Xen of the domain that the record makes: 4.17 unless it names another; `None` if its
+    /// answers are not known here.
+    pub(super) fn xen(&self) -> Option<XenVersion> {
+        match self {
+            Self::NewOf { major, minor, .. } => XenVersion::of_release((*major, *minor)),
+            _ => Some(XenVersion::V4_17),
+        }
+    }
+}
+
 impl WireConfig {
-    /// The configuration, if a domain can have it.
-    pub(super) fn config(&self) -> Option<Config> {
+    /// The configuration for a Xen, if a domain can have it.
+    pub(super) fn config(&self, xen: XenVersion) -> Option<Config> {
         let bits = self.physical_address_bits;
         let is_sound = (32..=52).contains(&bits) && self.domid != 0;
         let cpu = CpuPolicy {
@@ -56,6 +86,7 @@ impl WireConfig {
             memory_kib: self.memory_kib,
             memory: MemoryConfig::from(&self.memory),
             may_log: self.may_log,
+            xen,
         };
         is_sound.then_some(config)
     }

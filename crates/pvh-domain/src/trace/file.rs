@@ -219,7 +219,7 @@ fn fill(source: &mut impl Read, buf: &mut [u8], ended: TraceError) -> Result<(),
 const MAGIC: &[u8; 8] = b"PVHTRACE";
 
 /// The version that is written; all before it are read.
-const VERSION: u16 = 4;
+const VERSION: u16 = 5;
 
 /// In traces of this version, calls do not wait for vCPUs to be observed.
 pub(super) const UNOBSERVED: u16 = 1;

@@ -128,10 +128,13 @@ fn describe_input(line: &mut TraceLine, found: &Record) {
             hypercall(line, call, &found.accesses);
             ("hypercall", None, Some(*vcpu), at(now))
         }
-        WireInput::New { config, now } => {
+        WireInput::New { config, now } | WireInput::NewOf { config, now, .. } => {
             line.arguments.push(format!("vcpus={}", config.vcpus));
             line.arguments
                 .push(format!("memory={}K", config.memory_kib));
+            if let WireInput::NewOf { major, minor, .. } = &found.input {
+                line.arguments.push(format!("xen={major}.{minor}"));
+            }
             ("domain", Some("new"), None, at(now))
         }
         WireInput::Tick(now) => ("time", Some("tick"), None, at(now)),

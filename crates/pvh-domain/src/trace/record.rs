@@ -5,7 +5,7 @@ use pvh_memory::Frames;
 use super::{
     recorder::Recorder,
     tap::{Accesses, IoTap, MemoryTap},
-    wire::{Record, WireConfig, WireEffect, WireInput, WireOutput},
+    wire::{Record, WireEffect, WireInput, WireOutput},
 };
 use crate::domain::{Config, Domain, DomainError, Effect, Input, Now, Origin, Output};
 
@@ -16,10 +16,7 @@ pub(crate) fn record_new(
     memory: &dyn Frames,
     now: Now,
 ) -> Result<Domain, DomainError> {
-    let input = WireInput::New {
-        config: WireConfig::from(&config),
-        now: now.into(),
-    };
+    let input = WireInput::of_domain(&config, now);
     let accesses = Accesses::default();
     let tap = MemoryTap {
         memory,

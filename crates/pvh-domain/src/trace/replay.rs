@@ -145,8 +145,9 @@ fn play(
     let script = Script::new(accesses);
     let mut effects = Vec::new();
     let found = match (&input, domain.as_mut()) {
-        (WireInput::New { config, now }, _) => {
-            let config = config.config();
+        (WireInput::New { config, now } | WireInput::NewOf { config, now, .. }, _) => {
+            let xen = input.xen().ok_or(ReplayError::Config { record: number })?;
+            let config = config.config(xen);
             let config = config.ok_or(ReplayError::Config { record: number })?;
             let made = Domain::new(config, &script, Now::from(*now));
             match made {

@@ -95,6 +95,13 @@ pub(super) enum WireInput {
     UnbindPort {
         end: u32,
     },
+    /// Since version 5: a domain of another Xen than 4.17, which [`New`](Self::New) makes.
+    NewOf {
+        config: WireConfig,
+        now: WireNow,
+        major: u16,
+        minor: u16,
+    },
 }
 
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]

@@ -101,6 +101,7 @@ pub(crate) fn config(vcpus: u32) -> Config {
             }],
         },
         may_log: false,
+        xen: pvh_hypercall::XenVersion::V4_17,
     }
 }
 

@@ -31,3 +31,4 @@ mod timers;
 mod vcpu_info;
 mod vcpus;
 mod version;
+mod xen_4_20;

@@ -105,7 +105,8 @@ fn check_trace(guest: Guest<'_>, arg: u64) -> Result<(), Errno> {
     let [event_low, event_high, extra_low, extra_high, ..] = record;
     let event = u16::from_le_bytes([event_low, event_high]);
     let extra_bytes = u16::from_le_bytes([extra_low, extra_high]);
-    if extra_bytes > 28 || event & 0xf000 != 0 {
+    let is_whole = extra_bytes.is_multiple_of(guest.answers().trace_unit_bytes);
+    if !is_whole || extra_bytes > 28 || event & 0xf000 != 0 {
         return Err(Errno::EINVAL);
     }
     Ok(())

@@ -2,6 +2,10 @@
 //! Xen's order.
 
 use pvh_abi::{DomId, Errno, memory::MemoryOp};
+use zerocopy::{
+    FromBytes, Immutable, IntoBytes, KnownLayout,
+    little_endian::{U16, U32, U64},
+};
 
 use crate::{Guest, Width};
 
@@ -26,6 +30,15 @@ pub(super) fn answer(op: MemoryOp, start: u64, guest: Guest<'_>, arg: u64) -> Re
         MemoryOp::CLAIM_PAGES if is_native => Err(claim_pages(start, guest, arg)?),
         MemoryOp::GET_VNUMAINFO => Err(vnuma(start, guest, arg)?),
         MemoryOp::RESERVED_DEVICE_MEMORY_MAP => device_memory(start, guest, arg),
+        MemoryOp::MACHINE_MEMORY_MAP if guest.answers().refuses_machine_map => {
+            if !is_native {
+                read::<8>(guest, arg)?;
+            }
+            Err(Errno::EPERM)
+        }
+        MemoryOp::ACQUIRE_RESOURCE if guest.answers().reads_resource => {
+            Err(acquire_resource(start, guest, arg)?)
+        }
         MemoryOp::ACQUIRE_RESOURCE => {
             if !is_native {
                 read::<28>(guest, arg)?;
@@ -62,6 +75,46 @@ fn device_memory(start: u64, guest: Guest<'_>, arg: u64) -> Result<i64, Errno> {
 
 fn read<const SIZE: usize>(guest: Guest<'_>, arg: u64) -> Result<[u8; SIZE], Errno> {
     guest.read(arg)
+}
+
+/// The argument is checked first, the domain last. Of other domains only 0 is known here: each of
+/// the rest is refused alike.
+fn acquire_resource(start: u64, guest: Guest<'_>, arg: u64) -> Result<Errno, Errno> {
+    either::<32, 28>(guest, arg)?;
+    let Resource {
+        domain,
+        count,
+        pad,
+        frame,
+        ..
+    } = guest.read(arg)?;
+    let (count, frame) = (count.get(), frame.get());
+    if guest.width() == Width::Compat && count != 0 && start >= u64::from(count) {
+        let list: U32 = guest.read(arg.checked_add(24).ok_or(Errno::EFAULT)?)?;
+        if list.get() != 0 {
+            return Err(Errno::EINVAL);
+        }
+    }
+    let end = frame.checked_add(count.into());
+    if pad.get() != 0 || end.is_none_or(|end| end >> 32 != 0) {
+        return Err(Errno::EINVAL);
+    }
+    Ok(match DomId(domain.get()) {
+        DomId::SELF => Errno::ESRCH, // it wants an id
+        _ => Errno::EPERM,
+    })
+}
+
+/// What `acquire_resource` has in both layouts.
+#[derive(FromBytes, Immutable, IntoBytes, KnownLayout)]
+#[repr(C)]
+struct Resource {
+    domain: U16,
+    _kind: U16,
+    _id: U32,
+    count: U32,
+    pad: U32,
+    frame: U64,
 }
 
 fn pod_target(guest: Guest<'_>, arg: u64) -> Result<Errno, Errno> {

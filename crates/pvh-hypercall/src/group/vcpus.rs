@@ -82,6 +82,34 @@ pub trait Vcpus {
     /// None that the ABI names.
     fn register_time_area(&mut self, vcpu: u32, linear: u64) -> Result<(), Errno>;
 
+    /// Registers the runstate area at a guest-physical address, in the layout of the caller; all
+    /// ones takes the registration back. Asked only where the guest's Xen has the call.
+    ///
+    /// # Errors
+    ///
+    /// ENXIO for an address that is not aligned or an area that crosses a page, EINVAL for a frame
+    /// that is not RAM.
+    fn register_physical_runstate(
+        &mut self,
+        vcpu: u32,
+        gpa: u64,
+        width: Width,
+    ) -> Result<(), Errno> {
+        let _ = (vcpu, gpa, width);
+        Err(Errno::ENOSYS)
+    }
+
+    /// Registers the secondary time area at a guest-physical address, as
+    /// [`register_physical_runstate`](Self::register_physical_runstate) does.
+    ///
+    /// # Errors
+    ///
+    /// The same.
+    fn register_physical_time(&mut self, vcpu: u32, gpa: u64) -> Result<(), Errno> {
+        let _ = (vcpu, gpa);
+        Err(Errno::ENOSYS)
+    }
+
     /// Starts the periodic timer, of 1 ms or more, or stops it.
     fn set_periodic_timer(&mut self, vcpu: u32, period_ns: Option<u64>);
 
@@ -171,7 +199,9 @@ fn serve(
 ) -> Result<i64, Errno> {
     match op {
         VcpuOp::INITIALISE => {
-            vcpus.may_initialise(vcpu)?;
+            if guest.answers().initialise_needs_vcpu_info {
+                vcpus.may_initialise(vcpu)?;
+            }
             let context: VcpuHvmContext = guest.read(arg)?;
             vcpus.initialise(vcpu, &context)?;
         }
@@ -194,6 +224,14 @@ fn serve(
         VcpuOp::REGISTER_VCPU_INFO => {
             let info: RegisterVcpuInfo = guest.read(arg)?;
             vcpus.register_vcpu_info(vcpu, info.mfn.get(), info.offset.get())?;
+        }
+        VcpuOp::REGISTER_RUNSTATE_PHYS_AREA if guest.answers().has_physical_areas => {
+            let area: RegisterArea = guest.read(arg)?;
+            vcpus.register_physical_runstate(vcpu, area.addr.get(), guest.width())?;
+        }
+        VcpuOp::REGISTER_VCPU_TIME_PHYS_AREA if guest.answers().has_physical_areas => {
+            let area: RegisterArea = guest.read(arg)?;
+            vcpus.register_physical_time(vcpu, area.addr.get())?;
         }
         VcpuOp::SEND_NMI if arg == 0 => vcpus.send_nmi(vcpu),
         // Only a pinned hardware domain can ask for physical ids.

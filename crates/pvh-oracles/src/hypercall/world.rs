@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, num::NonZeroU64, ops::Range};
 
 use pvh_abi::DomId;
 use pvh_domain::{Config, Domain, Effect, MemoryConfig, Now, Recorder, Shutdown};
-use pvh_hypercall::Width;
+use pvh_hypercall::{Width, XenVersion};
 use pvh_vcpu::{CpuPolicy, Orders, State};
 
 use super::{clocks::Clocks, params::Params};
@@ -47,7 +47,7 @@ pub(super) struct World {
     pub(super) memory: SparseMemory,
     pub(super) now: Now,
     pub(super) effects: Vec<Effect>,
-    /// Which vCPUs run 32-bit code; bit 3: high halves are dirty.
+    /// Which vCPUs run 32-bit code; bit 3: high halves are dirty; bit 6: Xen 4.20 answers.
     pub(super) narrow: u8,
     pub(super) up: [bool; COUNT as usize],
     pub(super) asleep: [bool; COUNT as usize],
@@ -94,6 +94,11 @@ impl World {
                 memory_map: Vec::new(),
             },
             may_log: narrow & 16 != 0,
+            xen: if narrow & 64 == 0 {
+                XenVersion::V4_17
+            } else {
+                XenVersion::V4_20
+            },
         };
         let domain = Domain::recorded(config, &memory, now, recorder);
         let domain = domain.expect("it is a sound configuration");

@@ -87,6 +87,23 @@ impl Vcpus for Session<'_> {
         Ok(())
     }
 
+    fn register_physical_runstate(
+        &mut self,
+        vcpu: u32,
+        gpa: u64,
+        width: Width,
+    ) -> Result<(), Errno> {
+        let how = (width, vcpu == self.vcpu);
+        self.domain
+            .register_physical_runstate(self.env.memory, (vcpu, gpa), how)
+    }
+
+    fn register_physical_time(&mut self, vcpu: u32, gpa: u64) -> Result<(), Errno> {
+        let is_caller = vcpu == self.vcpu;
+        self.domain
+            .register_physical_time(self.env.memory, (vcpu, gpa), is_caller)
+    }
+
     fn set_periodic_timer(&mut self, vcpu: u32, period_ns: Option<u64>) {
         self.domain.set_periodic(&mut self.env, vcpu, period_ns);
     }

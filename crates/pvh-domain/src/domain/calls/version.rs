@@ -5,10 +5,10 @@ use pvh_hypercall::group::Version;
 
 use super::super::session::Session;
 
-/// The texts of a Xen 4.17 whose build texts are made up.
+/// The texts of a Xen whose build texts are made up.
 impl Version for Session<'_> {
     fn extra_version(&self) -> [u8; 16] {
-        text(b".7")
+        text(self.domain.config.xen.answers().extra_version.as_bytes())
     }
 
     fn compile_info(&self) -> CompileInfo {
@@ -21,11 +21,11 @@ impl Version for Session<'_> {
     }
 
     fn capabilities(&self) -> &[u8] {
-        b"hvm-3.0-x86_32 hvm-3.0-x86_32p hvm-3.0-x86_64 "
+        self.domain.config.xen.answers().capabilities.as_bytes()
     }
 
     fn changeset(&self) -> [u8; 64] {
-        text(b"unavailable")
+        text(self.domain.config.xen.answers().changeset.as_bytes())
     }
 
     fn uuid(&self) -> [u8; 16] {

@@ -28,7 +28,7 @@ impl MemoryCalls<'_> {
                 Held::SharedInfo => self.put_shared_info(gpfn),
                 Held::Grant(index) => self.put_grant(index, gpfn),
                 Held::Ram => self.move_page(idx, gpfn),
-                Held::Nothing => Err(Errno::EINVAL),
+                Held::Nothing => Err(self.ops.xen.answers().moved_hole),
             },
             // A domain that is no hardware domain maps nothing of others.
             MapSpace::GMFN_FOREIGN => Err(Errno::EPERM),
