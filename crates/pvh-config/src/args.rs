@@ -111,7 +111,7 @@ pub struct RunArguments {
     #[arg(long = "module", value_name = "FILE[=CMDLINE]", value_parser = OsStringValueParser::new().try_map(ModuleArgument::parse))]
     pub modules: Vec<ModuleArgument>,
     /// Raw image or block device, as the guest's disk xvda, xvdb and so on (the Xen platform only);
-    /// options: ro, dev=NAME, format=raw, cache=none|writeback|unsafe; may be repeated
+    /// options: ro, dev=NAME, format=raw, cache=none|writeback|unsafe, discard=on|off; may be repeated
     #[arg(long = "disk", value_name = "FILE[,OPTION...]", value_parser = OsStringValueParser::new().try_map(DiskArgument::parse))]
     pub disks: Vec<DiskArgument>,
     /// Network device of the guest (the Xen platform only): tap=NAME, passt, passt=ARGUMENTS or

@@ -207,12 +207,15 @@ fn disk(value: &[u8]) -> Option<DiskArgument> {
         is_read_only: false,
         is_raw: false,
         cache: CacheMode::Writeback,
+        has_discard: true,
         device: None,
     };
     for option in options {
         match option.as_slice() {
             b"ro" => disk.is_read_only = true,
             b"format=raw" => disk.is_raw = true,
+            b"discard=on" => disk.has_discard = true,
+            b"discard=off" => disk.has_discard = false,
             b"cache=none" => disk.cache = CacheMode::None,
             b"cache=writeback" => disk.cache = CacheMode::Writeback,
             b"cache=unsafe" => disk.cache = CacheMode::Unsafe,

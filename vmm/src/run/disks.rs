@@ -22,6 +22,7 @@ pub(super) fn open(disks: &[DiskArgument]) -> Result<Vec<Disk>, RunError> {
         let options = ImageOptions {
             is_read_only: disk.is_read_only,
             is_raw: disk.is_raw,
+            keeps_discarded: !disk.has_discard,
             cache: match disk.cache {
                 pvh_config::CacheMode::Writeback => CacheMode::Writeback,
                 pvh_config::CacheMode::None => CacheMode::None,

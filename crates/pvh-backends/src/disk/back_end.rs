@@ -3,7 +3,9 @@
 use std::{error::Error, sync::Arc};
 
 use pvh_abi::{Errno, ErrorLine, GuestRange, event_channel::Port};
-use pvh_blkif::{Action as Transfer, Disk as Geometry, Features, Front, Io, Next, Queue, Status};
+use pvh_blkif::{
+    Action as Transfer, DiscardSupport, Disk as Geometry, Features, Front, Io, Next, Queue, Status,
+};
 use pvh_domain::{GrantError, HostGrants, HostPage, HostPort};
 use pvh_kvm::GuestRam;
 use pvh_ring::{Access, AttachError as RingAttachError, GrantedPage, Grants, RingError};
@@ -87,6 +89,14 @@ impl<G: Guest> DiskBackEnd<G> {
     fn attach(guest: Arc<G>, disk: &Disk, host: Arc<dyn Host>) -> Result<Self, AttachError> {
         let image = &disk.image;
         let geometry = Geometry::new(image.len_bytes()).map_err(AttachError::Disk)?;
+        let geometry = match image.discard_bytes() {
+            Some(granularity_bytes) => geometry.with_discard(DiscardSupport {
+                granularity_bytes,
+                alignment_bytes: 0,
+                has_secure: false,
+            }),
+            None => geometry,
+        };
         let (geometry, mode) = match image.is_read_only() {
             true => (geometry.read_only(), "r"),
             false => (geometry, "w"),
@@ -230,10 +240,10 @@ impl<G: Guest> DiskRing<G> {
         let served = match link.queue.next(ram, &self.grants, &self.geometry)? {
             Next::Request(request) => {
                 let done = perform(ram, &self.disk.image, &request.action);
-                let status = if done.is_ok() {
-                    Status::Okay
-                } else {
-                    Status::Error
+                let status = match done {
+                    Ok(()) => Status::Okay,
+                    Err(IoError::NoDiscard) => Status::NotSupported,
+                    Err(_) => Status::Error,
                 };
                 link.queue.answer(ram, request, status)?;
                 done.map_or_else(Served::Failed, |()| Served::Done)
@@ -286,8 +296,8 @@ fn perform<P>(ram: &GuestRam, image: &Image, action: &Transfer<P>) -> Result<(),
                 None => Ok(()),
             }
         }
-        // Not offered, so pvh-blkif refuses it.
-        Transfer::Discard { .. } => Ok(()),
+        // Secure discards are not offered.
+        Transfer::Discard { area, .. } => image.discard(*area),
     }
 }
 

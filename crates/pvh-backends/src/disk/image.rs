@@ -5,7 +5,7 @@ use std::{
     io::{self, Seek, SeekFrom},
     os::{
         fd::AsFd,
-        unix::fs::{FileExt, FileTypeExt, OpenOptionsExt},
+        unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt},
     },
     path::{Path, PathBuf},
     sync::atomic::{AtomicBool, Ordering::SeqCst},
@@ -13,10 +13,11 @@ use std::{
 
 use nix::{
     errno::Errno,
-    fcntl::{FcntlArg, OFlag, fcntl},
+    fcntl::{FallocateFlags, FcntlArg, OFlag, fallocate, fcntl},
     libc,
 };
 use pvh_abi::GuestRange;
+use pvh_blkif::Area;
 use pvh_kvm::{GuestRam, TransferError};
 
 /// The file or block device behind a disk, open and locked for as long as this lives.
@@ -30,6 +31,8 @@ pub struct Image {
     len_bytes: u64,
     is_read_only: bool,
     cache: CacheMode,
+    /// The size in which areas can be discarded, if they can.
+    discard_bytes: Option<u32>,
     /// A flush failed: the host may have dropped what it could not write.
     has_lost_writes: AtomicBool,
     /// The user has been told of a failed request; of a refused one; of a failed connection.
@@ -46,6 +49,8 @@ pub struct ImageOptions {
     pub is_raw: bool,
     /// The use of the host's page cache.
     pub cache: CacheMode,
+    /// The guest is not offered to discard areas of the disk.
+    pub keeps_discarded: bool,
 }
 
 /// The use of the host's page cache for a disk.
@@ -125,6 +130,10 @@ pub(super) enum IoError {
     Flush(#[source] io::Error),
     #[error("an earlier flush failed, so nothing more is written")]
     Lost,
+    #[error("cannot discard an area")]
+    Discard(#[source] io::Error),
+    #[error("the storage cannot discard areas")]
+    NoDiscard,
 }
 
 impl Image {
@@ -167,8 +176,10 @@ impl Image {
         if options.cache == CacheMode::None {
             leave_cache(&file, len_bytes)?;
         }
+        let can_discard = !options.keeps_discarded && !is_read_only && can_discard(&file);
         Ok(Self {
             path: path.to_owned(),
+            discard_bytes: can_discard.then(|| block_bytes(&file)),
             file,
             len_bytes,
             is_read_only,
@@ -188,6 +199,11 @@ impl Image {
 
     pub(super) const fn is_read_only(&self) -> bool {
         self.is_read_only
+    }
+
+    /// The size in which areas can be discarded, if they can.
+    pub(super) const fn discard_bytes(&self) -> Option<u32> {
+        self.discard_bytes
     }
 
     /// Tells whether the user has yet to be told, and that this happens now.
@@ -232,6 +248,19 @@ impl Image {
             self.has_lost_writes.store(true, SeqCst);
             IoError::Flush(source)
         })
+    }
+
+    /// Gives an area inside the disk back to the host: it reads as zeros, and needs no room. One call
+    /// of the host does it, however large the area; the disk's thread alone waits for that.
+    pub(super) fn discard(&self, area: Area) -> Result<(), IoError> {
+        self.check_writes()?;
+        let signed = |bytes: u64| i64::try_from(bytes).map_err(|_| IoError::NoDiscard);
+        let (offset, len) = (signed(area.offset)?, signed(area.len_bytes)?);
+        match fallocate(&self.file, HOLE, offset, len) {
+            Ok(()) => Ok(()),
+            Err(Errno::EOPNOTSUPP) => Err(IoError::NoDiscard),
+            Err(error) => Err(IoError::Discard(error.into())),
+        }
     }
 
     fn check_writes(&self) -> Result<(), IoError> {
@@ -306,6 +335,22 @@ fn format(file: &File) -> io::Result<Option<&'static str>> {
     Ok(found.map(|(name, ..)| *name))
 }
 
+/// Tells whether the storage may have holes, by one behind the last byte that a file can have. It
+/// changes nothing. For a block device the answer is EINVAL, and its first discard tells.
+fn can_discard(file: &File) -> bool {
+    let tried = fallocate(file, HOLE, i64::MAX.saturating_sub(4096), 1);
+    matches!(tried, Ok(()) | Err(Errno::EINVAL | Errno::EFBIG))
+}
+
+/// The size of the blocks of a file's storage, as far as a guest can be told: 512 bytes to 1 MiB.
+fn block_bytes(file: &File) -> u32 {
+    let size = file.metadata().map_or(4096, |found| found.blksize());
+    match u32::try_from(size) {
+        Ok(size) if size.is_power_of_two() => size.clamp(512, 1 << 20),
+        _ => 4096,
+    }
+}
+
 /// Has the file used without the page cache, in pieces of 512 bytes.
 fn leave_cache(file: &File, len_bytes: u64) -> Result<(), ImageError> {
     let no_direct = ImageError::Direct {
@@ -328,6 +373,10 @@ fn leave_cache(file: &File, len_bytes: u64) -> Result<(), ImageError> {
         Err(error) => Err(ImageError::Read(error)),
     }
 }
+
+/// A hole that leaves the size of the file as it is.
+const HOLE: FallocateFlags =
+    FallocateFlags::FALLOC_FL_PUNCH_HOLE.union(FallocateFlags::FALLOC_FL_KEEP_SIZE);
 
 /// Formats by name, and the bytes at an offset that tell them.
 const FORMATS: [(&str, usize, &[u8]); 7] = [

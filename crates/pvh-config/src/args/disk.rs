@@ -8,7 +8,7 @@ use std::{
 
 use pvh_blkif::{VdevError, virtual_device};
 
-/// `FILE[,ro][,dev=NAME][,format=raw][,cache=MODE]`.
+/// `FILE[,ro][,dev=NAME][,format=raw][,cache=MODE][,discard=on|off]`.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct DiskArgument {
     /// The file or block device.
@@ -19,6 +19,8 @@ pub struct DiskArgument {
     pub is_raw: bool,
     /// The use of the host's page cache for it.
     pub cache: CacheMode,
+    /// What the guest discards may become holes in the file.
+    pub has_discard: bool,
     /// The name and the number of the guest's device.
     pub device: Option<(String, u32)>,
 }
@@ -39,7 +41,9 @@ pub enum CacheMode {
 #[non_exhaustive]
 pub enum DiskArgumentError {
     /// It names no file.
-    #[error("a disk needs a file: FILE[,ro][,dev=xvdb][,format=raw][,cache=none|writeback|unsafe]")]
+    #[error(
+        "a disk needs a file: FILE[,ro][,dev=xvdb][,format=raw][,cache=none|writeback|unsafe][,discard=on|off]"
+    )]
     NoFile,
     /// The format is not supported.
     #[error(
@@ -53,7 +57,7 @@ pub enum DiskArgumentError {
     },
     /// There is no such option.
     #[error(
-        "'{text}' is not ro, dev=NAME, format=raw or cache=none|writeback|unsafe (a comma in a file name is written ,,)"
+        "'{text}' is not ro, dev=NAME, format=raw, cache=none|writeback|unsafe or discard=on|off (a comma in a file name is written ,,)"
     )]
     Unknown {
         /// The option.
@@ -79,6 +83,7 @@ impl DiskArgument {
             is_read_only: false,
             is_raw: false,
             cache: CacheMode::Writeback,
+            has_discard: true,
             device: None,
         };
         parts.try_for_each(|part| disk.set(&OsStr::from_bytes(&part).to_string_lossy()))?;
@@ -97,6 +102,8 @@ impl DiskArgument {
             Some(("cache", "writeback")) => self.cache = CacheMode::Writeback,
             Some(("cache", "none")) => self.cache = CacheMode::None,
             Some(("cache", "unsafe")) => self.cache = CacheMode::Unsafe,
+            Some(("discard", "on")) => self.has_discard = true,
+            Some(("discard", "off")) => self.has_discard = false,
             Some(("dev", name)) => {
                 let number = virtual_device(name).map_err(DiskArgumentError::Device)?;
                 self.device = Some((name.to_owned(), number));
@@ -138,6 +145,7 @@ mod tests {
         assert_eq!(disk.path, PathBuf::from("a=b/disk.img"));
         assert!(!disk.is_read_only && !disk.is_raw && disk.device.is_none());
         assert_eq!(disk.cache, CacheMode::Writeback);
+        assert!(disk.has_discard);
     }
 
     #[test]
@@ -147,6 +155,8 @@ mod tests {
         assert_eq!(disk.cache, CacheMode::None);
         assert_eq!(disk.device, Some(("xvdb".to_owned(), 0xCA10)));
         assert_eq!(parse("d,cache=unsafe").unwrap().cache, CacheMode::Unsafe);
+        assert!(!parse("d,discard=off").unwrap().has_discard);
+        assert!(parse("d,discard=off,discard=on").unwrap().has_discard);
     }
 
     #[test]

@@ -121,11 +121,30 @@ impl Machine {
         self.requests += 1;
         self.guest.put(RING, &self.requests.to_le_bytes());
         self.run();
+        self.status(slot, operation)
+    }
+
+    /// The status of the response to the last request.
+    fn status(&self, slot: u64, operation: u8) -> i16 {
         assert_eq!(self.guest.word(RING + 8), self.requests, "answered");
         let response = self.guest.bytes(slot, 16);
         assert_eq!(response[..8], 77_u64.to_le_bytes());
         assert_eq!(response[8], operation);
         i16::from_le_bytes([response[10], response[11]])
+    }
+
+    /// Discards sectors; answers the status. `blkif_request_discard`: id, sector, number of sectors.
+    fn discard(&mut self, sector: u64, count: u64) -> i16 {
+        let slot = RING + 64 + 112 * u64::from(self.requests % 32);
+        self.guest.put(slot, &[0; 112]);
+        self.guest.put(slot, &[5]);
+        self.guest.put(slot + 8, &77_u64.to_le_bytes());
+        self.guest.put(slot + 16, &sector.to_le_bytes());
+        self.guest.put(slot + 24, &count.to_le_bytes());
+        self.requests += 1;
+        self.guest.put(RING, &self.requests.to_le_bytes());
+        self.run();
+        self.status(slot, 5)
     }
 
     fn said(&self) -> String {
@@ -179,6 +198,34 @@ fn a_bad_request_is_refused_and_the_next_one_served() {
         said.contains("disk xvda (") && said.contains("outside the disk"),
         "{said}"
     );
+}
+
+#[test]
+fn a_discarded_area_reads_as_zeros_and_the_rest_stays() {
+    let mut machine = Machine::connected();
+    assert_eq!(
+        machine.guest.back_key("feature-discard").as_deref(),
+        Some("1")
+    );
+    assert_eq!(
+        machine.guest.back_key("discard-secure").as_deref(),
+        Some("0")
+    );
+    assert_eq!(machine.discard(3, 2), 0);
+    assert_eq!(machine.discard(15, 2), -1, "behind the end");
+    let file = fs::read(&machine.path).unwrap();
+    assert_eq!(file.len(), 16 * 512);
+    let firsts: Vec<u8> = file.chunks(512).map(|sector| sector[0]).collect();
+    assert_eq!(firsts[..7], [0, 1, 2, 0, 0, 5, 6]);
+}
+
+#[test]
+fn a_disk_whose_user_keeps_its_room_offers_no_discard() {
+    let mut machine = Machine::with(|options| options.keeps_discarded = true);
+    machine.publish();
+    assert_eq!(machine.guest.back_key("feature-discard"), None);
+    assert_eq!(machine.discard(3, 2), -2);
+    assert_eq!(fs::read(&machine.path).unwrap()[3 * 512], 3);
 }
 
 #[test]

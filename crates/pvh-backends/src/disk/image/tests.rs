@@ -30,6 +30,7 @@ const READ_ONLY: ImageOptions = ImageOptions {
     is_read_only: true,
     is_raw: false,
     cache: CacheMode::Writeback,
+    keeps_discarded: false,
 };
 
 fn range(at: u64, len: u64) -> GuestRange {
