@@ -15,16 +15,15 @@ use event_manager::{
 };
 use nix::{errno::Errno, sys::signal::Signal};
 use pvh_devices::Request;
+use pvh_terminal::{Command, GuestLog, HELP, Input, RawTerminal};
 use pvh_xen::XenPlatform;
 use vmm_sys_util::timerfd::TimerFd;
 
 use crate::{
-    console::{Command, ConsoleEnd, HELP, Input},
+    console::ConsoleEnd,
     machine::{Board, End},
     outlets::Outlets,
-    platform::GuestLog,
     signals::{Signals, stop_self},
-    terminal::{self, RawTerminal},
 };
 use halt::{Halt, HaltWatch};
 use silence::Silence;
@@ -214,7 +213,7 @@ impl MutEventSubscriber for Loop {
 impl Loop {
     /// Watches standard input while the guest takes more and the terminal is ours.
     fn watch_input(&mut self, ops: &mut EventOps) {
-        let usable = !self.user.is_terminal || terminal::is_ours();
+        let usable = !self.user.is_terminal || pvh_terminal::is_ours();
         let wanted = usable && self.user.input.wants_more();
         if !wanted {
             return self.unwatch_input(ops);

@@ -10,9 +10,10 @@ use pvh_loader::{
     image::ImageError,
     inspect::{inspect, unreadable_json},
 };
+use pvh_terminal::Printable;
 
 use crate::{
-    exit::{Printable, complain, print, sentence},
+    exit::{complain, print, sentence},
     write_out,
 };
 

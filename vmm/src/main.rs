@@ -15,7 +15,6 @@ mod run;
 mod sandbox;
 mod signals;
 mod tap;
-mod terminal;
 mod threads;
 mod timings;
 mod trace;
@@ -39,8 +38,8 @@ use pvh_config::{
     Command, CommandLine, OnHalt, RunConfig,
     exit::{ARGUMENTS, HOST, SUCCESS},
 };
+use pvh_terminal::SCREEN;
 
-use console::SCREEN;
 use exit::{complain, complain_at_length};
 use run::{HALTED, Outcome, RunError, check_outputs, open_trace, run, shutdown_line};
 

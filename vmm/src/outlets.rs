@@ -5,12 +5,9 @@ use std::sync::{Arc, OnceLock};
 use pvh_config::OnHalt;
 use pvh_domain::Recorder;
 use pvh_gdb::{Address, BindError, Server};
+use pvh_terminal::{ConsoleQueue, GuestLog, Printable};
 
-use crate::{
-    console::{ConsoleEnd, ConsoleQueue},
-    exit::Printable,
-    platform::GuestLog,
-};
+use crate::console::ConsoleEnd;
 
 /// The ways out of a machine.
 pub(crate) struct Outlets {

@@ -1,7 +1,5 @@
-//! The choice of the platform, and the log of a Xen guest.
+//! The choice of the platform.
 
 mod choice;
-mod log;
 
 pub(crate) use choice::{Choice, Guest, Obstacle, Platform, Reason, choose};
-pub(crate) use log::GuestLog;

@@ -28,14 +28,14 @@ use std::{
 use pvh_config::{OnReboot, PlatformArgument, RunConfig, Size};
 use pvh_devices::Request;
 use pvh_kvm::Kvm;
+use pvh_terminal::{ConsoleQueue, GuestLog, Printable};
 
 use crate::{
-    console::ConsoleQueue,
     events::User,
-    exit::{Printable, complain},
+    exit::complain,
     machine::End,
     outlets::Outlets,
-    platform::{self, Choice, Guest, GuestLog, Platform, Reason},
+    platform::{self, Choice, Guest, Platform, Reason},
     sandbox, signals,
     threads::{self, Role},
     timings,
@@ -73,7 +73,7 @@ pub(crate) fn run(config: &RunConfig) -> Result<Outcome, RunError> {
     };
     let end = Arc::new(open_console(config)?);
     let console = ConsoleQueue::default();
-    let log = GuestLog::new(ConsoleQueue::default(), config.has_guest_log);
+    let log = GuestLog::new("pvh-vmm", ConsoleQueue::default(), config.has_guest_log);
     thread::scope(|scope| {
         let writing = Writing::start_on_thread(scope, &kvm, &console, &end, &log);
         let outlets = Outlets {

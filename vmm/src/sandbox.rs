@@ -145,9 +145,9 @@ mod tests {
         },
     };
     use pvh_config::CommandLine;
+    use pvh_terminal::RawTerminal;
 
     use super::*;
-    use crate::terminal::RawTerminal;
 
     const CHILD: &str = "PVH_VMM_TEST_SANDBOX";
 

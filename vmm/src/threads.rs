@@ -223,7 +223,7 @@ mod tests {
     use std::{fs, sync::mpsc};
 
     use super::*;
-    use crate::console::ConsoleQueue;
+    use pvh_terminal::ConsoleQueue;
 
     fn board() -> Arc<Board> {
         Arc::new(Board::new(ConsoleQueue::default(), None).unwrap())

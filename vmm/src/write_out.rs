@@ -8,8 +8,9 @@ use std::{
 
 use pvh_config::exit::{HOST, SUCCESS};
 use pvh_loader::Image;
+use pvh_terminal::Printable;
 
-use crate::exit::{Printable, complain};
+use crate::exit::complain;
 
 /// Writes a built-in guest; returns the exit code.
 pub(crate) fn guest(path: &Path, image: &[u8]) -> u8 {

@@ -19,9 +19,10 @@ use std::{
 use pvh_kvm::{GuestRam, HypercallTransport, Kvm, Vm};
 use pvh_layout::{Layout, LayoutConfig, Platform, RsdpPlace};
 use pvh_loader::{Boot, Image, Method};
+use pvh_terminal::ConsoleQueue;
 use pvh_xen::{
-    ConsoleQueue, EndReason, Host, NoDevices, Notice, Parts, VcpuEnd, XenPlatform, XenVcpu,
-    memory_config, vm_config,
+    EndReason, Host, NoDevices, Notice, Parts, VcpuEnd, XenPlatform, XenVcpu, memory_config,
+    vm_config,
 };
 
 /// How the guest ended, or what a vCPU failed with.

@@ -3,7 +3,6 @@
 
 mod back_ends;
 mod clock;
-mod console_queue;
 mod cpu;
 mod effects;
 #[cfg(test)]
@@ -19,7 +18,6 @@ mod transport;
 mod vcpu;
 
 pub use back_ends::Doorbell;
-pub use console_queue::ConsoleQueue;
 pub use host::{EndReason, Host, Notice};
 pub use parts::{Parts, memory_config, vm_config};
 pub use platform::{PlatformError, XenPlatform};

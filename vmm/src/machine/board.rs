@@ -15,8 +15,8 @@ use pvh_gdb::Gate;
 use pvh_kvm::{Crash, Halts, LostPages};
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
-use crate::console::ConsoleQueue;
 use pvh_abi::sched::ShutdownReason;
+use pvh_terminal::ConsoleQueue;
 
 /// Why a machine ended.
 #[derive(Debug)]

@@ -4,10 +4,10 @@ use std::{fmt, io, sync::Arc};
 
 use pvh_gdb::{Commands, Debuggee, Gate, Served, Server};
 use pvh_kvm::{GuestRam, Vcpu};
+use pvh_terminal::GuestLog;
 use pvh_xen::XenPlatform;
 
 use super::{Board, End};
-use crate::platform::GuestLog;
 
 /// A machine that a debugger can be given.
 pub(crate) type GuestUnderGdb = Debuggee<GuestRam, GdbCommands>;

@@ -4,14 +4,11 @@ use std::{io, sync::Arc, thread::JoinHandle};
 
 use pvh_backends::DeviceKind;
 use pvh_devices::Request;
+use pvh_terminal::{GuestLog, Printable};
 use pvh_xen::{EndReason, Host, Notice};
 
 use super::{Board, End};
-use crate::{
-    exit::Printable,
-    platform::GuestLog,
-    threads::{self, OnPanic, Role},
-};
+use crate::threads::{self, OnPanic, Role};
 
 /// Receives the Xen platform's console output, log and end; starts the threads of its devices.
 #[derive(Debug)]

@@ -13,11 +13,11 @@ use std::{
 
 use pvh_gdb::Server;
 use pvh_kvm::{Activity, CopyAhead, Kicker, Vcpu};
+use pvh_terminal::GuestLog;
 use pvh_xen::{XenPlatform, XenVcpu};
 
 use super::{Board, End, GuestUnderGdb, gdb, vcpu};
 use crate::{
-    platform::GuestLog,
     sandbox,
     threads::{self, OnPanic, Role},
 };

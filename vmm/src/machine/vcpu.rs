@@ -257,13 +257,11 @@ mod tests {
     use pvh_entry::EntryState;
     use pvh_kvm::{GuestRam, Kvm, Vm, VmConfig};
     use pvh_memory::GuestMemory;
+    use pvh_terminal::ConsoleQueue;
     use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
     use super::*;
-    use crate::{
-        console::ConsoleQueue,
-        machine::{BootVcpu, Stopper, Threads},
-    };
+    use crate::machine::{BootVcpu, Stopper, Threads};
 
     /// A machine with `code` as its kernel, running.
     fn start(code: &[u8], cpus: u32) -> (Arc<Board>, Threads) {

@@ -2,13 +2,13 @@
 
 use std::{
     fs::File,
-    io::{self, IsTerminal},
+    io::{self, IsTerminal, Write},
     os::fd::AsFd,
     sync::{
         Arc,
         mpsc::{self, Receiver, Sender},
     },
-    thread::{self, Scope},
+    thread::{self, JoinHandle, Scope},
     time::Duration,
 };
 
@@ -16,6 +16,7 @@ use pvh_abi::sched::ShutdownReason;
 use pvh_backends::{DeviceThreads, StuckDevice};
 use pvh_devices::Request;
 use pvh_kvm::{CopyAhead, Kvm};
+use pvh_terminal::{ConsoleQueue, GuestLog, Stream, Writer, WriterHost, is_shared};
 use pvh_xen::XenPlatform;
 
 use super::{
@@ -24,26 +25,48 @@ use super::{
     wreck::Wreck,
 };
 use crate::{
-    console::{ConsoleEnd, ConsoleQueue, Stream, Writer, is_shared},
+    console::ConsoleEnd,
     events::{self, User},
     machine::{Board, BootVcpu, End, MachineHost, Stopper, Threads},
     outlets::Outlets,
-    platform::GuestLog,
     sandbox,
-    threads::{self, Role, ScopedThread},
-    timings,
+    threads::{self, OnPanic, Role, ScopedThread},
+    timings::{self, Moment},
 };
 
 /// The writer of console output to standard output, and that of the guest's log to standard error.
 type Writers = [Writer; 2];
+
+/// What the writers need of pvh-vmm.
+#[derive(Clone, Copy)]
+struct Program;
+
+impl WriterHost for Program {
+    fn start_thread(&self, life: Box<dyn FnOnce() + Send>) -> io::Result<JoinHandle<()>> {
+        threads::start(Role::Writer, OnPanic::Report, life)
+    }
+
+    fn has_written(&self) {
+        timings::mark(Moment::Output);
+    }
+
+    fn cannot_write(&self, error: &io::Error) {
+        // The guest runs on, as with an unplugged serial line.
+        let _ = writeln!(
+            io::stderr(),
+            "pvh-vmm: cannot write console output, dropping it from now on: {error}"
+        );
+    }
+}
 
 fn start_writers(console: &ConsoleQueue, end: &ConsoleEnd, log: &GuestLog) -> io::Result<Writers> {
     let sink = end.output()?;
     let stderr = io::stderr().as_fd().try_clone_to_owned()?;
     let stream = |stream| (end.is_stdio() && is_shared()).then_some(stream);
     Ok([
-        Writer::start(console.clone(), sink, stream(Stream::Console))?,
+        Writer::start(Program, console.clone(), sink, stream(Stream::Console))?,
         Writer::start(
+            Program,
             log.output().clone(),
             File::from(stderr),
             stream(Stream::Lines),

@@ -7,11 +7,11 @@ use pvh_crash::{CoreDump, ElfBytes, Scene, Symbols, explain};
 use pvh_entry::EntryState;
 use pvh_kvm::{Crash, Failure, GuestRam};
 use pvh_loader::Image;
+use pvh_terminal::GuestLog;
 
 use crate::{
     exit::sentence,
     machine::{Board, End},
-    platform::GuestLog,
 };
 
 /// A machine whose threads have ended.

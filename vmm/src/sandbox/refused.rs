@@ -15,11 +15,10 @@ use pvh_kvm::RefusedCall;
 use pvh_sandbox::describe;
 
 use super::entry;
-use crate::terminal;
 
 /// Reports a refused call and returns the exit code. `None` is a SIGSYS that somebody has sent.
 pub(super) fn report(call: Option<RefusedCall>) -> u8 {
-    terminal::restore_in_handler();
+    pvh_terminal::restore_in_handler();
     let Some(call) = call else {
         return signalled(SIGSYS);
     };

@@ -15,21 +15,33 @@ use nix::{
     libc,
     poll::{PollFd, PollFlags, PollTimeout, poll},
 };
-use pvh_xen::ConsoleQueue;
 use vmm_sys_util::signal::{Killable, SIGRTMIN, register_signal_handler, unblock_signal};
 
-use super::{
+use crate::{
+    ConsoleQueue,
     query::Questions,
     screen::{SCREEN, Stream},
 };
-use crate::{
-    threads::{self, OnPanic, Role},
-    timings::{self, Moment},
-};
+
+/// What a [`Writer`] needs of the program.
+pub trait WriterHost: Send + 'static {
+    /// Starts the thread of the writer.
+    ///
+    /// # Errors
+    ///
+    /// The host refuses a thread.
+    fn start_thread(&self, life: Box<dyn FnOnce() + Send>) -> io::Result<JoinHandle<()>>;
+
+    /// Called on the writer's thread after it has written a chunk.
+    fn has_written(&self) {}
+
+    /// Called on the writer's thread when it drops all output from now on: the sink refuses it.
+    fn cannot_write(&self, error: &io::Error);
+}
 
 /// The thread that empties the queue; dropping this ends the thread, even in a blocked write.
 #[derive(Debug)]
-pub(crate) struct Writer {
+pub struct Writer {
     output: ConsoleQueue,
     report: Arc<Report>,
     thread: Option<JoinHandle<()>>,
@@ -50,7 +62,8 @@ impl Writer {
     /// # Errors
     ///
     /// The host refuses a thread or a signal handler.
-    pub(crate) fn start<S: Write + AsFd + Send + 'static>(
+    pub fn start<S: Write + AsFd + Send + 'static>(
+        host: impl WriterHost + Clone,
         output: ConsoleQueue,
         sink: S,
         stream: Option<Stream>,
@@ -58,16 +71,17 @@ impl Writer {
         // The handler does nothing: the signal only interrupts a blocked write.
         register_signal_handler(nudge_signal(), ignore)?;
         let report = Arc::new(Report::default());
-        let thread = threads::start(Role::Writer, OnPanic::Report, {
-            let (output, report) = (output.clone(), Arc::clone(&report));
+        let life = {
+            let (host, output, report) = (host.clone(), output.clone(), Arc::clone(&report));
             move || {
                 // The parent process may have blocked it. If unblocking fails, blocked writes stay
                 // blocked.
                 let _ = unblock_signal(nudge_signal());
                 let _ended = WriterEnd(&output);
-                write_all(&output, &report, sink, stream);
+                write_all(&host, &output, &report, sink, stream);
             }
-        })?;
+        };
+        let thread = host.start_thread(Box::new(life))?;
         let thread = Some(thread);
         Ok(Self {
             output,
@@ -78,12 +92,12 @@ impl Writer {
 
     /// Tells whether output was lost: the disk is full, for example. A reader that has closed its
     /// pipe wanted no more.
-    pub(crate) fn has_lost_output(&self) -> bool {
+    pub fn has_lost_output(&self) -> bool {
         self.report.has_lost.load(Ordering::SeqCst)
     }
 
     /// Returns how long the terminal may still take to answer a question that was written lately.
-    pub(crate) fn reply_time(&self) -> Duration {
+    pub fn reply_time(&self) -> Duration {
         let asked_at = self.report.asked_at.lock();
         let asked_at = *asked_at.unwrap_or_else(PoisonError::into_inner);
         asked_at.map_or(Duration::ZERO, |at| REPLY_TIME.saturating_sub(at.elapsed()))
@@ -91,7 +105,7 @@ impl Writer {
 
     /// Waits until all output is written, or until `give_up`, which is called again and again, is
     /// true.
-    pub(crate) fn drain(&self, mut give_up: impl FnMut() -> bool) {
+    pub fn drain(&self, mut give_up: impl FnMut() -> bool) {
         while !self.output.wait_written(DRAIN_POLL_INTERVAL) && !give_up() {}
     }
 }
@@ -130,6 +144,7 @@ impl Drop for WriterEnd<'_> {
 
 /// The writer thread: writes until the queue is closed or the sink fails.
 fn write_all<S: Write + AsFd>(
+    host: &impl WriterHost,
     output: &ConsoleQueue,
     report: &Report,
     mut sink: S,
@@ -155,14 +170,11 @@ fn write_all<S: Write + AsFd>(
             let is_lost = error.kind() != io::ErrorKind::BrokenPipe;
             report.has_lost.store(is_lost, Ordering::SeqCst);
             // The guest runs on, as with an unplugged serial line.
-            let _ = writeln!(
-                io::stderr(),
-                "pvh-vmm: cannot write console output, dropping it from now on: {error}"
-            );
+            host.cannot_write(&error);
             output.abandon();
             return;
         }
-        timings::mark(Moment::Output);
+        host.has_written();
         if questions.find(&chunk) {
             let mut asked_at = report
                 .asked_at
@@ -222,6 +234,17 @@ mod tests {
 
     use super::*;
 
+    #[derive(Clone, Copy)]
+    struct Plain;
+
+    impl WriterHost for Plain {
+        fn start_thread(&self, life: Box<dyn FnOnce() + Send>) -> io::Result<JoinHandle<()>> {
+            thread::Builder::new().spawn(life)
+        }
+
+        fn cannot_write(&self, _: &io::Error) {}
+    }
+
     fn pipe() -> (File, File) {
         let (reader, writer) = nix::unistd::pipe().unwrap();
         (reader.into(), writer.into())
@@ -231,7 +254,7 @@ mod tests {
     fn what_is_queued_arrives_in_order_and_whole() {
         let (mut reader, sink) = pipe();
         let mut output = ConsoleQueue::default();
-        let writer = Writer::start(output.clone(), sink, None).unwrap();
+        let writer = Writer::start(Plain, output.clone(), sink, None).unwrap();
         output.write_all(b"hello ").unwrap();
         output.write_all(b"world").unwrap();
         writer.drain(|| false);
@@ -246,7 +269,7 @@ mod tests {
         let (reader, sink) = pipe();
         drop(reader);
         let mut output = ConsoleQueue::default();
-        let writer = Writer::start(output.clone(), sink, None).unwrap();
+        let writer = Writer::start(Plain, output.clone(), sink, None).unwrap();
         for _ in 0..100 {
             output.write_all(&[b'x'; 4096]).unwrap();
             output.wait_for_room();
@@ -258,7 +281,7 @@ mod tests {
     fn a_reader_that_never_reads_does_not_delay_the_end() {
         let (_reader, sink) = pipe();
         let mut output = ConsoleQueue::default();
-        let writer = Writer::start(output.clone(), sink, None).unwrap();
+        let writer = Writer::start(Plain, output.clone(), sink, None).unwrap();
         output.write_all(&[b'x'; 1 << 20]).unwrap();
         let mut asked = 0;
         writer.drain(|| {
@@ -276,7 +299,7 @@ mod tests {
         let (mut reader, sink) = pipe();
         fcntl(&sink, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).unwrap();
         let mut output = ConsoleQueue::default();
-        let writer = Writer::start(output.clone(), sink, None).unwrap();
+        let writer = Writer::start(Plain, output.clone(), sink, None).unwrap();
         output.write_all(&[b'x'; 200_000]).unwrap();
         let reading = thread::spawn(move || {
             let mut bytes = Vec::new();

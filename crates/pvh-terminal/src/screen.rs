@@ -1,4 +1,4 @@
-//! Keeps console output and lines of pvh-vmm apart on a terminal that both share.
+//! Keeps console output and lines of the program apart on a terminal that both share.
 
 use std::{
     io,
@@ -11,20 +11,21 @@ use std::{
 use nix::{sys::stat::fstat, unistd::isatty};
 
 /// The terminal of this process.
-pub(crate) static SCREEN: Screen = Screen::new();
+pub static SCREEN: Screen = Screen::new();
 
 /// The streams that share the terminal.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Stream {
+#[expect(clippy::exhaustive_enums, reason = "a process has two output streams")]
+pub enum Stream {
     /// The guest's console output.
     Console,
-    /// Whole lines: the guest's log and messages of pvh-vmm.
+    /// Whole lines: the guest's log and messages of the program.
     Lines,
 }
 
 /// A terminal, and whether the guest has begun a line on it.
 #[derive(Debug)]
-pub(crate) struct Screen {
+pub struct Screen {
     has_open_line: Mutex<bool>,
 }
 
@@ -36,7 +37,7 @@ impl Screen {
     }
 
     /// Calls `write`, which writes console output.
-    pub(super) fn console<T>(&self, bytes: &[u8], write: impl FnOnce() -> T) -> T {
+    pub(crate) fn console<T>(&self, bytes: &[u8], write: impl FnOnce() -> T) -> T {
         let mut is_open = self
             .has_open_line
             .lock()
@@ -51,7 +52,7 @@ impl Screen {
 
     /// Calls `write`, which writes whole lines after the text it gets: a line feed if the guest's
     /// line is still open after 100 ms.
-    pub(super) fn lines<T>(&self, write: impl FnOnce(&'static str) -> T) -> T {
+    pub(crate) fn lines<T>(&self, write: impl FnOnce(&'static str) -> T) -> T {
         let started = Instant::now();
         loop {
             let mut is_open = self
@@ -66,8 +67,9 @@ impl Screen {
         }
     }
 
-    /// Returns the text to write before a line of pvh-vmm. It never waits for a blocked writer.
-    pub(crate) fn before_line(&self) -> &'static str {
+    /// Returns the text to write before a line of the program. It never waits for a blocked writer.
+    #[must_use]
+    pub fn before_line(&self) -> &'static str {
         match self.has_open_line.try_lock() {
             Ok(mut is_open) => end_line(&mut is_open),
             Err(TryLockError::Poisoned(poisoned)) => end_line(&mut poisoned.into_inner()),
@@ -84,14 +86,15 @@ fn end_line(is_open: &mut bool) -> &'static str {
 }
 
 /// Tells whether standard output and standard error are one terminal.
-pub(crate) fn is_shared() -> bool {
+#[must_use]
+pub fn is_shared() -> bool {
     let (stdout, stderr) = (io::stdout(), io::stderr());
     let are_terminals = isatty(&stdout).unwrap_or(false) && isatty(&stderr).unwrap_or(false);
     let device = |fd: std::os::fd::BorrowedFd<'_>| fstat(fd).map(|status| status.st_rdev).ok();
     are_terminals && device(stdout.as_fd()) == device(stderr.as_fd())
 }
 
-/// How long a line of pvh-vmm waits for the guest's line to end, and the interval of its looks.
+/// How long a line of the program waits for the guest's line to end, and the interval of its looks.
 const OPEN_LINE_TIMEOUT: Duration = Duration::from_millis(100);
 const OPEN_LINE_POLL: Duration = Duration::from_millis(5);
 

@@ -15,7 +15,7 @@ use nix::{
 
 /// A terminal in raw mode; dropping it restores the original settings.
 #[derive(Debug)]
-pub(crate) struct RawTerminal(());
+pub struct RawTerminal(());
 
 impl RawTerminal {
     /// Puts the terminal at standard input in raw mode: every key goes to the guest, Ctrl-C too.
@@ -26,7 +26,7 @@ impl RawTerminal {
     /// # Errors
     ///
     /// The terminal refuses the settings.
-    pub(crate) fn enter() -> io::Result<Option<Self>> {
+    pub fn enter() -> io::Result<Option<Self>> {
         let stdin = io::stdin();
         if !is_ours() {
             return Ok(None);
@@ -45,7 +45,7 @@ impl RawTerminal {
     /// Restores the original settings and discards what was typed and not read: those are keys for
     /// the guest, and the terminal's answers to what the guest has asked it. A shell would take
     /// them for commands.
-    pub(crate) fn leave(self) {
+    pub fn leave(self) {
         restore(SetArg::TCSAFLUSH);
     }
 }
@@ -64,7 +64,7 @@ fn restore(how: SetArg) {
 }
 
 /// Restores the original settings from a signal handler, which may not wait.
-pub(crate) fn restore_in_handler() {
+pub fn restore_in_handler() {
     // A thread that holds the lock is about to restore them, or has not changed them yet.
     if let Some(found) = FOUND.try_lock().ok().and_then(|mut found| found.take()) {
         put_back(&found, SetArg::TCSANOW);
@@ -72,7 +72,7 @@ pub(crate) fn restore_in_handler() {
 }
 
 /// Tells whether standard input is a terminal and this process its foreground job.
-pub(crate) fn is_ours() -> bool {
+pub fn is_ours() -> bool {
     tcgetpgrp(io::stdin()).is_ok_and(|foreground| foreground == getpgrp())
 }
 
@@ -144,7 +144,7 @@ mod tests {
 
     #[test]
     fn a_panic_restores_the_terminal_without_any_destructor() {
-        const CHILD: &str = "PVH_VMM_TEST_PANICS";
+        const CHILD: &str = "PVH_TERMINAL_TEST_PANICS";
         if env::var_os(CHILD).is_some() {
             let guard = RawTerminal::enter()
                 .unwrap()
@@ -158,7 +158,7 @@ mod tests {
             .args(["--ctty", "--wait"])
             .arg(env::current_exe().unwrap())
             .args(["--exact", "--nocapture"])
-            .arg("terminal::tests::a_panic_restores_the_terminal_without_any_destructor")
+            .arg("raw::tests::a_panic_restores_the_terminal_without_any_destructor")
             .env(CHILD, "1")
             .stdin(pty.slave.try_clone().unwrap())
             .stdout(Stdio::null())

@@ -2,14 +2,14 @@
 
 /// Looks for questions in output that comes in pieces: guests print byte by byte.
 #[derive(Debug, Default)]
-pub(super) struct Questions {
+pub(crate) struct Questions {
     /// The end of the output so far, at most [`TAIL_BYTES`].
     tail: Vec<u8>,
 }
 
 impl Questions {
     /// Tells whether this piece ends or holds a question. It costs one pass over the bytes.
-    pub(super) fn find(&mut self, piece: &[u8]) -> bool {
+    pub(crate) fn find(&mut self, piece: &[u8]) -> bool {
         self.tail.extend(piece);
         let is_found = asks_terminal(&self.tail);
         let end = match is_found {

@@ -2,11 +2,12 @@
 
 use std::collections::VecDeque;
 
-use super::escape::{Escape, Key};
+use crate::escape::{Escape, Key};
 
 /// A command of the user to the VMM.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Command {
+#[expect(clippy::exhaustive_enums, reason = "a program has to handle every key")]
+pub enum Command {
     /// End the guest.
     Quit,
     /// List the keys.
@@ -20,14 +21,15 @@ pub(crate) enum Command {
 /// pipe every byte goes to the guest, and bytes beyond the limit stay unread:
 /// [`Input::wants_more`].
 #[derive(Debug)]
-pub(crate) struct Input {
+pub struct Input {
     escape: Option<Escape>,
     backlog: VecDeque<u8>,
 }
 
 impl Input {
     /// Input from a terminal, or from a file or pipe.
-    pub(crate) fn new(from_terminal: bool) -> Self {
+    #[must_use]
+    pub fn new(from_terminal: bool) -> Self {
         Self {
             escape: from_terminal.then(Escape::default),
             backlog: VecDeque::new(),
@@ -35,12 +37,13 @@ impl Input {
     }
 
     /// Tells whether to read more now.
-    pub(crate) fn wants_more(&self) -> bool {
+    #[must_use]
+    pub fn wants_more(&self) -> bool {
         self.escape.is_some() || self.backlog.is_empty()
     }
 
     /// Takes bytes that were read; returns a command among them. Bytes after a `Quit` are dropped.
-    pub(crate) fn receive(&mut self, bytes: &[u8]) -> Option<Command> {
+    pub fn receive(&mut self, bytes: &[u8]) -> Option<Command> {
         let mut command = None;
         for &byte in bytes {
             match self
@@ -60,7 +63,7 @@ impl Input {
     }
 
     /// Offers all waiting bytes to `take`, which returns how many it took.
-    pub(crate) fn deliver(&mut self, mut take: impl FnMut(&[u8]) -> usize) {
+    pub fn deliver(&mut self, mut take: impl FnMut(&[u8]) -> usize) {
         let taken = take(self.backlog.make_contiguous());
         self.backlog.drain(..taken.min(self.backlog.len()));
     }

@@ -14,7 +14,7 @@ use std::{
 
 /// A queue of console output between a guest and the thread that writes it out; clones share it.
 ///
-/// It is what a [`Host`](crate::Host) needs for its console: [`accept`](Self::accept) is its
+/// It is what a `pvh_xen::Host` needs for its console: [`accept`](Self::accept) is its
 /// `console_output`, [`has_room`](Self::has_room) its `console_has_room`, and
 /// [`wait_for_room`](Self::wait_for_room) its `wait_for_console_room`. Call
 /// [`release`](Self::release) when the machine stops, and [`hold`](Self::hold) before another one

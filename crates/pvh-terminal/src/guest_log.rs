@@ -7,22 +7,26 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::console::ConsoleQueue;
+use crate::ConsoleQueue;
 
 /// Passes on a guest's lines, up to a burst and a rate; further lines are dropped and counted.
 ///
 /// Clones share the budget, so a reboot does not refill it.
 #[derive(Clone, Debug)]
-pub(crate) struct GuestLog {
+pub struct GuestLog {
+    program: &'static str,
     output: ConsoleQueue,
     has_lines: bool,
     budget: Arc<Mutex<Budget>>,
 }
 
 impl GuestLog {
-    /// Lines go to `output`; without `has_lines`, the guest's lines are dropped silently.
-    pub(crate) fn new(output: ConsoleQueue, has_lines: bool) -> Self {
+    /// Lines go to `output`, each behind the name of this program; without `has_lines`, the guest's
+    /// lines are dropped silently.
+    #[must_use]
+    pub fn new(program: &'static str, output: ConsoleQueue, has_lines: bool) -> Self {
         Self {
+            program,
             output,
             has_lines,
             budget: Arc::new(Mutex::new(Budget::new(Instant::now()))),
@@ -30,31 +34,34 @@ impl GuestLog {
     }
 
     /// The queue of the lines.
-    pub(crate) const fn output(&self) -> &ConsoleQueue {
+    #[must_use]
+    pub const fn output(&self) -> &ConsoleQueue {
         &self.output
     }
 
-    /// Queues a line of pvh-vmm after the guest's lines. It never waits for standard error, which
+    /// Queues a line of the program after the guest's lines. It never waits for standard error, which
     /// the guest may have filled.
-    pub(crate) fn say(&self, line: &str) {
+    pub fn say(&self, line: &str) {
         // The queue accepts everything.
-        let _ = writeln!(self.output.clone(), "pvh-vmm: {line}");
+        let _ = writeln!(self.output.clone(), "{}: {line}", self.program);
     }
 
-    /// Queues a line of pvh-vmm that the guest can cause again and again; without room for it, it is
+    /// Queues a line of the program that the guest can cause again and again; without room for it, it is
     /// dropped.
-    pub(crate) fn say_if_room(&self, line: &str) {
-        let _ = self.output.offer(format!("pvh-vmm: {line}\n").as_bytes());
+    pub fn say_if_room(&self, line: &str) {
+        let line = format!("{}: {line}\n", self.program);
+        let _ = self.output.offer(line.as_bytes());
     }
 
     /// Tells whether the guest has logged a line that was to be printed.
-    pub(crate) fn has_guest_lines(&self) -> bool {
+    #[must_use]
+    pub fn has_guest_lines(&self) -> bool {
         let budget = self.budget.lock().unwrap_or_else(PoisonError::into_inner);
         budget.has_given
     }
 
     /// Takes a line of the guest, without its end. It never waits: a line without room is dropped.
-    pub(crate) fn line(&self, line: &[u8]) {
+    pub fn line(&self, line: &[u8]) {
         if !self.has_lines {
             return;
         }
@@ -62,12 +69,15 @@ impl GuestLog {
         let Some(dropped) = budget.take(Instant::now()) else {
             return;
         };
-        let mut text = String::new();
+        let (mut text, program) = (String::new(), self.program);
         if dropped > 0 {
             // Writing to a string cannot fail.
-            let _ = writeln!(text, "pvh-vmm: dropped {dropped} lines of the guest's log");
+            let _ = writeln!(
+                text,
+                "{program}: dropped {dropped} lines of the guest's log"
+            );
         }
-        let _ = writeln!(text, "pvh-vmm: guest: {}", line.escape_ascii());
+        let _ = writeln!(text, "{program}: guest: {}", line.escape_ascii());
         if !self.output.offer(text.as_bytes()) {
             budget.dropped = budget.dropped.saturating_add(dropped).saturating_add(1);
         }
@@ -125,7 +135,7 @@ mod tests {
     #[test]
     fn a_guest_that_floods_its_log_is_cut_short_and_told_of() {
         let output = ConsoleQueue::default();
-        let log = GuestLog::new(output.clone(), true);
+        let log = GuestLog::new("pvh-vmm", output.clone(), true);
         for _ in 0..10_000 {
             log.line(b"again");
         }
@@ -143,7 +153,7 @@ mod tests {
     #[test]
     fn lines_that_a_guest_causes_are_bounded_and_not_its_own() {
         let output = ConsoleQueue::default();
-        let log = GuestLog::new(output.clone(), true);
+        let log = GuestLog::new("pvh-vmm", output.clone(), true);
         for _ in 0..10_000 {
             log.say_if_room("the guest reboots");
         }
@@ -170,7 +180,7 @@ mod tests {
     #[test]
     fn a_guest_that_reboots_gets_no_more_lines() {
         let output = ConsoleQueue::default();
-        let log = GuestLog::new(output.clone(), true);
+        let log = GuestLog::new("pvh-vmm", output.clone(), true);
         for _ in 0..10 {
             let machine = log.clone();
             (0..1000).for_each(|_| machine.line(b"again"));
@@ -183,7 +193,7 @@ mod tests {
     #[test]
     fn a_line_stays_one_line() {
         let output = ConsoleQueue::default();
-        GuestLog::new(output.clone(), true).line(b"a\x1b[31m");
+        GuestLog::new("pvh-vmm", output.clone(), true).line(b"a\x1b[31m");
         assert_eq!(output.take(usize::MAX), b"pvh-vmm: guest: a\\x1b[31m\n");
     }
 }

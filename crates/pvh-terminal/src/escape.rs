@@ -41,7 +41,7 @@ impl Escape {
 }
 
 /// The text that Ctrl-A H prints.
-pub(crate) const HELP: &str = "\r\n\
+pub const HELP: &str = "\r\n\
     Ctrl-A H  this help\r\n\
     Ctrl-A X  end the virtual machine\r\n\
     Ctrl-A A  send Ctrl-A to the guest\r\n";
