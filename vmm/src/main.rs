@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod cache;
+mod config_file;
 mod conform;
 mod console;
 mod events;
@@ -49,7 +50,10 @@ fn main() -> ExitCode {
     let is_file = |path: &Path| fs::metadata(path).is_ok_and(|found| !found.is_dir());
     ExitCode::from(match CommandLine::read(env::args_os(), is_file) {
         CommandLine::Command(command) => match *command {
-            Command::Run(arguments) => boot(&RunConfig::from(arguments), began),
+            Command::Run(arguments) => {
+                boot_as(config_file::run(arguments, env::args_os().skip(2)), began)
+            }
+            Command::Create(arguments) => boot_as(config_file::create(arguments), began),
             Command::Inspect(arguments) => inspect::run(&arguments),
             Command::Conform(arguments) => conform::run(&arguments),
             Command::Tap(arguments) => tap::run(&arguments),
@@ -77,6 +81,11 @@ fn demo_image(is_draft: bool) -> &'static [u8] {
         true => pvh_conformance::draft_demo_image(),
         false => pvh_conformance::demo_image(),
     }
+}
+
+/// Runs the machine of a configuration, if there is one; else returns the exit code in its place.
+fn boot_as(config: Result<RunConfig, u8>, began: Instant) -> u8 {
+    config.map_or_else(|code| code, |config| boot(&config, began))
 }
 
 /// Runs one machine to its end and returns the exit code.

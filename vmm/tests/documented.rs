@@ -96,7 +96,7 @@ mod tests {
         for (path, page) in pages() {
             lines.extend(commands(&page).into_iter().map(|line| (path.clone(), line)));
         }
-        for command in ["run", "conform"] {
+        for command in ["run", "create", "conform"] {
             let found = examples(command).into_iter();
             lines.extend(found.map(|line| (format!("{command} --help"), line)));
         }
@@ -124,7 +124,7 @@ mod tests {
         fn new() -> Self {
             let home = Self(tempfile::tempdir().unwrap());
             let binary = assert_cmd::cargo::cargo_bin("pvh-vmm");
-            for folder in ["bin", "target/release", "boot", "grub-xen"] {
+            for folder in ["bin", "target/release", "boot", "grub-xen", "xen-4.17/boot"] {
                 fs::create_dir_all(home.path(folder)).unwrap();
             }
             for name in ["bin/pvh-vmm", "target/release/pvh-vmm"] {
@@ -133,6 +133,8 @@ mod tests {
             let release = Command::new("uname").arg("-r").output().unwrap().stdout;
             let release = String::from_utf8(release).unwrap();
             let (kernel, initrd, disk) = (kernel(), packed(), vec![0; 512]);
+            let domain = b"type = 'pvh'\nkernel = 'vmlinuz'\nmemory = 64\n".to_vec();
+            let machine = b"kernel = 'vmlinuz'\nmemory = '64M'\n".to_vec();
             let files = [
                 ("vmlinuz".to_owned(), &kernel),
                 (format!("boot/vmlinuz-{}", release.trim()), &kernel),
@@ -143,6 +145,9 @@ mod tests {
                 ("config.json".to_owned(), &initrd),
                 ("disk.img".to_owned(), &disk),
                 ("data.img".to_owned(), &disk),
+                ("guest.cfg".to_owned(), &domain),
+                ("machine.toml".to_owned(), &machine),
+                ("xen-4.17/boot/xen-shim".to_owned(), &kernel),
             ];
             for (name, bytes) in files {
                 fs::write(home.path(&name), bytes).unwrap();
@@ -158,6 +163,7 @@ mod tests {
         fn run(&self, line: &str) -> Output {
             let here = line
                 .replace("/usr/lib/grub-xen/", "grub-xen/")
+                .replace("/usr/lib/xen-4.17/", "xen-4.17/")
                 .replace("/boot/", "boot/");
             let path = std::env::var("PATH").unwrap();
             Command::new("timeout")
@@ -212,7 +218,9 @@ mod tests {
     }
 
     fn needs_kvm(line: &str) -> bool {
-        line.contains("pvh-vmm run") || line.contains("pvh-vmm conform")
+        let is_dry = line.ends_with(" -n");
+        let boots = ["pvh-vmm run", "pvh-vmm create", "pvh-vmm conform"];
+        !is_dry && boots.iter().any(|start| line.contains(start))
     }
 
     #[test]

@@ -14,14 +14,15 @@ use std::{
 };
 
 use clap::{
-    Args, Parser, Subcommand, ValueEnum,
+    Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum,
     builder::{OsStringValueParser, TypedValueParser},
+    error::ErrorKind,
 };
 
 use pvh_gdb::Address;
 use pvh_hypercall::XenVersion;
 
-use crate::size::Size;
+use crate::{file::ConfigFile, size::Size};
 
 pub use console::{ConsoleArgument, ConsoleArgumentError};
 pub use disk::{CacheMode, DiskArgument, DiskArgumentError};
@@ -46,7 +47,10 @@ impl CommandLine {
         is_file: impl FnOnce(&Path) -> bool,
     ) -> Self {
         match Arguments::try_parse_from(words) {
-            Ok(arguments) => Self::Command(Box::new(arguments.command)),
+            Ok(arguments) => match arguments.command.fault() {
+                None => Self::Command(Box::new(arguments.command)),
+                Some(line) => Self::Wrong(line.to_owned()),
+            },
             Err(page) if !page.use_stderr() => Self::Page(page.render().to_string()),
             Err(error) => Self::Wrong(error::line(&error, is_file)),
         }
@@ -56,7 +60,43 @@ impl CommandLine {
 /// The definition of the command line, from which pages are made.
 #[cfg(feature = "pages")]
 pub(crate) fn definition() -> clap::Command {
-    <Arguments as clap::CommandFactory>::command()
+    Arguments::command()
+}
+
+/// Reads the words that follow `run`, after those of a configuration file. An option of the words
+/// overrides the file's; one that may be repeated is added to it.
+pub(crate) fn run_after(
+    file: &ConfigFile,
+    options: impl IntoIterator<Item = OsString>,
+) -> Result<RunArguments, String> {
+    let command = ["pvh-vmm", "run"].map(OsString::from).into_iter();
+    let words = command.chain(file.words.iter().cloned()).chain(options);
+    let read = Arguments::command()
+        .args_override_self(true)
+        .try_get_matches_from(words)
+        .and_then(|matches| Arguments::from_arg_matches(&matches));
+    match read
+        .map_err(|error| error::line(&error, |_| false))?
+        .command
+    {
+        Command::Run(mut run) => {
+            run.kernel = run.kernel.or_else(|| file.kernel.clone());
+            run.fault().map_or(Ok(run), |line| Err(line.to_owned()))
+        }
+        _ => Err(error::NOT_RUN.to_owned()),
+    }
+}
+
+/// Checks one option of `run`.
+pub(crate) fn check_word(word: &OsStr) -> Result<(), String> {
+    let words = [OsStr::new("pvh-vmm"), OsStr::new("run"), word];
+    match Arguments::try_parse_from(words) {
+        // Options that belong together are judged when all are there.
+        Err(error) if error.kind() != ErrorKind::MissingRequiredArgument => {
+            Err(error::line(&error, |_| false))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Boots PVH guests on KVM: kernels, unikernels and firmware with a Xen PVH entry point.
@@ -81,6 +121,9 @@ pub enum Command {
     /// Boot a kernel on this terminal; without KERNEL, the built-in demo guest
     #[command(after_help = help::RUN)]
     Run(RunArguments),
+    /// Boot the guest of a configuration file, as xl does: `run --config FILE`
+    #[command(after_help = help::CREATE)]
+    Create(CreateArguments),
     /// Describe a kernel file: format, entry point and, if it cannot boot, why
     Inspect(InspectArguments),
     /// Run the conformance guest on the Xen platform and report differences from real Xen
@@ -103,6 +146,10 @@ pub enum Command {
 pub struct RunArguments {
     /// Kernel file: ELF, gzipped ELF or bzImage, with a PVH entry point; '-' is standard input
     pub kernel: Option<PathBuf>,
+    /// Read options from FILE: TOML if its name ends in .toml, else a domain's configuration as xl
+    /// takes it; options on the command line override those of the file
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
     /// Initial RAM disk, a file or pipe; the guest gets it as its first module
     #[arg(long, value_name = "FILE")]
     pub initrd: Option<PathBuf>,
@@ -145,6 +192,23 @@ pub struct RunArguments {
     /// The Xen whose answers the guest gets (the Xen platform only): 4.17 or 4.20
     #[arg(long, value_name = "VERSION", default_value_t = XenVersion::V4_17)]
     pub xen_version: XenVersion,
+    /// Run KERNEL as a PV guest of Xen's shim, which --shim names: the shim is the PVH guest, KERNEL
+    /// and the initial RAM disk are its modules, and --cmdline is KERNEL's
+    #[arg(long, requires = "shim")]
+    pub pv: bool,
+    /// The shim of --pv; Debian has one in /usr/lib/xen-4.17/boot/xen-shim (apt install
+    /// xen-utils-4.17)
+    #[arg(long, value_name = "FILE", requires = "pv")]
+    pub shim: Option<PathBuf>,
+    /// Command line of the shim
+    #[arg(
+        long,
+        value_name = "TEXT",
+        default_value = SHIM_CMDLINE,
+        requires = "pv",
+        allow_hyphen_values = true
+    )]
+    pub shim_cmdline: OsString,
     /// Patch the kernel's VMCALL/VMMCALL in guest memory to use an I/O port: the Xen platform for
     /// Linux where KVM cannot intercept them
     #[arg(long)]
@@ -212,6 +276,52 @@ pub struct RunArguments {
     /// are reboots (code 6 with --no-reboot)
     #[arg(long, value_name = "ACTION", value_enum, default_value_t = OnCrash::Report)]
     pub on_crash: OnCrash,
+}
+
+impl Command {
+    /// What is wrong with options that are right by themselves.
+    fn fault(&self) -> Option<&'static str> {
+        match self {
+            Self::Run(run) => run.fault(),
+            _ => None,
+        }
+    }
+}
+
+impl RunArguments {
+    fn fault(&self) -> Option<&'static str> {
+        match self.platform {
+            PlatformArgument::None if self.pv => Some(PV_PLATFORM),
+            _ if self.pv && self.kernel.is_none() && self.config.is_none() => Some(PV_KERNEL),
+            _ => None,
+        }
+    }
+}
+
+const PV_PLATFORM: &str = "--pv needs the Xen platform; leave --platform none out";
+const PV_KERNEL: &str = "--pv needs KERNEL, the kernel that runs under the shim";
+
+/// Boot the guest of a configuration file, as xl does: `run --config FILE`
+#[derive(Args, Debug)]
+pub struct CreateArguments {
+    /// A domain's configuration as xl takes it (xl.cfg(5)), or options of 'run' in TOML if its name
+    /// ends in .toml
+    pub file: PathBuf,
+    /// Settings that override the file's, as xl takes them: memory=1024
+    #[arg(value_name = "KEY=VALUE")]
+    pub settings: Vec<String>,
+    /// Attach to the console, which is always done: the guest runs in this process
+    #[arg(short = 'c')]
+    pub console: bool,
+    /// Print the command line of 'run' that does the same, and run nothing
+    #[arg(long, short = 'n')]
+    pub dryrun: bool,
+    /// Print only what the guest prints on its console, and errors
+    #[arg(long, short)]
+    pub quiet: bool,
+    /// Options of 'run', after '--'; they override the file's
+    #[arg(last = true, value_name = "OPTION")]
+    pub options: Vec<OsString>,
 }
 
 /// Describe a kernel file: format, entry point and, if it cannot boot, why
@@ -441,13 +551,14 @@ impl ModuleArgument {
 /// The version and the commit it was built from, which `build.rs` finds.
 const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("PVH_VMM_COMMIT"), ")");
 
+/// The command line of a shim: its messages go to the hypervisor's log, its guest's to the console.
+pub const SHIM_CMDLINE: &str = "pv-shim console=xen,pv";
+
 /// The usual KVM device.
 pub const KVM_DEVICE: &str = "/dev/kvm";
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     fn run(arguments: &[&str]) -> Result<RunArguments, clap::Error> {

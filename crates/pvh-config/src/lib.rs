@@ -8,6 +8,7 @@
 mod args;
 mod disks;
 pub mod exit;
+mod file;
 mod networks;
 #[cfg(feature = "pages")]
 pub mod pages;
@@ -16,12 +17,14 @@ mod size;
 
 pub use args::{
     BackingArgument, CacheArguments, CacheMode, Command, CommandLine, ConformArguments,
-    ConsoleArgument, ConsoleArgumentError, DemoArguments, DiskArgument, DiskArgumentError,
-    InspectArguments, KVM_DEVICE, LinkArgument, LoadArgument, LogArgument, ModuleArgument,
-    NetArgument, NetArgumentError, OnCrash, PlatformArgument, ReportStyle, RunArguments,
-    SandboxArgument, StartInfoArgument, TapArguments, TraceArguments, cpus::MAX_CPUS,
+    ConsoleArgument, ConsoleArgumentError, CreateArguments, DemoArguments, DiskArgument,
+    DiskArgumentError, InspectArguments, KVM_DEVICE, LinkArgument, LoadArgument, LogArgument,
+    ModuleArgument, NetArgument, NetArgumentError, OnCrash, PlatformArgument, ReportStyle,
+    RunArguments, SHIM_CMDLINE, SandboxArgument, StartInfoArgument, TapArguments, TraceArguments,
+    cpus::MAX_CPUS,
 };
 pub use disks::{DiskNamesError, disk_names};
+pub use file::{ConfigFault, ConfigFile, ConfigFileError, Note};
 pub use networks::{NetworkError, network_addresses};
 pub use run::{CacheConfig, ModuleConfig, OnHalt, OnReboot, RunConfig, input_file, input_name};
 pub use size::{Rounded, Size, SizeError};

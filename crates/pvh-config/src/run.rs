@@ -11,8 +11,9 @@ use pvh_hypercall::XenVersion;
 use pvh_start_info::Generation;
 
 use crate::args::{
-    BackingArgument, ConsoleArgument, DiskArgument, LoadArgument, LogArgument, NetArgument,
-    OnCrash, PlatformArgument, ReportStyle, RunArguments, SandboxArgument, StartInfoArgument,
+    BackingArgument, ConsoleArgument, DiskArgument, LoadArgument, LogArgument, ModuleArgument,
+    NetArgument, OnCrash, PlatformArgument, ReportStyle, RunArguments, SandboxArgument,
+    StartInfoArgument,
 };
 
 /// One machine, and how pvh-vmm runs it.
@@ -149,8 +150,29 @@ pub fn input_name(path: &Path) -> &Path {
 
 const STANDARD_INPUT: &str = "/dev/stdin";
 
+/// Makes the shim the kernel: the shim takes its guest's kernel, with its command line, as the first
+/// module, and the initial RAM disk as the second.
+fn under_shim(mut arguments: RunArguments) -> RunArguments {
+    if let (true, Some(shim)) = (arguments.pv, arguments.shim.take()) {
+        let initrd = arguments.initrd.take().map(|path| ModuleArgument {
+            path,
+            cmdline: None,
+        });
+        let kernel = arguments.kernel.replace(shim).map(|path| ModuleArgument {
+            path,
+            cmdline: Some(arguments.cmdline),
+        });
+        let modules = kernel.into_iter().chain(initrd).chain(arguments.modules);
+        arguments.modules = modules.collect();
+        arguments.cmdline = arguments.shim_cmdline.clone();
+        arguments.platform = PlatformArgument::Xen;
+    }
+    arguments
+}
+
 impl From<RunArguments> for RunConfig {
     fn from(arguments: RunArguments) -> Self {
+        let arguments = under_shim(arguments);
         let initrd = arguments.initrd.into_iter().map(|path| ModuleConfig {
             option: "--initrd",
             path,
@@ -158,7 +180,7 @@ impl From<RunArguments> for RunConfig {
         });
         let modules = arguments.modules.into_iter().map(|module| ModuleConfig {
             option: "--module",
-            path: module.path,
+            path: input_file(module.path),
             cmdline: module.cmdline.map(OsString::into_vec),
         });
         Self {

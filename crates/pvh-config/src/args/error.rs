@@ -7,8 +7,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 /// Turns an error of clap into one line, without the leading "pvh-vmm:".
 pub(crate) fn line(error: &clap::Error, is_file: impl FnOnce(&Path) -> bool) -> String {
     if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
-        return "a command is missing: run, inspect, conform or cache; see pvh-vmm --help"
-            .to_owned();
+        return "a command is missing, for example run or inspect; see pvh-vmm --help".to_owned();
     }
     if let Some(kernel) = kernel_as_command(error, is_file) {
         return format!("'{kernel}' is not a command; did you mean `pvh-vmm run {kernel}`?");
@@ -40,6 +39,9 @@ fn kernel_as_command(error: &clap::Error, is_file: impl FnOnce(&Path) -> bool) -
     is_file(Path::new(word)).then_some(word)
 }
 
+/// Another command where only `run` can stand.
+pub(crate) const NOT_RUN: &str = "a configuration file belongs to `run`; see pvh-vmm run --help";
+
 #[cfg(test)]
 mod tests {
     use clap::Parser;
@@ -69,7 +71,7 @@ mod tests {
                 "'/boot/vmlinuz' is not a command; did you mean `pvh-vmm run /boot/vmlinuz`?",
             ),
             (&["inspect"], "<FILE>"),
-            (&[], "run, inspect, conform or cache"),
+            (&[], "run or inspect; see pvh-vmm --help"),
         ];
         for (arguments, word) in cases {
             let told = told(arguments);

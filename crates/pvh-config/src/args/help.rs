@@ -32,6 +32,18 @@ Examples:
   pvh-vmm run vmlinuz --initrd initrd.gz --platform xen --net \"passt=-t 8080:80\" --cmdline console=hvc0
   pvh-vmm run unikernel.elf --memory 64M --module config.json=config";
 
+/// For `create`.
+pub(crate) const CREATE: &str = "\
+A key that xl has and a run does not serve is named, and the guest starts without it. A vif is connected to
+the tap that vifname= names, else to passt; a disk is a raw image or a block device.
+
+Exit codes: those of 'run'; 3 also a configuration that is wrong or cannot be read.
+
+Examples:
+  pvh-vmm create guest.cfg -c
+  pvh-vmm create guest.cfg -n
+  pvh-vmm create guest.cfg memory=1024 -- --patch-hypercalls";
+
 /// For `inspect`.
 pub(crate) const INSPECT: &str = "\
 Exit codes: 0 the file can be booted, 2 wrong arguments, 3 it cannot be booted or read, 4 the report could
