@@ -124,7 +124,7 @@ mod tests {
         fn new() -> Self {
             let home = Self(tempfile::tempdir().unwrap());
             let binary = assert_cmd::cargo::cargo_bin("pvh-vmm");
-            for folder in ["bin", "target/release", "boot", "grub-xen", "xen-4.17/boot"] {
+            for folder in ["bin", "target/release", "boot", "grub-xen", "xen-4.17"] {
                 fs::create_dir_all(home.path(folder)).unwrap();
             }
             for name in ["bin/pvh-vmm", "target/release/pvh-vmm"] {
@@ -147,7 +147,7 @@ mod tests {
                 ("data.img".to_owned(), &disk),
                 ("guest.cfg".to_owned(), &domain),
                 ("machine.toml".to_owned(), &machine),
-                ("xen-4.17/boot/xen-shim".to_owned(), &kernel),
+                ("xen-4.17/xen-shim".to_owned(), &kernel),
             ];
             for (name, bytes) in files {
                 fs::write(home.path(&name), bytes).unwrap();
@@ -163,7 +163,7 @@ mod tests {
         fn run(&self, line: &str) -> Output {
             let here = line
                 .replace("/usr/lib/grub-xen/", "grub-xen/")
-                .replace("/usr/lib/xen-4.17/", "xen-4.17/")
+                .replace("/usr/lib/xen-4.17/boot/", "xen-4.17/")
                 .replace("/boot/", "boot/");
             let path = std::env::var("PATH").unwrap();
             Command::new("timeout")
