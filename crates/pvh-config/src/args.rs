@@ -474,7 +474,7 @@ pub enum LoadArgument {
 /// What happens to the lines that the guest logs.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
 pub enum LogArgument {
-    /// Each line as "pvh-vmm: guest: LINE"
+    /// Each line behind the words pvh-vmm: guest:
     On,
     /// Not at all
     Off,

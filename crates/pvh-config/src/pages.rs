@@ -42,9 +42,11 @@ pub fn completions() -> Vec<Page> {
     let write = |(shell, name): (Shell, &str)| {
         let mut text = Vec::new();
         generate(shell, &mut args::definition(), "pvh-vmm", &mut text);
+        let text = String::from_utf8_lossy(&text);
         Page {
             name: name.to_owned(),
-            text: String::from_utf8_lossy(&text).into_owned(),
+            // For bash, clap_complete 4.6 writes the `-` of a program's name in two ways: commands would not be found.
+            text: text.replace("pvh__subcmd__vmm", "pvh__vmm"),
         }
     };
     shells.map(write).into()
@@ -118,6 +120,46 @@ mod tests {
             let fields = format!(" 1 \" \" \"pvh-vmm {version}\" \"User Commands\"");
             assert!(title.unwrap().ends_with(&fields), "{title:?}");
         }
+    }
+
+    #[test]
+    fn each_command_that_bash_finds_has_words() {
+        let pages = completions();
+        let text = &pages
+            .iter()
+            .find(|page| page.name == "pvh-vmm")
+            .unwrap()
+            .text;
+        let found = text
+            .lines()
+            .filter_map(|line| line.trim().strip_prefix("cmd=\"")?.strip_suffix('"'));
+        let mut count = 0;
+        for command in found.filter(|command| !command.is_empty()) {
+            let case = format!("{command})");
+            assert!(text.lines().any(|line| line.trim() == case), "{command}");
+            count += 1;
+        }
+        assert!(count > 10, "{count}");
+    }
+
+    /// clap_complete puts the help of a value between double quotes for fish, and escapes none there.
+    #[test]
+    fn the_help_of_a_value_has_nothing_that_fish_would_read() {
+        let mut definition = args::definition();
+        definition.build();
+        let mut count = 0;
+        for command in definition.get_subcommands() {
+            for value in command
+                .get_arguments()
+                .flat_map(|a| a.get_possible_values())
+            {
+                let help = value.get_help().map(ToString::to_string);
+                let help = help.unwrap_or_default();
+                assert!(!help.contains(['"', '$', '\\', '`']), "{help}");
+                count += 1;
+            }
+        }
+        assert!(count > 10, "{count}");
     }
 
     #[test]
