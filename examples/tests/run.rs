@@ -31,6 +31,14 @@ fn a_domain_answers_without_a_hypervisor() {
 }
 
 #[test]
+fn a_domain_changes_frames_of_vm_memory() {
+    let text = output(env!("CARGO_BIN_EXE_domain-vm-memory"));
+    let want = "add_to_physmap answers 0; RAM there: true\n\
+                decrease_reservation answers 1; RAM there: false\n";
+    assert_eq!(text, want);
+}
+
+#[test]
 fn the_guests_reader_of_rust_osdev_reads_what_we_build() {
     let text = output(env!("CARGO_BIN_EXE_start-info"));
     assert_eq!(
