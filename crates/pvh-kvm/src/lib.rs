@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 mod cpuid;
+pub mod fds;
 mod host_cpu;
 mod kvm;
 mod memory;

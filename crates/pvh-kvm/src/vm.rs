@@ -21,10 +21,10 @@ use shared::VmShared;
 
 mod config;
 mod error;
-mod hypercalls;
+pub(crate) mod hypercalls;
 pub(crate) mod limits;
 pub(crate) mod shared;
-mod xen_config;
+pub(crate) mod xen_config;
 
 pub use config::{InterruptControllers, VmConfig};
 pub use error::VmError;

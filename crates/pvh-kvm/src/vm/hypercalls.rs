@@ -30,7 +30,7 @@ pub enum HypercallTransport {
 }
 
 /// Makes KVM exit to the VMM when the guest reads or writes the hypercall MSR.
-pub(super) fn filter_hypercall_msr(vm: &VmFd) -> io::Result<()> {
+pub(crate) fn filter_hypercall_msr(vm: &VmFd) -> io::Result<()> {
     vm.enable_cap(&kvm_enable_cap {
         cap: KVM_CAP_X86_USER_SPACE_MSR,
         args: [KVM_MSR_EXIT_REASON_FILTER.into(), 0, 0, 0],
