@@ -17,7 +17,6 @@ mod sandbox;
 mod signals;
 mod tap;
 mod threads;
-mod timings;
 mod trace;
 mod write_out;
 
@@ -36,7 +35,7 @@ use nix::{
     poll::{PollFd, PollFlags, PollTimeout, poll},
 };
 use pvh_config::{
-    Command, CommandLine, OnHalt, RunConfig,
+    Command, CommandLine, OnHalt, ReportStyle, RunConfig,
     exit::{ARGUMENTS, HOST, SUCCESS},
 };
 use pvh_terminal::SCREEN;
@@ -96,7 +95,7 @@ fn boot(config: &RunConfig, began: Instant) -> u8 {
         Err(error) => return end(config, Err(error)),
     };
     if config.timings.is_some() || config.trace.is_some() {
-        timings::begin(began);
+        pvh_timeline::begin(began);
     }
     if config.exits.is_some() {
         exits::begin();
@@ -114,12 +113,16 @@ fn boot(config: &RunConfig, began: Instant) -> u8 {
 
 /// Reports how long the start took, if wanted; returns `false` if the trace could not be written.
 fn report_timings(config: &RunConfig, trace: Option<File>) -> bool {
-    let Some(recorded) = timings::recorded() else {
+    let Some(recorded) = pvh_timeline::recorded() else {
         return true;
     };
-    let written = trace.map(|mut file| file.write_all(timings::trace(&recorded).as_bytes()));
+    let written =
+        trace.map(|mut file| file.write_all(pvh_timeline::trace(&recorded, "pvh-vmm").as_bytes()));
     if let Some(style) = config.timings {
-        print_at_end(&timings::report(&recorded, style));
+        print_at_end(&match style {
+            ReportStyle::Text => pvh_timeline::text(&recorded),
+            ReportStyle::Json => pvh_timeline::json(&recorded),
+        });
     }
     if let (Some(path), Some(Err(why))) = (&config.trace, written) {
         let line = format!("{}: cannot write the trace: {why}", path.display());

@@ -38,7 +38,6 @@ use crate::{
     platform::{self, Choice, Guest, Platform, Reason},
     sandbox, signals,
     threads::{self, Role},
-    timings,
 };
 use blueprint::{Blueprint, Kernel, Machine};
 use error::host;
@@ -62,7 +61,7 @@ pub(crate) fn run(config: &RunConfig) -> Result<Outcome, RunError> {
         check_plain(config, None)?;
     }
     sandbox::set_up(config).map_err(RunError::Sandbox)?;
-    let kvm = timings::step("open KVM", || Kvm::open_at(&config.kvm_device));
+    let kvm = pvh_timeline::step("open KVM", || Kvm::open_at(&config.kvm_device));
     let kvm = match kvm {
         Ok(kvm) => kvm,
         Err(refused) => {
@@ -96,15 +95,15 @@ fn run_on(
     mut outlets: Outlets,
     writing: Writing<'_>,
 ) -> Result<Outcome, RunError> {
-    let kernel = timings::step("open kernel", || Kernel::open(config))?;
-    let choice = timings::step("choose platform", || choose(config, &kernel, kvm))?;
+    let kernel = pvh_timeline::step("open kernel", || Kernel::open(config))?;
+    let choice = pvh_timeline::step("choose platform", || choose(config, &kernel, kvm))?;
     if choice.platform == Platform::Plain {
         check_plain(config, choice.reason)?;
     }
     outlets.hint =
         (!config.is_quiet && config.gdb.is_none()).then(|| silence_hint(config, &choice).into());
     let (kernel, boot) = (&kernel, &mut None);
-    let blueprint = timings::step("plan", move || {
+    let blueprint = pvh_timeline::step("plan", move || {
         Blueprint::draw(config, kernel, choice.platform, kvm, boot)
     })?;
     if config.memory_bytes >= SLOW_MEMORY_BYTES && !config.is_quiet {
@@ -156,13 +155,13 @@ impl Machines<'_> {
             }
             let user = User::take(&self.outlets.end, !self.config.reads_standard_input());
             let user = Box::new(user.map_err(host("cannot set up the console"))?);
-            timings::step("confine", || sandbox::confine(self.config))
+            pvh_timeline::step("confine", || sandbox::confine(self.config))
                 .map_err(RunError::Sandbox)?;
             let (rest, boot) = Rest::of(machine);
             let start = Start::First { user, writing };
             // The builder receives before it does anything else.
             let _ = hand_over.send((started, rest, start));
-            timings::step("filter", || sandbox::enter(Role::Vcpu(0)));
+            pvh_timeline::step("filter", || sandbox::enter(Role::Vcpu(0)));
             boot.run();
             booting.into_iter().for_each(Boot::run);
             // The panic's message was printed.
@@ -190,7 +189,7 @@ impl Machines<'_> {
     }
 
     fn build(&self) -> Result<Machine, RunError> {
-        timings::step("build", || self.blueprint.build(self.kvm, self.outlets))
+        pvh_timeline::step("build", || self.blueprint.build(self.kvm, self.outlets))
     }
 
     /// Runs the first machine, once it has been built and handed over, and another one after each

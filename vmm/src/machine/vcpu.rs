@@ -9,7 +9,6 @@ use pvh_kvm::{
 use pvh_xen::{ExitHandler, VcpuEnd, XenVcpu};
 
 use super::{Board, End};
-use crate::timings::{self, Moment};
 
 /// Runs until the machine ends; returns why if this vCPU ends it.
 pub(super) fn run(
@@ -32,7 +31,7 @@ pub(super) fn run(
     if let ControlFlow::Break(end) = pass_gate(vcpu, board) {
         return Some(end);
     }
-    timings::mark(Moment::Entry);
+    pvh_timeline::mark(pvh_timeline::Moment::Entry);
     match xen {
         None => run_plain(vcpu, &mut devices),
         Some(xen) => match xen.run_until_end(vcpu, &mut devices) {
@@ -107,7 +106,7 @@ impl ExitHandler for Devices<'_> {
     fn left_guest(&mut self, is_interrupted: bool) {
         // A vCPU that pvh-vmm has kicked has not left the guest by itself.
         if !is_interrupted {
-            timings::mark(Moment::Exit);
+            pvh_timeline::mark(pvh_timeline::Moment::Exit);
         }
         // Another exit may be the guest's last, for which nothing has to be copied.
         if let Some(ahead) = self.ahead.filter(|_| is_interrupted) {

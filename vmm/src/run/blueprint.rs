@@ -42,7 +42,6 @@ use crate::{
     machine::{Board, End, GdbCommands, GuestUnderGdb, MachineHost, close_gate},
     outlets::Outlets,
     platform::Platform,
-    timings,
 };
 
 /// The name of the domain, as the guest reads it in xenstore.
@@ -178,7 +177,7 @@ impl<'a> Blueprint<'a> {
     pub(super) fn build(&self, kvm: &Kvm, outlets: &Outlets) -> Result<Machine, RunError> {
         let bits = kvm.capabilities().address_bits;
         let ram = self.make_ram(bits)?;
-        let entry = timings::step("load", || self.load(&ram))?;
+        let entry = pvh_timeline::step("load", || self.load(&ram))?;
         let is_mapped = self.method() == Method::Map;
         let lost = is_mapped.then(|| LostPages::watch(&ram)).transpose();
         let lost = lost.map_err(host("cannot watch for lost guest memory"))?;
@@ -188,7 +187,7 @@ impl<'a> Blueprint<'a> {
         };
         let ahead = CopyAhead::of(&ram, plan);
         let kept_ram = Arc::clone(&ram);
-        let vm = timings::step("machine", || Vm::new(kvm, &self.vm_config(), ram));
+        let vm = pvh_timeline::step("machine", || Vm::new(kvm, &self.vm_config(), ram));
         let vm = vm.map_err(RunError::Vm)?;
         let board = self.make_board(&vm, outlets)?;
         if let Some(lost) = lost {
@@ -199,7 +198,7 @@ impl<'a> Blueprint<'a> {
                 .map(|index| vm.create_vcpu(index))
                 .collect()
         };
-        let vcpus: Result<Vec<_>, _> = timings::step("vCPUs", vcpus);
+        let vcpus: Result<Vec<_>, _> = pvh_timeline::step("vCPUs", vcpus);
         let mut vcpus = vcpus.map_err(RunError::Vcpu)?;
         exits::watch(&vcpus);
         let (mut platform, mut devices) = (None, Vec::new());
@@ -216,7 +215,7 @@ impl<'a> Blueprint<'a> {
         }
         // Last: this sets the CPUID leaves too, and a domain adds some.
         if let Some(boot) = vcpus.first_mut() {
-            let set = timings::step("entry state", || boot.set_entry(&entry));
+            let set = pvh_timeline::step("entry state", || boot.set_entry(&entry));
             set.map_err(RunError::Vcpu)?;
         }
         let wreck = Wreck {
@@ -242,7 +241,7 @@ impl<'a> Blueprint<'a> {
 
     fn make_ram(&self, address_bits: u8) -> Result<Arc<GuestRam>, RunError> {
         let layout = &self.layout;
-        let ram = timings::step("guest RAM", || {
+        let ram = pvh_timeline::step("guest RAM", || {
             GuestRam::with_ranges(&layout.ram, &layout.pages, address_bits)
         });
         let ram = Arc::new(ram.map_err(RunError::MapRam)?);
@@ -282,7 +281,9 @@ impl<'a> Blueprint<'a> {
     ) -> Result<(Arc<XenPlatform>, Vec<Device>), RunError> {
         parts.uuid = self.uuids.as_ref().map_or([0; 16], Uuids::next);
         parts.name = DOMAIN_NAME.to_owned();
-        let domain = Arc::new(timings::step("domain", || XenPlatform::new(parts, vcpus))?);
+        let domain = Arc::new(pvh_timeline::step("domain", || {
+            XenPlatform::new(parts, vcpus)
+        })?);
         let disks = self.disks.iter();
         let disks = disks.map(|disk| attach_disk(Arc::clone(&domain), disk, host.clone()));
         let networks = self.networks.iter();

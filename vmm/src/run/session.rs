@@ -31,7 +31,6 @@ use crate::{
     outlets::Outlets,
     sandbox,
     threads::{self, OnPanic, Role, ScopedThread},
-    timings::{self, Moment},
 };
 
 /// The writer of console output to standard output, and that of the guest's log to standard error.
@@ -47,7 +46,7 @@ impl WriterHost for Program {
     }
 
     fn has_written(&self) {
-        timings::mark(Moment::Output);
+        pvh_timeline::mark(pvh_timeline::Moment::Output);
     }
 
     fn cannot_write(&self, error: &io::Error) {
@@ -99,9 +98,9 @@ impl<'scope> Writing<'scope> {
             // it wakes on an idle one.
             thread::sleep(Duration::from_nanos(1));
             // If this is late, the first vCPU lists them itself; it also reports a failure.
-            let _ = timings::step("list CPUID", || kvm.supported_cpuid());
+            let _ = pvh_timeline::step("list CPUID", || kvm.supported_cpuid());
             sandbox::prepare();
-            timings::step("console", || start_writers(console, end, log))
+            pvh_timeline::step("console", || start_writers(console, end, log))
         });
         thread.map_or(Self::Wanted, Self::Starting)
     }
@@ -316,7 +315,7 @@ pub(super) fn run_machine(
     } = rest;
     let server = outlets.listen().map_err(RunError::Gdb)?;
     let (board, platform) = (machine.board, machine.platform);
-    let threads = timings::step("vCPU threads", || {
+    let threads = pvh_timeline::step("vCPU threads", || {
         Threads::start(stopper, machine.vcpus, ahead.as_ref())
     });
     let writers = writing.finish(outlets);

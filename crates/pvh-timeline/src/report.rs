@@ -2,20 +2,13 @@
 
 use std::{cmp::Reverse, fmt::Write, time::Duration};
 
-use pvh_config::ReportStyle;
-use serde_json::{Value, json};
+use serde_json::json;
 
-use super::{Recorded, Step};
+use crate::{Recorded, Step};
 
 /// Lists all steps and moments in order of time, with a newline at the end.
-pub(crate) fn report(recorded: &Recorded, style: ReportStyle) -> String {
-    match style {
-        ReportStyle::Text => text(recorded),
-        ReportStyle::Json => format!("{}\n", as_json(recorded)),
-    }
-}
-
-fn text(recorded: &Recorded) -> String {
+#[must_use]
+pub fn text(recorded: &Recorded) -> String {
     let steps = recorded.steps.iter();
     let steps = steps.map(|step| (step.start, Some(step.length), label(step, &recorded.steps)));
     let moments = recorded.moments.iter();
@@ -48,7 +41,9 @@ fn label(step: &Step, steps: &[Step]) -> String {
     }
 }
 
-fn as_json(recorded: &Recorded) -> Value {
+/// All steps and moments as one JSON object, with a newline at the end.
+#[must_use]
+pub fn json(recorded: &Recorded) -> String {
     let steps = recorded.steps.iter().map(|step| {
         json!({
             "name": step.name,
@@ -60,15 +55,18 @@ fn as_json(recorded: &Recorded) -> Value {
     let moments = recorded.moments.iter();
     let moments =
         moments.map(|(moment, at)| json!({ "name": moment.name(), "at_us": micros(*at) }));
-    json!({ "steps": steps.collect::<Vec<_>>(), "moments": moments.collect::<Vec<_>>() })
+    let steps: Vec<_> = steps.collect();
+    let moments: Vec<_> = moments.collect();
+    format!("{}\n", json!({ "steps": steps, "moments": moments }))
 }
 
-/// A trace in the Trace Event Format, for Perfetto and chrome://tracing.
-pub(crate) fn trace(recorded: &Recorded) -> String {
+/// A trace of `program` in the Trace Event Format, for Perfetto and chrome://tracing.
+#[must_use]
+pub fn trace(recorded: &Recorded, program: &str) -> String {
     let process = recorded.process;
     let mut threads: Vec<&str> = Vec::new();
     let mut events = vec![json!({
-        "ph": "M", "name": "process_name", "pid": process, "args": { "name": "pvh-vmm" },
+        "ph": "M", "name": "process_name", "pid": process, "args": { "name": program },
     })];
     for step in &recorded.steps {
         let known = threads.iter().position(|name| *name == step.thread);
@@ -107,7 +105,10 @@ fn micros(duration: Duration) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use super::{super::Moment, *};
+    use serde_json::Value;
+
+    use super::*;
+    use crate::Moment;
 
     fn recorded() -> Recorded {
         let step = |name, start, length| Step {
@@ -125,7 +126,7 @@ mod tests {
 
     #[test]
     fn lines_are_in_order_of_time() {
-        let text = report(&recorded(), ReportStyle::Text);
+        let text = text(&recorded());
         let lines: Vec<_> = text.lines().collect();
         assert_eq!(
             lines,
@@ -149,7 +150,7 @@ mod tests {
         };
         recorded.steps.push(beside("read", 100, 20, "main"));
         recorded.steps.push(beside("list", 105, 20, "beside"));
-        let text = report(&recorded, ReportStyle::Text);
+        let text = text(&recorded);
         assert!(
             text.contains("0.050  open\n     0.100      0.020    read\n"),
             "{text}"
@@ -162,7 +163,7 @@ mod tests {
 
     #[test]
     fn json_has_every_step_and_moment() {
-        let found: Value = serde_json::from_str(&report(&recorded(), ReportStyle::Json)).unwrap();
+        let found: Value = serde_json::from_str(&json(&recorded())).unwrap();
         assert_eq!(found["steps"][0]["name"], "open");
         assert_eq!(found["steps"][0]["length_us"], 50.0);
         assert_eq!(
@@ -174,7 +175,7 @@ mod tests {
     /// The fields that the Trace Event Format requires.
     #[test]
     fn a_trace_has_complete_events_instants_and_names() {
-        let found: Value = serde_json::from_str(&trace(&recorded())).unwrap();
+        let found: Value = serde_json::from_str(&trace(&recorded(), "pvh-vmm")).unwrap();
         let events = found["traceEvents"].as_array().unwrap();
         let of = |phase: &str| events.iter().filter(|event| event["ph"] == phase).count();
         assert_eq!((of("X"), of("i"), of("M")), (2, 1, 2));

@@ -2,8 +2,6 @@
 //!
 //! The process has one recorder. When it is off, a step costs one look at a flag.
 
-mod report;
-
 use std::{
     process,
     sync::{Mutex, OnceLock, PoisonError},
@@ -11,23 +9,26 @@ use std::{
     time::{Duration, Instant},
 };
 
-pub(crate) use report::{report, trace};
-
 /// A finished step.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(crate) struct Step {
-    name: &'static str,
-    thread: String,
-    start: Duration,
-    length: Duration,
+pub struct Step {
+    /// What was done.
+    pub name: &'static str,
+    /// The name of the thread that did it.
+    pub thread: String,
+    /// When it began, since the zero of the recorder.
+    pub start: Duration,
+    /// How long it took.
+    pub length: Duration,
 }
 
 /// An event that is recorded when it happens first.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Moment {
+#[expect(clippy::exhaustive_enums, reason = "the moments of a start")]
+pub enum Moment {
     /// A vCPU is about to run its first instruction.
     Entry,
-    /// A vCPU left the guest for the first time, other than by pvh-vmm's own request.
+    /// A vCPU left the guest for the first time, other than by the program's own request.
     Exit,
     /// The guest's first bytes of output were written.
     Output,
@@ -36,7 +37,9 @@ pub(crate) enum Moment {
 impl Moment {
     const ALL: [Self; 3] = [Self::Entry, Self::Exit, Self::Output];
 
-    const fn name(self) -> &'static str {
+    /// What the reports call it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
         match self {
             Self::Entry => "first entry",
             Self::Exit => "first exit",
@@ -47,11 +50,13 @@ impl Moment {
 
 /// All that was recorded.
 #[derive(Debug)]
-pub(crate) struct Recorded {
-    steps: Vec<Step>,
+pub struct Recorded {
+    /// The steps, in the order in which they ended.
+    pub steps: Vec<Step>,
     /// The moments that happened, in order of time.
-    moments: Vec<(Moment, Duration)>,
-    process: u32,
+    pub moments: Vec<(Moment, Duration)>,
+    /// The number of the process.
+    pub process: u32,
 }
 
 #[derive(Debug)]
@@ -64,7 +69,7 @@ struct Recorder {
 static RECORDER: OnceLock<Recorder> = OnceLock::new();
 
 /// Starts recording; `zero` is when the program began.
-pub(crate) fn begin(zero: Instant) {
+pub fn begin(zero: Instant) {
     let recorder = Recorder {
         zero,
         steps: Mutex::default(),
@@ -75,7 +80,7 @@ pub(crate) fn begin(zero: Instant) {
 }
 
 /// Runs a step, and records how long it took.
-pub(crate) fn step<T>(name: &'static str, step: impl FnOnce() -> T) -> T {
+pub fn step<T>(name: &'static str, step: impl FnOnce() -> T) -> T {
     let Some(recorder) = RECORDER.get() else {
         return step();
     };
@@ -97,7 +102,7 @@ pub(crate) fn step<T>(name: &'static str, step: impl FnOnce() -> T) -> T {
 }
 
 /// Records a moment, the first time it happens.
-pub(crate) fn mark(moment: Moment) {
+pub fn mark(moment: Moment) {
     let Some(recorder) = RECORDER.get() else {
         return;
     };
@@ -110,7 +115,8 @@ pub(crate) fn mark(moment: Moment) {
 }
 
 /// Returns what was recorded, or `None` if recording is off.
-pub(crate) fn recorded() -> Option<Recorded> {
+#[must_use]
+pub fn recorded() -> Option<Recorded> {
     let recorder = RECORDER.get()?;
     let steps = recorder
         .steps
