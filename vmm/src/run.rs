@@ -5,6 +5,7 @@ mod blueprint;
 mod disks;
 mod error;
 mod hint;
+mod hypercall_log;
 mod layout;
 mod modules;
 mod networks;
@@ -39,6 +40,7 @@ use crate::{
     sandbox, signals,
     threads::{self, Role},
 };
+pub(crate) use advice::LOG_NAMES;
 use blueprint::{Blueprint, Kernel, Machine};
 use error::host;
 use hint::silence_hint;
@@ -57,6 +59,7 @@ pub(crate) use outputs::{check_outputs, open_trace};
 ///
 /// [`RunError`]; what the guest does is an [`Outcome`].
 pub(crate) fn run(config: &RunConfig) -> Result<Outcome, RunError> {
+    hypercall_log::check_words(config)?;
     if config.platform == PlatformArgument::None {
         check_plain(config, None)?;
     }
@@ -113,7 +116,8 @@ fn run_on(
         ));
     }
     let record = config.record.as_deref().map(Record::begin).transpose()?;
-    outlets.recorder = record.as_ref().map(Record::recorder);
+    let recorder = record.as_ref().map(Record::recorder);
+    outlets.recorder = hypercall_log::attach(config, recorder, &outlets.log);
     let machines = Machines {
         config,
         blueprint: &blueprint,
@@ -173,6 +177,7 @@ impl Machines<'_> {
         if let Some(wreck) = session.take_wreck() {
             self.blueprint.examine(&wreck, &mut end, self.outlets);
         }
+        hypercall_log::report_dropped(self.outlets);
         let patience = match end {
             End::Quit | End::Signal(_) => 4,
             _ => u32::MAX,
@@ -297,6 +302,7 @@ fn xen_options(config: &RunConfig) -> impl Iterator<Item = (bool, &'static str)>
     let options = [
         (config.patch_hypercalls, "--patch-hypercalls"),
         (config.record.is_some(), "--record"),
+        (config.hypercall_log.is_some(), "--log hypercalls"),
         (!config.disks.is_empty(), "--disk"),
         (!config.networks.is_empty(), "--net"),
     ];

@@ -8,11 +8,15 @@ use std::{
 
 use pvh_config::{
     TraceArguments,
-    exit::{HOST, REFUSED, SUCCESS},
+    exit::{ARGUMENTS, HOST, REFUSED, SUCCESS},
 };
 use pvh_domain::{ReplayError, TraceError, TraceLine, TraceLines, replay};
+use pvh_terminal::Printable;
 
-use crate::exit::{complain, print, sentence};
+use crate::{
+    exit::{complain, print, sentence},
+    run::LOG_NAMES,
+};
 
 /// Why a record is not printed to its end.
 #[derive(Debug, thiserror::Error)]
@@ -34,6 +38,13 @@ enum Stop {
 /// Prints or replays the record, and returns the exit code.
 pub(crate) fn run(arguments: &TraceArguments) -> u8 {
     let name = arguments.file.display();
+    if let Some(word) = unknown_word(&arguments.only) {
+        let word = Printable(word);
+        complain(&format!(
+            "--only: there is no call or kind of call named '{word}': {LOG_NAMES}"
+        ));
+        return ARGUMENTS;
+    }
     let file = match File::open(&arguments.file) {
         Ok(file) => BufReader::new(file),
         Err(error) => {
@@ -90,6 +101,10 @@ fn write_line(out: &mut impl Write, line: &TraceLine, as_json: bool) -> io::Resu
         return writeln!(out);
     }
     writeln!(out, "{line}")
+}
+
+fn unknown_word(words: &[String]) -> Option<&String> {
+    words.iter().find(|word| !TraceLine::is_word(word))
 }
 
 fn is_wanted(line: &TraceLine, only: &[String]) -> bool {

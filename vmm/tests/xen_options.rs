@@ -79,10 +79,35 @@ mod tests {
     #[test]
     fn without_the_xen_platform_its_options_are_errors() {
         let plain = ["--platform", "none"];
-        for option in [&["--patch-hypercalls"][..], &["--record", "/nonexistent"]] {
+        let record = ["--record", "/nonexistent"];
+        let log = ["--log", "hypercalls"];
+        for option in [&["--patch-hypercalls"][..], &record, &log] {
             let arguments = [&plain[..], option].concat();
             refused(2, &arguments, &[option[0], "leave", "--platform xen"]);
         }
+    }
+
+    #[test]
+    fn a_name_that_selects_nothing_is_refused_with_the_names_that_do() {
+        let words = ["no_such_op", "sub-operation", "store"];
+        refused(2, &["--log", "hypercalls=poll,no_such_op"], &words);
+    }
+
+    #[test]
+    #[ignore = "needs /dev/kvm"]
+    fn hypercalls_are_logged_while_the_guest_runs() {
+        let (_dir, kernel) = bare(CODE);
+        let options = [&kernel, "--platform", "xen", "--patch-hypercalls", "--log"];
+        let (output, errors) = run(&[&options[..], &["hypercalls=hypercall"]].concat());
+        assert_eq!(output.status.code(), Some(0), "{errors}");
+        assert!(errors.contains("xen_version(version, "), "{errors}");
+        assert!(
+            errors.contains("sched_op(shutdown, 0x100100, {reason=poweroff})"),
+            "{errors}"
+        );
+        let (_, errors) = run(&[&options[..], &["hypercalls=version"]].concat());
+        assert!(errors.contains("xen_version(version, "), "{errors}");
+        assert!(!errors.contains("sched_op"), "{errors}");
     }
 
     #[test]

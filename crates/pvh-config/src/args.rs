@@ -5,6 +5,7 @@ pub(crate) mod cpus;
 mod disk;
 mod error;
 mod help;
+mod log;
 mod net;
 
 use std::{
@@ -26,6 +27,7 @@ use crate::{file::ConfigFile, size::Size};
 
 pub use console::{ConsoleArgument, ConsoleArgumentError};
 pub use disk::{CacheMode, DiskArgument, DiskArgumentError};
+pub use log::{LogArgument, LogArgumentError};
 pub use net::{LinkArgument, NetArgument, NetArgumentError};
 
 /// What the words of a command line mean.
@@ -250,10 +252,12 @@ pub struct RunArguments {
     /// chrome://tracing
     #[arg(long, value_name = "FILE")]
     pub trace: Option<PathBuf>,
-    /// What the guest writes to its hypervisor (port 0xE9 of the Xen platform) goes to standard
-    /// error, or nowhere
-    #[arg(long, value_name = "WHERE", value_enum, default_value_t = LogArgument::On)]
-    pub log: LogArgument,
+    /// What standard error gets while the guest runs; may be given several times. on (the default) or
+    /// off: what the guest writes to its hypervisor (port 0xE9 of the Xen platform).
+    /// hypercalls[=NAMES]: each hypercall and event with arguments and answer, as strace shows system
+    /// calls; NAMES as for 'pvh-vmm trace --only'; what comes too fast is dropped and counted
+    #[arg(long, value_name = "WHAT", value_parser = LogArgument::parse)]
+    pub log: Vec<LogArgument>,
     /// Print only what the guest prints on its console, and errors: no log of the guest, no
     /// platform line, no hints
     #[arg(long, short)]
@@ -469,15 +473,6 @@ pub enum LoadArgument {
     Map,
     /// Read the files completely before the guest starts; later changes to them do not matter
     Copy,
-}
-
-/// What happens to the lines that the guest logs.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
-pub enum LogArgument {
-    /// Each line behind the words pvh-vmm: guest:
-    On,
-    /// Not at all
-    Off,
 }
 
 /// The format of a report.

@@ -19,9 +19,9 @@ pub use args::{
     BackingArgument, CacheArguments, CacheMode, Command, CommandLine, ConformArguments,
     ConsoleArgument, ConsoleArgumentError, CreateArguments, DemoArguments, DiskArgument,
     DiskArgumentError, InspectArguments, KVM_DEVICE, LinkArgument, LoadArgument, LogArgument,
-    ModuleArgument, NetArgument, NetArgumentError, OnCrash, PlatformArgument, ReportStyle,
-    RunArguments, SHIM_CMDLINE, SandboxArgument, StartInfoArgument, TapArguments, TraceArguments,
-    cpus::MAX_CPUS,
+    LogArgumentError, ModuleArgument, NetArgument, NetArgumentError, OnCrash, PlatformArgument,
+    ReportStyle, RunArguments, SHIM_CMDLINE, SandboxArgument, StartInfoArgument, TapArguments,
+    TraceArguments, cpus::MAX_CPUS,
 };
 pub use disks::{DiskNamesError, disk_names};
 pub use file::{ConfigFault, ConfigFile, ConfigFileError, Note};

@@ -66,6 +66,9 @@ pub struct RunConfig {
     pub record: Option<PathBuf>,
     /// Whether lines that the guest logs are printed.
     pub has_guest_log: bool,
+    /// The words that select the hypercalls and events to print while the guest runs: all, if it is
+    /// empty; none, without it.
+    pub hypercall_log: Option<Vec<String>>,
     /// Whether nothing but console output and errors is printed.
     pub is_quiet: bool,
     /// What happens when the guest asks to reboot.
@@ -214,7 +217,8 @@ impl From<RunArguments> for RunConfig {
             xen_version: arguments.xen_version,
             patch_hypercalls: arguments.patch_hypercalls,
             record: arguments.record,
-            has_guest_log: arguments.log == LogArgument::On && !arguments.quiet,
+            has_guest_log: LogArgument::has_guest_lines(&arguments.log) && !arguments.quiet,
+            hypercall_log: LogArgument::hypercalls(&arguments.log),
             is_quiet: arguments.quiet,
             kvm_device: arguments.kvm_device,
             sandbox: arguments.sandbox,

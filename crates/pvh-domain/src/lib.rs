@@ -18,6 +18,6 @@ pub use parts::{
 pub use pvh_xenstore::Shutdown;
 #[cfg(feature = "trace")]
 pub use trace::{
-    Divergence, RecordError, Recorded, Recorder, ReplayError, Replayed, TraceError, TraceLine,
-    TraceLines, replay,
+    Divergence, LineSink, LiveLog, RecordError, Recorded, Recorder, ReplayError, Replayed,
+    TraceError, TraceLine, TraceLines, replay,
 };

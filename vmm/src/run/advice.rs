@@ -24,6 +24,7 @@ impl RunError {
             Self::DiskNames(_)
             | Self::Networks(_)
             | Self::NeedsXen { .. }
+            | Self::LogWord { .. }
             | Self::Overwrites { .. }
             | Self::NoFile { .. }
             | Self::Obstacle {
@@ -71,6 +72,7 @@ impl RunError {
                 ..
             } => "use --patch-hypercalls or --platform none".to_owned(),
             Self::NeedsXen { option, reason } => needs_xen_fix(option, reason.as_ref()),
+            Self::LogWord { .. } => LOG_NAMES.to_owned(),
             Self::Stubs { .. } => "leave --patch-hypercalls out".to_owned(),
             Self::Overwrites { option, .. } | Self::NoFile { option, .. } => {
                 format!("choose another file for {option}")
@@ -162,6 +164,9 @@ fn module_fix(option: &str, path: &Path, why: &ModuleError) -> Option<String> {
         _ => None,
     }
 }
+
+/// What the user can write after `--log hypercalls=`.
+pub(crate) const LOG_NAMES: &str = "use hypercall, store, console, event, vcpu, time or domain, a call (sched_op) or a sub-operation (poll)";
 
 #[cfg(test)]
 mod tests {

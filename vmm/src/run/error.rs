@@ -14,6 +14,7 @@ use pvh_loader::{
 };
 use pvh_memory::MemoryError;
 use pvh_sandbox::SandboxError;
+use pvh_terminal::Printable;
 use pvh_xen::PlatformError;
 
 use super::{networks::NetworkRefusal, outputs::NO_FILE};
@@ -117,6 +118,15 @@ pub(crate) enum RunError {
         option: &'static str,
         /// Why it does not have it; `None` if the user asked for `--platform none`.
         reason: Option<Reason>,
+    },
+    /// A name after `--log hypercalls=` selects nothing.
+    #[error(
+        "--log hypercalls: there is no call or kind of call named '{}'",
+        Printable(word)
+    )]
+    LogWord {
+        /// The name.
+        word: String,
     },
     /// An output file is also read, or written for another option.
     #[error("{option} {}: this run reads or writes that file for another option", path.display())]

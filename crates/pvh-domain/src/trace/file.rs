@@ -67,7 +67,7 @@ pub enum TraceError {
 }
 
 /// What a trace holds.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 #[non_exhaustive]
 pub struct Recorded {
     /// How many calls.

@@ -5,23 +5,18 @@ use std::io::Read;
 
 use pvh_abi::{
     Errno,
-    event_channel::EventChannelOp,
-    grant::GrantOp,
     hvm::{HvmOp, HvmParam},
     hypercall::HypercallNumber,
-    memory::MemoryOp,
     sched::{SchedOp, ShutdownReason},
-    vcpu::VcpuOp,
-    version::VersionOp,
 };
 use serde::Serialize;
 
 use super::{
     file::{Reader, TraceError},
     wire::{
-        Access, Found, Record, Request, WireCall, WireEffect, WireInput, WireNow, WireOutcome,
-        WireOutput,
+        Access, Found, Record, Request, WireCall, WireEffect, WireInput, WireOutcome, WireOutput,
     },
+    words::{SubOperation, is_kind, is_name, sub_operation},
 };
 
 /// One record of a trace, decoded. `Display` writes one line, as strace does.
@@ -104,7 +99,7 @@ impl<R: Read> Iterator for TraceLines<R> {
     }
 }
 
-fn line(record: u64, found: &Record) -> TraceLine {
+pub(super) fn line(record: u64, found: &Record) -> TraceLine {
     let mut line = TraceLine {
         record,
         ..TraceLine::default()
@@ -118,84 +113,102 @@ fn line(record: u64, found: &Record) -> TraceLine {
     line
 }
 
+/// System time of an input in ns, where it has one.
+pub(super) const fn system_ns(input: &WireInput) -> Option<u64> {
+    match input {
+        WireInput::Hypercall { now, .. }
+        | WireInput::New { now, .. }
+        | WireInput::NewOf { now, .. }
+        | WireInput::Tick(now)
+        | WireInput::Entered { now, .. }
+        | WireInput::StateChanged { now, .. }
+        | WireInput::Typed { now, .. }
+        | WireInput::RequestShutdown { now, .. }
+        | WireInput::HypercallPageWritten { now, .. }
+        | WireInput::Init { now, .. }
+        | WireInput::Sipi { now, .. }
+        | WireInput::Halted { now, .. }
+        | WireInput::FoundRunning { now, .. }
+        | WireInput::End { now, .. }
+        | WireInput::ChangeStore { now, .. }
+        | WireInput::NotifyPort { now, .. } => Some(now.system_ns),
+        WireInput::UpdateTime { .. }
+        | WireInput::DebugPort { .. }
+        | WireInput::Orders { .. }
+        | WireInput::BindPort { .. }
+        | WireInput::UnbindPort { .. } => None,
+    }
+}
+
 #[expect(clippy::too_many_lines, reason = "a table with a row for each input")]
 fn describe_input(line: &mut TraceLine, found: &Record) {
-    let at = |now: &WireNow| Some(now.system_ns);
-    let (kind, name, vcpu, system_ns) = match &found.input {
-        WireInput::Hypercall {
-            vcpu, now, call, ..
-        } => {
+    let (kind, name, vcpu) = match &found.input {
+        WireInput::Hypercall { vcpu, call, .. } => {
             hypercall(line, call, &found.accesses);
-            ("hypercall", None, Some(*vcpu), at(now))
+            ("hypercall", None, Some(*vcpu))
         }
-        WireInput::New { config, now } | WireInput::NewOf { config, now, .. } => {
+        WireInput::New { config, .. } | WireInput::NewOf { config, .. } => {
             line.arguments.push(format!("vcpus={}", config.vcpus));
             line.arguments
                 .push(format!("memory={}K", config.memory_kib));
             if let WireInput::NewOf { major, minor, .. } = &found.input {
                 line.arguments.push(format!("xen={major}.{minor}"));
             }
-            ("domain", Some("new"), None, at(now))
+            ("domain", Some("new"), None)
         }
-        WireInput::Tick(now) => ("time", Some("tick"), None, at(now)),
-        WireInput::Entered { vcpu, now } => ("vcpu", Some("entered"), Some(*vcpu), at(now)),
-        WireInput::StateChanged { vcpu, now, .. } => {
-            ("vcpu", Some("state changed"), Some(*vcpu), at(now))
-        }
-        WireInput::UpdateTime { vcpu } => ("time", Some("update"), Some(*vcpu), None),
-        WireInput::Typed { now, bytes } => {
+        WireInput::Tick(_) => ("time", Some("tick"), None),
+        WireInput::Entered { vcpu, .. } => ("vcpu", Some("entered"), Some(*vcpu)),
+        WireInput::StateChanged { vcpu, .. } => ("vcpu", Some("state changed"), Some(*vcpu)),
+        WireInput::UpdateTime { vcpu } => ("time", Some("update"), Some(*vcpu)),
+        WireInput::Typed { bytes, .. } => {
             line.arguments.push(format!("{} bytes", bytes.len()));
-            ("console", Some("input"), None, at(now))
+            ("console", Some("input"), None)
         }
-        WireInput::RequestShutdown { now, kind } => {
+        WireInput::RequestShutdown { kind, .. } => {
             line.arguments.push(format!("{kind:?}"));
-            ("domain", Some("request shutdown"), None, at(now))
+            ("domain", Some("request shutdown"), None)
         }
-        WireInput::HypercallPageWritten { now, .. } => {
-            ("domain", Some("hypercall page"), None, at(now))
-        }
+        WireInput::HypercallPageWritten { .. } => ("domain", Some("hypercall page"), None),
         WireInput::DebugPort { byte } => {
             line.arguments.push(format!("{:?}", char::from(*byte)));
-            ("console", Some("debug port"), None, None)
+            ("console", Some("debug port"), None)
         }
-        WireInput::Orders { vcpu } => ("vcpu", Some("orders"), Some(*vcpu), None),
-        WireInput::Init { vcpu, now } => ("vcpu", Some("INIT"), Some(*vcpu), at(now)),
-        WireInput::Sipi { vcpu, vector, now } => {
+        WireInput::Orders { vcpu } => ("vcpu", Some("orders"), Some(*vcpu)),
+        WireInput::Init { vcpu, .. } => ("vcpu", Some("INIT"), Some(*vcpu)),
+        WireInput::Sipi { vcpu, vector, .. } => {
             line.arguments.push(format!("vector={vector:#x}"));
-            ("vcpu", Some("SIPI"), Some(*vcpu), at(now))
+            ("vcpu", Some("SIPI"), Some(*vcpu))
         }
-        WireInput::Halted { vcpu, now } => ("vcpu", Some("halted"), Some(*vcpu), at(now)),
-        WireInput::FoundRunning { vcpu, now } => {
-            ("vcpu", Some("found running"), Some(*vcpu), at(now))
-        }
-        WireInput::End { reason, now } => {
+        WireInput::Halted { vcpu, .. } => ("vcpu", Some("halted"), Some(*vcpu)),
+        WireInput::FoundRunning { vcpu, .. } => ("vcpu", Some("found running"), Some(*vcpu)),
+        WireInput::End { reason, .. } => {
             line.arguments
                 .push(named(ShutdownReason(*reason).name(), u64::from(*reason)));
-            ("domain", Some("end"), None, at(now))
+            ("domain", Some("end"), None)
         }
-        WireInput::ChangeStore { changes, now } => {
+        WireInput::ChangeStore { changes, .. } => {
             line.arguments
                 .extend(changes.iter().map(|change| format!("{change:?}")));
-            ("store", Some("change"), None, at(now))
+            ("store", Some("change"), None)
         }
         WireInput::BindPort { port } => {
             line.arguments.push(format!("port={port}"));
-            ("event", Some("bind"), None, None)
+            ("event", Some("bind"), None)
         }
-        WireInput::NotifyPort { end, now } => {
+        WireInput::NotifyPort { end, .. } => {
             line.arguments.push(format!("end={end}"));
-            ("event", Some("notify"), None, at(now))
+            ("event", Some("notify"), None)
         }
         WireInput::UnbindPort { end } => {
             line.arguments.push(format!("end={end}"));
-            ("event", Some("unbind"), None, None)
+            ("event", Some("unbind"), None)
         }
     };
     line.kind = kind;
     if let Some(name) = name {
         name.clone_into(&mut line.name);
     }
-    (line.vcpu, line.system_ns) = (vcpu, system_ns);
+    (line.vcpu, line.system_ns) = (vcpu, system_ns(&found.input));
 }
 
 fn hypercall(line: &mut TraceLine, call: &WireCall, accesses: &[Access]) {
@@ -209,23 +222,8 @@ fn hypercall(line: &mut TraceLine, call: &WireCall, accesses: &[Access]) {
     }
     let [first, second, third, ..] = call.args;
     let operation = low_32(first);
-    let names_operation = |name: Option<&'static str>| Some((name, operation));
-    let found = match number {
-        HypercallNumber::SCHED_OP => names_operation(SchedOp(operation).name()),
-        HypercallNumber::EVENT_CHANNEL_OP => names_operation(EventChannelOp(operation).name()),
-        HypercallNumber::VCPU_OP => names_operation(VcpuOp(operation).name()),
-        HypercallNumber::HVM_OP => names_operation(HvmOp(operation.into()).name()),
-        HypercallNumber::GRANT_TABLE_OP => names_operation(GrantOp(operation).name()),
-        HypercallNumber::XEN_VERSION => names_operation(VersionOp(operation).name()),
-        // The bits above hold how much of a list is done.
-        HypercallNumber::MEMORY_OP => {
-            let operation = operation & MEMORY_OP_MASK;
-            Some((MemoryOp(operation).name(), operation))
-        }
-        _ => None,
-    };
-    match found {
-        Some((name, operation)) => {
+    match sub_operation(number, operation) {
+        Some(SubOperation { name, operation }) => {
             if name.is_none() {
                 line.hints.push(format!("no sub-operation {operation}"));
             }
@@ -395,6 +393,13 @@ fn low_32(word: u64) -> u32 {
 }
 
 impl TraceLine {
+    /// Tells whether a filter word can mean any line: a kind, the name of a hypercall or of a
+    /// sub-operation.
+    #[must_use]
+    pub fn is_word(word: &str) -> bool {
+        is_kind(word) || is_name(word)
+    }
+
     /// Tells whether a filter word means this line: its kind, its name or its sub-operation.
     #[must_use]
     pub fn matches(&self, word: &str) -> bool {
@@ -439,14 +444,13 @@ impl fmt::Display for TraceLine {
     }
 }
 
-/// The part of a `memory_op` that names the operation.
-const MEMORY_OP_MASK: u32 = 0x3F;
 const SHOWN_BYTES: usize = 16;
 const SHOWN_TEXT: usize = 60;
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::trace::wire::WireNow;
 
     fn record(number: u64, args: [u64; 5], answer: i64, accesses: Vec<Access>) -> Record {
         Record {
