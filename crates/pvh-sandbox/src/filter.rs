@@ -40,62 +40,157 @@ pub(crate) fn compile(role: Role, process: u32, unlisted: Unlisted) -> BpfProgra
             calls.entry(number).or_default().push(rule);
         }
     }
-    let mut blocks = Vec::new();
-    for (number, mut rules) in calls {
-        // An allowed call is not refused by the rule of another group.
-        rules.sort_by_key(|rule| rule.verdict != Verdict::Allow);
-        let mut block = Vec::new();
-        for rule in rules {
-            block.extend(check(rule, process, unlisted));
-            if rule.tests().next().is_none() {
-                break;
-            }
-        }
-        block.push(step(RETURN, other));
-        blocks.push((number, block));
-    }
     let mut program = vec![
         step(LOAD, ARCHITECTURE_AT),
         jump(IF_EQUAL, AUDIT_ARCH_X86_64, 1, 0),
         step(RETURN, SECCOMP_RET_KILL_PROCESS),
         step(LOAD, NUMBER_AT),
     ];
-    program.extend(search(&blocks, other));
+    let blocks = calls.into_iter().map(|(number, rules)| {
+        let block = block_of(rules, process, unlisted, other);
+        (number, block)
+    });
+    program.extend(search(&ranges(blocks, other)));
     program
 }
 
-/// Finds the block of the call's number and runs it; all ways through it end the program.
-fn search(blocks: &[(u32, BpfProgram)], other: u32) -> BpfProgram {
-    let (left, right) = blocks.split_at(blocks.len() / 2);
-    let Some(((first, block), rest)) = right.split_first() else {
-        return vec![step(RETURN, other)];
-    };
-    let mut program = Vec::new();
-    if left.is_empty() && rest.is_empty() {
-        program.push(jump(IF_EQUAL, *first, 1, 0));
-        program.push(step(RETURN, other));
-        program.extend_from_slice(block);
-        return program;
+/// The block of one call; all ways through it end the program.
+fn block_of(mut rules: Vec<&Rule>, process: u32, unlisted: Unlisted, other: u32) -> BpfProgram {
+    // An allowed call is not refused by the rule of another group.
+    rules.sort_by_key(|rule| rule.verdict != Verdict::Allow);
+    let mut block = Vec::new();
+    for similar in rules.chunk_by(|one, next| {
+        one_value(one)
+            .is_some_and(|arg| one_value(next) == Some(arg) && one.verdict == next.verdict)
+    }) {
+        match similar {
+            [rule] if rule.tests().next().is_none() => {
+                // What comes behind it is never reached.
+                block.extend(check(rule, process, unlisted));
+                return block;
+            }
+            [rule] => block.extend(check(rule, process, unlisted)),
+            several => several
+                .chunks(MOST_VALUES)
+                .for_each(|some| block.extend(check_values(some, unlisted))),
+        }
     }
-    let left = search(left, other);
-    // A far jump: a conditional one reaches 255 steps.
-    program.push(jump(IF_AT_LEAST, *first, 0, 1));
-    program.push(step(JUMP, u32::try_from(left.len()).unwrap_or(u32::MAX)));
-    program.extend(left);
-    program.extend(search(right, other));
+    block.push(step(RETURN, other));
+    block
+}
+
+/// The argument that a rule compares with a value, if that is all it tests.
+fn one_value(rule: &Rule) -> Option<u8> {
+    let mut tests = rule.tests();
+    match (tests.next(), tests.next()) {
+        (Some(ArgTest::Equals { arg, .. }), None) => Some(arg),
+        _ => None,
+    }
+}
+
+/// Loads an argument once, compares it with the value of each rule, and goes on behind if it is
+/// none of them. All rules test this argument alone and have one verdict.
+fn check_values(rules: &[&Rule], unlisted: Unlisted) -> BpfProgram {
+    let values: Vec<_> = rules
+        .iter()
+        .flat_map(|rule| rule.tests())
+        .filter_map(|test| match test {
+            ArgTest::Equals { arg, value } => Some((arg, value)),
+            _ => None,
+        })
+        .collect();
+    let mut program = BpfProgram::new();
+    let mut left = values.len();
+    for (arg, value) in values {
+        if program.is_empty() {
+            program.push(step(LOAD, argument_at(arg)));
+        }
+        left = left.saturating_sub(1);
+        // At most `MOST_VALUES` steps to the answer; the last comparison steps over it.
+        let to_answer = u8::try_from(left).unwrap_or(u8::MAX);
+        program.push(jump(IF_EQUAL, value, to_answer, u8::from(left == 0)));
+    }
+    program.extend(
+        rules
+            .first()
+            .map(|rule| step(RETURN, answer_of(rule, unlisted))),
+    );
     program
 }
 
-/// Returns what the rule says if its tests hold, and goes on behind it if not.
-fn check(rule: &Rule, process: u32, unlisted: Unlisted) -> BpfProgram {
-    let verdict = match rule.verdict {
+/// A range of call numbers with one block: from `first` to the first number of the next range.
+struct Range {
+    first: u32,
+    block: BpfProgram,
+}
+
+/// All call numbers as ranges: neighbours with the same block share one, and gaps get `other`.
+fn ranges(blocks: impl Iterator<Item = (u32, BpfProgram)>, other: u32) -> Vec<Range> {
+    let unlisted = vec![step(RETURN, other)];
+    let mut ranges: Vec<Range> = Vec::new();
+    let mut add = |first: u32, block: &BpfProgram| {
+        if ranges.last().is_none_or(|last| last.block != *block) {
+            let block = block.clone();
+            ranges.push(Range { first, block });
+        }
+    };
+    let mut next = 0;
+    for (number, block) in blocks {
+        if next < number {
+            add(next, &unlisted);
+        }
+        add(number, &block);
+        next = number.saturating_add(1);
+    }
+    add(next, &unlisted);
+    ranges
+}
+
+/// Finds the range of the call's number and runs its block; all ways through it end the program.
+fn search(ranges: &[Range]) -> BpfProgram {
+    let (left, right) = ranges.split_at(ranges.len() / 2);
+    match (left, right) {
+        ([], [only]) => only.block.clone(),
+        (_, [first, ..]) => {
+            let (left, right) = (search(left), search(right));
+            let mut program = match u8::try_from(left.len()) {
+                Ok(len) => vec![jump(IF_AT_LEAST, first.first, len, 0)],
+                // A far jump: a conditional one reaches 255 steps.
+                Err(_) => vec![
+                    jump(IF_AT_LEAST, first.first, 0, 1),
+                    step(JUMP, u32::try_from(left.len()).unwrap_or(u32::MAX)),
+                ],
+            };
+            program.extend(left);
+            program.extend(right);
+            program
+        }
+        // There is at least one range.
+        (_, []) => BpfProgram::new(),
+    }
+}
+
+/// What the kernel is told when a rule holds.
+fn answer_of(rule: &Rule, unlisted: Unlisted) -> u32 {
+    match rule.verdict {
         // A log refuses nothing.
         Verdict::Refuse { errno, .. } if unlisted == Unlisted::Trap => {
             SECCOMP_RET_ERRNO | errno.cast_unsigned()
         }
         _ => SECCOMP_RET_ALLOW,
-    };
-    let mut program = vec![step(RETURN, verdict)];
+    }
+}
+
+/// Where the low half of an argument is.
+fn argument_at(arg: u8) -> u32 {
+    u32::from(arg)
+        .saturating_mul(8)
+        .saturating_add(ARGUMENTS_AT)
+}
+
+/// Returns what the rule says if its tests hold, and goes on behind it if not.
+fn check(rule: &Rule, process: u32, unlisted: Unlisted) -> BpfProgram {
+    let mut program = vec![step(RETURN, answer_of(rule, unlisted))];
     let tests: Vec<_> = rule.tests().collect();
     // From the last one: each skips all that comes behind it.
     for test in tests.into_iter().rev() {
@@ -105,10 +200,7 @@ fn check(rule: &Rule, process: u32, unlisted: Unlisted) -> BpfProgram {
             ArgTest::Masked { arg, mask, value } => (arg, Some(mask), value),
             ArgTest::OwnProcess { arg } => (arg, None, process),
         };
-        let at = u32::from(arg)
-            .saturating_mul(8)
-            .saturating_add(ARGUMENTS_AT);
-        let mut tested = vec![step(LOAD, at)];
+        let mut tested = vec![step(LOAD, argument_at(arg))];
         tested.extend(mask.map(|mask| step(AND, mask)));
         // At most ten steps, by the number of tests of a rule.
         let skipped = u8::try_from(program.len()).unwrap_or(u8::MAX);
@@ -118,6 +210,9 @@ fn check(rule: &Rule, process: u32, unlisted: Unlisted) -> BpfProgram {
     }
     program
 }
+
+/// The most values that one load is compared with: a jump reaches 255 steps.
+const MOST_VALUES: usize = 128;
 
 const fn step(code: u16, k: u32) -> sock_filter {
     jump(code, k, 0, 0)
@@ -157,8 +252,9 @@ mod tests {
         for role in Role::ALL {
             for unlisted in [Unlisted::Trap, Unlisted::Log] {
                 let program = compile(role, 1, unlisted);
-                // The kernel takes 4096 instructions, and jumps forward to another one.
-                assert!(program.len() < 1000, "{role:?}: {}", program.len());
+                // The kernel takes 4096 instructions, and jumps forward to another one. Each of them
+                // costs a thread that enters some time.
+                assert!(program.len() < 400, "{role:?}: {}", program.len());
                 for (at, step) in program.iter().enumerate() {
                     let far = match step.code {
                         JUMP => step.k as usize,
