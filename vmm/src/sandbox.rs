@@ -2,7 +2,6 @@
 //! that a guest wrote.
 
 mod entry;
-mod kernel_log;
 mod refused;
 
 use std::{
@@ -13,10 +12,9 @@ use std::{
 
 use pvh_config::{RunConfig, SandboxArgument};
 use pvh_kvm::end_on_refused_calls;
-use pvh_sandbox::{Files, LandlockSupport, Limits, Mode, Sandbox, SandboxError};
+use pvh_sandbox::{Files, KernelLog, LandlockSupport, Limits, Mode, Sandbox, SandboxError};
 
 use crate::{exit::complain, threads::Role};
-use kernel_log::KernelLog;
 
 pub(crate) use entry::{Entry, enter, take_error, wait_for_entries};
 
@@ -88,7 +86,7 @@ pub(crate) fn prepare() {
 /// Lists the calls that were logged, with `--sandbox log`.
 pub(crate) fn report_logged_calls() {
     if let Some(log) = LOG.get() {
-        log.report();
+        log.lines().iter().for_each(|line| complain(line));
     }
 }
 

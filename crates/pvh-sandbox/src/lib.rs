@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod filter;
+mod kernel_log;
 mod names;
 mod privilege;
 mod role;
@@ -9,6 +10,7 @@ mod rule;
 mod rules;
 mod sandbox;
 
+pub use kernel_log::KernelLog;
 pub use names::describe;
 pub use privilege::{Files, LandlockSupport, Limits};
 pub use role::Role;

@@ -8,18 +8,18 @@ use std::{
     process,
 };
 
-use nix::libc::O_NONBLOCK;
-use pvh_sandbox::describe;
+use libc::O_NONBLOCK;
 
-use crate::exit::complain;
+use crate::describe;
 
 /// The kernel's log from when it was opened.
 #[derive(Debug)]
-pub(super) struct KernelLog(io::Result<File>);
+pub struct KernelLog(io::Result<File>);
 
 impl KernelLog {
     /// Opens it, and skips what is in it.
-    pub(super) fn open() -> Self {
+    #[must_use]
+    pub fn open() -> Self {
         let opened = File::options()
             .read(true)
             .custom_flags(O_NONBLOCK)
@@ -30,17 +30,17 @@ impl KernelLog {
         }))
     }
 
-    /// Prints a line for each thread and call in it.
-    pub(super) fn report(&self) {
+    /// Returns a line for each thread and call in it, or one that says why there are none.
+    #[must_use]
+    pub fn lines(&self) -> Vec<String> {
         let id = process::id();
-        let lines = match &self.0 {
+        match &self.0 {
             Ok(file) => lines(&calls(file, id)),
             Err(why) => vec![format!(
                 "sandbox log: cannot read the kernel's log (/dev/kmsg: {why}); as root: dmesg | grep \
                  'type=1326.* pid={id} '"
             )],
-        };
-        lines.iter().for_each(|line| complain(line));
+        }
     }
 }
 
