@@ -37,6 +37,30 @@ pub struct TscInfo {
     pub host_khz: u32,
 }
 
+impl TscInfo {
+    /// Describes the TSC of a guest that runs at the host's rate, as Xen does by default: `leaf`
+    /// returns eax, ebx, ecx and edx of a leaf of the guest's CPUID, subleaf 0, and zeros for one
+    /// that is not there. `to_ns` is the fraction of 2^32 and the shift that make ns of ticks, as in
+    /// the guest's `vcpu_time_info`; pvh-domain's `TscScale` computes both.
+    pub fn from_cpuid(khz: u32, to_ns: (u32, i8), leaf: impl Fn(u32) -> [u32; 4]) -> Self {
+        let [_, _, _, power] = leaf(0x8000_0007);
+        let [_, _, _, extended] = leaf(0x8000_0001);
+        let flag = |is_set, bit: u32| if is_set { bit } else { 0 };
+        let is_invariant = power & 1 << 8 != 0;
+        let has_rdtscp = extended & 1 << 27 != 0;
+        Self {
+            flags: flag(is_invariant, TSC_RELIABLE) | flag(has_rdtscp, HAS_RDTSCP),
+            mode: 0,
+            guest_khz: khz,
+            incarnation: 1,
+            offset: 0,
+            to_ns_mul: to_ns.0,
+            to_ns_shift: to_ns.1,
+            host_khz: khz,
+        }
+    }
+}
+
 /// What the Xen leaves say.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct CpuidConfig {
@@ -160,9 +184,31 @@ fn eax(eax: u32) -> CpuidLeaf {
     }
 }
 
+/// Leaf +3, eax: the TSC is reliable.
+const TSC_RELIABLE: u32 = 1 << 1;
+/// Leaf +3, eax: the guest has RDTSCP.
+const HAS_RDTSCP: u32 = 1 << 2;
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_tsc_is_reliable_if_it_is_invariant_and_rdtscp_is_told() {
+        // CPUID 0x80000007 edx bit 8, and 0x80000001 edx bit 27.
+        for (power, extended, want) in [(0, 0, 0), (0x100, 0, 2), (0, 0x800_0000, 4), (!0, !0, 6)] {
+            let leaf = |function| match function {
+                0x8000_0007 => [0, 0, 0, power],
+                0x8000_0001 => [0, 0, 0, extended],
+                _ => [!0; 4],
+            };
+            let tsc = TscInfo::from_cpuid(2_400_000, (0xd555_5555, -1), leaf);
+            assert_eq!(tsc.flags, want);
+            assert_eq!((tsc.guest_khz, tsc.host_khz), (2_400_000, 2_400_000));
+            assert_eq!((tsc.to_ns_mul, tsc.to_ns_shift), (0xd555_5555, -1));
+            assert_eq!((tsc.mode, tsc.incarnation, tsc.offset), (0, 1, 0));
+        }
+    }
 
     const TSC: TscInfo = TscInfo {
         flags: 2,

@@ -1,6 +1,7 @@
 //! What a guest's CPUID leaves decide for its domain; pure.
 
-use pvh_hypercall::{HYPERCALL_PORT, Stub};
+use pvh_domain::TscScale;
+use pvh_hypercall::{HYPERCALL_PORT, Stub, TscInfo};
 use pvh_kvm::{CpuidLeaf, HypercallTransport};
 use pvh_memory::PagingPolicy;
 use pvh_vcpu::CpuPolicy;
@@ -31,14 +32,15 @@ impl GuestCpu<'_> {
         }
     }
 
+    /// Returns the content of Xen leaf 3, the time-stamp counter.
+    pub(crate) fn tsc(self, khz: u32, scale: TscScale) -> TscInfo {
+        let to_ns = (scale.multiplier, scale.shift);
+        TscInfo::from_cpuid(khz, to_ns, |function| self.registers(function))
+    }
+
     /// Whether the TSC is invariant.
     pub(crate) fn has_invariant_tsc(self) -> bool {
         bit(self.leaf(0x8000_0007).edx, 8)
-    }
-
-    /// Whether RDTSCP is available.
-    pub(crate) fn has_rdtscp(self) -> bool {
-        bit(self.leaf(EXTENDED_FEATURES).edx, 27)
     }
 
     /// Returns the registers of a leaf, eax to edx.
@@ -62,8 +64,6 @@ impl GuestCpu<'_> {
 fn bit(register: u32, number: u32) -> bool {
     register.checked_shr(number).unwrap_or(0) & 1 != 0
 }
-
-const EXTENDED_FEATURES: u32 = 0x8000_0001;
 
 #[cfg(test)]
 mod tests {

@@ -16,7 +16,7 @@ use std::{
 use parking_lot::{Mutex, MutexGuard};
 use pvh_abi::{DomId, sched::ShutdownReason};
 use pvh_domain::{Config, Domain, DomainError, Effect, Now, Shutdown, TscScale};
-use pvh_hypercall::{CpuidConfig, Stub, TscInfo};
+use pvh_hypercall::{CpuidConfig, Stub};
 use pvh_kvm::{CpuidLeaf, GuestRam, HypervisorLeaves, Vcpu, VcpuError, Vm};
 use pvh_memory::PagingPolicy;
 
@@ -88,7 +88,7 @@ impl XenPlatform {
         let tsc_khz = boot.tsc_khz().ok_or(PlatformError::NoTscRate)?;
         let tsc_hz = u64::from(tsc_khz).saturating_mul(1000);
         let tsc_hz = NonZeroU64::new(tsc_hz).ok_or(PlatformError::NoTscRate)?;
-        let tsc = tsc_info(cpu, tsc_khz, tsc_hz);
+        let tsc = cpu.tsc(tsc_khz, TscScale::of(tsc_hz));
         let clock = Clock::start(boot.clock()?, tsc_hz);
         for (index, vcpu) in (0..).zip(vcpus.iter_mut()) {
             let mut leaves = CpuidConfig::new(DOMAIN.0.into(), index, tsc);
@@ -296,22 +296,6 @@ impl XenPlatform {
     }
 }
 
-/// Returns the content of Xen leaf 3, the time-stamp counter.
-fn tsc_info(cpu: GuestCpu<'_>, khz: u32, hz: NonZeroU64) -> TscInfo {
-    let scale = TscScale::of(hz);
-    let flag = |is_set, bit: u32| if is_set { bit } else { 0 };
-    TscInfo {
-        flags: flag(cpu.has_invariant_tsc(), TSC_RELIABLE) | flag(cpu.has_rdtscp(), HAS_RDTSCP),
-        mode: 0,
-        guest_khz: khz,
-        incarnation: 1,
-        offset: 0,
-        to_ns_mul: scale.multiplier,
-        to_ns_shift: scale.shift,
-        host_khz: khz,
-    }
-}
-
 fn hypervisor_leaves(config: &CpuidConfig) -> HypervisorLeaves {
     let leaves = config.leaves().map(|(function, index, answer)| CpuidLeaf {
         function,
@@ -338,10 +322,6 @@ const INPUT_LOCK_TIMEOUT: Duration = Duration::from_millis(10);
 const POWER_OFF_LOCK_TIMEOUT: Duration = Duration::from_millis(100);
 /// The first Xen leaf that has subleaves, which ECX selects.
 const FIRST_WITH_SUBLEAVES: u32 = 3;
-/// Xen leaf 3, EAX: the TSC is reliable.
-const TSC_RELIABLE: u32 = 1 << 1;
-/// Xen leaf 3, EAX: RDTSCP is available.
-const HAS_RDTSCP: u32 = 1 << 2;
 
 #[cfg(test)]
 mod tests;
