@@ -10,6 +10,7 @@ pub use self::{
     format::Format,
     limits::Limits,
     lookalike::Lookalike,
+    refused::{ImageSource, Refused},
 };
 
 pub(crate) mod bzimage;
@@ -19,6 +20,7 @@ mod error;
 mod format;
 mod limits;
 mod lookalike;
+mod refused;
 pub(crate) mod source;
 pub(crate) mod unpack;
 
@@ -32,7 +34,8 @@ use unpack::Unpacked;
 /// ELF file are read on demand. A packed kernel is unpacked once, into memory.
 #[derive(Debug)]
 pub struct Image {
-    unpacked: Unpacked,
+    elf: Backing,
+    format: Format,
     headers: Headers,
     segments: Vec<ProgramHeader>,
     entry: u32,
@@ -56,7 +59,7 @@ impl Image {
     ///
     /// As [`open`](Self::open).
     pub fn from_file(file: File, limits: &Limits) -> Result<Self, ImageError> {
-        Self::new(Backing::from_file(file, limits)?, limits)
+        Self::from_source(ImageSource::File(file), limits).map_err(|refused| refused.why)
     }
 
     /// Takes a kernel that is in memory.
@@ -74,19 +77,31 @@ impl Image {
     ///
     /// As [`open`](Self::open).
     pub fn from_bytes_within(bytes: Vec<u8>, limits: &Limits) -> Result<Self, ImageError> {
-        Self::new(Backing::Bytes(bytes), limits)
+        Self::from_source(ImageSource::Bytes(bytes), limits).map_err(|refused| refused.why)
     }
 
-    fn new(backing: Backing, limits: &Limits) -> Result<Self, ImageError> {
-        let unpacked = unpack::unpack(backing, limits)?;
-        let headers = Headers::read(&unpacked.elf)?;
-        let entry = headers.entry()?;
-        let segments = headers.loads().collect();
+    /// Takes a file or bytes, and gives them back if they are refused: for a program that also
+    /// boots other formats.
+    ///
+    /// A regular file is given back open, at the position it had. A pipe that was read is given back
+    /// as its bytes. Bytes of a packed kernel are kept until it is unpacked: at most
+    /// [`Limits::max_file_bytes`] of host memory beside the unpacked kernel.
+    ///
+    /// # Errors
+    ///
+    /// [`Refused`]: the error as of [`open`](Self::open), and the source.
+    pub fn from_source(source: ImageSource, limits: &Limits) -> Result<Self, Box<Refused>> {
+        let backing = source.open(limits)?;
+        let found = match Found::new(&backing, limits) {
+            Ok(found) => found,
+            Err(why) => return Err(Refused::new(backing, why)),
+        };
         Ok(Self {
-            unpacked,
-            headers,
-            segments,
-            entry,
+            segments: found.headers.loads().collect(),
+            elf: found.unpacked.elf.unwrap_or(backing),
+            format: found.unpacked.format,
+            headers: found.headers,
+            entry: found.entry,
         })
     }
 
@@ -125,13 +140,13 @@ impl Image {
     /// Returns the file format of the kernel.
     #[must_use]
     pub fn format(&self) -> Format {
-        self.unpacked.format
+        self.format
     }
 
     /// Returns the length of the ELF in bytes, unpacked.
     #[must_use]
     pub fn len_bytes(&self) -> u64 {
-        self.unpacked.elf.len_bytes()
+        self.elf.len_bytes()
     }
 
     /// Reads `buf.len()` bytes of the ELF from `offset`.
@@ -142,8 +157,7 @@ impl Image {
     /// shorter since it was opened.
     pub fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<(), ImageError> {
         let len_bytes = u64::try_from(buf.len()).unwrap_or(u64::MAX);
-        self.unpacked
-            .elf
+        self.elf
             .read(offset, buf)
             .map_err(|source| read_error(offset, len_bytes, source))
     }
@@ -151,7 +165,7 @@ impl Image {
     /// Returns the bytes of the ELF, or `None` for a plain ELF file, which is not in memory.
     #[must_use]
     pub fn bytes(&self) -> Option<&[u8]> {
-        match &self.unpacked.elf {
+        match &self.elf {
             Backing::Bytes(bytes) => Some(bytes),
             Backing::File { .. } => None,
         }
@@ -161,6 +175,25 @@ impl Image {
     /// bytes are in memory.
     #[must_use]
     pub fn file_range(&self) -> Option<(BorrowedFd<'_>, u64)> {
-        self.unpacked.elf.file().map(|file| (file, 0))
+        self.elf.file().map(|file| (file, 0))
+    }
+}
+
+/// What a source holds.
+struct Found {
+    unpacked: Unpacked,
+    headers: Headers,
+    entry: u32,
+}
+
+impl Found {
+    fn new(source: &Backing, limits: &Limits) -> Result<Self, ImageError> {
+        let unpacked = unpack::unpack(source, limits)?;
+        let headers = Headers::read(unpacked.elf.as_ref().unwrap_or(source))?;
+        Ok(Self {
+            entry: headers.entry()?,
+            unpacked,
+            headers,
+        })
     }
 }

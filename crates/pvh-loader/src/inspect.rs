@@ -171,16 +171,17 @@ pub fn inspect(path: impl AsRef<Path>) -> Result<Report, ImageError> {
 ///
 /// As [`inspect`].
 pub fn inspect_file(file: File, limits: &Limits) -> Result<Report, ImageError> {
-    Ok(report(Backing::from_file(file, limits)?, limits))
+    let file = Backing::from_file(file, limits).map_err(|(_, why)| why)?;
+    Ok(report(&file, limits))
 }
 
 /// Inspects a kernel in memory.
 #[must_use]
 pub fn inspect_bytes(bytes: Vec<u8>, limits: &Limits) -> Report {
-    report(Backing::Bytes(bytes), limits)
+    report(&Backing::Bytes(bytes), limits)
 }
 
-fn report(file: Backing, limits: &Limits) -> Report {
+fn report(file: &Backing, limits: &Limits) -> Report {
     let mut report = Report {
         file_bytes: file.len_bytes(),
         format: None,
@@ -196,10 +197,10 @@ fn report(file: Backing, limits: &Limits) -> Report {
 }
 
 /// Fills in the report, in the order of a boot, up to the first error.
-fn fill(report: &mut Report, file: Backing, limits: &Limits) -> Result<(), Verdict> {
+fn fill(report: &mut Report, file: &Backing, limits: &Limits) -> Result<(), Verdict> {
     let refused = |why| Verdict::Refused { why };
     let unpacked = unpack::unpack(file, limits).map_err(refused)?;
-    let elf = &unpacked.elf;
+    let elf = unpacked.elf.as_ref().unwrap_or(file);
     report.format = Some(unpacked.format);
     report.payload = payload(unpacked.format, unpacked.payload, elf.len_bytes());
     let headers = Headers::read(elf).map_err(refused)?;

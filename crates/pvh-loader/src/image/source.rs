@@ -21,14 +21,15 @@ pub(crate) enum Backing {
 }
 
 impl Backing {
-    /// Takes an open file. A pipe is read to its end at once, up to the limit.
-    pub(crate) fn from_file(file: File, limits: &Limits) -> Result<Self, ImageError> {
-        let metadata = file
-            .metadata()
-            .map_err(|source| ImageError::Open { source })?;
+    /// Takes an open file, or gives it back. A pipe is read to its end at once, up to the limit.
+    pub(crate) fn from_file(file: File, limits: &Limits) -> Result<Self, (File, ImageError)> {
+        let metadata = match file.metadata() {
+            Ok(metadata) => metadata,
+            Err(source) => return Err((file, ImageError::Open { source })),
+        };
         let kind = metadata.file_type();
         if kind.is_dir() {
-            return Err(ImageError::Directory);
+            return Err((file, ImageError::Directory));
         }
         if kind.is_file() {
             return Ok(Self::File {
@@ -37,9 +38,10 @@ impl Backing {
             });
         }
         if kind.is_fifo() || kind.is_socket() {
-            return read_stream(file, limits.max_file_bytes).map(Self::Bytes);
+            let bytes = read_stream(&file, limits.max_file_bytes);
+            return bytes.map(Self::Bytes).map_err(|why| (file, why));
         }
-        Err(ImageError::NotAFile)
+        Err((file, ImageError::NotAFile))
     }
 
     pub(crate) fn len_bytes(&self) -> u64 {
@@ -134,7 +136,7 @@ pub(crate) fn read_error(offset: u64, len_bytes: u64, source: io::Error) -> Imag
     }
 }
 
-fn read_stream(mut file: File, limit_bytes: u64) -> Result<Vec<u8>, ImageError> {
+fn read_stream(mut file: &File, limit_bytes: u64) -> Result<Vec<u8>, ImageError> {
     let mut bytes = Vec::new();
     let more = file
         .by_ref()

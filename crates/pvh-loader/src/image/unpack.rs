@@ -10,10 +10,11 @@ use super::{
     source::{Backing, Head},
 };
 
-/// The ELF of a file, and the format it was in.
+/// What was found in a file.
 #[derive(Debug)]
 pub(crate) struct Unpacked {
-    pub(crate) elf: Backing,
+    /// The ELF that was packed; `None` if the file itself is the ELF.
+    pub(crate) elf: Option<Backing>,
     pub(crate) format: Format,
     /// Length of the file.
     pub(crate) file_bytes: u64,
@@ -26,19 +27,22 @@ pub(crate) struct Unpacked {
 /// The order is libxenguest's: a gzipped file is unpacked once; it is then an ELF or a bzImage,
 /// whose payload is unpacked once. Anything that is packed more often is refused, as libxenguest
 /// refuses it.
-pub(crate) fn unpack(file: Backing, limits: &Limits) -> Result<Unpacked, ImageError> {
+pub(crate) fn unpack(file: &Backing, limits: &Limits) -> Result<Unpacked, ImageError> {
     let file_bytes = file.len_bytes();
     if file_bytes == 0 {
         return Err(ImageError::Empty);
     }
-    let head = head(&file)?;
+    let head = head(file)?;
     if !head.as_slice().starts_with(GZIP) {
         return elf_or_bzimage(file, limits);
     }
     let offset = 0;
-    let inner = unpack_range(&file, (offset, file_bytes), Codec::Gzip, limits)?;
-    drop(file);
-    let mut unpacked = elf_or_bzimage(Backing::Bytes(inner), limits).map_err(in_gzip)?;
+    let inner = unpack_range(file, (offset, file_bytes), Codec::Gzip, limits)?;
+    let inner = Backing::Bytes(inner);
+    let mut unpacked = elf_or_bzimage(&inner, limits).map_err(in_gzip)?;
+    if unpacked.elf.is_none() {
+        unpacked.elf = Some(inner);
+    }
     unpacked.file_bytes = file_bytes;
     unpacked.format = match unpacked.format {
         Format::BzImage { codec } => Format::GzippedBzImage { codec },
@@ -47,20 +51,20 @@ pub(crate) fn unpack(file: Backing, limits: &Limits) -> Result<Unpacked, ImageEr
     Ok(unpacked)
 }
 
-fn elf_or_bzimage(file: Backing, limits: &Limits) -> Result<Unpacked, ImageError> {
+fn elf_or_bzimage(file: &Backing, limits: &Limits) -> Result<Unpacked, ImageError> {
     let file_bytes = file.len_bytes();
-    let head = head(&file)?;
+    let head = head(file)?;
     let head = head.as_slice();
     if head.starts_with(ELF) {
         return Ok(Unpacked {
-            elf: file,
+            elf: None,
             format: Format::Elf,
             file_bytes,
             payload: None,
         });
     }
     if !bzimage::detect(head) {
-        return Err(not_a_kernel(&file, head));
+        return Err(not_a_kernel(file, head));
     }
     let payload = bzimage::payload(head, file_bytes)?;
     let mut magic = [0; 6];
@@ -78,7 +82,7 @@ fn elf_or_bzimage(file: Backing, limits: &Limits) -> Result<Unpacked, ImageError
             magic,
         });
     };
-    let elf = unpack_range(&file, (payload.offset, payload.len_bytes), codec, limits)?;
+    let elf = unpack_range(file, (payload.offset, payload.len_bytes), codec, limits)?;
     let elf = Backing::Bytes(elf);
     let head = self::head(&elf)?;
     if !head.as_slice().starts_with(ELF) {
@@ -90,7 +94,7 @@ fn elf_or_bzimage(file: Backing, limits: &Limits) -> Result<Unpacked, ImageError
     }
     let format = Format::BzImage { codec };
     Ok(Unpacked {
-        elf,
+        elf: Some(elf),
         format,
         file_bytes,
         payload: Some(payload),

@@ -3,10 +3,10 @@
 
 use std::{
     fs::File,
-    io::{Seek, Write},
+    io::{Seek, SeekFrom, Write},
 };
 
-use pvh_loader::image::{Codec, Format, Image, Limits};
+use pvh_loader::image::{Codec, Format, Image, ImageError, ImageSource, Limits};
 use pvh_testkit::elf::Class;
 
 use crate::pack::{CODECS, ENTRY, bzimage, elf, elf_of, gzip, payload, stream};
@@ -128,4 +128,38 @@ fn lz4_blocks_of_8_mib_follow_each_other() {
     let bytes = elf_of(Class::Elf64, (16 << 20) + 5);
     let image = Image::from_bytes(bzimage(&payload(Codec::Lz4, &bytes))).unwrap();
     assert!(content(&image) == bytes);
+}
+
+#[test]
+fn a_source_that_is_refused_comes_back() {
+    let limits = Limits::default();
+    let bytes = b"MZ, another format of this program".to_vec();
+    let refused = Image::from_source(ImageSource::Bytes(bytes.clone()), &limits).unwrap_err();
+    assert!(matches!(refused.given_back, ImageSource::Bytes(back) if back == bytes));
+
+    let mut file = file_with(&bytes);
+    file.seek(SeekFrom::Start(4)).unwrap();
+    let refused = Image::from_source(ImageSource::File(file), &limits).unwrap_err();
+    let ImageSource::File(mut file) = refused.given_back else {
+        panic!("not a file");
+    };
+    assert_eq!(file.stream_position().unwrap(), 4);
+
+    let folder = File::open("/").unwrap();
+    let refused = Image::from_source(ImageSource::File(folder), &limits).unwrap_err();
+    assert!(matches!(refused.why, ImageError::Directory));
+    assert!(matches!(refused.given_back, ImageSource::File(_)));
+}
+
+#[test]
+fn a_pipe_that_is_refused_comes_back_as_its_bytes() {
+    let (reader, mut writer) = std::io::pipe().unwrap();
+    writer.write_all(b"no kernel, and some more bytes").unwrap();
+    drop(writer);
+    let file = File::from(std::os::fd::OwnedFd::from(reader));
+    let refused = Image::from_source(ImageSource::File(file), &Limits::default()).unwrap_err();
+    let ImageSource::Bytes(back) = refused.given_back else {
+        panic!("not bytes");
+    };
+    assert_eq!(back, b"no kernel, and some more bytes");
 }
