@@ -11,7 +11,7 @@ export CARGO_TERM_COLOR ?= auto
 
 .DEFAULT_GOAL := help
 .PHONY: help run test test-kvm ci full build fmt lint deps picture deny doc no-std features lab lab-test lab-full loom guests conform conform-peers conform-table soak ends faults corpus fuzz fuzz-smoke fuzz-mutants mutants fuzz-cov setup release bench bench-smoke bench-peers bench-programs bench-build bench-report boot-timeline clean
-.PHONY: public-api guest-images release-check release-verify semver man completions deb
+.PHONY: public-api guest-images release-check release-verify semver man completions deb dist reproducible sbom
 
 help: ## list every target
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -27,7 +27,7 @@ test-kvm: ## run only the tests that need /dev/kvm; fails if it cannot be opened
 
 ci: test lint deps deny doc no-std release-check fuzz-smoke bench-smoke lab-test lab ## run all that continuous integration runs (.ci/run calls this)
 
-full: ci features loom soak ends faults deb lab-full ## run ci and the runs that are too long for it; docs/full-run.md records them
+full: ci features loom soak ends faults reproducible deb lab-full ## run ci and the runs that are too long for it; docs/full-run.md records them
 
 public-api: ## write the public items of each library into docs/public-api, where a diff shows what changed
 	$(CARGO) run --quiet -p pvh-checks --bin public-api
@@ -63,6 +63,13 @@ deb: release ## make a Debian package in target/deb, and check it by lintian (DE
 	@$(MAKE) --silent man OUT=target/deb/man >/dev/null
 	@$(MAKE) --silent completions OUT=target/deb/completions >/dev/null
 	scripts/deb.sh $(RELEASED)/pvh-vmm target/deb
+
+dist: ## build the program that is given to others, with the same bytes in any folder, and its bill of materials, into target/dist/out (OUT=)
+	@scripts/dist.sh $(or $(OUT),target/dist/out)/pvh-vmm
+	@$(MAKE) --no-print-directory --silent sbom OUT=$(or $(OUT),target/dist/out)/pvh-vmm.cdx.json
+
+reproducible: ## build the commit twice in two folders, and fail if the programs differ or name a folder of this machine
+	@scripts/dist.sh --compare
 
 sbom: ## write the bill of materials of pvh-vmm, CycloneDX 1.5 in JSON (OUT=target/pvh-vmm.cdx.json)
 	@$(CARGO) run --quiet -p pvh-checks --bin sbom >$(or $(OUT),target/pvh-vmm.cdx.json)
