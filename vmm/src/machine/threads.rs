@@ -115,7 +115,7 @@ pub(crate) struct Threads {
 
 impl Threads {
     /// Starts a thread for each of these vCPUs, and one for the platform's timers. The vCPUs do not
-    /// run before `ahead` has copied the files.
+    /// run before `ahead` has copied the files. Each drops its `running` when it has stopped.
     ///
     /// # Errors
     ///
@@ -124,6 +124,7 @@ impl Threads {
         stopper: Stopper,
         vcpus: impl IntoIterator<Item = Vcpu>,
         ahead: Option<&Arc<CopyAhead>>,
+        running: &Sender<()>,
     ) -> io::Result<Self> {
         let mut threads = Self {
             stopper,
@@ -138,8 +139,9 @@ impl Threads {
             let platform = threads.stopper.platform.clone();
             let xen = platform.map(|platform| XenVcpu::new(platform, vcpu.index()));
             let role = Role::Vcpu(vcpu.index());
-            let ahead = ahead.cloned();
+            let (ahead, running) = (ahead.cloned(), running.clone());
             threads.spawn(role, move || {
+                let _running = running;
                 if let Some(ahead) = ahead {
                     ahead.wait_for_files(|| has_started(&vcpu));
                 }
@@ -147,6 +149,11 @@ impl Threads {
             })?;
         }
         Ok(threads)
+    }
+
+    /// Stops the machine. Its threads end soon after, unless the host's kernel holds one up.
+    pub(crate) fn stop(&self) {
+        self.stopper.stop();
     }
 
     /// Starts a thread that requests the first vCPU to copy pages ahead of the guest.

@@ -6,7 +6,7 @@ use std::{
     os::fd::AsFd,
     sync::{
         Arc,
-        mpsc::{self, Receiver, Sender},
+        mpsc::{self, Receiver, RecvTimeoutError, Sender},
     },
     thread::{self, JoinHandle, Scope},
     time::Duration,
@@ -268,8 +268,9 @@ pub(super) struct Rest {
     machine: Machine,
     stopper: Stopper,
     ahead: Option<Arc<CopyAhead>>,
-    /// Disconnected when the first vCPU has stopped.
-    booted: Receiver<()>,
+    running: Sender<()>,
+    /// Disconnected when every vCPU has stopped, and so has dropped its `running`.
+    stopped: Receiver<()>,
 }
 
 impl Rest {
@@ -284,12 +285,13 @@ impl Rest {
             let vcpu = machine.vcpus.remove(0);
             BootVcpu::new(vcpu, board, platform).copying(ahead.as_ref())
         });
-        let (running, booted) = mpsc::channel();
+        let (running, stopped) = mpsc::channel();
         let rest = Self {
             machine,
             stopper,
             ahead,
-            booted,
+            running: running.clone(),
+            stopped,
         };
         (rest, Boot { vcpu, running })
     }
@@ -311,13 +313,15 @@ pub(super) fn run_machine(
         machine,
         stopper,
         ahead,
-        booted,
+        running,
+        stopped,
     } = rest;
     let server = outlets.listen().map_err(RunError::Gdb)?;
     let (board, platform) = (machine.board, machine.platform);
     let threads = pvh_timeline::step("vCPU threads", || {
-        Threads::start(stopper, machine.vcpus, ahead.as_ref())
+        Threads::start(stopper, machine.vcpus, ahead.as_ref(), &running)
     });
+    drop(running);
     let writers = writing.finish(outlets);
     let writers = writers.map_err(host("cannot set up the console"))?;
     let mut session = Session {
@@ -346,7 +350,7 @@ pub(super) fn run_machine(
         served.map_err(host("cannot start the thread of gdb"))?;
     }
     let user = session.user;
-    let ended = thread::scope(|scope| {
+    let mut ended = thread::scope(|scope| {
         let events = || events::run(user, &board, platform.as_ref(), outlets);
         let events = threads::start_scoped(scope, Role::Events, events);
         let events = events.map_err(host("cannot start the thread of the devices"))?;
@@ -355,9 +359,9 @@ pub(super) fn run_machine(
         ended.map_err(RunError::Sandbox)
     })?;
     tell_gdb(&board, &ended);
+    threads.stop();
+    await_vcpus(&stopped, ended.as_mut().ok().map(|(_, user)| user), outlets);
     drop(threads);
-    // Fails when the first vCPU has stopped.
-    let _ = booted.recv();
     session.stuck = devices.stop();
     if let Some(disk) = &session.stuck {
         outlets.log.say(&format!("{disk}; it is left behind"));
@@ -366,3 +370,21 @@ pub(super) fn run_machine(
     session.user = user;
     Ok((end_domain(platform.as_deref(), end), session))
 }
+
+/// Waits until every vCPU has stopped. If that takes long, restores the terminal and says why.
+fn await_vcpus(stopped: &Receiver<()>, user: Option<&mut User>, outlets: &Outlets) {
+    if stopped.recv_timeout(VCPU_STOP_TIMEOUT) != Err(RecvTimeoutError::Timeout) {
+        return;
+    }
+    if let Some(user) = user {
+        user.leave_terminal();
+    }
+    outlets.log.say(HELD_UP);
+    // Fails when every vCPU has stopped.
+    let _ = stopped.recv();
+}
+
+/// A vCPU that has not stopped by then waits in the kernel, where no signal ends its page fault.
+const VCPU_STOP_TIMEOUT: Duration = Duration::from_secs(5);
+const HELD_UP: &str = "the host's kernel holds up a vCPU, as when a file system does not answer; \
+                       pvh-vmm ends when the kernel lets the vCPU go";
