@@ -11,9 +11,9 @@ use pvh_config::{
 use pvh_conformance::{
     conformance_image,
     known::Judged,
-    report_of_xen,
+    reference::{Reference, XEN_4_17},
     selection::Selection,
-    summary::{REFERENCE, Summary},
+    summary::Summary,
     tap::{Check, Sums, Tap},
 };
 use serde_json::{Value, json};
@@ -49,7 +49,9 @@ pub(crate) fn run(arguments: &ConformArguments) -> u8 {
         // The second process has printed why.
         return code;
     }
-    let reports = Tap::parse(report_of_xen()).and_then(|xen| Ok((xen, Tap::parse(&output)?)));
+    let release = arguments.xen_version.answers().release;
+    let reference = Reference::of(release).unwrap_or(XEN_4_17);
+    let reports = Tap::parse(reference.report).and_then(|xen| Ok((xen, Tap::parse(&output)?)));
     let (xen, ours) = match reports {
         Ok(reports) => reports,
         Err(error) => {
@@ -59,7 +61,7 @@ pub(crate) fn run(arguments: &ConformArguments) -> u8 {
             return CRASHED;
         }
     };
-    let summary = Summary::of(&xen, ours, &selection);
+    let summary = Summary::of(&xen, ours, &selection).against(reference.name);
     let page = if arguments.json {
         json(&summary).to_string()
     } else {
@@ -90,7 +92,7 @@ fn json(summary: &Summary) -> Value {
         "checks": { "ok": ok, "failed": failed, "skipped": skipped },
         "complete": summary.is_complete,
         "bail_out": summary.bail_out,
-        "reference": REFERENCE,
+        "reference": summary.reference,
         "unexplained": summary.unexplained().count(),
         "differences": differences,
     })

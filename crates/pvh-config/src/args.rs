@@ -365,6 +365,9 @@ pub struct ConformArguments {
     /// KVM device
     #[arg(long, value_name = "PATH", default_value = KVM_DEVICE)]
     pub kvm_device: PathBuf,
+    /// The Xen that answers, and whose report is compared: 4.17 or 4.20
+    #[arg(long, value_name = "VERSION", default_value_t = XenVersion::V4_17)]
+    pub xen_version: XenVersion,
     /// The sandbox of the process that runs the guest, as for 'run'
     #[arg(long, value_name = "MODE", value_enum, default_value_t = SandboxArgument::On)]
     pub sandbox: SandboxArgument,
@@ -666,5 +669,15 @@ mod tests {
             StartInfoArgument::V0
         );
         assert!(run(&["--start-info", "2"]).is_err());
+    }
+
+    #[test]
+    fn each_version_of_xen_has_a_report_to_compare_with() {
+        for version in XenVersion::ALL {
+            let release = version.answers().release;
+            let reference = pvh_conformance::reference::Reference::of(release);
+            let reference = reference.unwrap_or_else(|| panic!("{version} has none"));
+            assert!(reference.name.contains(&version.to_string()));
+        }
     }
 }

@@ -66,9 +66,14 @@ pub fn judge(xen: &Tap, ours: &Tap) -> Vec<Judged> {
         let check = check.as_ref();
         check.is_some_and(|check| check.outcome == Outcome::Ok)
     };
+    let has_failed = |check: &Option<Check>| {
+        let check = check.as_ref();
+        check.is_some_and(|check| check.outcome == Outcome::Failed)
+    };
     let differences = xen.differences(ours).into_iter();
     differences
-        .filter(|difference| !is_ok(&difference.second) && !is_made_by(ours, difference))
+        .filter(|difference| !is_ok(&difference.second) || has_failed(&difference.first))
+        .filter(|difference| !is_made_by(ours, difference))
         .map(|difference| Judged {
             why: reason(&difference, ours),
             difference,
@@ -186,6 +191,15 @@ mod tests {
             "ok 1 - 32 pae: up\nok 2 - 32 pae: down\n",
         );
         assert_eq!(found, []);
+    }
+
+    #[test]
+    fn what_fails_there_and_passes_here_is_a_difference() {
+        let found = judged(
+            "not ok 1 - 32 version: version is 4.17 # got 0x00040014 want 0x00040011\n",
+            "ok 1 - 32 version: version is 4.17\n",
+        );
+        assert_eq!(found, [("32 version: version is 4.17".to_owned(), None)]);
     }
 
     #[test]

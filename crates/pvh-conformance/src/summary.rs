@@ -4,6 +4,7 @@ use std::fmt;
 
 use crate::{
     known::{Judged, judge},
+    reference::XEN_4_17,
     selection::Selection,
     tap::{Outcome, Sums, Tap},
 };
@@ -20,6 +21,8 @@ pub struct Summary {
     pub bail_out: Option<String>,
     /// All differences from Xen.
     pub judged: Vec<Judged>,
+    /// The name of that Xen.
+    pub reference: &'static str,
 }
 
 impl Summary {
@@ -35,7 +38,14 @@ impl Summary {
             is_complete: ours.is_complete(),
             judged,
             bail_out: ours.bail_out,
+            reference: XEN_4_17.name,
         }
+    }
+
+    /// Names the Xen that the report was compared with; Xen 4.17.5 unless called.
+    #[must_use]
+    pub fn against(self, reference: &'static str) -> Self {
+        Self { reference, ..self }
     }
 
     /// The differences without a known reason.
@@ -64,7 +74,8 @@ impl fmt::Display for Summary {
         let explained = self.judged.len().saturating_sub(self.unexplained().count());
         writeln!(
             f,
-            "against {REFERENCE}: {} unexplained differences, {explained} explained",
+            "against {}: {} unexplained differences, {explained} explained",
+            self.reference,
             self.unexplained().count()
         )?;
         for judged in self.unexplained().take(SHOWN_DIFFERENCES) {
@@ -109,8 +120,6 @@ impl fmt::Display for Summary {
     }
 }
 
-/// The Xen that runs are compared with.
-pub const REFERENCE: &str = "Xen 4.17.5";
 /// The most unexplained differences in the text.
 const SHOWN_DIFFERENCES: usize = 40;
 

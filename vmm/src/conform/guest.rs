@@ -46,6 +46,7 @@ pub(super) fn boot(arguments: &ConformArguments) -> io::Result<Boot> {
         .arg("--kvm-device")
         .arg(&arguments.kvm_device)
         .args(["--sandbox", arguments.sandbox.word()])
+        .args(["--xen-version", &arguments.xen_version.to_string()])
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .spawn()?;
