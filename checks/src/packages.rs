@@ -333,10 +333,12 @@ fn list<'a>(value: &'a Value, field: &str) -> Vec<&'a str> {
 }
 
 /// The categories of crates.io that are in use here; it refuses others than its own.
-const SLUGS: [&str; 13] = [
+const SLUGS: [&str; 15] = [
+    "command-line-interface",
     "command-line-utilities",
     "config",
     "development-tools::debugging",
+    "development-tools::profiling",
     "development-tools::testing",
     "emulators",
     "hardware-support",
