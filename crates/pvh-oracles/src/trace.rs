@@ -84,7 +84,7 @@ fn check_refusal(file: &[u8], error: &ReplayError, chain: Option<u64>) {
         ReplayError::Trace(error) => match error {
             TraceError::NotATrace => return assert!(!is_trace || file.len() < 10),
             TraceError::Version { found } => {
-                assert!(is_trace && !matches!(found, 1..=4));
+                assert!(is_trace && !matches!(found, 1..=5));
                 return assert_eq!(field(file, 8, 2), Some((*found).into()));
             }
             // no chain: the length of a record leads out of the file, or is more than a record may
@@ -113,7 +113,7 @@ fn check_refusal(file: &[u8], error: &ReplayError, chain: Option<u64>) {
 /// file.
 fn chain(file: &[u8]) -> Option<u64> {
     let rest = file.strip_prefix(MAGIC)?;
-    let [1..=4, 0, ..] = rest else {
+    let [1..=5, 0, ..] = rest else {
         return None;
     };
     let mut rest = rest.get(2..)?;
