@@ -193,13 +193,7 @@ impl<'a> Blueprint<'a> {
         if let Some(lost) = lost {
             board.watch(lost);
         }
-        let vcpus = || {
-            (0..self.config.cpus)
-                .map(|index| vm.create_vcpu(index))
-                .collect()
-        };
-        let vcpus: Result<Vec<_>, _> = pvh_timeline::step("vCPUs", vcpus);
-        let mut vcpus = vcpus.map_err(RunError::Vcpu)?;
+        let mut vcpus = pvh_timeline::step("vCPUs", || self.make_vcpus(&vm))?;
         exits::watch(&vcpus);
         let (mut platform, mut devices) = (None, Vec::new());
         if let Platform::Xen(transport) = self.platform {
@@ -237,6 +231,11 @@ impl<'a> Blueprint<'a> {
             devices,
             ahead,
         })
+    }
+
+    fn make_vcpus(&self, vm: &Vm) -> Result<Vec<Vcpu>, RunError> {
+        let vcpus = (0..self.config.cpus).map(|index| vm.create_vcpu(index));
+        vcpus.collect::<Result<_, _>>().map_err(RunError::Vcpu)
     }
 
     fn make_ram(&self, address_bits: u8) -> Result<Arc<GuestRam>, RunError> {
