@@ -12,6 +12,7 @@ export CARGO_TERM_COLOR ?= auto
 .DEFAULT_GOAL := help
 .PHONY: help run test test-kvm ci full build fmt lint deps picture deny doc no-std features lab lab-test lab-full loom guests conform conform-peers conform-table soak ends faults corpus fuzz fuzz-smoke fuzz-mutants mutants fuzz-cov setup release bench bench-smoke bench-peers bench-programs bench-build bench-report boot-timeline clean
 .PHONY: public-api guest-images release-check release-verify semver man completions deb dist reproducible sbom
+.PHONY: fuzz-campaign fuzz-repro public-api guest-images release-check release-verify semver man completions deb
 
 help: ## list every target
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -156,6 +157,9 @@ fuzz-smoke: ## run each fuzz target for five seconds from its corpus (S= other s
 
 fuzz-campaign: ## run each fuzz target for 15 minutes, one per CPU at a time (S= seconds, J= jobs, T= targets)
 	fuzz/run.sh campaign $(or $(S),900) $(or $(J),$(shell nproc)) $(T)
+
+fuzz-repro: ## run an input again that made a target fail, and make it smaller: make fuzz-repro FILE=fuzz/crashes/TARGET/NAME
+	@fuzz/run.sh repro "$(realpath $(FILE))"
 
 fuzz-mutants: ## show that the fuzz targets find seeded faults, one patch at a time (M= names patches)
 	fuzz/mutants.sh $(M)

@@ -6,6 +6,7 @@
 #   run.sh smoke SECONDS         runs each target for SECONDS, always with the same random seed
 #   run.sh campaign SECONDS JOBS [TARGET...]   runs each target for SECONDS, JOBS at a time, and prints a table
 #   run.sh minimise TARGET       writes the smallest set of inputs with the same coverage into fuzz/corpus
+#   run.sh repro FILE            runs one input of crashes/TARGET again, makes it smaller, and shows its bytes
 #   run.sh list                  lists the targets
 #
 # AddressSanitizer is on. It uses a nightly toolchain if there is one, and the stable toolchain otherwise, with RUSTC_BOOTSTRAP
@@ -50,6 +51,8 @@ program() { echo "$out/$host/release/$1"; }
 options() {
 	local target=$1
 	echo -timeout=10 -rss_limit_mb=768 -malloc_limit_mb=64 -max_len="$(max_len "$target")" -use_value_profile=0
+	# Sequences of steps are long from the beginning: the usual control keeps inputs of a slow target at some dozens of bytes.
+	case $target in hypercall | trace | xenstore | blkif | netif | xenbus) echo -len_control=0 ;; esac
 	if [ -e "dict/$target.dict" ]; then echo "-dict=dict/$target.dict"; fi
 }
 
@@ -127,8 +130,25 @@ minimise() {
 	echo "$target: $(find "corpus/$target" -type f | wc -l) inputs, $(du -sb "corpus/$target" | cut -f1) bytes"
 }
 
+# The target is the name of the folder. The smaller input lies beside the first one.
+repro() {
+	local file=$1 target small
+	target=$(basename "$(dirname "$(realpath "$file")")")
+	known "$target"
+	build "$target"
+	if "$(program "$target")" -timeout=20 "$file"; then
+		echo "$target: $file does not fail" >&2
+		return 1
+	fi
+	small="$file.smaller"
+	"$(program "$target")" -minimize_crash=1 -max_total_time=60 -exact_artifact_path="$small" "$file" >/dev/null 2>&1 || true
+	[ -s "$small" ] || cp "$file" "$small"
+	echo "$target: $(stat -c %s "$file") bytes, then $(stat -c %s "$small") in $small:"
+	xxd "$small" | head -40
+}
+
 usage() {
-	sed -n '2,13s/^# \{0,1\}//p' run.sh >&2
+	sed -n '2,14s/^# \{0,1\}//p' run.sh >&2
 	exit 2
 }
 
@@ -160,6 +180,10 @@ campaign)
 row) campaign_row "$2" "$3" ;;
 minimise) build "$2"; minimise "$2" ;;
 program) program "$2" ;;
+repro)
+	[ -f "${2:-}" ] || { echo "repro: name an input, as in crashes/hypercall/NAME" >&2; exit 2; }
+	repro "$2"
+	;;
 absolute) realpath "$(program "$2")" ;;
 max-len) max_len "$2" ;;
 *) usage ;;

@@ -17,13 +17,14 @@ use std::{
 };
 
 /// The images: file name, sources, and extra flags.
-const IMAGES: [(&str, &[&str], &[&str]); 8] = [
+const IMAGES: [(&str, &[&str], &[&str]); 9] = [
     ("demo.elf", &DEMO, &[]),
     ("demo-draft.elf", &DEMO, &["-DSTART_INFO_DRAFT"]),
     ("soak.elf", &SOAK, &[]),
     ("devices.elf", &DEVICES, &[]),
     ("attack.elf", &ATTACK, &[]),
     ("conformance.elf", &CONFORMANCE, &[]),
+    ("fuzz.elf", &FUZZ, &[]),
     ("plain.elf", &PLAIN, &[]),
     (PLAIN64, &PLAIN, &["-DELF64"]),
 ];
@@ -103,6 +104,21 @@ const CONFORMANCE: [&str; 31] = [
     "conformance/gaps.c",
 ];
 
+const FUZZ: [&str; 12] = [
+    "entry.S",
+    "string.S",
+    "console.c",
+    "acpi.c",
+    "xen.c",
+    "fuzz/main.c",
+    "fuzz/program.c",
+    "fuzz/random.c",
+    "fuzz/calls.c",
+    "fuzz/machine.c",
+    "fuzz/rings.c",
+    "fuzz/vcpus.c",
+];
+
 const PLAIN: [&str; 26] = [
     "string.S",
     "console.c",
@@ -133,7 +149,7 @@ const PLAIN: [&str; 26] = [
 ];
 
 /// The files that the sources include.
-const HEADERS: [&str; 9] = [
+const HEADERS: [&str; 10] = [
     "save_registers.inc",
     "fill_idt.inc",
     "fault_stubs.inc",
@@ -143,6 +159,7 @@ const HEADERS: [&str; 9] = [
     "conformance/conformance.h",
     "conformance/secondary.h",
     "plain/plain.h",
+    "fuzz/fuzz.h",
 ];
 
 const LINKER_SCRIPT: &str = "image.ld";

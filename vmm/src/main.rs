@@ -8,6 +8,7 @@ mod console;
 mod events;
 mod exit;
 mod exits;
+mod fuzz;
 mod inspect;
 mod machine;
 mod outlets;
@@ -56,6 +57,7 @@ fn main() -> ExitCode {
             Command::Inspect(arguments) => inspect::run(&arguments),
             Command::Conform(arguments) => conform::run(&arguments),
             Command::Tap(arguments) => tap::run(&arguments),
+            Command::Fuzz(arguments) => fuzz::run(&arguments),
             Command::Trace(arguments) => trace::run(&arguments),
             Command::Demo(arguments) => {
                 write_out::guest(&arguments.write, demo_image(arguments.draft))

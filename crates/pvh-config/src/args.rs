@@ -20,6 +20,7 @@ use clap::{
     error::ErrorKind,
 };
 
+use pvh_conformance::fuzz::{MAX_STEPS, Program};
 use pvh_gdb::Address;
 use pvh_hypercall::XenVersion;
 
@@ -133,6 +134,9 @@ pub enum Command {
     /// Read the report of a conformance guest from standard input, and judge it
     #[command(after_help = help::TAP)]
     Tap(TapArguments),
+    /// Run programs of the fuzz guest in a VMM, and shrink one that makes it crash, hang or grow
+    #[command(after_help = help::FUZZ)]
+    Fuzz(FuzzArguments),
     /// Print a record of `run --record` as strace does: hypercalls, events, store, console; or replay
     /// it
     #[command(after_help = help::TRACE)]
@@ -380,6 +384,61 @@ pub struct TapArguments {
     /// must pass or be skipped
     #[arg(long, value_name = "FILE")]
     pub expect: Option<PathBuf>,
+}
+
+/// Run programs of the fuzz guest in a VMM, and shrink one that makes it crash, hang or grow
+#[derive(Args, Debug)]
+pub struct FuzzArguments {
+    /// The seed of the first program; each next one has the next seed
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub seed: u32,
+    /// Steps of a program
+    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_STEPS)))]
+    pub steps: u32,
+    /// Carry out these steps alone: numbers and ranges, separated by commas, as in 3,5-9
+    #[arg(long, value_name = "LIST", value_parser = KeepArgument::parse)]
+    pub keep: Option<KeepArgument>,
+    /// The number of programs
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub programs: u32,
+    /// Begin no program after this time
+    #[arg(long, value_name = "SECONDS", default_value_t = 3600)]
+    pub seconds: u32,
+    /// The VMM, as a command with {image} and {cmdline}, split at spaces; without it, `pvh-vmm run` on
+    /// the Xen platform
+    #[arg(long, value_name = "COMMAND")]
+    pub vmm: Option<String>,
+    /// Run each program in this VMM too, and compare the answers
+    #[arg(long, value_name = "COMMAND")]
+    pub beside: Option<String>,
+    /// A guest that prints nothing for this time hangs
+    #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
+    pub silence: u32,
+    /// The most memory that the VMM's process may use
+    #[arg(long, value_name = "SIZE", default_value = "512M", value_parser = Size::of_memory)]
+    pub memory_limit: Size,
+    /// Do not print a line for each program
+    #[arg(long)]
+    pub quiet: bool,
+    /// Write the guest to FILE, for other VMMs, instead of running it; FILE must not exist yet
+    #[arg(long, value_name = "FILE")]
+    pub write: Option<PathBuf>,
+}
+
+/// The steps of `--keep`.
+#[derive(Clone, Debug, Eq, PartialEq)]
+#[expect(clippy::exhaustive_structs, reason = "plain data")]
+pub struct KeepArgument(pub Vec<u32>);
+
+impl KeepArgument {
+    fn parse(text: &str) -> Result<Self, String> {
+        match Program::parse_keep(text) {
+            Ok(keep) => Ok(Self(keep)),
+            Err(part) => Err(format!(
+                "'{part}' is no number or range below {MAX_STEPS}, as in 3,5-9"
+            )),
+        }
+    }
 }
 
 /// Print a record of `run --record` as strace does: hypercalls, events, store, console; or replay it

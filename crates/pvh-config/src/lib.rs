@@ -18,10 +18,10 @@ mod size;
 pub use args::{
     BackingArgument, CacheArguments, CacheMode, Command, CommandLine, ConformArguments,
     ConsoleArgument, ConsoleArgumentError, CreateArguments, DemoArguments, DiskArgument,
-    DiskArgumentError, InspectArguments, KVM_DEVICE, LinkArgument, LoadArgument, LogArgument,
-    LogArgumentError, ModuleArgument, NetArgument, NetArgumentError, OnCrash, PlatformArgument,
-    ReportStyle, RunArguments, SHIM_CMDLINE, SandboxArgument, StartInfoArgument, TapArguments,
-    TraceArguments, cpus::MAX_CPUS,
+    DiskArgumentError, FuzzArguments, InspectArguments, KVM_DEVICE, KeepArgument, LinkArgument,
+    LoadArgument, LogArgument, LogArgumentError, ModuleArgument, NetArgument, NetArgumentError,
+    OnCrash, PlatformArgument, ReportStyle, RunArguments, SHIM_CMDLINE, SandboxArgument,
+    StartInfoArgument, TapArguments, TraceArguments, cpus::MAX_CPUS,
 };
 pub use disks::{DiskNamesError, disk_names};
 pub use file::{ConfigFault, ConfigFile, ConfigFileError, Note};

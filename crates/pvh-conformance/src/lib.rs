@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 pub mod expect;
+pub mod fuzz;
 pub mod known;
 pub mod peers;
 pub mod reference;
@@ -71,6 +72,19 @@ pub fn conformance_image() -> &'static [u8] {
     include_bytes!(concat!(env!("OUT_DIR"), "/conformance.elf"))
 }
 
+/// Returns the fuzz guest, for either platform with up to 4 vCPUs and at least 32 MiB. It carries
+/// out the steps of a program ([`fuzz::Program`]) and prints each to COM1 or port 0xE9, before and
+/// after ([`fuzz::Log`]); then it powers off.
+///
+/// Its command line has `seed=`, `steps=` and `keep=` (numbers and ranges). A module holds a program
+/// itself, of 16 bytes a step: kind, vCPU, two bytes and three words. Of a guest that hangs, the
+/// memory has a ring of the last steps: the word 0x5a46_5650, the seed, how many steps began, and
+/// the last 61 numbers.
+#[must_use]
+pub fn fuzz_image() -> &'static [u8] {
+    include_bytes!(concat!(env!("OUT_DIR"), "/fuzz.elf"))
+}
+
 /// Returns the plain guest: it checks the machine of any PVH VMM, without the help of a hypervisor,
 /// before it changes anything. It prints TAP with a line for each check ([`tap::Tap`]) to COM1, or
 /// the Xen console, or port 0xE9, and ends the machine by every way that a VMM may know.
@@ -90,7 +104,7 @@ pub fn plain_image_64() -> &'static [u8] {
 
 /// Returns every image with the name of its file.
 #[must_use]
-pub fn images() -> [(&'static str, &'static [u8]); 8] {
+pub fn images() -> [(&'static str, &'static [u8]); 9] {
     [
         ("demo.elf", demo_image()),
         ("demo-draft.elf", draft_demo_image()),
@@ -98,6 +112,7 @@ pub fn images() -> [(&'static str, &'static [u8]); 8] {
         ("devices.elf", devices_image()),
         ("attack.elf", attack_image()),
         ("conformance.elf", conformance_image()),
+        ("fuzz.elf", fuzz_image()),
         ("plain.elf", plain_image()),
         ("plain64.elf", plain_image_64()),
     ]

@@ -16,19 +16,20 @@ use object::{
     read::elf::{FileHeader as _, ProgramHeader as _},
 };
 use pvh_conformance::{
-    compiler, conformance_image, demo_image, devices_image, draft_demo_image,
+    compiler, conformance_image, demo_image, devices_image, draft_demo_image, fuzz_image,
     known::{KNOWN, judge},
     plain_image, plain_image_64, report_of_pvh_vmm, report_of_xen,
     tap::Tap,
 };
 
 /// The images; every test is about each.
-fn images() -> [Image; 5] {
+fn images() -> [Image; 6] {
     let images = [
         demo_image(),
         draft_demo_image(),
         devices_image(),
         conformance_image(),
+        fuzz_image(),
         plain_image(),
     ];
     images.map(Image)

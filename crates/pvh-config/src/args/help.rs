@@ -6,7 +6,8 @@ use pvh_conformance::selection::sections;
 pub(crate) const EXIT_CODES: &str = "\
 Exit codes:
   0      the guest powered off; inspect: the file can be booted; conform: as on Xen, or explained
-  1      conform: a difference from Xen that nothing explains; tap: a result that was not expected
+  1      conform: a difference from Xen that nothing explains; tap: a result that was not expected;
+         fuzz: an answer differs from another VMM
   2      wrong arguments
   3      a file was refused: missing, unreadable, not bootable or too large
   4      the host lacks something (KVM, permission, memory) or could not write the output, record or trace
@@ -60,6 +61,20 @@ input has no report, or one that breaks off.
 Example:
   timeout 60 my-vmm pvh-conformance-64.elf | pvh-vmm tap --expect known.tap";
 
+/// For `fuzz`.
+pub(crate) const FUZZ: &str = "\
+A program is a seed and the numbers of its steps: hypercalls, ports, memory, MSRs, CPUID, the local APIC, rings,
+page tables, and starts and stops of vCPUs. The VMM must put the guest's COM1 or port 0xE9 on standard output.
+
+Exit codes: 0 nothing was found, 1 an answer differs from the VMM of --beside, 2 wrong arguments, 4 the host
+lacks something (or a VMM could not be started), 5 a program made the VMM crash, hang, grow or end early,
+128+N ended by signal N.
+
+Examples:
+  pvh-vmm fuzz --seed 1 --programs 100
+  pvh-vmm fuzz --seed 17 --steps 1000 --keep 3,240
+  pvh-vmm fuzz --vmm 'qemu-system-x86_64 -M microvm -nodefaults -display none -serial stdio -kernel {image} -append {cmdline}'";
+
 /// For `trace`.
 pub(crate) const TRACE: &str = "\
 A line has the time, the vCPU, the call with its decoded arguments, the answer, and what the domain did; what
@@ -109,6 +124,7 @@ mod tests {
             (RUN, &[0, 2, 3, 4, 5, 6, 7][..]),
             (INSPECT, &[0, 2, 3, 4]),
             (CACHE, &[0, 2, 3, 4]),
+            (FUZZ, &[0, 1, 2, 4, 5]),
             (&conform, &[0, 1, 2, 4, 5]),
         ] {
             let text = flow(text);

@@ -119,7 +119,15 @@ pub(super) fn stores() -> Vec<Seed> {
     }
     let mut broken = wire.clone();
     broken.extend([5, 1, 0, 0, 0, 0x80, 7, 6]);
+    // More nodes than the guest may own: each leaf below three levels of three letters is made.
+    let leaves = (0_u8..64).filter(|leaf| {
+        [leaf & 3, leaf >> 2 & 3, leaf >> 4]
+            .iter()
+            .all(|&name| name > 0)
+    });
+    let full = leaves.fold(Pen::new().bytes([0]), |pen, leaf| pen.bytes([3, leaf, 0]));
     vec![
+        named("full", full),
         named("tree", tree),
         named("transaction", transaction),
         named("wire", wire),
