@@ -183,7 +183,7 @@ mod tests {
             let (lines, room) = &mut *state;
             let has_room = *room > 0;
             if has_room {
-                *room -= 1;
+                *room = room.saturating_sub(1);
                 lines.push(line.to_owned());
             }
             has_room

@@ -101,7 +101,7 @@ mod tests {
     }
 
     fn note(upcalls: &mut Upcalls, ms: u64, before: u64) -> Option<String> {
-        let ns = ms * 1_000_000;
+        let ns = ms.saturating_mul(1_000_000);
         let late = upcalls.note(&tick(ns, 0x1000, before), Some(ns));
         late.map(|late| late.to_string())
     }
@@ -132,7 +132,7 @@ mod tests {
     fn a_guest_that_moves_its_vcpu_info_takes_no_more_memory() {
         let mut upcalls = Upcalls::default();
         for place in 0..100_000 {
-            let _ = upcalls.note(&tick(place, place * 64, 0), Some(place));
+            let _ = upcalls.note(&tick(place, place.saturating_mul(64), 0), Some(place));
             assert!(upcalls.pending.len() <= PLACES_MAX);
         }
     }
