@@ -277,7 +277,7 @@ mod tests {
         let stopper = Stopper::new(&board, &vcpus, None);
         let mut vcpus = vcpus.into_iter();
         let boot = BootVcpu::new(vcpus.next().unwrap(), &board, None);
-        let threads = Threads::start(stopper, vcpus, None).unwrap();
+        let threads = Threads::start(stopper, vcpus, None, &std::sync::mpsc::channel().0).unwrap();
         thread::spawn(|| boot.run());
         (board, threads)
     }
