@@ -77,6 +77,7 @@ impl Setting<'_> {
             "disk" => self.beside_with(&text, b',')?,
             "module" => self.beside_with(&text, b'=')?,
             "net" => self.after_scheme(&text, "socket=", b',')?,
+            "console" => self.after_scheme(&text, "file:", 0)?,
             "gdb" => self.after_scheme(&text, "unix:", 0)?,
             _ => text.into(),
         };
@@ -203,12 +204,12 @@ mod tests {
     #[test]
     fn files_lie_beside_the_configuration() {
         let text = "kernel = 'vmlinuz'\ninitrd = '/boot/initrd'\nmodule = 'm=a=b'\n\
-                    cache = 'none'\nnet = ['socket=s', 'passt']\ngdb = 'unix:g'\n\
+                    cache = 'none'\nnet = ['socket=s', 'passt']\ngdb = 'unix:g'\nconsole = 'file:c'\n\
                     record = 'r'\nkvm-device = '/dev/kvm'\ndisk = 'd,ro'";
         assert_eq!(
             lines(text, "/vm,s").unwrap(),
             "/vm,s/vmlinuz --initrd=/boot/initrd --module=/vm,s/m=a=b --cache=none \
-             --net=socket=/vm,,s/s --net=passt --gdb=unix:/vm,s/g --record=/vm,s/r \
+             --net=socket=/vm,,s/s --net=passt --gdb=unix:/vm,s/g --console=file:/vm,s/c --record=/vm,s/r \
              --kvm-device=/dev/kvm --disk=/vm,,s/d,ro"
         );
         assert_eq!(lines("kernel = '-'", "/x").unwrap(), "-");
