@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 /// The program.
 const PRODUCT: &str = "pvh-vmm";
@@ -107,24 +107,28 @@ fn needs(node: Option<&Value>) -> Vec<&str> {
 
 fn component(package: &Value, kind: &str, checksums: &BTreeMap<(&str, &str), &str>) -> Value {
     let (name, version) = (text(package, "name"), text(package, "version"));
-    let mut found = json!({
-        "type": kind,
-        "bom-ref": purl(package),
-        "name": name,
-        "version": version,
-        "purl": purl(package),
-        "scope": "required",
-    });
+    let fields = [
+        ("type", kind.to_owned()),
+        ("bom-ref", purl(package)),
+        ("name", name.to_owned()),
+        ("version", version.to_owned()),
+        ("purl", purl(package)),
+        ("scope", "required".to_owned()),
+    ];
+    let fields = fields.map(|(key, value)| (key.to_owned(), Value::String(value)));
+    let mut found: Map<String, Value> = fields.into_iter().collect();
     let licence = text(package, "license");
     if !licence.is_empty() {
         // The old way to write "or".
         let expression = licence.replace('/', " OR ");
-        found["licenses"] = json!([{ "expression": expression }]);
+        let licenses = json!([{ "expression": expression }]);
+        found.insert("licenses".to_owned(), licenses);
     }
     if let Some(checksum) = checksums.get(&(name, version)) {
-        found["hashes"] = json!([{ "alg": "SHA-256", "content": checksum }]);
+        let hashes = json!([{ "alg": "SHA-256", "content": checksum }]);
+        found.insert("hashes".to_owned(), hashes);
     }
-    found
+    Value::Object(found)
 }
 
 /// The package's URL (purl).
