@@ -7,7 +7,7 @@ use std::{error::Error, num::NonZeroU64};
 
 use pvh_abi::{DomId, Gpa};
 use pvh_domain::{Config, Domain, MemoryConfig, Now, Origin};
-use pvh_hypercall::{Call, Outcome, Width};
+use pvh_hypercall::{Call, Outcome, Width, XenVersion};
 use pvh_memory::{Frames, GuestMemory, LinearMemory, Pages, PagingPolicy, PagingState, VmMemory};
 use pvh_vcpu::CpuPolicy;
 use vm_memory::{GuestAddress, GuestMemoryBackend, GuestMemoryMmap};
@@ -15,6 +15,7 @@ use vm_memory::{GuestAddress, GuestMemoryBackend, GuestMemoryMmap};
 /// 1 MiB of RAM, a window of 1 MiB in the hole below 4 GiB, and the special pages, which the domain
 /// adds itself.
 const RAM_FRAMES: u64 = 0x100;
+const RAM: std::ops::Range<u64> = 0..RAM_FRAMES;
 const WINDOW_FRAME: u64 = 0xF_0000;
 const SPECIAL_FRAME: u64 = 0xF_EFF8;
 
@@ -31,6 +32,7 @@ fn config() -> Result<Config, Box<dyn Error>> {
         uuid: *b"a domain's  uuid",
         name: "example".into(),
         vcpus: 1,
+        xen: XenVersion::V4_17,
         cpu: CpuPolicy {
             cr4_bits: 0x6f8,
             efer_bits: 0xd01,
@@ -82,7 +84,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         WINDOW_FRAME..WINDOW_FRAME + 0x100,
         SPECIAL_FRAME..SPECIAL_FRAME + 8,
     ];
-    let memory = Pages::new(VmMemory::new(ram.iter()), &[0..RAM_FRAMES], &windows)?;
+    let frames = std::array::from_ref(&RAM);
+    let memory = Pages::new(VmMemory::new(ram.iter()), frames, &windows)?;
     let mut domain = Domain::new(config()?, &memory, Now::default())?;
     domain.entered(&memory, 0, Now::default(), &mut Vec::new());
 

@@ -3,6 +3,7 @@
 //! Of 16 machines, six live as long as the test: a guest for each attack on its hypervisor, and one
 //! that takes its vCPUs up and down and reboots without end. In the other ten places, machines of the
 //! same kinds start and are ended by a signal at random moments. `SOAK_SECONDS` says for how long.
+#![expect(clippy::arithmetic_side_effects, reason = "a test may panic")]
 
 #[cfg(test)]
 mod held;

@@ -78,7 +78,7 @@ mod tests {
 
     fn levels(count: usize) -> Level {
         (1..count).fold(Level(count, None), |inner, done| {
-            Level(count - done, Some(Box::new(inner)))
+            Level(count.saturating_sub(done), Some(Box::new(inner)))
         })
     }
 

@@ -5,6 +5,10 @@
     clippy::arithmetic_side_effects,
     reason = "a test may panic"
 )]
+#![expect(
+    clippy::single_range_in_vec_init,
+    reason = "a list of ranges, of which there is one"
+)]
 
 #[path = "shared/frames.rs"]
 mod frames;

@@ -5,6 +5,7 @@ use pvh_abi::Gpa;
 use pvh_memory::{FrameError, FrameStep, Frames, MemoryError, WordOp};
 
 /// The tests of a memory whose pages in a hole each take a memory slot.
+#[allow(unused_macros, reason = "not every test program has such a memory")]
 macro_rules! frames_tests {
     ($with:path) => {
         crate::frames::fixed_frames_tests!($with);
