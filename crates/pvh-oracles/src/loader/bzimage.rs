@@ -31,7 +31,7 @@ pub const PAYLOAD_MARK: u8 = 0xbc;
 /// stored kernel; no kind of file begins so.
 pub const HEADER_MARK: u8 = 0xbd;
 
-/// What a codec (its number in [`CODECS`]) and the bytes behind a kernel begin with. They are packed
+/// What a codec (its number in `CODECS`) and the bytes behind a kernel begin with. They are packed
 /// as the kernel's build does it, and have to come out as they were; no kind of file begins so.
 pub const PACKED_MARK: u8 = 0xbb;
 
