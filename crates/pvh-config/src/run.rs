@@ -162,7 +162,7 @@ fn under_shim(mut arguments: RunArguments) -> RunArguments {
             cmdline: None,
         });
         let kernel = arguments.kernel.replace(shim).map(|path| ModuleArgument {
-            path,
+            path: input_file(path),
             cmdline: Some(arguments.cmdline),
         });
         let modules = kernel.into_iter().chain(initrd).chain(arguments.modules);
@@ -183,7 +183,7 @@ impl From<RunArguments> for RunConfig {
         });
         let modules = arguments.modules.into_iter().map(|module| ModuleConfig {
             option: "--module",
-            path: input_file(module.path),
+            path: module.path,
             cmdline: module.cmdline.map(OsString::into_vec),
         });
         Self {

@@ -56,6 +56,7 @@ impl Shrink {
     /// Hears whether the proposed program failed in the same way.
     pub fn tell(&mut self, is_failing: bool) {
         self.runs = self.runs.saturating_add(1);
+        let tried = self.len;
         if is_failing {
             self.keep = self.without();
             // One step is always left: without steps, a failure would be the VMM's alone.
@@ -63,7 +64,9 @@ impl Shrink {
         } else {
             self.at = self.at.saturating_add(self.len);
         }
-        if self.at >= self.keep.len() && self.len > 1 {
+        // Shorter parts have not been tried yet, even if the program has become so short that no longer
+        // ones are left.
+        if self.at >= self.keep.len() && tried > 1 {
             (self.len, self.at) = (self.len.div_ceil(2), 0);
         }
     }
@@ -115,6 +118,12 @@ mod tests {
         assert_eq!(shrunk(1000, needs(&[777])).0, [777]);
         assert_eq!(shrunk(1000, needs(&[3, 500, 999])).0, [3, 500, 999]);
         assert_eq!(shrunk(1, needs(&[0])).0, [0]);
+        for steps in 1..100 {
+            for wanted in 0..steps {
+                let (kept, _) = shrunk(steps, |kept| kept.contains(&wanted));
+                assert_eq!(kept, [wanted], "{wanted} of {steps}");
+            }
+        }
     }
 
     #[test]
