@@ -152,8 +152,8 @@ corpus: ## write the seeds of the fuzz targets (KERNELS= names stock kernels who
 fuzz: ## run one fuzz target: make fuzz T=notes S=60 (without T: list them)
 	@$(if $(T),fuzz/run.sh fuzz $(T) $(or $(S),60),fuzz/run.sh list)
 
-fuzz-smoke: ## run each fuzz target for five seconds from its corpus (S= other seconds)
-	fuzz/run.sh smoke $(or $(S),5)
+fuzz-smoke: ## run each fuzz target for three seconds from its corpus (S= other seconds)
+	fuzz/run.sh smoke $(or $(S),3)
 
 fuzz-campaign: ## run each fuzz target for 15 minutes, one per CPU at a time (S= seconds, J= jobs, T= targets)
 	fuzz/run.sh campaign $(or $(S),900) $(or $(J),$(shell nproc)) $(T)
