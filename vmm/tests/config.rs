@@ -25,6 +25,10 @@ mod tests {
             vmm(dir.path(), &words),
             (Some(0), want.to_owned(), String::new())
         );
+        // An option takes the place of the file's, so that the line can be run.
+        let words = ["create", "g.cfg", "-n", "memory=64", "--", "--memory=1G"];
+        let want = "pvh-vmm run none '--platform=xen' '--memory=1G'\n";
+        assert_eq!(vmm(dir.path(), &words).1, want);
         let (code, _, errors) = vmm(dir.path(), &["create", "g.cfg", "-n", "--", "--cpus", "0"]);
         assert_eq!(code, Some(2));
         assert!(errors.contains("'--cpus <N>'"), "{errors}");

@@ -15,16 +15,17 @@ use std::{
 };
 
 use clap::{
-    Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum,
+    ArgAction, Args, CommandFactory, Parser, Subcommand, ValueEnum,
     builder::{OsStringValueParser, TypedValueParser},
     error::ErrorKind,
+    parser::ValueSource,
 };
 
 use pvh_conformance::fuzz::{MAX_STEPS, Program};
 use pvh_gdb::Address;
 use pvh_hypercall::XenVersion;
 
-use crate::{file::ConfigFile, size::Size};
+use crate::size::Size;
 
 pub use console::{ConsoleArgument, ConsoleArgumentError};
 pub use disk::{CacheMode, DiskArgument, DiskArgumentError};
@@ -66,28 +67,44 @@ pub(crate) fn definition() -> clap::Command {
     Arguments::command()
 }
 
-/// Reads the words that follow `run`, after those of a configuration file. An option of the words
-/// overrides the file's; one that may be repeated is added to it.
-pub(crate) fn run_after(
-    file: &ConfigFile,
-    options: impl IntoIterator<Item = OsString>,
+/// Reads the words that follow `run`.
+pub(crate) fn run<W: Into<OsString> + Clone>(
+    options: impl IntoIterator<Item = W>,
 ) -> Result<RunArguments, String> {
-    let command = ["pvh-vmm", "run"].map(OsString::from).into_iter();
-    let words = command.chain(file.words.iter().cloned()).chain(options);
-    let read = Arguments::command()
-        .args_override_self(true)
-        .try_get_matches_from(words)
-        .and_then(|matches| Arguments::from_arg_matches(&matches));
+    let options = options.into_iter().map(Into::into);
+    let words = ["pvh-vmm", "run"].map(OsString::from).into_iter();
+    let read = Arguments::try_parse_from(words.chain(options));
     match read
         .map_err(|error| error::line(&error, |_| false))?
         .command
     {
-        Command::Run(mut run) => {
-            run.kernel = run.kernel.or_else(|| file.kernel.clone());
-            run.fault().map_or(Ok(run), |line| Err(line.to_owned()))
-        }
+        Command::Run(run) => run.fault().map_or(Ok(run), |line| Err(line.to_owned())),
         _ => Err(error::NOT_RUN.to_owned()),
     }
+}
+
+/// The options of `run` among `options` that may be given once, by their names, of which KERNEL's is
+/// `kernel`. Words that are wrong are left out: [`run`] says what is wrong with them.
+pub(crate) fn given_once(options: &[OsString]) -> Vec<String> {
+    let mut definition = Arguments::command();
+    definition.build();
+    let words = ["pvh-vmm", "run"].map(OsString::from).into_iter();
+    let read = Arguments::command().ignore_errors(true);
+    let read = read.try_get_matches_from(words.chain(options.iter().cloned()));
+    let matches = read.ok().and_then(|mut read| read.remove_subcommand());
+    let (Some((_, matches)), Some(run)) = (matches, definition.find_subcommand("run")) else {
+        return Vec::new();
+    };
+    let is_given = |option: &&clap::Arg| {
+        let source = matches.value_source(option.get_id().as_str());
+        source == Some(ValueSource::CommandLine)
+    };
+    let once = run
+        .get_arguments()
+        .filter(|option| !matches!(option.get_action(), ArgAction::Append));
+    once.filter(is_given)
+        .map(|option| option.get_long().unwrap_or("kernel").to_owned())
+        .collect()
 }
 
 /// Checks one option of `run`.

@@ -77,14 +77,11 @@ impl ConfigFile {
         &self.notes
     }
 
-    /// The command line of `run`, for a shell, that does what the file and `options` say; `run`
-    /// itself puts the file's kernel before the options.
+    /// The command line of `run`, for a shell, that does what the file and `options` say.
     #[must_use]
     pub fn shell_line(&self, options: &[OsString]) -> String {
-        let kernel = self.kernel.iter().map(|path| path.as_os_str());
-        let words = self.words.iter().chain(options).map(OsString::as_os_str);
         let mut line = "pvh-vmm run".to_owned();
-        for word in kernel.chain(words) {
+        for word in self.with(options) {
             let word = word.to_string_lossy();
             line.push(' ');
             // No file holds a NUL in a word, and no argument of a program does.
@@ -94,7 +91,7 @@ impl ConfigFile {
     }
 
     /// The arguments of a run: the file's, and `options`, the words of a command line that follow
-    /// `run`. An option overrides the file's; `--disk`, `--net` and `--module` are added to it.
+    /// `run`. An option overrides the file's; one that may be repeated is added to it.
     ///
     /// # Errors
     ///
@@ -103,7 +100,25 @@ impl ConfigFile {
         &self,
         options: impl IntoIterator<Item = OsString>,
     ) -> Result<RunArguments, String> {
-        args::run_after(self, options)
+        let options: Vec<_> = options.into_iter().collect();
+        args::run(self.with(&options))
+    }
+
+    /// The words of the file that `options` do not override, and `options`.
+    fn with(&self, options: &[OsString]) -> Vec<OsString> {
+        let given = args::given_once(options);
+        let is_kept = |word: &&OsString| {
+            let name = word.as_bytes().strip_prefix(b"--").unwrap_or_default();
+            let name = name.split(|byte| *byte == b'=').next().unwrap_or_default();
+            !given.iter().any(|given| given.as_bytes() == name)
+        };
+        let has_kernel = given.iter().any(|given| given == "kernel");
+        let kernel = self.kernel.iter().filter(|_| !has_kernel);
+        kernel
+            .map(|path| path.as_os_str().to_owned())
+            .chain(self.words.iter().filter(is_kept).cloned())
+            .chain(options.iter().cloned())
+            .collect()
     }
 
     /// Adds an option, if the parser of the command line takes it.
@@ -169,6 +184,9 @@ mod tests {
             file.shell_line(&["--quiet".into()]),
             "pvh-vmm run 'a b' '--platform=xen' '--cmdline=console=hvc0 quiet' --quiet"
         );
+        let options = ["--cmdline", "x", "c", "--platform=auto"].map(OsString::from);
+        let line = file.shell_line(&options);
+        assert_eq!(line, "pvh-vmm run --cmdline x c '--platform=auto'");
     }
 
     #[test]
@@ -182,6 +200,8 @@ mod tests {
         let run = with(&["b", "--memory=64M", "--quiet", "--disk", "e"]);
         assert_eq!(run.kernel, Some("b".into()));
         assert_eq!((run.memory.bytes(), run.disks.len()), (64 << 20, 2));
+        let twice = file.arguments(["--cpus=1".into(), "--cpus=2".into()]);
+        assert!(twice.unwrap_err().contains("multiple times"));
         let gdb = read("a.toml", b"gdb = 1234").unwrap();
         let refused = gdb.arguments(["--debug-faults".into()]).unwrap_err();
         assert!(refused.contains("cannot be used with"), "{refused}");
