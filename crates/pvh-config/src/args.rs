@@ -1,21 +1,22 @@
 //! The command line, as clap parses it.
 
+mod choices;
 pub(crate) mod console;
 pub(crate) mod cpus;
 mod disk;
 mod error;
 mod help;
 mod log;
+mod module;
 mod net;
 
 use std::{
     ffi::{OsStr, OsString},
-    os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
 };
 
 use clap::{
-    ArgAction, Args, CommandFactory, Parser, Subcommand, ValueEnum,
+    ArgAction, Args, CommandFactory, Parser, Subcommand,
     builder::{OsStringValueParser, TypedValueParser},
     error::ErrorKind,
     parser::ValueSource,
@@ -27,9 +28,14 @@ use pvh_hypercall::XenVersion;
 
 use crate::size::Size;
 
+pub use choices::{
+    BackingArgument, LoadArgument, OnCrash, PlatformArgument, ReportStyle, SandboxArgument,
+    StartInfoArgument,
+};
 pub use console::{ConsoleArgument, ConsoleArgumentError};
 pub use disk::{CacheMode, DiskArgument, DiskArgumentError};
 pub use log::{LogArgument, LogArgumentError};
+pub use module::ModuleArgument;
 pub use net::{LinkArgument, NetArgument, NetArgumentError};
 
 /// What the words of a command line mean.
@@ -499,127 +505,6 @@ pub struct CacheArguments {
     /// Remove all unpacked kernels; guests that run from them are not affected
     #[arg(long)]
     pub clear: bool,
-}
-
-/// The version of the start-of-day structure.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
-pub enum StartInfoArgument {
-    /// The 20-byte structure of 2015; it has no ACPI pointer, so the guest cannot power off through
-    /// ACPI
-    Draft,
-    /// Version 0, without a memory map
-    #[value(name = "0")]
-    V0,
-    /// Version 1, with a memory map
-    #[value(name = "1")]
-    V1,
-}
-
-/// What the guest runs on.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
-pub enum PlatformArgument {
-    /// xen where this host can run the image that way, else none; prints which and why
-    Auto,
-    /// A Xen PVH domain: hypercalls, event channels, xenstore, console hvc0; a serial port that
-    /// only prints
-    Xen,
-    /// A plain PC: local APIC, I/O APIC, serial port, ACPI
-    None,
-}
-
-/// The size of the host pages that guest RAM is made of.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
-pub enum BackingArgument {
-    /// 2 MiB pages where the host has them, once the guest has run for some ms: a guest that ends
-    /// earlier is not delayed
-    Auto,
-    /// 4 KiB pages, unless the host prefers 2 MiB for every program: the host spends memory only on
-    /// what the guest touches
-    Small,
-    /// 2 MiB pages where the host has them, from the start
-    Huge,
-}
-
-/// How kernel and modules get into guest memory.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
-pub enum LoadArgument {
-    /// Map the files, so that the guest starts at once, and copy up to 256 MiB of them into 2 MiB
-    /// pages some ms later; do not change a file in place while the guest runs
-    Auto,
-    /// Map the files privately and leave them so: guests of one kernel share its memory, but each
-    /// 4 KiB page costs an exit when it is first touched, and a stock Linux takes up to half as long
-    /// again to boot; do not change a file in place while the guest runs
-    Map,
-    /// Read the files completely before the guest starts; later changes to them do not matter
-    Copy,
-}
-
-/// The format of a report.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
-pub enum ReportStyle {
-    /// A table for people
-    Text,
-    /// One line with a JSON object; times are in microseconds
-    Json,
-}
-
-/// What the sandbox of a run does.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
-pub enum SandboxArgument {
-    /// Nothing but its work: no file, program, socket or other process; a system call that a thread
-    /// does not need ends the run with code 7
-    On,
-    /// Everything; the kernel logs the system calls that 'on' would refuse, and they are listed at
-    /// the end
-    Log,
-    /// Everything that this user can do
-    Off,
-}
-
-impl SandboxArgument {
-    /// The word on the command line.
-    #[must_use]
-    pub const fn word(self) -> &'static str {
-        match self {
-            Self::On => "on",
-            Self::Log => "log",
-            Self::Off => "off",
-        }
-    }
-}
-
-/// What an early triple fault means.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
-pub enum OnCrash {
-    /// A crash: report it and end with code 5
-    Report,
-    /// A reboot, as any other triple fault; the third in a row is a crash
-    Reboot,
-}
-
-/// `FILE` or `FILE=CMDLINE`.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct ModuleArgument {
-    /// The file.
-    pub path: PathBuf,
-    /// The module's command line.
-    pub cmdline: Option<OsString>,
-}
-
-impl ModuleArgument {
-    fn parse(text: OsString) -> Result<Self, &'static str> {
-        let bytes = text.as_bytes();
-        let mut parts = bytes.splitn(2, |&byte| byte == b'=');
-        let part = |part: &[u8]| OsStr::from_bytes(part).to_owned();
-        let path = parts.next().map(part).unwrap_or_default();
-        if path.is_empty() {
-            return Err("a module needs a file: FILE or FILE=CMDLINE");
-        }
-        Ok(Self {
-            path: path.into(),
-            cmdline: parts.next().map(part),
-        })
-    }
 }
 
 /// The version and the commit it was built from, which `build.rs` finds.
