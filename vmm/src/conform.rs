@@ -4,6 +4,8 @@
 
 mod guest;
 
+pub(crate) use guest::MACHINE;
+
 use pvh_config::{
     ConformArguments,
     exit::{ARGUMENTS, CRASHED, DIFFERS, HOST, SUCCESS, signalled},

@@ -21,6 +21,7 @@ use pvh_conformance::{
 };
 
 use crate::{
+    conform::MACHINE,
     exit::{complain, print, sentence},
     write_out,
 };
@@ -84,8 +85,9 @@ fn campaign(arguments: &FuzzArguments) -> Result<Campaign, DriveError> {
     let own = || {
         let program = env::current_exe().unwrap_or_else(|_| "/proc/self/exe".into());
         let program = program.to_string_lossy().into_owned();
-        let words = [program].into_iter().chain(MACHINE.map(str::to_owned));
-        Template::new(words.collect())
+        let words = [program.as_str(), "run", "{image}"].into_iter();
+        let words = words.chain(MACHINE).chain(GUEST);
+        Template::new(words.map(str::to_owned).collect())
     };
     let vmm = arguments.vmm.as_deref().map(Template::parse);
     Ok(Campaign {
@@ -116,21 +118,5 @@ fn image() -> io::Result<File> {
     Ok(image)
 }
 
-/// The machine that runs the guest, unless `--vmm` says another.
-const MACHINE: [&str; 15] = [
-    "run",
-    "{image}",
-    "--platform",
-    "xen",
-    "--cpus",
-    "4",
-    "--memory",
-    "64M",
-    "--load",
-    "copy",
-    "--cache",
-    "none",
-    "--no-reboot",
-    "--cmdline",
-    "{cmdline}",
-];
+/// What follows the options of the machine.
+const GUEST: [&str; 3] = ["--no-reboot", "--cmdline", "{cmdline}"];

@@ -123,8 +123,8 @@ fn end(child: &mut Child) {
     let _ = child.wait();
 }
 
-/// The options of the machine that the guest is built for.
-const MACHINE: [&str; 10] = [
+/// The options of the machine that the guests of pvh-conformance are built for.
+pub(crate) const MACHINE: [&str; 10] = [
     "--platform",
     "xen",
     "--cpus",
