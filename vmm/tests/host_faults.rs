@@ -17,8 +17,6 @@ mod tests {
 
     use assert_cmd::cargo::cargo_bin;
     use nix::{
-        fcntl::{FcntlArg, FdFlag, fcntl},
-        pty::openpty,
         sys::{
             signal::{Signal, kill},
             termios::{Termios, tcgetattr},
@@ -27,7 +25,7 @@ mod tests {
     };
     use tempfile::TempDir;
 
-    use super::guest::{obedient, run_on};
+    use super::guest::{OnTerminal, obedient};
 
     /// The guest that obeys, on a terminal.
     struct Session {
@@ -40,23 +38,17 @@ mod tests {
 
     impl Session {
         fn start() -> Self {
-            let (dir, kernel) = obedient();
-            let pty = openpty(None, None).unwrap();
-            // The terminal goes away when the last copy of this end is closed.
-            fcntl(&pty.master, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC)).unwrap();
-            let before = tcgetattr(&pty.slave).unwrap();
-            let mut child = run_on(&pty.slave, &kernel)
-                .args(["--memory", "4M", "--platform", "none", "--no-reboot"])
-                .stdout(Stdio::piped())
-                .spawn()
-                .unwrap();
-            let mut booted = [0];
-            let output = child.stdout.as_mut().unwrap();
-            output.read_exact(&mut booted).unwrap();
+            let OnTerminal {
+                child,
+                keyboard,
+                terminal,
+                before,
+                dir,
+            } = OnTerminal::start();
             Self {
                 child,
-                keyboard: Some(File::from(pty.master)),
-                terminal: pty.slave,
+                keyboard: Some(keyboard),
+                terminal,
                 before,
                 _dir: dir,
             }

@@ -25,7 +25,7 @@ mod tests {
     };
     use tempfile::TempDir;
 
-    use super::guest::{obedient, run_on};
+    use super::guest::{OnTerminal, obedient, run_on};
 
     /// A guest on a terminal of its own, as the foreground job of a session.
     struct Session {
@@ -39,27 +39,17 @@ mod tests {
     impl Session {
         /// Starts the guest and waits until it runs.
         fn start() -> Self {
-            let (dir, kernel) = obedient();
-            let pty = openpty(None, None).unwrap();
-            let before = tcgetattr(&pty.slave).unwrap();
-            let mut child = run_on(&pty.slave, &kernel)
-                .args(["--memory", "4M", "--platform", "none", "--no-reboot"])
-                .stdout(Stdio::piped())
-                .spawn()
-                .unwrap();
-            let mut booted = [0];
-            child
-                .stdout
-                .as_mut()
-                .unwrap()
-                .read_exact(&mut booted)
-                .unwrap();
-            assert_eq!(&booted, b"B");
-            let keyboard = File::from(pty.master);
+            let OnTerminal {
+                child,
+                keyboard,
+                terminal,
+                before,
+                dir,
+            } = OnTerminal::start();
             Self {
                 child,
                 keyboard,
-                terminal: pty.slave,
+                terminal,
                 before,
                 _dir: dir,
             }

@@ -3,11 +3,18 @@
 #![allow(dead_code, reason = "each test uses a part of it")]
 
 use std::{
+    fs::File,
+    io::Read,
     os::fd::OwnedFd,
     path::{Path, PathBuf},
-    process::Command,
+    process::{Child, Command, Stdio},
 };
 
+use nix::{
+    fcntl::{FcntlArg, FdFlag, fcntl},
+    pty::openpty,
+    sys::termios::{Termios, tcgetattr},
+};
 use pvh_testkit::elf::{Class, Elf, Note, Segment};
 use tempfile::TempDir;
 
@@ -54,6 +61,44 @@ pub(crate) fn run_on(terminal: &OwnedFd, kernel: &Path) -> Command {
         .arg(kernel)
         .stdin(terminal.try_clone().expect("a descriptor"));
     command
+}
+
+/// The guest that obeys, on a terminal of its own, as the foreground job of a session.
+pub(crate) struct OnTerminal {
+    pub(crate) child: Child,
+    /// The other end of the terminal, which goes away when the last copy of this one is closed.
+    pub(crate) keyboard: File,
+    pub(crate) terminal: OwnedFd,
+    /// How the terminal was before the run.
+    pub(crate) before: Termios,
+    pub(crate) dir: TempDir,
+}
+
+impl OnTerminal {
+    /// Starts the guest and waits until it runs.
+    pub(crate) fn start() -> Self {
+        let (dir, kernel) = obedient();
+        let pty = openpty(None, None).expect("a terminal");
+        let cloexec = FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC);
+        fcntl(&pty.master, cloexec).expect("a descriptor's flag");
+        let before = tcgetattr(&pty.slave).expect("the terminal's state");
+        let mut child = run_on(&pty.slave, &kernel)
+            .args(["--memory", "4M", "--platform", "none", "--no-reboot"])
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("the program");
+        let mut booted = [0];
+        let output = child.stdout.as_mut().expect("a pipe");
+        output.read_exact(&mut booted).expect("the guest's output");
+        assert_eq!(&booted, b"B");
+        Self {
+            child,
+            keyboard: File::from(pty.master),
+            terminal: pty.slave,
+            before,
+            dir,
+        }
+    }
 }
 
 /// Writes an image of `code` at 1 MiB. The directory is removed when the first value is dropped.
